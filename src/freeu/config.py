@@ -1,0 +1,454 @@
+"""What FreeU should do, as one frozen value: factors, operator version, profile, mask, schedule. No torch here.
+
+A ``FreeUConfig`` says everything that is needed to repeat a result: the same numbers mean different operators in
+different tools, so the operator ``version`` and the ``profile`` (which concatenations are touched) travel with them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from numbers import Real
+from typing import Any
+
+from freeu.errors import FreeUValueError, unknown_name
+
+MASKS = ("window", "radial", "symmetric", "gaussian")
+CHANNELS = ("first", "second", "even", "all", "first-inclusive")
+SHARES = ("none", "guidance")
+GUIDANCE = ("both", "conditional")
+UNITS = ("fraction", "timestep", "sigma")
+VERSIONS = (1, 2)
+# Default operator version of each profile: diffusers implements version 1 alone, the others go by version 2 today.
+PROFILE_VERSIONS = {"official": 2, "diffusers": 1, "comfyui": 2, "a1111": 1}
+# Names that say both at once, as users of those tools know them.
+PROFILE_ALIASES = {
+    "official-v1": ("official", 1),
+    "official-v2": ("official", 2),
+    "comfyui-v1": ("comfyui", 1),
+    "comfyui-v2": ("comfyui", 2),
+    "a1111-v1": ("a1111", 1),
+    "a1111-v2": ("a1111", 2),
+}
+FACTOR_RANGE = (0.0, 10.0)
+JSON_SCHEMA = 1
+
+Factors = tuple[float, ...] | Mapping[int | str, float]
+ChannelSpec = str | float | tuple[float, float]
+
+
+def _number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise FreeUValueError(f"{name} must be a number, got {value!r}")
+    number = float(value)
+    if not math.isfinite(number):
+        raise FreeUValueError(f"{name} must be finite, got {number}")
+    if not low <= number <= high:
+        raise FreeUValueError(f"{name} must lie in {low:g} to {high:g}, got {number:g}")
+    return number
+
+
+def _choice(name: str, value: object, known: Iterable[Any]) -> Any:
+    choices = tuple(known)
+    if value not in choices:
+        raise unknown_name(name, value, [str(choice) for choice in choices])
+    return value
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The pair of factors that one decoder concatenation gets: backbone gain ``b`` and skip low-frequency gain ``s``."""
+
+    b: float = 1.0
+    s: float = 1.0
+
+    @property
+    def identity(self) -> bool:
+        return self.b == 1.0 and self.s == 1.0
+
+    def toward_identity(self, weight: float) -> Stage:
+        """Interpolate: weight 1 is this stage, 0 the identity (exactly, so that no work is done there)."""
+        if weight == 1.0:
+            return self
+        return Stage(1.0 + weight * (self.b - 1.0), 1.0 + weight * (self.s - 1.0))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When FreeU acts during denoising.
+
+    Args:
+        start, end: the interval in which it acts. ``unit="fraction"``: fraction of the denoising steps done, in 0..1,
+            ``start < end``. ``unit="timestep"`` or ``"sigma"``: the model's timestep or noise level, which fall during
+            denoising, so ``start > end``.
+        ramp: width of the smooth (cubic) transition inside each end of the interval, in the same unit; 0 switches
+            hard. An end that lies at the very beginning or end of denoising has no transition.
+        unit: "fraction", "timestep" or "sigma".
+    """
+
+    start: float = 0.0
+    end: float = 1.0
+    ramp: float = 0.0
+    unit: str = "fraction"
+
+    def __post_init__(self) -> None:
+        _choice("schedule unit", self.unit, UNITS)
+        high = 1.0 if self.unit == "fraction" else math.inf
+        for name in ("start", "end", "ramp"):
+            object.__setattr__(self, name, _number(name, getattr(self, name), 0.0, high))
+        if self.unit == "fraction" and self.start >= self.end:
+            raise FreeUValueError(f"start must be smaller than end, got start={self.start:g} end={self.end:g}")
+        if self.unit != "fraction" and self.start <= self.end:
+            raise FreeUValueError(
+                f"{self.unit} falls during denoising, so start must be larger than end, "
+                f"got start={self.start:g} end={self.end:g}"
+            )
+        if self.ramp > abs(self.end - self.start):
+            raise FreeUValueError(
+                f"ramp={self.ramp:g} is wider than the interval from {self.start:g} to {self.end:g}: make it smaller"
+            )
+
+    @property
+    def whole(self) -> bool:
+        """True if the schedule covers every step."""
+        return self.unit == "fraction" and self.start == 0.0 and self.end == 1.0
+
+    @property
+    def rises(self) -> bool:
+        """True if there is a transition at ``start`` (not where ``start`` is the beginning of denoising)."""
+        return not (self.unit == "fraction" and self.start == 0.0)
+
+    @property
+    def falls(self) -> bool:
+        """True if there is a transition at ``end`` (not where ``end`` is the end of denoising)."""
+        return self.end != (1.0 if self.unit == "fraction" else 0.0)
+
+    def weight(self, position: float) -> float:
+        """Weight of FreeU in 0..1 at a position given in the schedule's unit; ``end`` itself is outside."""
+        if self.whole:
+            return 1.0
+        sign = 1.0 if self.unit == "fraction" else -1.0
+        since = sign * (position - self.start)
+        left = sign * (self.end - position)
+        if (self.rises and since < 0.0) or (self.falls and left <= 0.0):
+            return 0.0
+        weight = 1.0
+        if self.ramp > 0.0:
+            if self.rises:
+                weight *= _smoothstep(since / self.ramp)
+            if self.falls:
+                weight *= _smoothstep(left / self.ramp)
+        return weight
+
+
+def _smoothstep(x: float) -> float:
+    x = min(max(x, 0.0), 1.0)
+    return x * x * (3.0 - 2.0 * x)
+
+
+@dataclass(frozen=True)
+class FreeUConfig:
+    """Everything that decides what FreeU does to a model: frozen, checked, hashable, and printable without loss.
+
+    Args:
+        b: backbone gains, one per stage (2 or 3 stages), each in 0..10; or a mapping from stage number (1, 2, 3) or
+            site path to gain. 1 is the identity, 0 is a value.
+        s: skip low-frequency gains, in the same form.
+        version: 1 scales by the constant b, 2 by the structure map (FreeU Eq. 3). Default: that of the profile.
+        profile: which concatenations are touched and as which stage: "official" and "comfyui" by channel count,
+            "diffusers" by up-block index, "a1111" by channel count with one channel more than half. A name such as
+            "comfyui-v1" sets the version too.
+        mask: low-frequency region: "window" (the published code), "radial" (Eq. 8), "symmetric", "gaussian".
+        threshold: half-width of that region in frequency bins, an integer of at least 1.
+        channels: the backbone channels that are amplified: "first" (the first C // 2), "second", "even", "all",
+            "first-inclusive", a fraction in (0, 1] of the channels counted from the first, or a pair (start, stop) of
+            fractions. Default: that of the profile.
+        high_gain: gain of the skip's frequencies outside the region, in 0..10.
+        share: "none": one structure map per sample; "guidance": the conditional and unconditional half share one.
+        guidance: "both": act on both halves of classifier-free guidance; "conditional": on the conditional half only.
+        start, end, ramp, unit: see ``Schedule``.
+        strength: 0..1, interpolates every factor from the identity to its value.
+        sites: factors of single sites that override their stage's: mapping from site path to ``Stage`` or (b, s),
+            kept as a sorted tuple.
+
+    Raises:
+        FreeUValueError: a field outside its range, with the value and the range.
+    """
+
+    b: Factors = (1.0, 1.0)
+    s: Factors | None = None
+    version: int = 0  # 0: the profile's own
+    profile: str = "official"
+    mask: str = "window"
+    threshold: int = 1
+    channels: ChannelSpec | None = None
+    high_gain: float = 1.0
+    share: str = "none"
+    guidance: str = "both"
+    start: float = 0.0
+    end: float = 1.0
+    ramp: float = 0.0
+    unit: str = "fraction"
+    strength: float = 1.0
+    sites: tuple[tuple[str, Stage], ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        profile, version = PROFILE_ALIASES.get(self.profile, (self.profile, 0))
+        _choice("profile", profile, PROFILE_VERSIONS)
+        if version and self.version not in (0, None, version):
+            raise FreeUValueError(f"profile {self.profile!r} means version {version}, got version={self.version}")
+        put("profile", profile)
+        put("version", version or self.version or PROFILE_VERSIONS[profile])
+        if isinstance(self.version, bool) or self.version not in VERSIONS:
+            raise FreeUValueError(f"version must be 1 (constant) or 2 (structure-aware), got {self.version!r}")
+        put("version", int(self.version))
+
+        overrides = _site_overrides(self.sites)
+        b = _stage_factors("b", self.b, overrides)
+        s = _stage_factors("s", self.s, overrides)
+        given = max(len(b or ()), len(s or ()), 2)
+        b, s = b or (1.0,) * given, s or (1.0,) * given
+        if len(b) != len(s):
+            if isinstance(self.b, Mapping) or isinstance(self.s, Mapping):
+                b, s = ((*f, *(1.0,) * (given - len(f))) for f in (b, s))
+            else:
+                raise FreeUValueError(f"b and s must name the same stages, got {len(b)} factors b and {len(s)} factors s")
+        put("b", b)
+        put("s", s)
+        put("sites", tuple(sorted((path, Stage(*pair)) for path, pair in overrides.items())))
+
+        _choice("mask", self.mask, MASKS)
+        if isinstance(self.threshold, bool) or not isinstance(self.threshold, Real) or self.threshold != int(self.threshold):
+            raise FreeUValueError(f"threshold must be a whole number of frequency bins, got {self.threshold!r}")
+        if self.threshold < 1:
+            raise FreeUValueError(f"threshold must be at least 1 frequency bin, got {self.threshold}")
+        put("threshold", int(self.threshold))
+        put("channels", _channel_spec(self.channels, profile))
+        put("high_gain", _number("high_gain", self.high_gain, *FACTOR_RANGE))
+        _choice("share", self.share, SHARES)
+        _choice("guidance", self.guidance, GUIDANCE)
+        if self.share == "guidance" and self.guidance == "conditional":
+            raise FreeUValueError(
+                "share='guidance' needs both halves and guidance='conditional' leaves one out: choose one of them"
+            )
+        put("strength", _number("strength", self.strength, 0.0, 1.0))
+        schedule = self.schedule
+        for name in ("start", "end", "ramp"):
+            put(name, getattr(schedule, name))
+
+    # -- what it means ------------------------------------------------------------------------------------------
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(self.start, self.end, self.ramp, self.unit)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages' factors as written, before ``strength``."""
+        return tuple(Stage(b, s) for b, s in zip(self.b, self.s or (), strict=True))
+
+    def factors(self, stage: int | None, path: str | None = None) -> Stage:
+        """Factors of one site after ``strength``: its own override, else its stage's, else the identity."""
+        found = dict(self.sites).get(path) if path is not None else None
+        if found is None:
+            found = self.stages[stage - 1] if stage is not None and 1 <= stage <= len(self.b) else Stage()
+        return found.toward_identity(self.strength)
+
+    @property
+    def identity(self) -> bool:
+        """True if the configuration changes nothing on any model."""
+        if self.strength == 0.0:
+            return True
+        return all(stage.identity for stage in (*self.stages, *(pair for _, pair in self.sites))) and self.high_gain == 1.0
+
+    def replace(self, **changes: Any) -> FreeUConfig:
+        """A copy with some fields changed, checked again."""
+        if "profile" in changes and changes["profile"] != self.profile:
+            # What was the old profile's default must become the new one's, not stick to it.
+            if self.version == PROFILE_VERSIONS[self.profile]:
+                changes.setdefault("version", 0)
+            if self.channels == _channel_spec(None, self.profile):
+                changes.setdefault("channels", None)
+        return replace(self, **changes)
+
+    # -- text ---------------------------------------------------------------------------------------------------
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The whole configuration as JSON; ``from_json`` gives back an equal value."""
+        return json.dumps(self.to_dict(), indent=indent)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data with every field and the schema number."""
+        data: dict[str, Any] = {"schema": JSON_SCHEMA}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            data[item.name] = list(value) if isinstance(value, tuple) else value
+        data["sites"] = {path: [pair.b, pair.s] for path, pair in self.sites}
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> FreeUConfig:
+        """Build from what ``to_dict`` gave.
+
+        Raises:
+            FreeUValueError: an unknown field, or a schema newer than this version of freeu reads.
+        """
+        if not isinstance(data, Mapping):
+            raise FreeUValueError(f"a configuration is a JSON object, got {type(data).__name__}")
+        values = dict(data)
+        schema = values.pop("schema", JSON_SCHEMA)
+        if schema != JSON_SCHEMA:
+            raise FreeUValueError(f"configuration schema {schema!r} is not {JSON_SCHEMA}: a newer freeu may read it")
+        known = {item.name for item in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise unknown_name("configuration field", name, known)
+        for name in ("b", "s", "channels"):
+            if isinstance(values.get(name), list):
+                values[name] = tuple(values[name])
+        return cls(**values)
+
+    @classmethod
+    def from_json(cls, text: str) -> FreeUConfig:
+        """Parse what ``to_json`` wrote; unknown fields and broken JSON raise ``FreeUValueError``."""
+        try:
+            data = json.loads(text, parse_constant=_no_constant)
+        except ValueError as error:
+            raise FreeUValueError(f"not a freeu configuration in JSON: {error}") from None
+        return cls.from_dict(data)
+
+    def __str__(self) -> str:
+        """The short form that ``parse`` reads: factors, version, and every field that is not its default."""
+        stages = list(enumerate(self.stages, start=1))
+        words = [f"b{i}={stage.b!r}" for i, stage in stages] + [f"s{i}={stage.s!r}" for i, stage in stages]
+        words.append(f"v={self.version}")
+        default = FreeUConfig(profile=self.profile)
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name in ("b", "s", "version", "sites"):
+                continue
+            if value != getattr(default, item.name) or (item.name == "profile" and value != "official"):
+                words.append(f"{item.name}={':'.join(map(repr, value)) if isinstance(value, tuple) else value}")
+        for path, pair in self.sites:
+            words.append(f"b@{path}={pair.b!r} s@{path}={pair.s!r}")
+        return " ".join(words)
+
+    @classmethod
+    def parse(cls, text: str) -> FreeUConfig:
+        """Parse the short form, such as ``"b1=1.3 b2=1.4 s1=0.9 s2=0.2 v=2"``.
+
+        Keys: ``b1 b2 b3 s1 s2 s3``, ``b@PATH`` and ``s@PATH`` for one site, ``v`` or ``version``, and every other
+        field of the configuration by its name. Words are separated by white space or commas.
+
+        Raises:
+            FreeUValueError: a word that is no ``key=value``, an unknown key (with the nearest ones), a bad value.
+        """
+        factors: dict[str, dict[int | str, float]] = {"b": {}, "s": {}}
+        values: dict[str, Any] = {}
+        plain = {item.name for item in fields(cls)} - {"b", "s", "sites"}
+        keys = plain | {"v"} | {f"{kind}{stage}" for kind in "bs" for stage in (1, 2, 3)}
+        for word in text.replace(",", " ").split():
+            key, equals, value = word.partition("=")
+            if not equals or not value:
+                raise FreeUValueError(f"expected key=value, got {word!r} in {text!r}")
+            seen = key in values or (key == "v" and "version" in values)
+            if key[:2] in ("b@", "s@") and len(key) > 2:
+                place: int | str = key[2:]
+            elif key in keys - plain - {"v"}:
+                place = int(key[1:])
+            else:
+                name = {"v": "version"}.get(key, key)
+                if name not in plain:
+                    raise unknown_name("key", key, keys | {"b@PATH", "s@PATH"})
+                if seen or name in values:
+                    raise FreeUValueError(f"{key} is given twice in {text!r}")
+                values[name] = _parse_value(name, value)
+                continue
+            if place in factors[key[0]]:
+                raise FreeUValueError(f"{key} is given twice in {text!r}")
+            factors[key[0]][place] = _parse_float(key, value)
+        return cls(b=factors["b"] or (1.0, 1.0), s=factors["s"] or None, **values)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number that a configuration may hold")
+
+
+def _parse_float(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise FreeUValueError(f"{name} must be a number, got {text!r}") from None
+
+
+def _parse_value(name: str, text: str) -> Any:
+    if name in ("version", "threshold"):
+        number = _parse_float(name, text)
+        return int(number) if number == math.floor(number) and math.isfinite(number) else number
+    if name in ("high_gain", "start", "end", "ramp", "strength"):
+        return _parse_float(name, text)
+    if name == "channels":
+        if ":" in text:
+            parts = [_parse_float(name, part) for part in text.split(":")]
+            return tuple(parts)
+        return text if text[:1].isalpha() else _parse_float(name, text)
+    return text
+
+
+def _site_overrides(sites: Any) -> dict[str, tuple[float, float]]:
+    items = sites.items() if isinstance(sites, Mapping) else sites
+    found: dict[str, tuple[float, float]] = {}
+    for path, pair in items:
+        b, s = (pair.b, pair.s) if isinstance(pair, Stage) else pair
+        low, high = FACTOR_RANGE
+        found[str(path)] = (_number(f"b of {path}", b, low, high), _number(f"s of {path}", s, low, high))
+    return found
+
+
+def _stage_factors(name: str, value: Any, overrides: dict[str, tuple[float, float]]) -> tuple[float, ...] | None:
+    """Factors by stage; those of single sites go into ``overrides``. None if no stage was named."""
+    if value is None:
+        return None
+    low, high = FACTOR_RANGE
+    if isinstance(value, Mapping):
+        stages: dict[int, float] = {}
+        for key, factor in value.items():
+            number = _number(f"{name}[{key!r}]", factor, low, high)
+            if isinstance(key, str):
+                b, s = overrides.get(key, (1.0, 1.0))
+                overrides[key] = (number, s) if name == "b" else (b, number)
+            elif key in (1, 2, 3):
+                stages[int(key)] = number
+            else:
+                raise FreeUValueError(f"{name} has no stage {key!r}: use 1, 2, 3 or a site's path")
+        count = max((*stages, 2)) if stages else 0
+        return tuple(stages.get(stage, 1.0) for stage in range(1, count + 1)) or None
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise FreeUValueError(f"{name} must be a tuple with one factor per stage, such as (1.3, 1.4), got {value!r}")
+    factors = tuple(_number(f"{name}{i}", factor, low, high) for i, factor in enumerate(value, start=1))
+    if len(factors) not in (2, 3):
+        raise FreeUValueError(f"{name} must hold 2 or 3 factors, one per stage, got {len(factors)}: {factors}")
+    return factors
+
+
+def _channel_spec(value: Any, profile: str) -> ChannelSpec:
+    if value is None:
+        return "first-inclusive" if profile == "a1111" else "first"
+    if isinstance(value, str):
+        return str(_choice("channels", value, CHANNELS))
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise FreeUValueError(f"channels as a window is a pair (start, stop) of fractions, got {value!r}")
+        start, stop = (_number("channels", part, 0.0, 1.0) for part in value)
+        if start >= stop:
+            raise FreeUValueError(f"channels window must have start < stop, got {value!r}")
+        return (start, stop)
+    fraction = _number("channels", value, 0.0, 1.0)
+    if fraction == 0.0:
+        raise FreeUValueError("channels=0 selects no channel: use b=1 to leave the backbone alone")
+    return fraction

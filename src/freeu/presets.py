@@ -1,0 +1,85 @@
+"""Named configurations with their source and operator version (``presets.toml``)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from freeu.config import FreeUConfig
+from freeu.errors import unknown_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A published configuration: ``config``, the model ``family`` it was published for, and the ``source``."""
+
+    name: str
+    family: str
+    source: str
+    config: FreeUConfig
+
+
+class PresetTable(Mapping[str, Preset]):
+    """All presets by name; printing it gives a table."""
+
+    def __init__(self, items: dict[str, Preset]) -> None:
+        self._items = items
+
+    def __getitem__(self, name: str) -> Preset:
+        try:
+            return self._items[name]
+        except KeyError:
+            raise unknown_name("preset", name, self._items) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __str__(self) -> str:
+        width = max(map(len, self._items))
+        rows = [f"{name:{width}}  {preset.config}  [{preset.family}; {preset.source}]" for name, preset in self.items()]
+        return "\n".join(rows)
+
+    __repr__ = __str__
+
+
+@cache
+def presets() -> PresetTable:
+    """Every preset by name, in the order of the table."""
+    with Path(__file__).with_name("presets.toml").open("rb") as file:
+        data = tomllib.load(file)
+    return PresetTable(
+        {
+            name: Preset(
+                name=name,
+                family=row["family"],
+                source=row["source"],
+                config=FreeUConfig(
+                    b=tuple(row["b"]), s=tuple(row["s"]), version=row["version"], profile=row.get("profile", "official")
+                ),
+            )
+            for name, row in data.items()
+        }
+    )
+
+
+def preset(name: str) -> FreeUConfig:
+    """The configuration of a preset.
+
+    Raises:
+        FreeUValueError: an unknown name, with the nearest ones.
+    """
+    return presets()[name].config
