@@ -1,0 +1,54 @@
+"""Adapters: which module of a U-Net receives each concatenation of backbone and skip. They only find sites."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import nn
+
+from freeu.adapters.diffusers import DiffusersUNet2D
+from freeu.core.patch import Host
+from freeu.core.site import Site
+from freeu.errors import NoSitesError
+
+
+class Adapter(Protocol):
+    """Knows one family of U-Nets."""
+
+    host: Host
+
+    def matches(self, model: nn.Module) -> bool:
+        """True if the model belongs to the family."""
+
+    def find_sites(self, model: nn.Module) -> list[Site]:
+        """Every decoder concatenation in the order of execution."""
+
+
+ADAPTERS: tuple[Adapter, ...] = (DiffusersUNet2D(),)
+
+
+def adapter_for(model: nn.Module) -> Adapter:
+    """The adapter of a model's family.
+
+    Raises:
+        NoSitesError: no adapter knows the class; the message says what the model is and what to pass instead.
+    """
+    for adapter in ADAPTERS:
+        if adapter.matches(model):
+            return adapter
+    raise NoSitesError(_explain(model))
+
+
+def _explain(model: nn.Module) -> str:
+    name = type(model).__name__
+    families = "UNet2DConditionModel and UNet2DModel of diffusers"
+    if "ControlNet" in name or "Adapter" in name:
+        return f"{name} has no decoder of its own: apply FreeU to the pipeline, whose U-Net it controls"
+    if any(word in name for word in ("Autoencoder", "VAE", "VQ")):
+        return f"{name} is a VAE: its decoder has no skip concatenation. Pass the pipeline or its U-Net"
+    if any(word in name for word in ("Transformer", "DiT")):
+        return (
+            f"{name} is a diffusion transformer: it has no decoder with skip concatenation, so FreeU does not exist for "
+            "it. Use a U-Net model (Stable Diffusion 1.x, 2.x, XL), or guidance settings made for transformers"
+        )
+    return f"{name} has no skip concatenation that freeu knows how to find; known families: {families}"

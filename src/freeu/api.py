@@ -1,0 +1,170 @@
+"""The public doors: apply, enabled, inspect, recommend, active."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from freeu.adapters import adapter_for
+from freeu.config import FreeUConfig, Stage
+from freeu.core.patch import Handle, active_handles
+from freeu.core.schedule import Clock
+from freeu.core.site import Site
+from freeu.errors import FreeUValueError, NoSitesError
+from freeu.presets import preset
+from freeu.profiles import PROFILES
+
+
+def apply(
+    model: Any, config: FreeUConfig | str | None = None, *, scheduler: object | None = None, **fields: Any
+) -> Handle:
+    """Put FreeU into a pipeline or a U-Net until the handle is removed.
+
+    ``freeu.apply(pipe)`` alone uses ``recommend(pipe)``. While a handle lives, a second ``apply`` on the same model
+    replaces it until it is removed itself.
+
+    Args:
+        model: a diffusers pipeline with a U-Net, or the U-Net.
+        config: a ``FreeUConfig``, the name of a preset, or None.
+        scheduler: for a bare U-Net with a schedule by fraction or sigma: the scheduler that drives it. A pipeline
+            brings its own, also if it is exchanged later.
+        fields: fields of ``FreeUConfig`` (``b=(1.3, 1.4), s=(0.9, 0.2), version=2, profile="official"`` ...); they
+            override those of ``config``.
+
+    Returns:
+        the handle; use it in a ``with`` block or call ``remove()``.
+
+    Raises:
+        NoSitesError: the model has no skip concatenation that is known.
+        FreeUValueError: a bad preset name or field.
+        FreeURuntimeError: the model was compiled before, or diffusers' own FreeU is active.
+
+    Warns:
+        NoEffectWarning: the configuration is not the identity and touches no site of this model.
+    """
+    unet = unet_of(model)
+    adapter = adapter_for(unet)
+    clock = Clock(pipe=model if unet is not model and not isinstance(model, nn.Module) else None, scheduler=scheduler)
+    return Handle(unet, adapter.find_sites(unet), _resolve(model, config, fields), adapter.host, clock)
+
+
+def enabled(
+    model: Any, config: FreeUConfig | str | None = None, *, scheduler: object | None = None, **fields: Any
+) -> Handle:
+    """FreeU for the length of a ``with`` block; the arguments are those of ``apply``."""
+    return apply(model, config, scheduler=scheduler, **fields)
+
+
+def active(model: Any) -> tuple[Handle, ...]:
+    """Handles that live on a pipeline or U-Net (or on a deep copy of one), outermost first; the last is in effect."""
+    return active_handles(unet_of(model))
+
+
+class Inspection:
+    """Every decoder concatenation of a U-Net; iterates over its sites and prints as a table.
+
+    Attributes:
+        sites: all concatenations in the order of the decoder.
+        unsure: sites whose backbone and skip could not be told apart with certainty; empty for known families.
+    """
+
+    def __init__(self, name: str, sites: list[Site]) -> None:
+        self.name = name
+        self.sites = tuple(sites)
+        self.unsure: tuple[Site, ...] = ()
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self.sites)
+
+    def __len__(self) -> int:
+        return len(self.sites)
+
+    def touched(self, profile: str = "official", config: FreeUConfig | None = None) -> tuple[Site, ...]:
+        """The sites that a profile touches with a factor for each of two stages, or those that ``config`` touches."""
+        wanted = config or FreeUConfig(b=(2.0, 2.0), s=(0.0, 0.0), profile=profile)
+        return tuple(site for site in self.sites if not self.factors(site, wanted).identity)
+
+    def factors(self, site: Site, config: FreeUConfig) -> Stage:
+        """Factors of a site under a configuration, the schedule left aside."""
+        return config.factors(site.stage_in(config.profile), site.path)
+
+    def __str__(self) -> str:
+        head = ["site", "block", "backbone", "skip", *PROFILES]
+        rows = [head]
+        for site in self.sites:
+            stages = [site.stage_in(name) for name in PROFILES]
+            marks = [f"stage {stage}" if stage else "-" for stage in stages]
+            rows.append([site.path, site.block_type, str(site.backbone_channels), str(site.skip_channels), *marks])
+        counts = [f"{len(self.touched(name))} touched" for name in PROFILES]
+        rows.append([f"{len(self.sites)} concatenations", "", "", "", *counts])
+        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([self.name, *lines, "with two stages of factors; stage 3 is used by three-factor settings only"])
+
+    __repr__ = __str__
+
+
+def inspect(model: Any) -> Inspection:
+    """List every decoder concatenation of a pipeline's U-Net or of a U-Net, with its stage under each profile.
+
+    Raises:
+        NoSitesError: the model has no skip concatenation that is known.
+    """
+    unet = unet_of(model)
+    return Inspection(type(unet).__name__, adapter_for(unet).find_sites(unet))
+
+
+def recommend(model: Any) -> FreeUConfig:
+    """The published version-2 preset for a model's family, told from its own configuration.
+
+    Stable Diffusion XL by its two text encoders, 2.x by the 1024-wide text embedding, 1.x by the 768-wide one (the
+    factors of SD 1.4, milder than those of 1.5, unless its name says 1.5). Everything else, the embedded miniature
+    models included, gets those of SD 1.4 too: they are also those of SDXL.
+    """
+    unet = unet_of(model)
+    adapter_for(unet)
+    config: Any = getattr(unet, "config", {})
+    width = config.get("cross_attention_dim") if hasattr(config, "get") else None
+    name = " ".join(str(getattr(item, "name_or_path", "")) for item in (unet, model)).lower()
+    if config.get("addition_embed_type") == "text_time" or width == 2048:
+        return preset("sdxl")
+    if width == 1024:
+        return preset("sd21")
+    if width == 768 and any(mark in name for mark in ("v1-5", "v1.5", "sd15", "sd-1.5", "1-5")):
+        return preset("sd15")
+    return preset("sd14")
+
+
+def unet_of(model: Any) -> nn.Module:
+    """The U-Net of a pipeline (its ``unet``), or the module itself; a compiled wrapper is looked through.
+
+    Raises:
+        NoSitesError: a pipeline without a U-Net, or something that is no model.
+    """
+    found = model
+    if not isinstance(model, nn.Module):
+        found = getattr(model, "unet", None)
+        if found is None:
+            inside = getattr(model, "transformer", None) or getattr(model, "prior", None)
+            if isinstance(inside, nn.Module):
+                adapter_for(inside)  # says what it is and what to do
+            raise NoSitesError(
+                f"{type(model).__name__} has no U-Net: FreeU needs a pipeline with a U-Net, or the U-Net itself"
+            )
+    original = getattr(found, "_orig_mod", found)
+    if not isinstance(original, nn.Module):
+        raise NoSitesError(f"expected a torch module or a pipeline with a U-Net, got {type(model).__name__}")
+    return original
+
+
+def _resolve(model: Any, config: FreeUConfig | str | None, fields: dict[str, Any]) -> FreeUConfig:
+    if isinstance(config, str):
+        config = preset(config)
+    if config is None:
+        config = FreeUConfig(**fields) if {"b", "s", "sites"} & fields.keys() else recommend(model).replace(**fields)
+        return config
+    if not isinstance(config, FreeUConfig):
+        raise FreeUValueError(f"expected a FreeUConfig or the name of a preset, got {config!r}")
+    return config.replace(**fields) if fields else config

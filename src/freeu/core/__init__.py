@@ -1,0 +1,1 @@
+"""Sites, hooks and schedules: how FreeU gets into a model and out again."""

@@ -1,0 +1,56 @@
+"""A site: one place where a decoder hands the concatenation of backbone and skip to a module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from freeu.errors import FreeURuntimeError
+from freeu.profiles import profile
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One decoder concatenation, found by an adapter.
+
+    Args:
+        path: dotted path from the U-Net to ``module``.
+        module: receives the concatenated features (B, backbone + skip, H, W) as its first argument.
+        backbone_channels: the first channels, coming up the decoder.
+        skip_channels: the rest, coming from the encoder.
+        model_channels: base width of the U-Net; stages are multiples of it.
+        block: index of the up-block, 0 at the lowest resolution.
+        block_type: class name of the up-block.
+    """
+
+    path: str
+    module: nn.Module = field(repr=False)
+    backbone_channels: int
+    skip_channels: int
+    model_channels: int
+    block: int
+    block_type: str
+
+    @property
+    def stage(self) -> int | None:
+        """Stage under the official profile: 1 at 4x the base width, 2 at 2x, 3 at 1x, None elsewhere."""
+        return self.stage_in("official")
+
+    def stage_in(self, name: str) -> int | None:
+        """Stage under a named profile; None where that tool leaves the site alone."""
+        return profile(name).stage(self.backbone_channels, self.model_channels, self.block, self.block_type)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Views of the backbone and skip channels of the concatenated features.
+
+        Raises:
+            FreeURuntimeError: x does not have the channels that the adapter promised.
+        """
+        total = self.backbone_channels + self.skip_channels
+        if x.dim() < 2 or x.shape[1] != total:
+            raise FreeURuntimeError(
+                f"{self.path} should receive {self.backbone_channels} + {self.skip_channels} = {total} channels, "
+                f"got features of shape {tuple(x.shape)}: the U-Net was changed since freeu.apply"
+            )
+        return x[:, : self.backbone_channels], x[:, self.backbone_channels :]

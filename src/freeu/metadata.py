@@ -1,0 +1,75 @@
+"""Settings inside PNG files: one JSON text chunk, written without loss and read without ever evaluating it.
+
+The chunk's key is ``freeu``; its value is a JSON object with ``schema`` (a number) and whatever the writer put in. It
+is stored as international text, so prompts in any script survive.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from freeu.errors import FreeUValueError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+KEY = "freeu"
+SCHEMA = 1
+# Settings are a few kilobytes; a chunk beyond this is not ours and is not parsed.
+MAX_CHARACTERS = 1_000_000
+
+
+def png_bytes(image: Image, settings: Mapping[str, Any]) -> bytes:
+    """Encode a picture as PNG with its settings in the text chunk ``freeu``.
+
+    Args:
+        image: any Pillow image that PNG can hold; its pixels are stored without loss.
+        settings: JSON data; ``schema`` is added.
+
+    Raises:
+        FreeUValueError: settings that JSON cannot hold (a NaN, an unknown type).
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    try:
+        text = json.dumps({"schema": SCHEMA, **settings}, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise FreeUValueError(f"these settings cannot be stored as JSON: {error}") from None
+    info = PngInfo()
+    info.add_itxt(KEY, text)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def read_png(path: str | Path) -> dict[str, Any]:
+    """The settings that ``png_bytes`` stored in a file.
+
+    Raises:
+        FreeUValueError: the file cannot be read, is no PNG, holds no settings of freeu, or a newer schema.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            image.load()  # text chunks may follow the pixels
+            text = getattr(image, "text", {}).get(KEY)
+    except UnidentifiedImageError:
+        raise FreeUValueError(f"{path} is not a picture") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise FreeUValueError(f"cannot read {path}: {error}") from None
+    if text is None:
+        raise FreeUValueError(f"{path} holds no settings of freeu (no PNG text named {KEY!r})")
+    if len(text) > MAX_CHARACTERS:
+        raise FreeUValueError(f"{path}: its settings are {len(text)} characters long; freeu writes a few thousand")
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise FreeUValueError(f"{path}: its settings are not JSON: {error}") from None
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise FreeUValueError(f"{path}: its settings are not of schema {SCHEMA}: a newer freeu may read them")
+    return data

@@ -1,0 +1,49 @@
+"""Both operators at one decoder concatenation."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from freeu.config import ChannelSpec
+from freeu.errors import FreeUValueError
+from freeu.ops.backbone import scale_backbone
+from freeu.ops.skip import filter_skip
+
+
+def freeu(
+    h: Tensor,
+    skip: Tensor,
+    b: float | Tensor,
+    s: float | Tensor,
+    version: int = 2,
+    *,
+    threshold: int = 1,
+    mask: str = "window",
+    channels: ChannelSpec = "first",
+    share: str | int = "none",
+    high_gain: float | Tensor = 1.0,
+    inplace: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """FreeU at one concatenation: amplify the backbone, turn down the skip's low frequencies.
+
+    Args:
+        h: backbone features (B, C, H, W).
+        skip: skip features (B, C', H, W).
+        b, version, channels, share: see ``scale_backbone``.
+        s, threshold, mask, high_gain: see ``filter_skip`` (``s`` is its ``scale``).
+        inplace: change both tensors and return them.
+
+    Returns:
+        (backbone, skip), ready to be concatenated along the channels.
+
+    Raises:
+        FreeUValueError: what the two operators raise; maps of different size.
+    """
+    if h.dim() == 4 and skip.dim() == 4 and (h.shape[0], *h.shape[2:]) != (skip.shape[0], *skip.shape[2:]):
+        raise FreeUValueError(
+            f"h and skip are concatenated, so batch and map size must agree, got {tuple(h.shape)} and {tuple(skip.shape)}"
+        )
+    return (
+        scale_backbone(h, b, version, channels=channels, share=share, inplace=inplace),
+        filter_skip(skip, s, threshold, mask, high_gain=high_gain, inplace=inplace),
+    )

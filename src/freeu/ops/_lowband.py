@@ -1,0 +1,219 @@
+"""The projection onto a low-frequency band as real matrices: no FFT and no complex numbers.
+
+The published mask multiplies a set of frequency bins by s and keeps the real part of the inverse transform. The real
+part acts on a real signal like the mask's Hermitian half, M_e(k) = (M(k) + M(-k)) / 2, so the filter is
+
+    y = x + (s - 1) * L x,    L = sum over pairs {k, -k} of M_e(k) * (projection onto cos and sin of k),
+
+which two skinny matrix products compute: L = U U^T with U of shape (H*W, rank), rank 7 for the published threshold 1.
+Bands of high rank factor over rows and columns instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from freeu.config import MASKS
+from freeu.errors import FreeUValueError, unknown_name
+
+# Above this rank the separable form needs fewer operations on the maps of real U-Nets (measured: benchmarks/bench_skip.py).
+DENSE_RANK = 96
+_CACHE_SIZE = 128
+_cache: dict[tuple[object, ...], Dense | Separable] = {}
+
+
+@dataclass(frozen=True)
+class Dense:
+    """L = U U^T with ``u`` of shape (H*W, rank)."""
+
+    u: Tensor
+
+
+@dataclass(frozen=True)
+class Separable:
+    """L x = rows (a * q + b * swap(q)) columns^T with q = rows^T x columns.
+
+    ``rows`` (H, p) and ``columns`` (W, q) hold orthonormal cosines and sines of each axis; ``a`` and ``b`` (p, q) weigh
+    their products, ``b`` coupling cos-cos with sin-sin and sin-cos with cos-sin where the band is not symmetric under
+    the reflection of one axis; ``swap_rows`` and ``swap_columns`` exchange cosine and sine of one frequency.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    a: Tensor
+    b: Tensor | None
+    swap_rows: Tensor
+    swap_columns: Tensor
+
+    def project(self, x: Tensor) -> Tensor:
+        """L x for x of shape (..., H, W)."""
+        q = self.rows.mT @ (x @ self.columns)
+        mixed = self.a * q
+        if self.b is not None:
+            mixed = mixed + self.b * q[..., self.swap_rows, :][..., self.swap_columns]
+        return self.rows @ mixed @ self.columns.mT
+
+
+def check_band(height: int, width: int, threshold: int, mask: str) -> None:
+    """A threshold is a whole number of at least 1; above 1 the band must fit the map."""
+    if mask not in MASKS:
+        raise unknown_name("mask", mask, MASKS)
+    if isinstance(threshold, bool) or not isinstance(threshold, int):
+        raise FreeUValueError(f"threshold must be a whole number of frequency bins, got {threshold!r}")
+    if threshold < 1:
+        raise FreeUValueError(f"threshold must be at least 1 frequency bin, got {threshold}")
+    if threshold > 1 and 2 * threshold > min(height, width):
+        raise FreeUValueError(
+            f"threshold {threshold} covers {2 * threshold} frequency bins a side and would wrap round the "
+            f"{height}x{width} map: use a threshold of at most {max(1, min(height, width) // 2)}"
+        )
+
+
+def low_band_operator(
+    height: int, width: int, threshold: int, mask: str, dtype: torch.dtype, device: torch.device
+) -> Dense | Separable:
+    """The operator L of a band, from a bounded cache per (size, band, dtype, device).
+
+    Nothing is cached while a compiler or a fake-tensor mode traces: what they make must not outlive them.
+    """
+    if torch.compiler.is_compiling():
+        return _build(height, width, threshold, mask, dtype, device)
+    key = (height, width, threshold, mask, dtype, device)
+    found = _cache.get(key)
+    if found is None:
+        # Tensors made in inference mode could never be saved for a backward pass later.
+        with torch.inference_mode(False), torch.no_grad():
+            found = _build(height, width, threshold, mask, dtype, device)
+        if type(found.u if isinstance(found, Dense) else found.a) is torch.Tensor:
+            while len(_cache) >= _CACHE_SIZE:
+                _cache.pop(next(iter(_cache)))
+            _cache[key] = found
+    return found
+
+
+def _membership(height: int, width: int, threshold: int, mask: str) -> Callable[[int, int], float]:
+    """M(ky, kx) for signed frequencies, each reduced to its representative in [-n/2, n/2)."""
+    t = threshold
+
+    def signed(k: int, n: int) -> int:
+        return (k + n // 2) % n - n // 2
+
+    def inside(k: int, n: int) -> bool:
+        # The window [-t, t) as a set modulo n: on a map of 1 or 2 pixels several of its bins coincide.
+        return (k + t) % n < 2 * t
+
+    def member(ky: int, kx: int) -> float:
+        if mask == "window":
+            return float(inside(ky, height) and inside(kx, width))
+        y, x = signed(ky, height), signed(kx, width)
+        if mask == "radial":
+            return float(y * y + x * x < t * t)
+        if mask == "symmetric":
+            return float(abs(y) <= t and abs(x) <= t)
+        return math.exp(-(y * y + x * x) / (2.0 * t * t))
+
+    return member
+
+
+def _frequencies(n: int, reach: int) -> range:
+    """The non-negative frequencies of an axis of n samples up to a reach."""
+    return range(min(reach, n // 2) + 1)
+
+
+def _build(
+    height: int, width: int, threshold: int, mask: str, dtype: torch.dtype, device: torch.device
+) -> Dense | Separable:
+    member = _membership(height, width, threshold, mask)
+    reach = max(height, width) if mask == "gaussian" else threshold
+
+    def half(ky: int, kx: int) -> float:
+        return 0.5 * (member(ky, kx) + member(-ky, -kx))
+
+    pairs = _pairs(height, width, reach, half) if mask != "gaussian" else []
+    rank = sum(1 if own else 2 for _, _, _, own in pairs)
+    if pairs and rank <= DENSE_RANK:
+        return Dense(_dense(height, width, pairs).to(device=device, dtype=dtype))
+    rows, row_names = _axis(height, reach)
+    columns, column_names = _axis(width, reach)
+    a, b = _weights(row_names, column_names, half)
+
+    def swap(names: list[tuple[int, str]]) -> Tensor:
+        other = {"cos": "sin", "sin": "cos"}
+        return torch.tensor(
+            [names.index((k, other[f])) if (k, other[f]) in names else i for i, (k, f) in enumerate(names)], device=device
+        )
+
+    def cast(x: Tensor) -> Tensor:
+        return x.to(device=device, dtype=dtype)
+
+    return Separable(
+        cast(rows), cast(columns), cast(a), cast(b) if bool(b.any()) else None, swap(row_names), swap(column_names)
+    )
+
+
+def _pairs(
+    height: int, width: int, reach: int, half: Callable[[int, int], float]
+) -> list[tuple[int, int, float, bool]]:
+    """One bin (ky, kx) of each mirrored pair with its weight, and whether it is its own mirror image."""
+    found: dict[tuple[int, int], tuple[float, bool]] = {}
+    for y in range(-reach, reach + 1):
+        for x in range(-reach, reach + 1):
+            here, mirror = (y % height, x % width), (-y % height, -x % width)
+            weight = half(y, x)
+            if weight > 0.0 and mirror not in found:
+                found[here] = (weight, here == mirror)
+    return [(ky, kx, weight, own) for (ky, kx), (weight, own) in found.items()]
+
+
+def _dense(height: int, width: int, pairs: list[tuple[int, int, float, bool]]) -> Tensor:
+    y = torch.arange(height, dtype=torch.float64, device="cpu")[:, None]
+    x = torch.arange(width, dtype=torch.float64, device="cpu")[None, :]
+    images = []
+    for ky, kx, weight, own in pairs:
+        # Whole turns are taken off before the cosine, so that float64 keeps its accuracy on long axes.
+        angle = 2.0 * math.pi * ((ky * y) % height / height + (kx * x) % width / width)
+        scale = math.sqrt(weight * (1 if own else 2) / (height * width))
+        images.append(scale * torch.cos(angle))
+        if not own:
+            images.append(scale * torch.sin(angle))
+    return torch.stack([image.flatten() for image in images], dim=1)
+
+
+def _axis(n: int, reach: int) -> tuple[Tensor, list[tuple[int, str]]]:
+    """Orthonormal cosines and sines of one axis as columns (n, p), with their names."""
+    t = torch.arange(n, dtype=torch.float64, device="cpu")
+    columns, names = [], []
+    for k in _frequencies(n, reach):
+        own = (2 * k) % n == 0
+        angle = 2.0 * math.pi * ((k * t) % n) / n
+        scale = math.sqrt((1 if own else 2) / n)
+        columns.append(scale * torch.cos(angle))
+        names.append((k, "cos"))
+        if not own:
+            columns.append(scale * torch.sin(angle))
+            names.append((k, "sin"))
+    return torch.stack(columns, dim=1), names
+
+
+def _weights(
+    rows: list[tuple[int, str]], columns: list[tuple[int, str]], half: Callable[[int, int], float]
+) -> tuple[Tensor, Tensor]:
+    """Weights of the products of row and column functions.
+
+    cos(p+q) = cc - ss and sin(p+q) = sc + cs carry M_e(k, l); cos(p-q) = cc + ss and sin(p-q) = sc - cs carry
+    M_e(k, -l). In the basis of products this is their mean on the diagonal, and half their difference between a
+    product and its swapped one, with opposite signs for (cc, ss) and (sc, cs).
+    """
+    a = torch.zeros(len(rows), len(columns), dtype=torch.float64, device="cpu")
+    b = torch.zeros_like(a)
+    for i, (k, f) in enumerate(rows):
+        for j, (m, g) in enumerate(columns):
+            plus, minus = half(k, m), half(k, -m)
+            a[i, j] = 0.5 * (plus + minus)
+            b[i, j] = 0.5 * (minus - plus) * (1.0 if f == g else -1.0)
+    return a, b

@@ -1,0 +1,83 @@
+"""FreeU with Fourier transforms, as published: the oracle that the fast operators are tested against.
+
+Written for clarity: every line allocates, complex numbers are used, and inputs are never modified. The default
+``mask="window"`` is the published code, the others are the regions that ``freeu.ops`` offers by name.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from freeu.config import MASKS
+from freeu.errors import unknown_name
+
+
+def low_band(height: int, width: int, threshold: int = 1, mask: str = "window") -> Tensor:
+    """Membership of each frequency bin in the low band, zero frequency at ``[height // 2, width // 2]``.
+
+    Returns:
+        float64 tensor (height, width) in 0..1; only "gaussian" has values in between.
+    """
+    row, column = height // 2, width // 2
+    ky = (torch.arange(height, dtype=torch.float64) - row)[:, None]
+    kx = (torch.arange(width, dtype=torch.float64) - column)[None, :]
+    if mask == "window":
+        region = torch.zeros(height, width, dtype=torch.float64)
+        region[max(row - threshold, 0) : row + threshold, max(column - threshold, 0) : column + threshold] = 1.0
+        return region
+    if mask == "radial":  # FreeU Eq. 8: r < r_thresh
+        return ((ky**2 + kx**2) < threshold**2).double()
+    if mask == "symmetric":  # the smallest square around the window that is its own mirror image
+        return ((ky.abs() <= threshold) & (kx.abs() <= threshold)).double()
+    if mask == "gaussian":
+        return torch.exp(-(ky**2 + kx**2) / (2.0 * threshold**2))
+    raise unknown_name("mask", mask, MASKS)
+
+
+def filter_skip(skip: Tensor, scale: float, threshold: int = 1, mask: str = "window", high_gain: float = 1.0) -> Tensor:
+    """Scale the low frequencies of skip features by FFT, multiplication and inverse FFT (FreeU Eq. 5-8).
+
+    Args:
+        skip: (B, C, H, W), any float dtype; half precision is computed in float32.
+        scale: gain inside the low band.
+        threshold: half-width of the band in bins.
+        mask: see ``low_band``.
+        high_gain: gain outside the band.
+
+    Returns:
+        a new tensor like ``skip``: the real part of the inverse transform, as the published code takes it.
+    """
+    work = skip if skip.dtype == torch.float64 else skip.float()
+    region = low_band(skip.shape[-2], skip.shape[-1], threshold, mask).to(work)
+    gain = high_gain + (scale - high_gain) * region
+    spectrum = torch.fft.fftshift(torch.fft.fftn(work, dim=(-2, -1)), dim=(-2, -1))
+    filtered = torch.fft.ifftn(torch.fft.ifftshift(spectrum * gain, dim=(-2, -1)), dim=(-2, -1))
+    return filtered.real.to(skip.dtype)
+
+
+def scale_backbone(h: Tensor, b: float, version: int = 2) -> Tensor:
+    """Amplify the first half of the backbone's channels (FreeU Eq. 2-4), as published.
+
+    Version 1 multiplies by b. Version 2 multiplies by the structure map; where the channel mean is constant the
+    published quotient is 0/0, so the result is NaN there: that is the published behaviour, kept in the oracle.
+
+    Args:
+        h: (B, C, H, W).
+        b: backbone gain.
+        version: 1 or 2.
+    """
+    half = h.shape[1] // 2
+    if version == 1:
+        gain: Tensor | float = b
+    else:
+        mean = h.mean(dim=1, keepdim=True)
+        low = mean.amin(dim=(2, 3), keepdim=True)
+        high = mean.amax(dim=(2, 3), keepdim=True)
+        gain = (b - 1.0) * ((mean - low) / (high - low)) + 1.0
+    return torch.cat([h[:, :half] * gain, h[:, half:]], dim=1)
+
+
+def freeu(h: Tensor, skip: Tensor, b: float, s: float, version: int = 2) -> tuple[Tensor, Tensor]:
+    """Both parts at one decoder concatenation, as published: (amplified backbone, filtered skip)."""
+    return scale_backbone(h, b, version), filter_skip(skip, s)

@@ -1,0 +1,128 @@
+"""Small inputs of a run: seeds, factors, and the pictures that image-to-image and inpainting start from."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from freeu.errors import FreeUValueError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_SEED = 2**32 - 1  # the largest that every tool takes
+MAX_SEEDS = 10_000
+SIDE_MULTIPLE = 8  # diffusers' pipelines refuse other sizes
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds from "1", "0,3,5", "0-7" or a mixture, each once, in the order given.
+
+    Raises:
+        FreeUValueError: anything else, a seed above 2^32 - 1, or more than 10,000 seeds.
+    """
+    seeds: dict[int, None] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if match is None:
+            raise FreeUValueError(f"seeds must look like 1 or 0,3,5 or 0-7, got {text!r}")
+        first = int(match[1])
+        last = int(match[2] or match[1])
+        if last < first:
+            raise FreeUValueError(f"seeds must rise, got {part.strip()!r}: write {last}-{first}")
+        if last > MAX_SEED:
+            raise FreeUValueError(f"a seed must be at most {MAX_SEED}, got {last}")
+        if last - first + len(seeds) >= MAX_SEEDS:
+            raise FreeUValueError(f"more than {MAX_SEEDS} seeds in {text!r}: make several runs")
+        seeds.update(dict.fromkeys(range(first, last + 1)))
+    return tuple(seeds)
+
+
+def format_seeds(seeds: tuple[int, ...]) -> str:
+    """The short text that ``parse_seeds`` reads."""
+    parts: list[list[int]] = []
+    for seed in seeds:
+        if parts and seed == parts[-1][1] + 1:
+            parts[-1][1] = seed
+        else:
+            parts.append([seed, seed])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
+def parse_factors(name: str, text: str) -> tuple[float, ...]:
+    """Factors from "1.3,1.4"; how many and in what range is for ``FreeUConfig`` to say."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise FreeUValueError(f"--{name} must be numbers with commas, one per stage, such as 1.3,1.4; got {text!r}") from None
+
+
+def check_side(name: str, value: int, multiple: int = SIDE_MULTIPLE) -> int:
+    """A side of a picture in pixels; one the model cannot make raises ``FreeUValueError`` with the nearest two."""
+    if value < multiple or value % multiple:
+        low = max(multiple, value // multiple * multiple)
+        raise FreeUValueError(
+            f"{name} must be a multiple of {multiple} for this model, got {value}: use {low} or {low + multiple}"
+        )
+    return value
+
+
+def open_image(path: Path) -> Image:
+    """A picture as RGB, upright, transparent parts on white; one that cannot be read raises ``FreeUValueError``."""
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(_open(path))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def open_mask(path: Path, image: Image) -> Image:
+    """A mask as 8-bit grey, white where the picture is painted anew; it must have the picture's size."""
+    from PIL import ImageOps
+
+    mask = ImageOps.exif_transpose(_open(path)).convert("L")
+    if mask.size != image.size:
+        raise FreeUValueError(
+            f"the mask must have the size of the image, got {mask.width}x{mask.height} "
+            f"for an image of {image.width}x{image.height}: resize the mask"
+        )
+    if mask.getextrema()[1] == 0:
+        raise FreeUValueError(f"the mask {path} is black everywhere: paint white where the picture should change")
+    return mask
+
+
+def _open(path: Path) -> Image:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image.copy()
+    except UnidentifiedImageError:
+        raise FreeUValueError(f"{path} is not a picture that Pillow can read: use PNG, JPEG or WebP") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise FreeUValueError(f"cannot read the image {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def fit_size(size: tuple[int, int], native: int, multiple: int) -> tuple[int, int]:
+    """The size at which an input picture is used: its shape, the model's native area, sides the model can make.
+
+    Args:
+        size: width and height of the input in pixels.
+        native: side in pixels of the square the model was trained on.
+        multiple: sides must be multiples of this.
+    """
+    scale = native / math.sqrt(size[0] * size[1])
+    width, height = (max(multiple, round(side * scale / multiple) * multiple) for side in size)
+    return width, height
+
+
+def pixel_sha(image: Image) -> str:
+    """SHA-256 of a picture's pixels with its mode and size: equal for files that differ in compression only."""
+    head = f"{image.mode} {image.width}x{image.height}\n".encode()
+    return hashlib.sha256(head + image.tobytes()).hexdigest()

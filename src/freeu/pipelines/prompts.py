@@ -1,0 +1,94 @@
+"""Prompts: from a file, from the paper, and which of their words the embedded model cannot draw."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from freeu.errors import FreeUValueError
+
+# The examples of the official demo (ChenyangSi/FreeU, demo/app.py), and the prompts that the paper's figures name
+# (Figs. 12, 15, 20, 26, 28 of arXiv:2309.11497).
+PAPER_PROMPTS = (
+    "A drone  view of celebration with Christma tree and fireworks, starry sky - background.",  # spelt so there
+    "happy dog wearing a yellow turtleneck, studio, portrait, facing camera, studio, dark bg",
+    "Campfire at night in a snowy forest with starry sky in the background.",
+    "a fantasy landscape, trending on artstation",
+    "Busy freeway at night.",
+    "An astronaut is riding a horse in the space in a photorealistic style.",
+    "Turtle swimming in ocean.",
+    "A storm trooper vacuuming the beach.",
+    "An astronaut feeding ducks on a sunny afternoon, reflection from the water.",
+    "Fireworks.",
+    "A fat rabbit wearing a purple robe walking through a fantasy landscape.",
+    "A koala bear playing piano in the forest.",
+    "An astronaut flying in space, 4k, high resolution.",
+    "Flying through fantasy landscapes, 4k, high resolution.",
+    "A small cabin on top of a snowy mountain in the style of Disney, artstation",
+    "half human half cat, a human cat hybrid",
+    "a drone flying over a snowy forest.",
+    "a blue car is being filmed",
+    "A cinematic view of the ocean, from a cave.",
+    "A synthwave style sunset above the reflecting water of the sea, digital art",
+    "a photo of action figure riding a motorcycle",
+    "A toy on a beach",
+    "A dog wearing sunglasses",
+)
+
+# Words of the embedded world's captions that name no object.
+_FILLERS = frozenset("a an the on in of and with to is at one large small big style background".split())
+
+
+def collect_prompts(given: Iterable[str], source: str | None) -> tuple[str, ...]:
+    """Prompts of the command line, then those of ``source``.
+
+    Args:
+        given: prompts as arguments.
+        source: None, "paper", or a text file with one prompt a line; empty lines and lines that begin with # are left
+            out.
+
+    Raises:
+        FreeUValueError: no prompt at all, an empty one, or a file that cannot be read as UTF-8 text.
+    """
+    prompts = [prompt.strip() for prompt in given]
+    if not all(prompts):
+        raise FreeUValueError("a prompt is empty: write what the picture should show")
+    if source == "paper":
+        prompts.extend(PAPER_PROMPTS)
+    elif source is not None:
+        prompts.extend(_read_prompts(Path(source)))
+    if not prompts:
+        raise FreeUValueError('no prompt: write one, such as "a 3d fox on a blue background", or give --prompts FILE')
+    return tuple(prompts)
+
+
+def _read_prompts(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise FreeUValueError(f"cannot read the prompts in {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise FreeUValueError(f"the prompts in {path} are not UTF-8 text: save the file as UTF-8") from None
+    lines = (line.strip() for line in text.splitlines())
+    prompts = [line for line in lines if line and not line.startswith("#")]
+    if not prompts:
+        raise FreeUValueError(f"{path} holds no prompt: write one on each line (lines that begin with # are comments)")
+    return prompts
+
+
+def unknown_words(prompt: str, world: Mapping[str, Any]) -> list[str]:
+    """Words of a prompt that the embedded model never saw, in order.
+
+    Args:
+        world: the model's ``freeu-zoo.json``; its lists ``nouns``, ``styles`` and ``colours`` are what it can draw.
+    """
+    phrases = [str(word).lower() for key in ("nouns", "styles", "colours") for word in world.get(key, ())]
+    known = {word for phrase in phrases for word in _words(phrase)} | _FILLERS
+    found = [word for word in _words(prompt.lower()) if word not in known]
+    return list(dict.fromkeys(found))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+(?:'[^\W_]+)?", text)
