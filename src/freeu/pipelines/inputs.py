@@ -57,7 +57,9 @@ def parse_factors(name: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise FreeUValueError(f"--{name} must be numbers with commas, one per stage, such as 1.3,1.4; got {text!r}") from None
+        raise FreeUValueError(
+            f"--{name} must be numbers with commas, one per stage, such as 1.3,1.4; got {text!r}"
+        ) from None
 
 
 def check_side(name: str, value: int, multiple: int = SIDE_MULTIPLE) -> int:

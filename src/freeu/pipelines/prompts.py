@@ -38,7 +38,7 @@ PAPER_PROMPTS = (
 )
 
 # Words of the embedded world's captions that name no object.
-_FILLERS = frozenset("a an the on in of and with to is at one large small big style background".split())
+_FILLERS = frozenset({"a", "an", "the", "on", "in", "of", "and", "with", "to", "one", "style", "background"})
 
 
 def collect_prompts(given: Iterable[str], source: str | None) -> tuple[str, ...]:

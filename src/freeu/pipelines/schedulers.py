@@ -49,7 +49,7 @@ _BY_PLAIN_NAME = {_plain(name): name for name in SAMPLERS}
 
 
 def sampler_name(name: str) -> str:
-    """The table's name for what a user wrote ("DPM++ 2M Karras", "euler_a"); unknown names raise ``FreeUValueError``."""
+    """The table's name for what a user wrote ("DPM++ 2M Karras"); unknown names raise ``FreeUValueError``."""
     try:
         return _BY_PLAIN_NAME[_plain(name)]
     except KeyError:

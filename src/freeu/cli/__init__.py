@@ -1,0 +1,115 @@
+"""The ``freeu`` command. Torch, diffusers and Pillow are imported inside the commands, so that help is quick."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from freeu.cli import checking, listing, pictures
+from freeu.cli.errors import CheckFailedError, StoppedError
+from freeu.errors import FreeUError
+
+app = typer.Typer(
+    name="freeu",
+    help="FreeU for diffusion U-Nets: the same prompt and seed without and with it, on your model and machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("compare")(pictures.compare)
+app.command("generate")(pictures.generate)
+app.command("inspect")(listing.inspect)
+app.command("presets")(listing.presets)
+app.command("check")(checking.check)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"freeu {version('freeu')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Better pictures from diffusion U-Nets at inference: no training, no cost."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name; None takes those of the process.
+
+    Returns:
+        0; 1 if a check failed; 2 after bad input, told in one line on standard error; 130 after Ctrl-C.
+    """
+    try:
+        with _calm_warnings():
+            result: Any = app(
+                args=list(arguments) if arguments is not None else None, prog_name="freeu", standalone_mode=False
+            )
+        return result if isinstance(result, int) else 0
+    except CheckFailedError as failure:
+        return _complain(failure, 1)
+    except StoppedError as stop:
+        return _complain(stop, 130)
+    except (KeyboardInterrupt, Abort):
+        return _complain("stopped", 130)
+    except FreeUError as error:
+        return _complain(error, 2)
+    except TyperException as error:
+        if not str(_message(error)):  # help was printed because no argument was given
+            return int(getattr(error, "exit_code", 2))
+        return _complain(f"{_message(error)} (see {_help_command(error)})", 2)
+    except BrokenPipeError:
+        return 1
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return _complain(
+                f"no space left on the disk ({error.filename or 'temporary files'}): free some and try again", 2
+            )
+        raise
+
+
+def _message(error: Any) -> str:
+    return str(error.format_message()) if hasattr(error, "format_message") else str(error)
+
+
+def _help_command(error: Any) -> str:
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path} --help" if context is not None else "freeu --help"
+
+
+def _complain(what: object, code: int) -> int:
+    """One line on standard error, whatever the message holds."""
+    print("freeu: " + " ".join(str(what).split()), file=sys.stderr)
+    return code
+
+
+@contextlib.contextmanager
+def _calm_warnings() -> Iterator[None]:
+    """Show warnings of freeu as one line each, and none of the libraries' (they are for their own developers)."""
+    with warnings.catch_warnings():
+        for library in ("diffusers", "transformers", "huggingface_hub", "accelerate", "torch"):
+            warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
+
+        def show(message: Warning | str, *_: Any, **__: Any) -> None:
+            print("freeu: " + " ".join(str(message).split()), file=sys.stderr)
+
+        warnings.showwarning = show
+        yield

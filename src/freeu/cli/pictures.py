@@ -1,0 +1,199 @@
+"""``freeu compare`` and ``freeu generate``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from freeu.cli import options as o
+from freeu.cli.errors import CheckFailedError, StoppedError
+from freeu.errors import FreeUValueError
+
+
+def compare(
+    prompts: o.Prompts = None,
+    prompts_from: o.PromptsFrom = None,
+    seeds: o.Seeds = "0",
+    model: o.Model = None,
+    model_config: o.ModelConfig = None,
+    variant: o.Variant = None,
+    preset: o.Preset = None,
+    config: o.Config = None,
+    b: o.B = None,
+    s: o.S = None,
+    version: o.Version = None,
+    profile: o.Profile = None,
+    start: o.Start = None,
+    end: o.End = None,
+    ramp: o.Ramp = None,
+    strength: o.Strength = None,
+    image: o.Image = None,
+    mask: o.Mask = None,
+    image_strength: o.ImageStrength = None,
+    steps: o.Steps = None,
+    guidance: o.Guidance = None,
+    negative_prompt: o.Negative = "",
+    scheduler: o.Scheduler = None,
+    width: o.Width = None,
+    height: o.Height = None,
+    dtype: o.DType = "auto",
+    device: o.Device = "auto",
+    threads: o.Threads = None,
+    output: o.Output = None,
+) -> None:
+    """Draw the same prompt and seed without and with FreeU: pictures, a grid, a page with sliders, a manifest.
+
+    An interrupted run goes on if the same command is given again with the same --output.
+    """
+    _make("compare", locals())
+
+
+def generate(
+    prompts: o.Prompts = None,
+    prompts_from: o.PromptsFrom = None,
+    seeds: o.Seeds = "0",
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="MANIFEST",
+            help="Make the pictures of a manifest.json again and say whether they are equal.",
+        ),
+    ] = None,
+    no_freeu: Annotated[bool, typer.Option("--no-freeu", help="Without FreeU.", rich_help_panel="FreeU")] = False,
+    model: o.Model = None,
+    model_config: o.ModelConfig = None,
+    variant: o.Variant = None,
+    preset: o.Preset = None,
+    config: o.Config = None,
+    b: o.B = None,
+    s: o.S = None,
+    version: o.Version = None,
+    profile: o.Profile = None,
+    start: o.Start = None,
+    end: o.End = None,
+    ramp: o.Ramp = None,
+    strength: o.Strength = None,
+    image: o.Image = None,
+    mask: o.Mask = None,
+    image_strength: o.ImageStrength = None,
+    steps: o.Steps = None,
+    guidance: o.Guidance = None,
+    negative_prompt: o.Negative = "",
+    scheduler: o.Scheduler = None,
+    width: o.Width = None,
+    height: o.Height = None,
+    dtype: o.DType = "auto",
+    device: o.Device = "auto",
+    threads: o.Threads = None,
+    output: o.Output = None,
+) -> None:
+    """Draw pictures with FreeU, or make those of a manifest again.
+
+    With --from, everything comes from the manifest; only --output, --model, --device and --threads may be given too.
+    """
+    values = locals()
+    if values.pop("manifest") is not None:
+        assert manifest is not None
+        _make_again(manifest, values)
+        return
+    if values.pop("no_freeu") and any(values[name] is not None for name in _FREEU_OPTIONS):
+        raise FreeUValueError("--no-freeu leaves nothing for FreeU's own options to say: give one or the other")
+    _make("generate", values, with_freeu=not no_freeu)
+
+
+_FREEU_OPTIONS = ("preset", "config", "b", "s", "version", "profile", "start", "end", "ramp", "strength")
+_FROM_OPTIONS = ("output", "model", "device", "threads")
+
+
+def _make(command: str, values: dict[str, Any], with_freeu: bool = True) -> None:
+    from freeu.pipelines.output import dated_folder
+    from freeu.pipelines.request import FreeUChoice, Request, check_request, notes, prepare
+
+    folder: Path = values.pop("output") or dated_folder()
+    choice = FreeUChoice(**{name: values.pop(name) for name in _FREEU_OPTIONS})
+    request = Request(
+        command=command, freeu=choice if with_freeu else None, prompts=tuple(values.pop("prompts") or ()), **values
+    )
+    source = check_request(request, folder)
+    prepared = prepare(request, source)
+    for note in notes(prepared.plan, source.world):
+        print(f"freeu: {note}", file=sys.stderr)
+    _draw(prepared, folder)
+
+
+def _make_again(path: Path, values: dict[str, Any]) -> None:
+    from freeu.pipelines.manifest import environment_differences, read_manifest
+    from freeu.pipelines.output import dated_folder, refuse_foreign
+    from freeu.pipelines.request import check_range, reload
+
+    defaults = {"seeds": "0", "negative_prompt": "", "dtype": "auto", "device": "auto", "no_freeu": False}
+    for name, value in values.items():
+        if name not in _FROM_OPTIONS and value not in (None, [], defaults.get(name)):
+            option = (
+                "a prompt"
+                if name == "prompts"
+                else "--" + {"prompts_from": "prompts"}.get(name, name).replace("_", "-")
+            )
+            raise FreeUValueError(f"--from takes everything from the manifest: leave {option} out")
+    check_range("--threads", values["threads"], 1, 4_096)
+    folder: Path = values["output"] or dated_folder()
+    refuse_foreign(folder)
+    then = read_manifest(path)
+    if folder.resolve() == (path if path.is_dir() else path.parent).resolve():
+        raise FreeUValueError(f"--output {folder} is the folder of the manifest itself: name another one")
+    base = path if path.is_dir() else path.parent
+    device = None if values["device"] == "auto" else values["device"]
+    prepared = reload(then.plan, base, values["model"], device, values["threads"])
+    now = _draw(prepared, folder)
+
+    equal = [name for name, record in then.pictures.items() if now.pictures[name].sha256 == record.sha256]
+    print(f"{len(equal)} of {len(then.pictures)} pictures are equal to the bit to those of {path}")
+    if len(equal) == len(then.pictures):
+        return
+    changes = environment_differences(then.environment, now.environment)
+    changes += [change for change in then.plan.differences(now.plan) if not change.startswith("model:")]
+    if then.plan.model.fingerprint != now.plan.model.fingerprint:
+        changes.append("the model's files are not the same")
+    if not changes:
+        raise CheckFailedError(
+            "pictures differ although model, versions, device and threads are the same: look into it"
+        )
+    print(f"what differs: {'; '.join(changes)}")
+
+
+def _draw(prepared: Any, folder: Path) -> Any:
+    """Make the pictures, then the grid and the page; say what was made and where."""
+    from freeu.cli.progress import Bar
+    from freeu.pipelines.finish import finish, headline
+    from freeu.pipelines.output import OutputFolder
+    from freeu.pipelines.run import make_pictures
+
+    plan, world = prepared.plan, prepared.loaded.source.world
+    for line in headline(plan, world):
+        print(line)
+    sys.stdout.flush()
+    output = OutputFolder(folder)
+    bar = Bar(plan)
+    try:
+        with bar:
+            manifest = make_pictures(prepared.loaded, plan, output, prepared.image, prepared.mask, bar)
+            written = finish(output, manifest, world)
+    except KeyboardInterrupt:
+        again = _resume_command(folder)
+        raise StoppedError(f"stopped after {bar.done} of {plan.count} pictures; go on with: {again}") from None
+    print(f"wrote {plan.count} pictures to {folder}")
+    for name, purpose in written:
+        print(f"  {folder / name}  {purpose}")
+    return manifest
+
+
+def _resume_command(folder: Path) -> str:
+    words = ["freeu", *sys.argv[1:]]
+    if "--output" not in words and not any(word.startswith("--output=") for word in words):
+        words += ["--output", str(folder)]
+    return shlex.join(words)

@@ -1,0 +1,61 @@
+"""The progress bar of a run: pictures done, and the time that is left."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from freeu.pipelines.plan import Picture, Plan
+
+
+class Bar:
+    """A bar on standard error that counts denoising steps as parts of a picture.
+
+    Args:
+        plan: what is being made.
+
+    Attributes:
+        done: pictures that are written, those of an earlier run included.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.done = 0
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[pictures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=not self._console.is_terminal,
+        )
+        self._plan = plan
+        self._task = self._progress.add_task("drawing", total=plan.count, pictures=self._count())
+
+    def _count(self) -> str:
+        return f"{self.done}/{self._plan.count}"
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def kept(self, count: int) -> None:
+        self.done = count
+        self._console.print(f"kept {count} pictures of the earlier run", highlight=False)
+        self._progress.update(self._task, completed=count, pictures=self._count())
+
+    def step(self, picture: Picture, fraction: float) -> None:
+        if fraction >= 1.0:
+            self.done += 1
+            self._progress.update(self._task, completed=self.done, pictures=self._count())
+        else:
+            self._progress.update(self._task, completed=self.done + fraction)

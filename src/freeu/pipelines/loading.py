@@ -1,0 +1,260 @@
+"""Load a model with diffusers: quietly, on the right device, for text-to-image, image-to-image or inpainting."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import inspect
+import math
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from freeu.errors import FreeUValueError
+from freeu.pipelines.extras import need_diffusers
+from freeu.pipelines.inputs import SIDE_MULTIPLE
+from freeu.pipelines.schedulers import set_sampler
+from freeu.pipelines.sources import ModelSource, check_checkpoint_keys, hub_snapshot
+
+TASKS = {
+    "text": "AutoPipelineForText2Image",
+    "image": "AutoPipelineForImage2Image",
+    "inpaint": "AutoPipelineForInpainting",
+}
+TASK_NAMES = {"text": "text-to-image", "image": "image-to-image", "inpaint": "inpainting"}
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclass
+class Loaded:
+    """A pipeline that is ready to draw, with what its settings mean by default.
+
+    Args:
+        pipe: the pipeline of diffusers, on its device.
+        source: where it came from; ``source.path`` is local.
+        task: "text", "image" or "inpaint".
+        native: side in pixels of the square picture it draws by default.
+        multiple: sides of its pictures must be multiples of this, in pixels.
+        steps, guidance: its defaults.
+    """
+
+    pipe: Any
+    source: ModelSource
+    task: str
+    native: int
+    multiple: int
+    steps: int
+    guidance: float
+
+
+def pick_device(name: str) -> str:
+    """The device to use for "auto" or a name of torch ("cpu", "cuda", "cuda:1", "mps").
+
+    Raises:
+        FreeUValueError: no such device on this machine.
+    """
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = name.partition(":")[0]
+    here = ["cpu"]
+    if torch.cuda.is_available():
+        here += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        here.append("mps")
+    if name in here or (kind == "xpu" and hasattr(torch, "xpu") and torch.xpu.is_available()):
+        return name
+    raise FreeUValueError(f"device {name!r} is not on this machine: use {' or '.join(here)}")
+
+
+def pick_dtype(name: str, device: str) -> str:
+    """The number format for "auto" (float16 on CUDA, float32 elsewhere) or one of ``DTYPES``."""
+    if name == "auto":
+        return "float16" if device.startswith("cuda") else "float32"
+    if name not in DTYPES:
+        raise FreeUValueError(f"dtype must be auto, {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, got {name!r}")
+    return name
+
+
+def load(
+    source: ModelSource,
+    task: str = "text",
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    scheduler: str | None = None,
+    variant: str | None = None,
+    model_config: Path | None = None,
+) -> Loaded:
+    """Load a pipeline.
+
+    Args:
+        source: what ``find_model`` gave.
+        task: "text", "image" or "inpaint".
+        dtype: one of ``DTYPES``.
+        device: a device of torch.
+        scheduler: a name of ``schedulers.SAMPLERS``; None keeps the model's own.
+        variant: of the weights' files, such as "fp16".
+        model_config: for a single file, a directory of diffusers with the configuration and tokenizers; without it
+            diffusers looks them up on the hub.
+
+    Raises:
+        FreeUValueError: damaged or missing files, a model without a U-Net, or one that cannot do this task.
+    """
+    need_diffusers()
+    if not source.whole:
+        raise FreeUValueError(f"{source.label} is a U-Net alone: give the directory of its whole pipeline")
+    if source.kind == "hub":
+        source = hub_snapshot(source, variant)
+    with quiet():
+        pipe = (
+            _load_file(source, task, dtype, model_config)
+            if source.kind == "file"
+            else _load(source, task, dtype, variant)
+        )
+        if getattr(pipe, "unet", None) is None:
+            raise FreeUValueError(f"{source.label} ({type(pipe).__name__}) has no U-Net: FreeU has nothing to act on")
+        if scheduler is not None:
+            set_sampler(pipe, scheduler)
+        pipe.to(device)
+        pipe.set_progress_bar_config(disable=True)
+    return _describe(pipe, source, task)
+
+
+def _load(source: ModelSource, task: str, dtype: str, variant: str | None) -> Any:
+    import diffusers
+
+    auto = getattr(diffusers, TASKS[task])
+    options: dict[str, Any] = {"local_files_only": True, **_dtype_option(dtype)}
+    if variant is not None:
+        options["variant"] = variant
+    with _readable(source):
+        try:
+            return auto.from_pretrained(source.path, **options)
+        except ValueError as error:
+            if "AutoPipeline" in str(error):
+                raise FreeUValueError(
+                    f"{source.label} ({source.class_name}) cannot do {TASK_NAMES[task]} in diffusers"
+                ) from None
+            raise
+
+
+def _load_file(source: ModelSource, task: str, dtype: str, model_config: Path | None) -> Any:
+    """A single checkpoint. diffusers reads ``.ckpt`` with ``weights_only``, so no code in it can run."""
+    import diffusers
+    import torch
+
+    assert source.path is not None
+    keys: list[str] = []
+    with _readable(source):
+        if source.path.suffix == ".ckpt":
+            if tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < (2, 6):
+                # CVE-2025-32434: before 2.6 even weights_only could be made to run code.
+                raise FreeUValueError(
+                    "torch before 2.6 cannot load .ckpt files safely: update torch, or use .safetensors"
+                )
+            data = torch.load(source.path, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(source.path))
+            while isinstance(data, dict) and "state_dict" in data:
+                data = data["state_dict"]
+            keys = list(data)
+            check_checkpoint_keys(source.label, keys)
+        else:
+            from freeu.pipelines.sources import safetensors_keys
+
+            keys = safetensors_keys(source.path)
+        xl = any(key.startswith("conditioner.embedders.") for key in keys)
+        base = diffusers.StableDiffusionXLPipeline if xl else diffusers.StableDiffusionPipeline
+        options = {"config": str(model_config)} if model_config is not None else {}
+        try:
+            pipe = base.from_single_file(str(source.path), local_files_only=True, **options, **_dtype_option(dtype))
+        except Exception as error:
+            if model_config is None and _is_hub_error(error):
+                raise FreeUValueError(
+                    f"the configuration that belongs to {source.label} is not in the local cache and the hub cannot be "
+                    "reached: give --model-config, a directory of diffusers for the same kind of model"
+                ) from None
+            raise
+    return pipe if task == "text" else getattr(diffusers, TASKS[task]).from_pipe(pipe)
+
+
+def _is_hub_error(error: BaseException | None) -> bool:
+    while error is not None:
+        if type(error).__module__.startswith(("huggingface_hub", "requests", "httpx", "httpcore", "urllib3")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextlib.contextmanager
+def _readable(source: ModelSource) -> Iterator[None]:
+    """Turn what the libraries raise for damaged or missing files into one line."""
+    import pickle
+
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except FreeUValueError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "it holds more than weights, and freeu runs no code from a file: convert it to .safetensors"
+        else:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise FreeUValueError(f"cannot load {source.label}: {reason}") from None
+
+
+def _dtype_option(dtype: str) -> dict[str, Any]:
+    """``torch_dtype`` became ``dtype`` in diffusers; each version warns about or rejects the other."""
+    import torch
+    from diffusers.utils import deprecation_utils
+
+    name = "dtype" if hasattr(deprecation_utils, "_resolve_dtype") else "torch_dtype"
+    return {name: getattr(torch, dtype)}
+
+
+def _describe(pipe: Any, source: ModelSource, task: str) -> Loaded:
+    factor = int(getattr(pipe, "vae_scale_factor", 8))
+    sample = pipe.unet.config.sample_size
+    side = sample if isinstance(sample, int) else (max(sample) if sample else 64)
+    parameters = inspect.signature(pipe.__call__).parameters
+    defaults = {
+        name: parameters[name].default for name in ("num_inference_steps", "guidance_scale") if name in parameters
+    }
+    world = source.world
+    return Loaded(
+        pipe=pipe,
+        source=source,
+        task=task,
+        native=int(world.get("native_size", side * factor)),
+        multiple=math.lcm(SIDE_MULTIPLE, factor),
+        steps=int(world.get("default_steps", defaults.get("num_inference_steps", 30))),
+        guidance=float(world.get("default_guidance_scale", defaults.get("guidance_scale", 7.5))),
+    )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' notes and bars off the screen; their settings come back afterwards."""
+    import diffusers.utils.logging as diffusers_log
+    import transformers.utils.logging as transformers_log
+
+    levels = [(log, log.get_verbosity()) for log in (diffusers_log, transformers_log)]
+    bars = [log.is_progress_bar_enabled() for log, _ in levels]
+    for log, _ in levels:
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for (log, level), bar in zip(levels, bars, strict=True):
+            log.set_verbosity(level)
+            if bar:
+                log.enable_progress_bar()

@@ -1,0 +1,144 @@
+"""``manifest.json``: what was made, from what, with what; enough to make it again and to see whether it is the same."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from freeu.errors import FreeUValueError
+from freeu.pipelines.output import MANIFEST
+from freeu.pipelines.plan import Plan
+
+SCHEMA = 1
+KIND = "freeu-manifest"
+PACKAGES = ("freeu", "torch", "diffusers", "transformers")
+
+
+@dataclass(frozen=True)
+class PictureRecord:
+    """One picture that was made.
+
+    Args:
+        file: its name in the folder.
+        prompt, seed, arm: as in ``plan.Picture``.
+        sha256: of its pixels (``inputs.pixel_sha``).
+        seconds: how long its pipeline call took.
+        flagged: True if the model's own safety checker blacked it out.
+    """
+
+    file: str
+    prompt: str
+    seed: int
+    arm: str
+    sha256: str
+    seconds: float
+    flagged: bool = False
+
+
+@dataclass
+class Manifest:
+    """A run: its plan, the environment, and the pictures made so far."""
+
+    plan: Plan
+    environment: dict[str, str]
+    pictures: dict[str, PictureRecord] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        return all(picture.file in self.pictures for picture in self.plan.pictures())
+
+    def to_json(self) -> str:
+        """The text of ``manifest.json``, pictures in the plan's order."""
+        records = [self.pictures[p.file] for p in self.plan.pictures() if p.file in self.pictures]
+        data = {
+            "kind": KIND,
+            "schema": SCHEMA,
+            "complete": self.complete,
+            "plan": self.plan.to_dict(),
+            "environment": self.environment,
+            "pictures": [asdict(record) for record in records],
+        }
+        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest; ``path`` is the file or its folder.
+
+    Raises:
+        FreeUValueError: it cannot be read, is no manifest, is damaged (saying where), or has a newer schema.
+    """
+    path = path / MANIFEST if path.is_dir() else path
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FreeUValueError(f"cannot read the manifest {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise FreeUValueError(f"{path} is not a manifest of freeu: no JSON ({error})") from None
+    if not isinstance(data, Mapping) or data.get("kind") != KIND:
+        raise FreeUValueError(f'{path} is not a manifest of freeu: it lacks "kind": "{KIND}"')
+    if data.get("schema") != SCHEMA:
+        raise FreeUValueError(f"{path} has schema {data.get('schema')!r}, not {SCHEMA}: a newer freeu may read it")
+    try:
+        plan = Plan.from_dict(data.get("plan"))
+        environment = _strings(data.get("environment"))
+        records = _records(data.get("pictures"))
+    except (FreeUValueError, TypeError) as error:
+        raise FreeUValueError(f"the manifest {path} is damaged: {error}") from None
+    planned = {picture.file for picture in plan.pictures()}
+    for name in records:
+        if name not in planned:
+            raise FreeUValueError(f"the manifest {path} is damaged: picture {name!r} is not in its plan")
+    return Manifest(plan, environment, records)
+
+
+def _strings(data: Any) -> dict[str, str]:
+    if not isinstance(data, Mapping) or not all(isinstance(value, str) for value in data.values()):
+        raise FreeUValueError("environment must be an object of texts")
+    return dict(data)
+
+
+def _records(data: Any) -> dict[str, PictureRecord]:
+    if not isinstance(data, list):
+        raise FreeUValueError("pictures must be a list")
+    known = {item.name for item in fields(PictureRecord)}
+    records: dict[str, PictureRecord] = {}
+    for entry in data:
+        if not isinstance(entry, Mapping) or entry.keys() != known:
+            raise FreeUValueError(f"a picture must have the fields {', '.join(sorted(known))}")
+        if not isinstance(entry["file"], str) or not isinstance(entry["sha256"], str):
+            raise FreeUValueError("a picture's file and sha256 must be texts")
+        records[entry["file"]] = PictureRecord(**entry)
+    return records
+
+
+def environment(device: str) -> dict[str, str]:
+    """What besides the plan can change the last bits: versions, system, processor or accelerator."""
+    import torch
+
+    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    found["torch"] = torch.__version__  # with its build, such as +cpu
+    if device.startswith("cuda"):
+        found["accelerator"] = torch.cuda.get_device_name(device)
+    else:
+        found["cpu"] = torch.backends.cpu.get_cpu_capability()
+    return found
+
+
+def environment_differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What differs between two environments, as "torch 2.12.0 then, 2.13.0 now"."""
+    names: Iterable[str] = dict.fromkeys([*then, *now])
+    return [
+        f"{name} {then.get(name, 'none')} then, {now.get(name, 'none')} now"
+        for name in names
+        if then.get(name) != now.get(name)
+    ]

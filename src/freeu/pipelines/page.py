@@ -1,0 +1,118 @@
+"""``compare.html``: every pair under a slider, in one file that opens from disk and asks nothing of any network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from freeu.pipelines.loading import TASK_NAMES
+from freeu.pipelines.manifest import Manifest
+from freeu.pipelines.plan import INPUT_IMAGE, Plan
+
+MAX_EXACT = 24 << 20  # bytes of PNG up to which the page holds the very files
+
+
+def make_page(folder: Path, manifest: Manifest, note: str = "") -> str:
+    """Render the page of a complete run that compares.
+
+    Args:
+        folder: where the pictures are.
+        manifest: of the run; its plan has both arms.
+        note: one line on the model, such as that it is the embedded one.
+
+    Returns:
+        HTML with every picture inside: the very PNG files or, if those take more than 24 MiB, WebP of high quality (the
+        page says so).
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    plan = manifest.plan
+    total = sum((folder / name).stat().st_size for name in manifest.pictures)
+    embed = _exact if total <= MAX_EXACT else _webp
+    names = {(p.index, p.seed, p.arm): p.file for p in plan.pictures()}
+
+    def side(index: int, seed: int, arm: str) -> dict[str, Any]:
+        name = names[index, seed, arm]
+        record = manifest.pictures[name]
+        return {"src": embed(folder / name), "file": name, "seconds": record.seconds, "flagged": record.flagged}
+
+    prompts = [
+        {
+            "text": prompt,
+            "pairs": [
+                {"seed": seed, "off": side(index, seed, "baseline"), "on": side(index, seed, "freeu")}
+                for seed in plan.seeds
+            ],
+        }
+        for index, prompt in enumerate(plan.prompts)
+    ]
+    templates = Environment(
+        loader=PackageLoader("freeu.pipelines"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return templates.get_template("compare.html").render(
+        plan=plan,
+        prompts=prompts,
+        note=note,
+        exact=embed is _exact,
+        source=_exact(folder / INPUT_IMAGE) if plan.image_sha else None,
+        settings=settings_rows(plan),
+        environment=manifest.environment,
+        texts={
+            "command": plan.command_line(),
+            "python": python_lines(plan),
+            "json": plan.config.to_json(indent=2) if plan.config else "{}",
+        },
+        zoom=_first_zoom(plan),
+    )
+
+
+def settings_rows(plan: Plan) -> list[tuple[str, str]]:
+    """The settings as (name, value), for people."""
+    rows = [
+        ("FreeU", str(plan.config)),
+        ("profile", plan.config.profile if plan.config else "none"),
+        ("model", plan.model.name),
+        ("model fingerprint", plan.model.fingerprint),
+        ("task", TASK_NAMES[plan.task]),
+        ("steps", str(plan.steps)),
+        ("guidance scale", f"{plan.guidance:g}"),
+        ("scheduler", plan.scheduler or "the model's own"),
+        ("size", f"{plan.width} x {plan.height}"),
+        ("arithmetic", f"{plan.dtype} on {plan.device}, {plan.threads} threads"),
+    ]
+    if plan.negative_prompt:
+        rows.insert(5, ("negative prompt", plan.negative_prompt))
+    if plan.image_strength is not None:
+        rows.append(("image strength", f"{plan.image_strength:g}"))
+    return rows
+
+
+def python_lines(plan: Plan) -> str:
+    """Two lines of Python that put the same configuration on a pipeline."""
+    text = json.dumps(str(plan.config), ensure_ascii=False)
+    return f"with freeu.enabled(pipe, freeu.FreeUConfig.parse({text})):\n    image = pipe(prompt).images[0]"
+
+
+def _first_zoom(plan: Plan) -> int:
+    """How many screen pixels one pixel takes at first, so that small pictures can be seen."""
+    return max(1, min(4, round(512 / max(plan.width, plan.height))))
+
+
+def _exact(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _webp(path: Path) -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with Image.open(path) as image:
+        image.convert("RGB").save(buffer, format="WEBP", quality=92)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,339 @@
+"""What a user asks for, and how it becomes a plan: cheap checks first, then the model, then everything it decides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from freeu.config import FreeUConfig
+from freeu.errors import FreeUValueError
+from freeu.pipelines.extras import need_diffusers
+from freeu.pipelines.inputs import check_side, fit_size, open_image, open_mask, parse_factors, parse_seeds, pixel_sha
+from freeu.pipelines.output import refuse_foreign
+from freeu.pipelines.plan import ModelReference, Plan
+from freeu.pipelines.prompts import collect_prompts, unknown_words
+from freeu.pipelines.schedulers import sampler_name
+from freeu.pipelines.sources import ModelSource, find_model, fingerprint
+from freeu.presets import preset
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from freeu.pipelines.loading import Loaded
+
+
+@dataclass(frozen=True)
+class FreeUChoice:
+    """How the command line names FreeU's settings; all None means what ``freeu.recommend`` says.
+
+    Args:
+        preset: name of a preset.
+        config: short text ("b1=1.3 b2=1.4 ...") or JSON, or a file that holds either.
+        b, s: factors with commas.
+        version, profile, start, end, ramp, strength: fields of ``FreeUConfig`` that override the rest.
+    """
+
+    preset: str | None = None
+    config: str | None = None
+    b: str | None = None
+    s: str | None = None
+    version: int | None = None
+    profile: str | None = None
+    start: float | None = None
+    end: float | None = None
+    ramp: float | None = None
+    strength: float | None = None
+
+    def overrides(self) -> dict[str, Any]:
+        """The single fields that were given."""
+        names = ("version", "profile", "start", "end", "ramp", "strength")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def base(self) -> FreeUConfig | None:
+        """What was named, or None for the model's recommendation.
+
+        Raises:
+            FreeUValueError: two ways at once, an unknown preset, a bad factor or text.
+        """
+        given = [name for name, value in (("preset", self.preset), ("config", self.config)) if value is not None]
+        given += ["b/--s"] if self.b is not None or self.s is not None else []
+        if len(given) > 1:
+            raise FreeUValueError(f"--{' and --'.join(given)} say the same thing twice: give one of them")
+        if self.preset is not None:
+            return preset(self.preset)
+        if self.config is not None:
+            return parse_config(self.config)
+        if not given:
+            return None
+        b = parse_factors("b", self.b) if self.b is not None else None
+        s = parse_factors("s", self.s) if self.s is not None else None
+        return FreeUConfig(b=b or (1.0,) * len(s or (1.0, 1.0)), s=s, **self.overrides())
+
+    def resolve(self, model: Any) -> FreeUConfig:
+        """The configuration for a pipeline or U-Net."""
+        import freeu
+
+        base = self.base()
+        return (freeu.recommend(model) if base is None else base).replace(**self.overrides())
+
+    def check(self) -> None:
+        """Everything that can be wrong with it without a model."""
+        base = self.base()
+        (FreeUConfig(b=(1.1, 1.1)) if base is None else base).replace(**self.overrides())
+
+
+def parse_config(text: str) -> FreeUConfig:
+    """A configuration from its short text, its JSON, or a file that holds one of them."""
+    if "=" not in text and "{" not in text:
+        path = Path(text).expanduser()
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise FreeUValueError(f'--config {text!r} is neither "b1=1.3 ..." nor a readable file: {reason}') from None
+    text = text.strip()
+    return FreeUConfig.from_json(text) if text.startswith("{") else FreeUConfig.parse(text.replace("\n", " "))
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run as the command line asks for it; None means the model's own default.
+
+    Args:
+        command: "compare" or "generate".
+        prompts, prompts_from: see ``prompts.collect_prompts``.
+        seeds: text for ``inputs.parse_seeds``.
+        freeu: see ``FreeUChoice``; None makes pictures without FreeU.
+        the others: as in ``plan.Plan``, and as the options of the same names.
+    """
+
+    command: str
+    prompts: tuple[str, ...]
+    prompts_from: str | None
+    seeds: str
+    freeu: FreeUChoice | None
+    model: str | None = None
+    model_config: Path | None = None
+    variant: str | None = None
+    image: Path | None = None
+    mask: Path | None = None
+    image_strength: float | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    negative_prompt: str = ""
+    scheduler: str | None = None
+    width: int | None = None
+    height: int | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    threads: int | None = None
+
+    @property
+    def task(self) -> str:
+        if self.image is None:
+            return "text"
+        return "image" if self.mask is None else "inpaint"
+
+
+@dataclass
+class Prepared:
+    """A request whose model is loaded: the plan, the pipeline, and the pictures to start from."""
+
+    plan: Plan
+    loaded: Loaded
+    image: Image | None
+    mask: Image | None
+
+
+def check_request(request: Request, output: Path) -> ModelSource:
+    """Everything that can be wrong without loading a model; nothing is written.
+
+    Raises:
+        FreeUValueError: the first thing that is wrong, with its value and the fix.
+    """
+    collect_prompts(request.prompts, request.prompts_from)
+    parse_seeds(request.seeds)
+    if request.freeu is not None:
+        request.freeu.check()
+    if request.scheduler is not None:
+        sampler_name(request.scheduler)
+    for name, side in (("width", request.width), ("height", request.height)):
+        if side is not None:
+            check_side(f"--{name}", side)
+    check_range("--steps", request.steps, 1, 1_000)
+    check_range("--guidance", request.guidance, 0.0, 100.0)
+    check_range("--threads", request.threads, 1, 4_096)
+    check_range("--image-strength", request.image_strength, 0.0, 1.0)
+    if request.image is None:
+        if request.mask is not None:
+            raise FreeUValueError("--mask needs the picture it belongs to: give --image FILE too")
+        if request.image_strength is not None:
+            raise FreeUValueError("--image-strength needs a picture to start from: give --image FILE too")
+    refuse_foreign(output)
+    if request.model_config is not None and not (request.model_config / "model_index.json").is_file():
+        raise FreeUValueError(
+            f"--model-config {request.model_config} is no directory of diffusers: no model_index.json"
+        )
+    need_diffusers()
+    if request.image is not None:
+        image = open_image(request.image)
+        if request.mask is not None:
+            open_mask(request.mask, image)
+    source = find_model(request.model)
+    if not source.whole:
+        raise FreeUValueError(f"{source.label} is a U-Net alone: give the directory of its whole pipeline")
+    return source
+
+
+def check_range(name: str, value: float | None, low: float, high: float) -> None:
+    """Raise ``FreeUValueError`` for a number outside its range; None passes."""
+    if value is not None and not (math.isfinite(value) and low <= value <= high):
+        raise FreeUValueError(f"{name} must lie in {low:g} to {high:g}, got {value:g}")
+
+
+def prepare(request: Request, source: ModelSource) -> Prepared:
+    """Load the model and settle everything it decides. Nothing is written.
+
+    Args:
+        request: checked by ``check_request``.
+        source: what that gave.
+
+    Raises:
+        FreeUValueError: the model cannot be loaded or cannot do what is asked.
+    """
+    import torch
+
+    from freeu.pipelines.loading import load, pick_device, pick_dtype
+
+    device = pick_device(request.device)
+    dtype = pick_dtype(request.dtype, device)
+    scheduler = sampler_name(request.scheduler) if request.scheduler is not None else None
+    loaded = load(
+        source,
+        request.task,
+        dtype=dtype,
+        device=device,
+        scheduler=scheduler,
+        variant=request.variant,
+        model_config=request.model_config,
+    )
+    image = mask = None
+    width, height = request.width or loaded.native, request.height or loaded.native
+    if request.image is not None:
+        image = open_image(request.image)
+        mask = open_mask(request.mask, image) if request.mask is not None else None
+        fitted = fit_size(image.size, loaded.native, loaded.multiple)
+        width, height = request.width or fitted[0], request.height or fitted[1]
+        image, mask = resized(image, mask, (width, height))
+    for name, side in (("--width", width), ("--height", height)):
+        check_side(name, side, loaded.multiple)
+    config = request.freeu.resolve(loaded.pipe) if request.freeu is not None else None
+    arms = ("baseline", "freeu") if request.command == "compare" else ("freeu" if config else "baseline",)
+    assert loaded.source.path is not None
+    plan = Plan(
+        command=request.command,
+        prompts=collect_prompts(request.prompts, request.prompts_from),
+        negative_prompt=request.negative_prompt,
+        seeds=parse_seeds(request.seeds),
+        arms=arms,
+        config=config,
+        model=ModelReference(
+            kind=loaded.source.kind,
+            reference=loaded.source.reference,
+            name=loaded.source.label,
+            class_name=type(loaded.pipe).__name__,
+            fingerprint=fingerprint(loaded.source.path),
+            variant=request.variant,
+            model_config=str(request.model_config.resolve()) if request.model_config else None,
+        ),
+        task=request.task,
+        steps=request.steps or loaded.steps,
+        guidance=loaded.guidance if request.guidance is None else request.guidance,
+        scheduler=scheduler,
+        width=width,
+        height=height,
+        image_sha=pixel_sha(image) if image else None,
+        mask_sha=pixel_sha(mask) if mask else None,
+        image_strength=None if image is None else (0.6 if request.image_strength is None else request.image_strength),
+        dtype=dtype,
+        device=device,
+        threads=request.threads or torch.get_num_threads(),
+    )
+    return Prepared(plan, loaded, image, mask)
+
+
+def resized(image: Image, mask: Image | None, size: tuple[int, int]) -> tuple[Image, Image | None]:
+    """Picture and mask at a size: the picture by Lanczos, the mask without new greys."""
+    from PIL.Image import Resampling
+
+    if image.size != size:
+        image = image.resize(size, Resampling.LANCZOS)
+    if mask is not None and mask.size != size:
+        mask = mask.resize(size, Resampling.NEAREST)
+    return image, mask
+
+
+def notes(plan: Plan, world: dict[str, Any]) -> Iterator[str]:
+    """What a user should know before the pictures are made: identity, and words the embedded model cannot draw."""
+    if plan.config is not None and plan.config.identity:
+        yield "these settings are the identity: pictures with and without FreeU will be equal"
+    if plan.image_strength is not None and int(plan.steps * plan.image_strength) < 1:
+        yield f"--image-strength {plan.image_strength:g} leaves no denoising step of {plan.steps}: the input comes back"
+    if world:
+        for prompt in plan.prompts:
+            words = unknown_words(prompt, world)
+            if words:
+                yield f"the embedded model cannot draw {', '.join(words)!r} (in {prompt!r}): it never saw them"
+
+
+def reload(plan: Plan, folder: Path, model: str | None, device: str | None, threads: int | None) -> Prepared:
+    """Load what a manifest's plan needs, to make its pictures again.
+
+    Args:
+        plan: of the manifest.
+        folder: of the manifest; the input picture and mask are read from there.
+        model: another place of the same model, or None.
+        device, threads: other than the manifest's, or None.
+
+    Raises:
+        FreeUValueError: the model is not there, or the input pictures are not those of the plan.
+    """
+    from freeu.pipelines.loading import load, pick_device
+    from freeu.pipelines.plan import INPUT_IMAGE, INPUT_MASK
+
+    need_diffusers()
+    source = find_model(plan.model.reference if model is None else model)
+    image = open_image(folder / INPUT_IMAGE) if plan.image_sha else None
+    mask = open_mask(folder / INPUT_MASK, image) if plan.mask_sha and image else None
+    for name, picture, sha in ((INPUT_IMAGE, image, plan.image_sha), (INPUT_MASK, mask, plan.mask_sha)):
+        if picture is not None and pixel_sha(picture) != sha:
+            raise FreeUValueError(f"{folder / name} is not the picture that the manifest names: its pixels differ")
+    try:
+        device = pick_device(device or plan.device)
+    except FreeUValueError:
+        if device is not None:
+            raise
+        device = pick_device("auto")
+    loaded = load(
+        source,
+        plan.task,
+        dtype=plan.dtype,
+        device=device,
+        scheduler=plan.scheduler,
+        variant=plan.model.variant,
+        model_config=Path(plan.model.model_config) if plan.model.model_config else None,
+    )
+    assert loaded.source.path is not None
+    found = replace(
+        plan.model,
+        kind=loaded.source.kind,
+        reference=loaded.source.reference,
+        name=loaded.source.label,
+        class_name=type(loaded.pipe).__name__,
+        fingerprint=fingerprint(loaded.source.path),
+    )
+    plan = replace(plan, model=found, device=device, threads=threads or plan.threads)
+    return Prepared(plan, loaded, image, mask)
