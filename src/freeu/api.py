@@ -101,7 +101,7 @@ class Inspection:
         rows.append([f"{len(self.sites)} concatenations", "", "", "", *counts])
         widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([self.name, *lines, "with two stages of factors; stage 3 is used by three-factor settings only"])
+        return "\n".join([self.name, *lines, "touched: with factors for two stages; three factors use stage 3 too"])
 
     __repr__ = __str__
 
@@ -127,7 +127,8 @@ def recommend(model: Any) -> FreeUConfig:
     adapter_for(unet)
     config: Any = getattr(unet, "config", {})
     width = config.get("cross_attention_dim") if hasattr(config, "get") else None
-    name = " ".join(str(getattr(item, "name_or_path", "")) for item in (unet, model)).lower()
+    configs = [getattr(item, "config", {}) for item in (unet, model)]
+    name = " ".join(str(item.get("_name_or_path", "")) for item in configs if hasattr(item, "get")).lower()
     if config.get("addition_embed_type") == "text_time" or width == 2048:
         return preset("sdxl")
     if width == 1024:
@@ -163,8 +164,7 @@ def _resolve(model: Any, config: FreeUConfig | str | None, fields: dict[str, Any
     if isinstance(config, str):
         config = preset(config)
     if config is None:
-        config = FreeUConfig(**fields) if {"b", "s", "sites"} & fields.keys() else recommend(model).replace(**fields)
-        return config
+        return FreeUConfig(**fields) if {"b", "s", "sites"} & fields.keys() else recommend(model).replace(**fields)
     if not isinstance(config, FreeUConfig):
         raise FreeUValueError(f"expected a FreeUConfig or the name of a preset, got {config!r}")
     return config.replace(**fields) if fields else config

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 from freeu.errors import FreeUValueError, unknown_name
 
@@ -21,7 +21,8 @@ SHARES = ("none", "guidance")
 GUIDANCE = ("both", "conditional")
 UNITS = ("fraction", "timestep", "sigma")
 VERSIONS = (1, 2)
-# Default operator version of each profile: diffusers implements version 1 alone, the others go by version 2 today.
+# Operator version of each profile unless told otherwise: diffusers has version 1 alone, and the A1111 extension began
+# with it; the official README and ComfyUI's FreeU_V2 are version 2.
 PROFILE_VERSIONS = {"official": 2, "diffusers": 1, "comfyui": 2, "a1111": 1}
 # Names that say both at once, as users of those tools know them.
 PROFILE_ALIASES = {
@@ -59,7 +60,7 @@ def _choice(name: str, value: object, known: Iterable[Any]) -> Any:
 
 @dataclass(frozen=True)
 class Stage:
-    """The pair of factors that one decoder concatenation gets: backbone gain ``b`` and skip low-frequency gain ``s``."""
+    """The factors of one decoder concatenation: backbone gain ``b`` and gain ``s`` of the skip's low frequencies."""
 
     b: float = 1.0
     s: float = 1.0
@@ -217,17 +218,13 @@ class FreeUConfig:
             if isinstance(self.b, Mapping) or isinstance(self.s, Mapping):
                 b, s = ((*f, *(1.0,) * (given - len(f))) for f in (b, s))
             else:
-                raise FreeUValueError(f"b and s must name the same stages, got {len(b)} factors b and {len(s)} factors s")
+                raise FreeUValueError(f"b and s must have one factor per stage each, got {len(b)} b and {len(s)} s")
         put("b", b)
         put("s", s)
         put("sites", tuple(sorted((path, Stage(*pair)) for path, pair in overrides.items())))
 
         _choice("mask", self.mask, MASKS)
-        if isinstance(self.threshold, bool) or not isinstance(self.threshold, Real) or self.threshold != int(self.threshold):
-            raise FreeUValueError(f"threshold must be a whole number of frequency bins, got {self.threshold!r}")
-        if self.threshold < 1:
-            raise FreeUValueError(f"threshold must be at least 1 frequency bin, got {self.threshold}")
-        put("threshold", int(self.threshold))
+        put("threshold", _threshold(self.threshold))
         put("channels", _channel_spec(self.channels, profile))
         put("high_gain", _number("high_gain", self.high_gain, *FACTOR_RANGE))
         _choice("share", self.share, SHARES)
@@ -250,7 +247,8 @@ class FreeUConfig:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The stages' factors as written, before ``strength``."""
-        return tuple(Stage(b, s) for b, s in zip(self.b, self.s or (), strict=True))
+        b, s = cast("tuple[float, ...]", self.b), cast("tuple[float, ...]", self.s)
+        return tuple(Stage(*pair) for pair in zip(b, s, strict=True))
 
     def factors(self, stage: int | None, path: str | None = None) -> Stage:
         """Factors of one site after ``strength``: its own override, else its stage's, else the identity."""
@@ -264,7 +262,8 @@ class FreeUConfig:
         """True if the configuration changes nothing on any model."""
         if self.strength == 0.0:
             return True
-        return all(stage.identity for stage in (*self.stages, *(pair for _, pair in self.sites))) and self.high_gain == 1.0
+        named = (*self.stages, *(pair for _, pair in self.sites))
+        return all(stage.identity for stage in named) and self.high_gain == 1.0
 
     def replace(self, **changes: Any) -> FreeUConfig:
         """A copy with some fields changed, checked again."""
@@ -373,6 +372,14 @@ class FreeUConfig:
                 raise FreeUValueError(f"{key} is given twice in {text!r}")
             factors[key[0]][place] = _parse_float(key, value)
         return cls(b=factors["b"] or (1.0, 1.0), s=factors["s"] or None, **values)
+
+
+def _threshold(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != math.floor(value):
+        raise FreeUValueError(f"threshold must be a whole number of frequency bins, got {value!r}")
+    if value < 1:
+        raise FreeUValueError(f"threshold must be at least 1 frequency bin, got {value:g}")
+    return int(value)
 
 
 def _no_constant(name: str) -> float:

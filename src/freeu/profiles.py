@@ -66,7 +66,10 @@ PROFILES = {
     profile.name: profile
     for profile in (
         Profile(
-            "official", "channels", "by channel count: 4x, 2x (and 1x) the model's base width", "ChenyangSi/FreeU README"
+            "official",
+            "channels",
+            "by channel count: 4x, 2x (and 1x) the base width",
+            "ChenyangSi/FreeU README",
         ),
         Profile(
             "diffusers",
@@ -75,7 +78,12 @@ PROFILES = {
             "diffusers.utils.torch_utils.apply_freeu",
             _DIFFUSERS_BLOCKS,
         ),
-        Profile("comfyui", "channels", "by channel count, as the nodes FreeU and FreeU_V2", "comfy_extras/nodes_freelunch.py"),
+        Profile(
+            "comfyui",
+            "channels",
+            "by channel count, as FreeU and FreeU_V2",
+            "comfy_extras/nodes_freelunch.py",
+        ),
         Profile(
             "a1111", "channels", "by channel count, three stages, C // 2 + 1 channels amplified", "ljleb/sd-webui-freeu"
         ),

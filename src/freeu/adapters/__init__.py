@@ -48,7 +48,7 @@ def _explain(model: nn.Module) -> str:
         return f"{name} is a VAE: its decoder has no skip concatenation. Pass the pipeline or its U-Net"
     if any(word in name for word in ("Transformer", "DiT")):
         return (
-            f"{name} is a diffusion transformer: it has no decoder with skip concatenation, so FreeU does not exist for "
-            "it. Use a U-Net model (Stable Diffusion 1.x, 2.x, XL), or guidance settings made for transformers"
+            f"{name} is a diffusion transformer: it has no decoder with skip concatenation, so FreeU cannot act "
+            "on it. Use a U-Net model (Stable Diffusion 1.x, 2.x, XL), or guidance settings made for transformers"
         )
     return f"{name} has no skip concatenation that freeu knows how to find; known families: {families}"

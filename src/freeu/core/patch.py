@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import inspect
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -40,12 +39,13 @@ class _Call:
         self.weight = 1.0
         self.weight_tensor = torch.ones((), device=device)
         self.halves = 1  # 2: classifier-free guidance stacks [unconditional, conditional] in the batch
+        self.compiled = False  # True once a compiler traced a site: its code must stay right from then on
 
 
 class _SiteHook:
     """Forward-pre-hook of one site."""
 
-    def __init__(self, site: Site, config: FreeUConfig, stage: Stage, call: _Call, device: torch.device) -> None:
+    def __init__(self, site: Site, call: _Call, device: torch.device) -> None:
         self.site = site
         self.call = call
         self.fired = 0
@@ -53,21 +53,14 @@ class _SiteHook:
         self.b_tensor = torch.ones((), device=device)
         self.s_tensor = torch.ones((), device=device)
         self.high_tensor = torch.ones((), device=device)
-        self.set(config, stage)
 
-    def set(self, config: FreeUConfig, stage: Stage) -> None:
+    def set(self, config: FreeUConfig, stage: Stage, high_gain: float) -> None:
         self.config = config
         self.stage = stage
-        self.high_gain = 1.0 + config.strength * (config.high_gain - 1.0)
+        self.high_gain = high_gain
         self.b_tensor.fill_(stage.b)
         self.s_tensor.fill_(stage.s)
-        self.high_tensor.fill_(self.high_gain)
-
-    def silence(self) -> None:
-        """Make compiled code that still contains this hook the identity."""
-        self.set(self.config, Stage())
-        self.high_gain = 1.0
-        self.high_tensor.fill_(1.0)
+        self.high_tensor.fill_(high_gain)
 
     @property
     def count(self) -> int:
@@ -80,9 +73,11 @@ class _SiteHook:
         s: float | Tensor
         high: float | Tensor
         if compiling:
+            self.call.compiled = True
             self.fired_tensor.add_(1)
             weight = self.call.weight_tensor.to(x.device)
-            b, s, high = (1.0 + weight * (f.to(x.device) - 1.0) for f in (self.b_tensor, self.s_tensor, self.high_tensor))
+            factors = (self.b_tensor, self.s_tensor, self.high_tensor)
+            b, s, high = (1.0 + weight * (factor.to(x.device) - 1.0) for factor in factors)
         else:
             self.fired += 1
             stage = self.stage.toward_identity(self.call.weight)
@@ -112,25 +107,28 @@ class _RootHook:
     """Forward-pre-hook of the U-Net: reads the timestep and whether guidance is stacked in the batch."""
 
     def __init__(self, config: FreeUConfig, clock: Clock, call: _Call, host: Host) -> None:
-        self.config = config
         self.clock = clock
         self.call = call
         self.host = host
+        self.set(config)
+
+    def set(self, config: FreeUConfig) -> None:
+        self.schedule = config.schedule
+        self.needs_halves = config.share == "guidance" or config.guidance == "conditional"
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         conflict = self.host.conflict(module)
         if conflict:
             raise FreeURuntimeError(conflict)
-        schedule = self.config.schedule
-        if not schedule.whole:
+        if not self.schedule.whole:
             t = one_timestep(self.host.timestep(args, kwargs))
-            position = self.clock.position(t, schedule.unit)
+            position = self.clock.position(t, self.schedule.unit)
             if torch.compiler.is_compiling():
-                self.call.weight_tensor.copy_(tensor_weight(schedule, position))
+                self.call.weight_tensor.copy_(tensor_weight(self.schedule, position))
             else:
-                self.call.weight = schedule.weight(float(position))
+                self.call.weight = self.schedule.weight(float(position))
                 self.call.weight_tensor.fill_(self.call.weight)
-        if self.config.share == "guidance" or self.config.guidance == "conditional":
+        if self.needs_halves:
             self.call.halves = self._halves(args, kwargs)
 
     def _halves(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
@@ -190,19 +188,16 @@ class Handle:
         if conflict:
             raise FreeURuntimeError(conflict)
         self._check(config)
-        stages = self._stages(config)
-        if stages:
+        touched = self._touched(config)
+        if touched:
             _refuse_compiled(model)
-        elif not config.identity:
-            warnings.warn(_no_effect(config, self._all_sites, model), NoEffectWarning, stacklevel=4)
+        self._warn_if_without_effect(config, touched, stacklevel=5)
         stack: list[Handle] = model.__dict__.setdefault(_STACK, [])
         if stack:
             stack[-1]._suspend()
         stack.append(self)
         self._alive = True
-        self.config = config
-        for path, stage in stages.items():
-            self._hooks[path] = _SiteHook(self._by_path()[path], config, stage, self._call, self._device)
+        self._configure(config, touched)
         self._resume()
 
     # -- state --------------------------------------------------------------------------------------------------
@@ -210,7 +205,8 @@ class Handle:
     @property
     def sites(self) -> tuple[Site, ...]:
         """The sites that this handle touches, in the order of the decoder."""
-        return tuple(site for site in self._all_sites if site.path in self._hooks)
+        touched = self._touched(self.config)
+        return tuple(site for site in self._all_sites if site.path in touched)
 
     @property
     def active(self) -> bool:
@@ -221,10 +217,10 @@ class Handle:
     def factors(self, site: Site | str) -> Stage:
         """The factors in effect at a site, ``strength`` included and the schedule not."""
         path = site if isinstance(site, str) else site.path
-        return self._hooks[path].stage if path in self._hooks else Stage()
+        return self._touched(self.config).get(path, (Stage(), 1.0))[0]
 
     def verify(self) -> dict[str, int]:
-        """Prove that FreeU acted: how often each touched site fired since ``apply`` or the last ``verify``.
+        """Prove that FreeU acted: how often each touched site fired since it was first touched.
 
         Returns:
             calls by site path; empty for a configuration that is the identity.
@@ -233,15 +229,12 @@ class Handle:
             FreeURuntimeError: a touched site never fired. Either the model was not run, or it ran compiled code that
                 was made before FreeU was applied.
         """
-        counts = {path: hook.count for path, hook in self._hooks.items()}
+        counts = {site.path: self._hooks[site.path].count for site in self.sites}
         silent = [path for path, count in counts.items() if count == 0]
-        for hook in self._hooks.values():
-            hook.fired = 0
-            hook.fired_tensor.zero_()
         if silent:
             raise FreeURuntimeError(
-                f"{len(silent)} of {len(counts)} sites never fired: {', '.join(silent)}. Run the model first; if it did "
-                "run, it used compiled code made before freeu.apply: call torch._dynamo.reset() or compile afterwards"
+                f"{len(silent)} of {len(counts)} sites never fired: {', '.join(silent)}. Run the model first; if it "
+                "did run, it used compiled code made before freeu.apply: call torch._dynamo.reset() or compile later"
             )
         return counts
 
@@ -261,34 +254,18 @@ class Handle:
             raise FreeURuntimeError("this handle was removed: call freeu.apply again")
         new = (config or self.config).replace(**changes)
         self._check(new)
-        stages = self._stages(new)
-        added = stages.keys() - self._hooks.keys()
-        if added:
-            _refuse_compiled(self.model)
-        if not stages and not new.identity:
-            warnings.warn(_no_effect(new, self._all_sites, self.model), NoEffectWarning, stacklevel=2)
+        touched = self._touched(new)
+        added = touched.keys() - self._hooks.keys()
+        if added and self._call.compiled:
+            raise FreeURuntimeError(
+                f"the compiled code has no hook at {', '.join(sorted(added))}: remove the handle, call "
+                "torch._dynamo.reset() and apply again, or begin with a configuration that touches these sites"
+            )
+        self._warn_if_without_effect(new, touched, stacklevel=3)
         active = self.active
-        if active and added:
+        if active and not self._call.compiled:
             self._suspend()
-        for path, stage in stages.items():
-            if path in self._hooks:
-                self._hooks[path].set(new, stage)
-            else:
-                self._hooks[path] = _SiteHook(self._by_path()[path], new, stage, self._call, self._device)
-        if not _is_compiled(self.model):
-            # Compiled code keeps its hooks for later updates; elsewhere a site that does nothing has no hook at all.
-            for path in self._hooks.keys() - stages.keys():
-                del self._hooks[path]
-            if active:
-                self._suspend()
-        for path in self._hooks.keys() - stages.keys():
-            self._hooks[path].set(new, Stage())
-        self.config = new
-        self._call.weight = 1.0
-        self._call.weight_tensor.fill_(1.0)
-        self._call.halves = 1
-        if self._root is not None:
-            self._root.config = new
+        self._configure(new, touched)
         if active and not self._registered:
             self._resume()
         return self
@@ -307,7 +284,8 @@ class Handle:
             )
         self._suspend()
         for hook in self._hooks.values():
-            hook.silence()
+            # Compiled code may still contain the hook: it must be the identity there from now on.
+            hook.set(self.config, Stage(), 1.0)
         stack = self.model.__dict__[_STACK]
         stack.pop()
         self._alive = False
@@ -340,17 +318,40 @@ class Handle:
                 raise unknown_name("site", path, known)
         self._clock.check(config.schedule)
 
-    def _stages(self, config: FreeUConfig) -> dict[str, Stage]:
-        """Factors of each site that the configuration touches."""
+    def _touched(self, config: FreeUConfig) -> dict[str, tuple[Stage, float]]:
+        """Factors and high-frequency gain of each site that the configuration changes."""
         found = {}
+        overrides = dict(config.sites)
         for site in self._all_sites:
             number = site.stage_in(config.profile)
-            named = (number is not None and number <= len(config.stages)) or site.path in dict(config.sites)
+            named = (number is not None and number <= len(config.stages)) or site.path in overrides
             stage = config.factors(number, site.path)
-            # A high-frequency gain acts wherever the configuration names the site, whatever its factors.
-            if not stage.identity or (named and config.high_gain != 1.0 and config.strength > 0.0):
-                found[site.path] = stage
+            high_gain = 1.0 + config.strength * (config.high_gain - 1.0) if named else 1.0
+            if not stage.identity or high_gain != 1.0:
+                found[site.path] = (stage, high_gain)
         return found
+
+    def _warn_if_without_effect(self, config: FreeUConfig, touched: Mapping[str, object], stacklevel: int) -> None:
+        if not touched and not config.identity:
+            warnings.warn(_no_effect(config, self._all_sites, self.model), NoEffectWarning, stacklevel=stacklevel)
+
+    def _configure(self, config: FreeUConfig, touched: Mapping[str, tuple[Stage, float]]) -> None:
+        """Give every hook its factors: exactly the touched sites have one, except that compiled code keeps those that
+        it was built with, as identities."""
+        kept = self._hooks if self._call.compiled else {}
+        hooks = {}
+        for site in self._all_sites:
+            if site.path in touched or site.path in kept:
+                hook = self._hooks.get(site.path) or _SiteHook(site, self._call, self._device)
+                hook.set(config, *touched.get(site.path, (Stage(), 1.0)))
+                hooks[site.path] = hook
+        self._hooks = hooks
+        self.config = config
+        self._call.weight = 1.0
+        self._call.weight_tensor.fill_(1.0)
+        self._call.halves = 1
+        if self._root is not None:
+            self._root.set(config)
 
     def _resume(self) -> None:
         if not self._hooks:
@@ -405,47 +406,55 @@ def _no_effect(config: FreeUConfig, sites: Sequence[Site], model: nn.Module) -> 
 
 
 def _is_compiled(model: nn.Module) -> bool:
-    """True if calls of the model may run code compiled earlier, which never looks at new hooks."""
-    if any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()):
-        return True
+    """True if calls of the model may run code compiled earlier, which never looks at new hooks.
+
+    A model that was handed to torch.compile but has not run yet is fine: it will be traced with its hooks.
+    """
     if "torch._dynamo.eval_frame" not in sys.modules:
         return False
+    for module in model.modules():
+        marked = getattr(module, "_compiled_call_impl", None) is not None
+        if (marked or hasattr(module.__dict__.get("forward"), "_torchdynamo_orig_callable")) and _has_compiled_code(
+            module
+        ):
+            return True
+    return _has_compiled_code(model) and _is_wrapped(model)
+
+
+def _is_wrapped(model: nn.Module) -> bool:
+    """True if the result of torch.compile(model), which leaves no mark on the model itself, is alive."""
     from torch._dynamo.eval_frame import OptimizedModule
 
-    if isinstance(model, OptimizedModule):
-        return True
-    if hasattr(model.__dict__.get("forward"), "_torchdynamo_orig_callable"):
-        return True
-    if not _has_compiled_code(model):
-        return False
-    # torch.compile(model) leaves no mark on the model: look for the wrapper that holds it.
-    return any(
-        isinstance(holder, OptimizedModule) and holder.__dict__.get("_modules", {}).get("_orig_mod") is model
-        for modules in gc.get_referrers(model)
-        if isinstance(modules, dict)
-        for holder in (*gc.get_referrers(modules), *_owners(modules))
-    )
-
-
-def _owners(modules: dict[str, Any]) -> Iterator[object]:
-    """Objects whose instance dictionary holds this ``_modules`` dictionary (some Pythons hide the dictionary)."""
-    for holder in gc.get_referrers(modules):
-        if isinstance(holder, dict):
-            yield from gc.get_referrers(holder)
+    for modules in gc.get_referrers(model):
+        if not isinstance(modules, dict) or modules.get("_orig_mod") is not model:
+            continue
+        # The dictionary of submodules is held by the wrapper or by the wrapper's instance dictionary.
+        holders = gc.get_referrers(modules)
+        owners = [owner for holder in holders if isinstance(holder, dict) for owner in gc.get_referrers(holder)]
+        if any(isinstance(holder, OptimizedModule) for holder in (*holders, *owners)):
+            return True
+    return False
 
 
 def _has_compiled_code(model: nn.Module) -> bool:
+    """True if the compiler holds code for the forward of the model's class (of any instance: it does not say)."""
     try:
         from torch._C._dynamo.eval_frame import _debug_get_cache_entry_list as entries
     except ImportError:  # another torch: assume so and look closer
         return True
-    code = getattr(inspect.unwrap(type(model).forward), "__code__", None)
-    return code is None or bool(entries(code))
+    function: Any = type(model).forward
+    while function is not None:
+        code = getattr(function, "__code__", None)
+        if code is not None and entries(code):
+            return True
+        function = getattr(function, "__wrapped__", None)
+    return False
 
 
 def _refuse_compiled(model: nn.Module) -> None:
     if _is_compiled(model):
         raise FreeURuntimeError(
-            f"this {type(model).__name__} was compiled before: compiled code never looks at hooks added later. Apply "
-            "FreeU first and compile then (handle.update changes factors without recompiling)"
+            f"this {type(model).__name__} has run as compiled code, which never looks at hooks added later. Apply "
+            "FreeU first and compile then (handle.update changes factors without recompiling), or forget the compiled "
+            "code with torch._dynamo.reset()"
         )

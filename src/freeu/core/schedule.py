@@ -79,10 +79,14 @@ class Clock:
         steps = getattr(scheduler, "timesteps", None)
         if steps is None or len(steps) == 0:
             return by_time
-        distance = (torch.as_tensor(steps).to(device=t.device, dtype=torch.float64) - t).abs()
+        times = torch.as_tensor(steps).to(device=t.device, dtype=torch.float64)
+        distance = (times - t).abs()
+        # Second-order schedulers name a timestep twice: distinct ones are counted.
+        new = times.diff() != 0.0
+        before = (new & (torch.arange(len(new), device=t.device) < distance.argmin())).sum()
         # A timestep that the scheduler did not choose (somebody else drives the U-Net) has no index.
         known = distance.min() <= total / len(steps)
-        return torch.where(known, distance.argmin().double() / len(steps), by_time)
+        return torch.where(known, before.double() / (new.sum() + 1.0), by_time)
 
 
 def tensor_weight(schedule: Schedule, position: Tensor) -> Tensor:

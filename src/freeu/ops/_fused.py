@@ -41,7 +41,7 @@ def freeu(
     """
     if h.dim() == 4 and skip.dim() == 4 and (h.shape[0], *h.shape[2:]) != (skip.shape[0], *skip.shape[2:]):
         raise FreeUValueError(
-            f"h and skip are concatenated, so batch and map size must agree, got {tuple(h.shape)} and {tuple(skip.shape)}"
+            f"h and skip must agree in batch and map size, got {tuple(h.shape)} and {tuple(skip.shape)}"
         )
     return (
         scale_backbone(h, b, version, channels=channels, share=share, inplace=inplace),

@@ -21,7 +21,7 @@ from torch import Tensor
 from freeu.config import MASKS
 from freeu.errors import FreeUValueError, unknown_name
 
-# Above this rank the separable form needs fewer operations on the maps of real U-Nets (measured: benchmarks/bench_skip.py).
+# Above this rank the separable form needs fewer operations on the maps of real U-Nets.
 DENSE_RANK = 96
 _CACHE_SIZE = 128
 _cache: dict[tuple[object, ...], Dense | Separable] = {}
@@ -140,19 +140,26 @@ def _build(
         return Dense(_dense(height, width, pairs).to(device=device, dtype=dtype))
     rows, row_names = _axis(height, reach)
     columns, column_names = _axis(width, reach)
-    a, b = _weights(row_names, column_names, half)
+    weights = _weights(row_names, column_names, half)
+    mixes = any(other != 0.0 for line in weights for _, other in line)
 
     def swap(names: list[tuple[int, str]]) -> Tensor:
         other = {"cos": "sin", "sin": "cos"}
-        return torch.tensor(
-            [names.index((k, other[f])) if (k, other[f]) in names else i for i, (k, f) in enumerate(names)], device=device
-        )
+        place = {name: i for i, name in enumerate(names)}
+        return torch.tensor([place.get((k, other[f]), i) for i, (k, f) in enumerate(names)], device=device)
 
     def cast(x: Tensor) -> Tensor:
         return x.to(device=device, dtype=dtype)
 
     return Separable(
-        cast(rows), cast(columns), cast(a), cast(b) if bool(b.any()) else None, swap(row_names), swap(column_names)
+        cast(rows),
+        cast(columns),
+        cast(torch.tensor([[own for own, _ in line] for line in weights], dtype=torch.float64, device="cpu")),
+        cast(torch.tensor([[other for _, other in line] for line in weights], dtype=torch.float64, device="cpu"))
+        if mixes
+        else None,
+        swap(row_names),
+        swap(column_names),
     )
 
 
@@ -202,18 +209,18 @@ def _axis(n: int, reach: int) -> tuple[Tensor, list[tuple[int, str]]]:
 
 def _weights(
     rows: list[tuple[int, str]], columns: list[tuple[int, str]], half: Callable[[int, int], float]
-) -> tuple[Tensor, Tensor]:
-    """Weights of the products of row and column functions.
+) -> list[list[tuple[float, float]]]:
+    """Weights (own, swapped) of the products of row and column functions.
 
     cos(p+q) = cc - ss and sin(p+q) = sc + cs carry M_e(k, l); cos(p-q) = cc + ss and sin(p-q) = sc - cs carry
     M_e(k, -l). In the basis of products this is their mean on the diagonal, and half their difference between a
     product and its swapped one, with opposite signs for (cc, ss) and (sc, cs).
     """
-    a = torch.zeros(len(rows), len(columns), dtype=torch.float64, device="cpu")
-    b = torch.zeros_like(a)
-    for i, (k, f) in enumerate(rows):
-        for j, (m, g) in enumerate(columns):
+    table = []
+    for k, f in rows:
+        line = []
+        for m, g in columns:
             plus, minus = half(k, m), half(k, -m)
-            a[i, j] = 0.5 * (plus + minus)
-            b[i, j] = 0.5 * (minus - plus) * (1.0 if f == g else -1.0)
-    return a, b
+            line.append((0.5 * (plus + minus), 0.5 * (minus - plus) * (1.0 if f == g else -1.0)))
+        table.append(line)
+    return table

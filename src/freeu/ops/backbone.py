@@ -128,11 +128,11 @@ def _shared(mean: Tensor, share: str | int) -> Tensor:
     batch = mean.shape[0]
     if share == "guidance":
         if batch % 2:
-            raise FreeUValueError(f"share='guidance' needs the two halves of guidance in the batch, got {batch} samples")
-        return mean.unflatten(0, (2, batch // 2)).mean(dim=0).repeat(2, 1, 1, 1)
+            raise FreeUValueError(f"share='guidance' needs both halves of guidance in the batch, got {batch} samples")
+        return mean.view(2, batch // 2, *mean.shape[1:]).mean(dim=0).repeat(2, 1, 1, 1)
     if isinstance(share, bool) or not isinstance(share, int) or share < 1 or batch % share:
         raise FreeUValueError(f"share must be 'none', 'guidance' or a divisor of the batch size {batch}, got {share!r}")
-    return mean.unflatten(0, (batch // share, share)).mean(dim=1).repeat_interleave(share, dim=0)
+    return mean.view(batch // share, share, *mean.shape[1:]).mean(dim=1).repeat_interleave(share, dim=0)
 
 
 def _multiply(x: Tensor, gain: float | Tensor) -> None:

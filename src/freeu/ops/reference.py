@@ -53,7 +53,8 @@ def filter_skip(skip: Tensor, scale: float, threshold: int = 1, mask: str = "win
     gain = high_gain + (scale - high_gain) * region
     spectrum = torch.fft.fftshift(torch.fft.fftn(work, dim=(-2, -1)), dim=(-2, -1))
     filtered = torch.fft.ifftn(torch.fft.ifftshift(spectrum * gain, dim=(-2, -1)), dim=(-2, -1))
-    return filtered.real.to(skip.dtype)
+    real: Tensor = filtered.real
+    return real.to(skip.dtype)
 
 
 def scale_backbone(h: Tensor, b: float, version: int = 2) -> Tensor:

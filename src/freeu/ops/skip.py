@@ -107,8 +107,8 @@ def _filter(
         if inplace:
             return skip
     if last:
-        return out.unflatten(1, skip.shape[2:]).permute(0, 3, 1, 2)
-    return out.unflatten(2, skip.shape[2:])
+        return out.view(batch, *skip.shape[2:], skip.shape[1]).permute(0, 3, 1, 2)
+    return out.view(skip.shape)
 
 
 def _factors(x: Tensor, u: Tensor, change: float | Tensor, batch: int, last: bool) -> tuple[Tensor, Tensor]:
@@ -123,10 +123,7 @@ def _factors(x: Tensor, u: Tensor, change: float | Tensor, batch: int, last: boo
 def _by_projection(x: Tensor, band: Dense | Separable, change: float | Tensor, high_gain: float | Tensor) -> Tensor:
     dtype = wide(x.dtype)
     work = x.to(dtype)
-    if isinstance(band, Separable):
-        low = band.project(work)
-    else:
-        low = ((work.flatten(2) @ band.u) @ band.u.mT).unflatten(2, x.shape[2:])
+    low = band.project(work) if isinstance(band, Separable) else (work.flatten(2) @ band.u @ band.u.mT).view(work.shape)
     return (high_gain * work + change * low).to(x.dtype)
 
 

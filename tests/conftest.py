@@ -1,0 +1,74 @@
+"""Fixtures that many tests share: tiny U-Nets of real classes, a fixed seed, one thread per test."""
+
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    torch.manual_seed(0)
+    random.seed(0)
+    yield
+
+
+def tiny_unet(widths: tuple[int, ...] = (8, 16, 32, 32), **changes):
+    """A UNet2DConditionModel with the block types of Stable Diffusion 1.5, as wide as ``widths``."""
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    settings = {
+        "sample_size": 16,
+        "block_out_channels": widths,
+        "layers_per_block": 2,
+        "cross_attention_dim": 8,
+        "attention_head_dim": 4,
+        "norm_num_groups": 4,
+        "down_block_types": ("CrossAttnDownBlock2D",) * (len(widths) - 1) + ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (len(widths) - 1),
+    }
+    return UNet2DConditionModel(**(settings | changes)).eval()
+
+
+def tiny_sdxl_unet():
+    """A UNet2DConditionModel with the block types of Stable Diffusion XL."""
+    return tiny_unet(
+        (8, 16, 32),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    )
+
+
+def tiny_inputs(batch: int = 2, size: int = 16) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(sample, timestep, encoder_hidden_states) for the tiny U-Nets."""
+    generator = torch.Generator().manual_seed(1)
+    sample = torch.randn(batch, 4, size, size, generator=generator)
+    return sample, torch.tensor(500), torch.randn(batch, 5, 8, generator=generator)
+
+
+@pytest.fixture
+def unet():
+    return tiny_unet()
+
+
+@pytest.fixture
+def inputs():
+    return tiny_inputs()
+
+
+@pytest.fixture
+def run(inputs):
+    """Calls a U-Net in inference and returns its output."""
+
+    def call(model: torch.nn.Module, timestep: float | torch.Tensor | None = None) -> torch.Tensor:
+        sample, t, text = inputs
+        with torch.no_grad():
+            return model(sample, t if timestep is None else timestep, text, return_dict=False)[0]
+
+    return call

@@ -1,0 +1,187 @@
+"""FreeUConfig: checks, text and JSON without loss, stages, strength, schedule."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from freeu.config import CHANNELS, MASKS, PROFILE_VERSIONS, FreeUConfig, Schedule, Stage
+from freeu.errors import FreeUValueError
+
+factor = st.floats(0, 10)
+path = st.sampled_from(["up_blocks.0.resnets.0", "up_blocks.1.resnets.2", "output_blocks.3"])
+
+
+@st.composite
+def configs(draw):
+    count = draw(st.sampled_from([2, 3]))
+    unit = draw(st.sampled_from(["fraction", "timestep", "sigma"]))
+    high = 1.0 if unit == "fraction" else 1000.0
+    ends = sorted(draw(st.lists(st.floats(0, high), min_size=2, max_size=2, unique=True)), reverse=unit != "fraction")
+    share = draw(st.sampled_from(["none", "guidance"]))
+    return FreeUConfig(
+        b=tuple(draw(factor) for _ in range(count)),
+        s=tuple(draw(factor) for _ in range(count)),
+        version=draw(st.sampled_from([1, 2])),
+        profile=draw(st.sampled_from(list(PROFILE_VERSIONS))),
+        mask=draw(st.sampled_from(MASKS)),
+        threshold=draw(st.integers(1, 9)),
+        channels=draw(st.sampled_from([*CHANNELS, None, 0.25, 1, (0.25, 0.5)])),
+        high_gain=draw(factor),
+        share=share,
+        guidance=draw(st.sampled_from(["both"] if share == "guidance" else ["both", "conditional"])),
+        start=ends[0],
+        end=ends[1],
+        ramp=draw(st.floats(0, abs(ends[0] - ends[1]))),
+        unit=unit,
+        strength=draw(st.floats(0, 1)),
+        sites=draw(st.dictionaries(path, st.tuples(factor, factor))),
+    )
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(config=configs())
+def test_json_and_text_lose_nothing(config):
+    assert FreeUConfig.from_json(config.to_json()) == config
+    assert FreeUConfig.parse(str(config)) == config
+    assert hash(FreeUConfig.from_json(config.to_json())) == hash(config)
+
+
+def test_the_short_form():
+    config = FreeUConfig.parse("b1=1.3 b2=1.4 s1=0.9 s2=0.2 v=2")
+    assert config == FreeUConfig(b=(1.3, 1.4), s=(0.9, 0.2), version=2)
+    assert str(config) == "b1=1.3 b2=1.4 s1=0.9 s2=0.2 v=2"
+    assert FreeUConfig.parse("b1=1.3,b2=1.4, profile=comfyui-v1").version == 1
+
+
+def test_frozen_and_hashable():
+    config = FreeUConfig(b=(1.3, 1.4))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.threshold = 2
+    assert len({config, FreeUConfig(b=(1.3, 1.4)), FreeUConfig(b=(1.3, 1.5))}) == 2
+
+
+def test_defaults():
+    config = FreeUConfig(b=(1.3, 1.4), s=(0.9, 0.2))
+    assert (config.version, config.profile, config.mask, config.threshold) == (2, "official", "window", 1)
+    assert config.schedule.whole
+    assert FreeUConfig().identity
+
+
+@pytest.mark.parametrize(
+    ("profile", "version", "channels"),
+    [
+        ("diffusers", 1, "first"),
+        ("comfyui", 2, "first"),
+        ("comfyui-v1", 1, "first"),
+        ("a1111", 1, "first-inclusive"),
+        ("official-v1", 1, "first"),
+    ],
+)
+def test_profiles_bring_their_own_version_and_channels(profile, version, channels):
+    config = FreeUConfig(b=(1.3, 1.4), profile=profile)
+    assert (config.version, config.channels) == (version, channels)
+    # What was the profile's default follows a change of profile; what was chosen stays.
+    assert config.replace(profile="official").channels == "first"
+    assert FreeUConfig(profile="official", version=1).replace(profile="comfyui").version == 1
+
+
+def test_mappings_by_stage_and_by_site():
+    config = FreeUConfig(b={1: 1.2, 3: 1.5, "up.1": 1.7}, s={2: 0.3})
+    assert config.stages == (Stage(1.2, 1.0), Stage(1.0, 0.3), Stage(1.5, 1.0))
+    assert config.factors(1, "up.1") == Stage(1.7, 1.0)
+    assert config.factors(2, "up.0") == Stage(1.0, 0.3)
+    assert config.factors(None, "up.0") == Stage()
+
+
+def test_strength_interpolates_to_the_identity():
+    config = FreeUConfig(b=(1.4, 1.0), s=(0.2, 0.0), strength=0.5)
+    assert config.factors(1) == Stage(1.0 + 0.5 * (1.4 - 1.0), 1.0 + 0.5 * (0.2 - 1.0))
+    assert config.replace(strength=0.0).identity
+    assert config.replace(strength=0.0).factors(1) == Stage(1.0, 1.0)
+
+
+def test_zero_is_a_value():
+    config = FreeUConfig(b=(0.0, 1.4), s=(0.0, 0.2))
+    assert config.factors(1) == Stage(0.0, 0.0)
+    assert not config.identity
+
+
+def test_schedule_by_fraction():
+    schedule = Schedule(0.2, 0.6)
+    assert [schedule.weight(x) for x in (0.0, 0.19, 0.2, 0.59, 0.6, 1.0)] == [0, 0, 1, 1, 0, 0]
+    assert Schedule().weight(1.0) == 1.0
+    smooth = Schedule(0.2, 0.8, ramp=0.2)
+    assert smooth.weight(0.3) == pytest.approx(0.5)
+    assert smooth.weight(0.5) == 1.0
+    assert 0 < smooth.weight(0.75) < smooth.weight(0.65) < 1
+    # Ends that lie at the ends of denoising have no transition.
+    assert Schedule(0.0, 0.5, ramp=0.2).weight(0.0) == 1.0
+    assert Schedule(0.5, 1.0, ramp=0.2).weight(1.0) == 1.0
+
+
+def test_schedule_by_timestep_and_sigma_falls():
+    schedule = Schedule(800, 200, unit="timestep")
+    assert [schedule.weight(t) for t in (999, 801, 800, 500, 201, 200, 0)] == [0, 0, 1, 1, 1, 0, 0]
+    assert Schedule(14.0, 0.0, unit="sigma").weight(0.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("b1=nan", r"b\[1\] must be finite, got nan"),
+        ("b1=11", r"b\[1\] must lie in 0 to 10, got 11"),
+        ("s1=-0.1", r"s\[1\] must lie in 0 to 10, got -0.1"),
+        ("b1=x", "b1 must be a number, got 'x'"),
+        ("b1", "expected key=value, got 'b1'"),
+        ("b1=1 b1=2", "b1 is given twice"),
+        ("strenght=0.5", "unknown key 'strenght': did you mean strength"),
+        ("profile=diffuser", "unknown profile 'diffuser': did you mean diffusers"),
+        ("profile=comfyui-v1 v=2", "profile 'comfyui-v1' means version 1, got version=2"),
+        ("v=3", "version must be 1"),
+        ("threshold=0", "at least 1 frequency bin"),
+        ("threshold=1.5", "whole number"),
+        ("start=0.5 end=0.4", "start must be smaller than end, got start=0.5 end=0.4"),
+        ("unit=timestep", "timestep falls during denoising, so start must be larger"),
+        ("start=0.5 ramp=0.6", "ramp=0.6 is wider than the interval"),
+        ("strength=1.5", "strength must lie in 0 to 1"),
+        ("channels=0", "selects no channel"),
+        ("channels=0.5:0.5", "start < stop"),
+        ("mask=round", "unknown mask 'round'"),
+        ("share=guidance guidance=conditional", "choose one of them"),
+    ],
+)
+def test_bad_text(text, message):
+    with pytest.raises(FreeUValueError, match=message):
+        FreeUConfig.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"b": 1.3}, r"tuple with one factor per stage, such as \(1.3, 1.4\), got 1.3"),
+        ({"b": (1.3,)}, "2 or 3 factors"),
+        ({"b": (1.3, 1.4), "s": (0.9, 0.2, 0.1)}, "one factor per stage each, got 2 b and 3 s"),
+        ({"b": {4: 1.0}}, "no stage 4"),
+        ({"version": True}, "version must be 1"),
+    ],
+)
+def test_bad_fields(fields, message):
+    with pytest.raises(FreeUValueError, match=message):
+        FreeUConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not a freeu configuration"),
+        ("[]", "a JSON object, got list"),
+        ('{"b": [NaN, 1]}', "NaN is not a number"),
+        ('{"treshold": 2}', "unknown configuration field 'treshold': did you mean threshold"),
+        ('{"schema": 99}', "schema 99 is not 1"),
+    ],
+)
+def test_bad_json(text, message):
+    with pytest.raises(FreeUValueError, match=message):
+        FreeUConfig.from_json(text)

@@ -1,0 +1,34 @@
+"""The preset table: values, versions, sources."""
+
+import pytest
+
+import freeu
+from freeu.errors import FreeUValueError
+
+# The table as published: b1, b2, s1, s2, operator version.
+PUBLISHED = {
+    "sd14": (1.3, 1.4, 0.9, 0.2, 2),
+    "sd15": (1.5, 1.6, 0.9, 0.2, 2),
+    "sd21": (1.4, 1.6, 0.9, 0.2, 2),
+    "sdxl": (1.3, 1.4, 0.9, 0.2, 2),
+    "sd14-v1": (1.2, 1.4, 0.9, 0.2, 1),
+    "sd15-v1": (1.2, 1.4, 0.9, 0.2, 1),
+    "sd21-v1": (1.1, 1.2, 0.9, 0.2, 1),
+    "sdxl-v1": (1.1, 1.2, 0.6, 0.4, 1),
+    "modelscope-v1": (1.2, 1.4, 0.9, 0.2, 1),
+    "gentle": (1.01, 1.02, 0.99, 0.95, 2),
+    "anime": (1.2, 1.3, 0.8, 0.3, 2),
+}
+
+
+def test_the_table():
+    assert {
+        name: (*preset.config.b, *preset.config.s, preset.config.version) for name, preset in freeu.presets().items()
+    } == PUBLISHED
+    assert all(preset.source and preset.family for preset in freeu.presets().values())
+    assert all(name in str(freeu.presets()) for name in PUBLISHED)
+
+
+def test_unknown_name_gives_the_nearest():
+    with pytest.raises(FreeUValueError, match="unknown preset 'sdlx': did you mean sdxl"):
+        freeu.preset("sdlx")

@@ -1,0 +1,18 @@
+"""Every tolerance of the test suite, in one place: largest error relative to the largest value of the reference."""
+
+import torch
+
+# The closed form against the FFT reference. Half precision is rounded once: half a unit in the last place.
+FILTER = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 5e-4, torch.bfloat16: 4e-3}
+# Backbone scaling, which has no transform in it. In half precision b itself is not rounded.
+BACKBONE = {torch.float64: 1e-13, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
+# A whole U-Net in float32 against another implementation of the same operator.
+UNET = 2e-6
+# Gradients in float64.
+GRADIENT = 1e-10
+
+
+def relative_error(got: torch.Tensor, want: torch.Tensor) -> float:
+    """Largest absolute difference over the largest absolute value of ``want``."""
+    scale = want.double().abs().max().clamp_min(1e-30)
+    return ((got.double() - want.double()).abs().max() / scale).item()
