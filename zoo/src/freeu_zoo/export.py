@@ -1,0 +1,148 @@
+"""From a checkpoint to a ``StableDiffusionPipeline`` directory that anything can load."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from . import __version__, card, diffusion, text, unet, vae
+from .checkpoint import Checkpoint
+from .errors import ZooError
+from .files import replace_directory, write_json
+from .recipe import Recipe
+from .scenes import COLOURS, SIZE
+from .sprites import STYLES
+
+
+def pipeline(recipe: Recipe, home: Path) -> tuple[StableDiffusionPipeline, dict[str, Any]]:
+    """The pipeline with averaged weights (float32), and the training's numbers.
+
+    Raises:
+        ZooError: an earlier stage is missing.
+    """
+    state = Checkpoint(home / "unet.ckpt.pt", unet.identity(recipe)).read()
+    if state is None:
+        raise ZooError(f"nothing trained in {home} yet; run --stage vae and --stage unet first")
+    decoder = home / "vae-polished" if (home / "vae-polished").exists() else home / "vae"
+    tokenizer = text.build_tokenizer(recipe.text.length)
+    encoder, network = text.build_encoder(recipe.text, tokenizer), unet.build(recipe)
+    for model, prefix in ((encoder, "text."), (network, "unet.")):
+        part = {name.removeprefix(prefix): value for name, value in state["ema"].items() if name.startswith(prefix)}
+        model.load_state_dict(part)
+        model.eval()
+    made = StableDiffusionPipeline(
+        vae=vae.load(decoder),
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        unet=network,
+        scheduler=diffusion.scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    report = json.loads((decoder / "training.json").read_text(encoding="utf-8"))
+    return made, {"step": state["step"], "seconds": state["seconds"], "curve": state["curve"], "vae": report}
+
+
+def export(recipe: Recipe, home: Path, destination: Path) -> None:
+    """Write the pipeline in float16 with its ``freeu-zoo.json`` and model card; replaces ``destination``."""
+    made, numbers = pipeline(recipe, home)
+    new = destination.with_name(f".{destination.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    # The text encoder stays float32: transformers loads weights in the type they are stored in, diffusers in float32,
+    # so a pipeline loaded without torch_dtype would be half of each.
+    for model in (made.unet, made.vae):
+        torch.nn.Module.to(model, torch.float16)
+    made.save_pretrained(new, safe_serialization=True)
+    _vocabulary_files(new / "tokenizer")
+    for path in new.rglob("*.safetensors"):
+        path.chmod(0o644)  # safetensors makes files that only their owner can read
+    for name in ("vae", "unet"):
+        _tidy(new / name / "config.json")
+    facts = describe(recipe, numbers, parts(made))
+    write_json(new / "freeu-zoo.json", facts)
+    (new / "README.md").write_text(card.text(facts), encoding="utf-8")
+    samples = destination / "samples.png"
+    if samples.exists():
+        shutil.copy(samples, new)
+    replace_directory(new, destination)
+
+
+def _vocabulary_files(folder: Path) -> None:
+    # tokenizer.json has it all; transformers before 5 also wants the two files of the slow tokenizer.
+    model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    write_json(folder / "vocab.json", model["vocab"])
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"])]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _tidy(path: Path) -> None:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    # The first tells where the weights lay on the machine that trained; for the second see vae.py.
+    for entry in ("_name_or_path", "block_out_channels" if path.parent.name == "vae" else ""):
+        config.pop(entry, None)
+    write_json(path, config)
+
+
+def parts(made: StableDiffusionPipeline) -> list[dict[str, Any]]:
+    """What the pipeline consists of, for the card."""
+    network, encoder, coder = made.unet.config, made.text_encoder.config, made.vae.config
+    notes = {
+        "unet": f"widths {'-'.join(map(str, network.block_out_channels))}, "
+        f"{network.layers_per_block} layers per block, attention at 16x16 and 8x8",
+        "text_encoder": f"{encoder.num_hidden_layers} layers, {encoder.hidden_size} wide, "
+        f"{encoder.vocab_size} tokens, inputs of {encoder.max_position_embeddings}",
+        "vae": f"f = 4, {coder.latent_channels} latent channels, scaling factor {coder.scaling_factor}",
+    }
+    return [
+        {
+            "part": name,
+            "class": type(getattr(made, name)).__name__,
+            "parameters": sum(p.numel() for p in getattr(made, name).parameters()),
+            "notes": note,
+        }
+        for name, note in notes.items()
+    ]
+
+
+def describe(recipe: Recipe, numbers: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """What ``freeu-zoo.json`` says: what the model draws, how to ask, and how it was made."""
+    settings = recipe.unet
+    return {
+        "name": recipe.name,
+        "description": recipe.description,
+        "pipeline": "StableDiffusionPipeline",
+        "zoo_version": __version__,
+        "recipe": recipe.name,
+        "native_size": SIZE,
+        "default_steps": recipe.sampling.steps,
+        "default_guidance_scale": recipe.sampling.guidance,
+        "prompt": "a {style} {noun} on a {colour} background",
+        "nouns": list(recipe.world.nouns),
+        "styles": list(STYLES),
+        "colours": list(COLOURS),
+        "parts": parts,
+        "training": {
+            "samples": numbers["step"] * settings.batch,
+            "steps": numbers["step"],
+            "minutes": round(numbers["seconds"] / 60, 1),
+            "samples_per_second": round(numbers["step"] * settings.batch / max(numbers["seconds"], 1e-9), 1),
+            "curve": _thin(numbers["curve"]),
+            "vae": numbers["vae"],
+        },
+    }
+
+
+def _thin(curve: list[list[float]], most: int = 16) -> list[dict[str, float]]:
+    """At most about ``most`` points of the loss curve, the last one among them."""
+    stride = max(1, -(-len(curve) // most))
+    kept = curve[::-1][::stride][::-1]
+    return [
+        {"step": int(step), "minutes": round(seconds / 60, 1), "loss": round(loss, 4), "held_out": round(held, 4)}
+        for step, seconds, loss, held in kept
+    ]

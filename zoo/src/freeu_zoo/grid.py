@@ -1,0 +1,71 @@
+"""Unselected sample grids: every noun in every style, fixed seeds, nothing thrown away."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from . import DEFAULT_MODEL, model_path
+from .files import write_atomically
+from .scenes import SIZE, plain_caption
+
+COLUMNS = 8
+
+
+def prompts(facts: dict[str, Any]) -> list[str]:
+    """One prompt for each noun and style; colours take turns."""
+    colours = facts["colours"]
+    return [
+        plain_caption(noun, style, colours[(place + shift) % len(colours)])
+        for shift, style in enumerate(facts["styles"])
+        for place, noun in enumerate(facts["nouns"])
+    ]
+
+
+def draw(pipe: Any, asked: list[str], steps: int, guidance: float, seed: int = 0, batch: int = 8) -> list[Image.Image]:
+    """One picture for each prompt; the n-th uses seed ``seed + n``, whatever the batch."""
+    import torch
+
+    pictures: list[Image.Image] = []
+    pipe.set_progress_bar_config(disable=True)
+    for start in range(0, len(asked), batch):
+        part = asked[start : start + batch]
+        generators = [torch.Generator().manual_seed(seed + start + i) for i in range(len(part))]
+        pictures += pipe(part, num_inference_steps=steps, guidance_scale=guidance, generator=generators).images
+    return pictures
+
+
+def sheet(pictures: list[Image.Image], columns: int = COLUMNS) -> Image.Image:
+    """Pictures side by side, row by row."""
+    rows = -(-len(pictures) // columns)
+    made = Image.new("RGB", (columns * SIZE, rows * SIZE))
+    for place, picture in enumerate(pictures):
+        made.paste(picture, (place % columns * SIZE, place // columns * SIZE))
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """``python -m freeu_zoo.grid OUT.png [--model DIR]``."""
+    parser = argparse.ArgumentParser(prog="python -m freeu_zoo.grid", description=__doc__)
+    parser.add_argument("output", type=Path, help="PNG file to write")
+    parser.add_argument("--model", type=Path, default=None, help=f"a model directory (default: {DEFAULT_MODEL})")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first picture")
+    options = parser.parse_args(arguments)
+    from diffusers import StableDiffusionPipeline
+
+    folder = options.model or model_path()
+    facts = json.loads((folder / "freeu-zoo.json").read_text(encoding="utf-8"))
+    pipe = StableDiffusionPipeline.from_pretrained(folder)
+    pictures = draw(pipe, prompts(facts), facts["default_steps"], facts["default_guidance_scale"], options.seed)
+    picture = sheet(pictures)
+    write_atomically(options.output, picture.save)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

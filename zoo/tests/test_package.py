@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import freeu_zoo
+import pytest
+
+
+def test_import_is_light() -> None:
+    heavy = ("torch", "diffusers", "transformers", "PIL", "numpy")
+    code = f"import sys, freeu_zoo; freeu_zoo.models(); print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_unknown_model_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"no model 'sdxl' in the zoo; known: .*"):
+        freeu_zoo.model_path("sdxl")
+
+
+def test_every_model_says_what_it_can_do() -> None:
+    for name, folder in freeu_zoo.models().items():
+        facts = json.loads((folder / "freeu-zoo.json").read_text(encoding="utf-8"))
+        assert facts["name"] == name
+        assert facts["native_size"] == 128
+        assert facts["default_steps"] > 0
+        assert facts["default_guidance_scale"] > 1
+        assert facts["nouns"]
+        assert facts["styles"] == ["3d", "flat"]
+        assert len(facts["colours"]) == 8
+        assert facts["training"]["samples"] > 0
+
+
+def test_the_default_model_is_there_and_small(model_folder) -> None:
+    files = [path for path in model_folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 40e6
+    assert not [path for path in files if path.suffix in {".bin", ".pt", ".ckpt", ".pkl"}]
+    assert (model_folder / "README.md").read_text(encoding="utf-8").startswith("# mini-sd")
