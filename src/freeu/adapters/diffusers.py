@@ -11,7 +11,8 @@ from freeu.core.site import Site
 from freeu.errors import NoSitesError
 
 _FAMILIES = ("UNet2DConditionModel", "UNet2DModel")
-# These blocks concatenate once, before the first of their resnets; all others before each.
+# These blocks concatenate at most once, before the first of their resnets (the lowest one not at all); all others before
+# each resnet.
 _ONCE = ("KUpBlock2D", "KCrossAttnUpBlock2D")
 
 
@@ -48,13 +49,13 @@ class DiffusersUNet2D:
         unet: Any = model
         model_channels = int(unet.config.block_out_channels[0])
         middle = unet.mid_block if getattr(unet, "mid_block", None) is not None else unet.down_blocks[-1]
-        coming = int(middle.resnets[-1].out_channels)
+        coming = _width(middle.resnets[-1])
         sites = []
         for index, block in enumerate(unet.up_blocks):
             kind = type(block).__name__
             for number, resnet in enumerate(block.resnets):
-                if kind not in _ONCE or number == 0:
-                    skip = int(resnet.in_channels) - coming
+                skip = int(resnet.in_channels) - coming
+                if kind not in _ONCE or (number == 0 and skip):
                     if skip <= 0:
                         raise NoSitesError(
                             f"up_blocks.{index}.resnets.{number} takes {resnet.in_channels} channels of which {coming} "
@@ -62,5 +63,10 @@ class DiffusersUNet2D:
                         )
                     path = f"up_blocks.{index}.resnets.{number}"
                     sites.append(Site(path, resnet, coming, skip, model_channels, index, kind))
-                coming = int(resnet.out_channels)
+                coming = _width(resnet)
         return sites
+
+
+def _width(resnet: Any) -> int:
+    """Output channels of a resnet: those of its last convolution, which k-blocks narrow below ``out_channels``."""
+    return int(resnet.conv2.out_channels)
