@@ -8,13 +8,18 @@ At every place where a decoder joins its backbone with a skip connection, FreeU 
 arXiv:2309.11497) amplifies the backbone by ``b`` and turns down the skip's low frequencies by ``s``.
 """
 
-from freeu import ops
-from freeu.api import Inspection, active, apply, enabled, inspect, recommend
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from freeu.config import FreeUConfig, Schedule, Stage
-from freeu.core.patch import Handle
-from freeu.core.site import Site
 from freeu.errors import FreeUError, FreeURuntimeError, FreeUValueError, NoEffectWarning, NoSitesError
 from freeu.presets import Preset, preset, presets
+
+if TYPE_CHECKING:
+    from freeu import ops
+    from freeu.api import Inspection, active, apply, enabled, inspect, recommend
+    from freeu.core.patch import Handle
+    from freeu.core.site import Site
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,3 +45,24 @@ __all__ = [
     "presets",
     "recommend",
 ]
+
+# What needs torch is loaded when it is first used, so that the command line answers before torch is there.
+_NEED_TORCH = {
+    "freeu.api": ("Inspection", "active", "apply", "enabled", "inspect", "recommend"),
+    "freeu.core.patch": ("Handle",),
+    "freeu.core.site": ("Site",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ops":
+        return importlib.import_module("freeu.ops")
+    for home, names in _NEED_TORCH.items():
+        if name in names:
+            value = globals()[name] = getattr(importlib.import_module(home), name)
+            return value
+    raise AttributeError(f"module 'freeu' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

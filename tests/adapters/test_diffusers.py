@@ -204,7 +204,7 @@ def test_models_without_skips_are_refused_with_advice():
     from diffusers import AutoencoderTiny, ControlNetModel, DiTTransformer2DModel
 
     vae = AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4)
-    with pytest.raises(NoSitesError, match="is a VAE.*Pass the pipeline or its U-Net"):
+    with pytest.raises(NoSitesError, match=r"is a VAE.*Pass the pipeline or its U-Net"):
         freeu.apply(vae)
     dit = DiTTransformer2DModel(
         num_attention_heads=2, attention_head_dim=4, in_channels=4, num_layers=1, sample_size=8, norm_num_groups=4

@@ -58,9 +58,14 @@ def test_reversal_to_the_bit(unet, run):
 
 def test_reversal_after_an_exception(unet, run):
     before = run(unet)
-    with pytest.raises(ZeroDivisionError), freeu.enabled(unet, **FACTORS):
-        run(unet)
-        1 / 0  # noqa: B018
+
+    def fail():
+        with freeu.enabled(unet, **FACTORS):
+            run(unet)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert torch.equal(run(unet), before)
     with freeu.enabled(unet, **FACTORS), pytest.raises((RuntimeError, ValueError)):
         unet(torch.randn(1, 3, 16, 16), 1, torch.randn(1, 5, 8))

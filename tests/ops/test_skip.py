@@ -8,8 +8,8 @@ from tolerances import FILTER, GRADIENT, relative_error
 
 from freeu.config import MASKS
 from freeu.errors import FreeUValueError
-from freeu.ops import filter_skip, reference
 from freeu.ops import _lowband as lowband
+from freeu.ops import filter_skip, reference
 
 LAYOUTS = ("contiguous", "slice", "channels_last", "channels_last_slice", "strided", "expanded")
 

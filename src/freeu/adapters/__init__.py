@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import nn
 
 from freeu.adapters.diffusers import DiffusersUNet2D
-from freeu.core.patch import Host
+from freeu.core.hooks import Host
 from freeu.core.site import Site
 from freeu.errors import NoSitesError
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import nn
 
-from freeu.core.patch import Host
+from freeu.core.hooks import Host
 from freeu.core.site import Site
 from freeu.errors import NoSitesError
 
 _FAMILIES = ("UNet2DConditionModel", "UNet2DModel")
-# These blocks concatenate at most once, before the first of their resnets (the lowest one not at all); all others before
-# each resnet.
+# These blocks concatenate at most once, before the first of their resnets (the lowest one not at all); all others
+# before each resnet.
 _ONCE = ("KUpBlock2D", "KCrossAttnUpBlock2D")
 
 

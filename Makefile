@@ -1,0 +1,40 @@
+# Two commands for a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# Half of the machine's threads spin while the other half wait if more are asked for than there are cores.
+OUTPUT ?= freeu-demo
+
+.PHONY: demo test lint bench install clean
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/freeu compare "a 3d fox on a blue background" "a flat rocket on a yellow background" --seeds 0-1 --output $(OUTPUT)
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Slow evidence: minutes of exclusive use of the machine. Results go to benchmarks/results/.
+bench: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/bench_skip.py
+	$(BIN)/python benchmarks/bench_step.py
+
+install: $(VENV)/dev.stamp
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.stamp: pyproject.toml zoo/pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable zoo --editable '.[demo]'
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml zoo/pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable 'zoo[train]' --editable '.[demo,dev]'
+	touch $@ $(VENV)/demo.stamp
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist

@@ -1,0 +1,154 @@
+"""The hooks that FreeU consists of: one at each site, one at the U-Net that reads the timestep.
+
+No forward of a host is copied: a forward-pre-hook on the module behind each concatenation changes the two slices of its
+input and lets it run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from freeu.config import FreeUConfig, Stage
+from freeu.core.schedule import Clock, one_timestep, tensor_weight
+from freeu.core.site import Site
+from freeu.errors import FreeURuntimeError
+from freeu.ops.backbone import scale_backbone
+from freeu.ops.skip import filter_skip
+
+
+class Host:
+    """What an adapter knows about calls of its family; the defaults fit U-Nets called as (sample, timestep, ...)."""
+
+    def sample(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """The noisy input, shape (B, ...)."""
+        value: Tensor = args[0] if args else kwargs["sample"]
+        return value
+
+    def timestep(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The timestep argument: a number or a tensor, or None if there is none."""
+        return args[1] if len(args) > 1 else kwargs.get("timestep")
+
+    def conflict(self, model: nn.Module) -> str | None:
+        """A message if something else already applies FreeU to the model."""
+        return None
+
+
+class Call:
+    """What the sites need to know about the call of the U-Net that is under way.
+
+    Numbers serve eager execution; the 0-d tensor ``weight_tensor`` serves compiled code, which would otherwise be
+    rebuilt for every value.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.weight = 1.0
+        self.weight_tensor = torch.ones((), device=device)
+        self.halves = 1  # 2: classifier-free guidance stacks [unconditional, conditional] in the batch
+        self.compiled = False  # True once a compiler traced a site: its code must stay right from then on
+
+
+class SiteHook:
+    """Forward-pre-hook of one site."""
+
+    def __init__(self, site: Site, call: Call, device: torch.device) -> None:
+        self.site = site
+        self.call = call
+        self.fired = 0
+        self.fired_tensor = torch.zeros((), dtype=torch.int64, device=device)
+        self.b_tensor = torch.ones((), device=device)
+        self.s_tensor = torch.ones((), device=device)
+        self.high_tensor = torch.ones((), device=device)
+
+    def set(self, config: FreeUConfig, stage: Stage, high_gain: float) -> None:
+        self.config = config
+        self.stage = stage
+        self.high_gain = high_gain
+        self.b_tensor.fill_(stage.b)
+        self.s_tensor.fill_(stage.s)
+        self.high_tensor.fill_(high_gain)
+
+    @property
+    def count(self) -> int:
+        return self.fired + int(self.fired_tensor)
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        x = args[0]
+        compiling = torch.compiler.is_compiling()
+        b: float | Tensor
+        s: float | Tensor
+        high: float | Tensor
+        if compiling:
+            self.call.compiled = True
+            self.fired_tensor.add_(1)
+            weight = self.call.weight_tensor.to(x.device)
+            factors = (self.b_tensor, self.s_tensor, self.high_tensor)
+            b, s, high = (1.0 + weight * (factor.to(x.device) - 1.0) for factor in factors)
+        else:
+            self.fired += 1
+            stage = self.stage.toward_identity(self.call.weight)
+            b, s, high = stage.b, stage.s, 1.0 + self.call.weight * (self.high_gain - 1.0)
+            if stage.identity and high == 1.0:
+                return None
+        # The concatenated tensor is fresh and private, so in inference its slices are changed where they lie.
+        inplace = not compiling and not torch.is_grad_enabled() and not x.requires_grad
+        if self.config.guidance == "conditional" and self.call.halves == 2:
+            rows = x.shape[0] // 2
+            changed = self._change(x[rows:], b, s, high, inplace)
+            return None if inplace else (torch.cat([x[:rows], changed]), *args[1:])
+        changed = self._change(x, b, s, high, inplace)
+        return None if inplace else (changed, *args[1:])
+
+    def _change(self, x: Tensor, b: float | Tensor, s: float | Tensor, high: float | Tensor, inplace: bool) -> Tensor:
+        config = self.config
+        share = config.share if self.call.halves == 2 else "none"
+        h, skip = self.site.split(x)
+        assert not isinstance(config.channels, type(None)), "a checked configuration names its channels"
+        h = scale_backbone(h, b, config.version, channels=config.channels, share=share, inplace=inplace)
+        skip = filter_skip(skip, s, config.threshold, config.mask, high_gain=high, inplace=inplace)
+        return x if inplace else torch.cat([h, skip], dim=1)
+
+
+class RootHook:
+    """Forward-pre-hook of the U-Net: reads the timestep and whether guidance is stacked in the batch."""
+
+    def __init__(self, config: FreeUConfig, clock: Clock, call: Call, host: Host) -> None:
+        self.clock = clock
+        self.call = call
+        self.host = host
+        self.set(config)
+
+    def set(self, config: FreeUConfig) -> None:
+        self.schedule = config.schedule
+        self.needs_halves = config.share == "guidance" or config.guidance == "conditional"
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        conflict = self.host.conflict(module)
+        if conflict:
+            raise FreeURuntimeError(conflict)
+        if not self.schedule.whole:
+            t = one_timestep(self.host.timestep(args, kwargs))
+            position = self.clock.position(t, self.schedule.unit)
+            if torch.compiler.is_compiling():
+                self.call.weight_tensor.copy_(tensor_weight(self.schedule, position))
+            else:
+                self.call.weight = self.schedule.weight(float(position))
+                self.call.weight_tensor.fill_(self.call.weight)
+        if self.needs_halves:
+            self.call.halves = self._halves(args, kwargs)
+
+    def _halves(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        sample = self.host.sample(args, kwargs)
+        pipe = self.clock.pipe()
+        guided = getattr(pipe, "do_classifier_free_guidance", None)
+        if guided is None:
+            # A bare U-Net cannot tell; the convention [unconditional, conditional] is what the option asks for.
+            guided = True
+        if guided and sample.shape[0] % 2:
+            raise FreeURuntimeError(
+                "share='guidance' and guidance='conditional' need [unconditional, conditional] stacked in the batch, "
+                f"got {sample.shape[0]} samples: run with guidance, or use the defaults"
+            )
+        return 2 if guided else 1
