@@ -5,8 +5,8 @@ part acts on a real signal like the mask's Hermitian half, M_e(k) = (M(k) + M(-k
 
     y = x + (s - 1) * L x,    L = sum over pairs {k, -k} of M_e(k) * (projection onto cos and sin of k),
 
-which two skinny matrix products compute: L = U U^T with U of shape (H*W, rank), rank 7 for the published threshold 1.
-Bands of high rank factor over rows and columns instead.
+which skinny matrix products compute. On small maps L = U U^T with U of shape (H*W, rank), rank 7 for the published
+threshold 1; on larger ones, and for bands of high rank, rows and columns are transformed one after the other.
 """
 
 from __future__ import annotations
@@ -21,26 +21,27 @@ from torch import Tensor
 from freeu.config import MASKS
 from freeu.errors import FreeUValueError, unknown_name
 
-# Above this rank the separable form needs fewer operations on the maps of real U-Nets.
-DENSE_RANK = 96
+# Up to this many pixels the dense form is faster, above it the separable one (measured: benchmarks/bench_skip.py).
+DENSE_PIXELS = 144
 _CACHE_SIZE = 128
 _cache: dict[tuple[object, ...], Dense | Separable] = {}
 
 
 @dataclass(frozen=True)
 class Dense:
-    """L = U U^T with ``u`` of shape (H*W, rank)."""
+    """L = u^T u, with ``u`` of shape (rank, H*W)."""
 
     u: Tensor
 
 
 @dataclass(frozen=True)
 class Separable:
-    """L x = rows (a * q + b * swap(q)) columns^T with q = rows^T x columns.
+    """L x = rows^T (a * q + b * swap(q)) columns with q = rows x columns^T.
 
-    ``rows`` (H, p) and ``columns`` (W, q) hold orthonormal cosines and sines of each axis; ``a`` and ``b`` (p, q) weigh
-    their products, ``b`` coupling cos-cos with sin-sin and sin-cos with cos-sin where the band is not symmetric under
-    the reflection of one axis; ``swap_rows`` and ``swap_columns`` exchange cosine and sine of one frequency.
+    ``rows`` (p, H) and ``columns`` (r, W) hold orthonormal cosines and sines of each axis. ``a`` and ``b`` (p, r, 1)
+    weigh their products; ``b`` couples cos-cos with sin-sin and sin-cos with cos-sin where the band is not its own
+    mirror image along one axis, and is None elsewhere. ``swap_rows`` (p,) and ``swap_columns`` (r,) exchange cosine and
+    sine of one frequency. p and r are padded with zeros to multiples of 4, which matrix products are fast at.
     """
 
     rows: Tensor
@@ -50,13 +51,10 @@ class Separable:
     swap_rows: Tensor
     swap_columns: Tensor
 
-    def project(self, x: Tensor) -> Tensor:
-        """L x for x of shape (..., H, W)."""
-        q = self.rows.mT @ (x @ self.columns)
-        mixed = self.a * q
-        if self.b is not None:
-            mixed = mixed + self.b * q[..., self.swap_rows, :][..., self.swap_columns]
-        return self.rows @ mixed @ self.columns.mT
+    def mix(self, q: Tensor) -> Tensor:
+        """Weigh the coefficients: (B, p, r, C) to (B, p, r, C)."""
+        mixed = q * self.a
+        return mixed if self.b is None else mixed + q[:, self.swap_rows][:, :, self.swap_columns] * self.b
 
 
 def check_band(height: int, width: int, threshold: int, mask: str) -> None:
@@ -120,11 +118,6 @@ def _membership(height: int, width: int, threshold: int, mask: str) -> Callable[
     return member
 
 
-def _frequencies(n: int, reach: int) -> range:
-    """The non-negative frequencies of an axis of n samples up to a reach."""
-    return range(min(reach, n // 2) + 1)
-
-
 def _build(
     height: int, width: int, threshold: int, mask: str, dtype: torch.dtype, device: torch.device
 ) -> Dense | Separable:
@@ -134,32 +127,27 @@ def _build(
     def half(ky: int, kx: int) -> float:
         return 0.5 * (member(ky, kx) + member(-ky, -kx))
 
-    pairs = _pairs(height, width, reach, half) if mask != "gaussian" else []
-    rank = sum(1 if own else 2 for _, _, _, own in pairs)
-    if pairs and rank <= DENSE_RANK:
-        return Dense(_dense(height, width, pairs).to(device=device, dtype=dtype))
-    rows, row_names = _axis(height, reach)
-    columns, column_names = _axis(width, reach)
-    weights = _weights(row_names, column_names, half)
-    mixes = any(other != 0.0 for line in weights for _, other in line)
-
-    def swap(names: list[tuple[int, str]]) -> Tensor:
-        other = {"cos": "sin", "sin": "cos"}
-        place = {name: i for i, name in enumerate(names)}
-        return torch.tensor([place.get((k, other[f]), i) for i, (k, f) in enumerate(names)], device=device)
-
     def cast(x: Tensor) -> Tensor:
         return x.to(device=device, dtype=dtype)
 
+    if mask != "gaussian" and height * width <= DENSE_PIXELS:
+        return Dense(cast(_dense(height, width, _pairs(height, width, reach, half))))
+    rows, row_names = _axis(height, reach)
+    columns, column_names = _axis(width, reach)
+    weights = _weights(row_names, column_names, half)
+
+    def table(which: int) -> Tensor:
+        lines = [[pair[which] for pair in line] for line in weights]
+        return cast(torch.tensor(lines, dtype=torch.float64, device="cpu")[:, :, None])
+
+    def swap(names: list[tuple[int, str]]) -> Tensor:
+        other = {"cos": "sin", "sin": "cos", "pad": "pad"}
+        place = {name: i for i, name in enumerate(names)}
+        return torch.tensor([place.get((k, other[f]), i) for i, (k, f) in enumerate(names)], device=device)
+
+    coupled = any(pair[1] != 0.0 for line in weights for pair in line)
     return Separable(
-        cast(rows),
-        cast(columns),
-        cast(torch.tensor([[own for own, _ in line] for line in weights], dtype=torch.float64, device="cpu")),
-        cast(torch.tensor([[other for _, other in line] for line in weights], dtype=torch.float64, device="cpu"))
-        if mixes
-        else None,
-        swap(row_names),
-        swap(column_names),
+        cast(rows), cast(columns), table(0), table(1) if coupled else None, swap(row_names), swap(column_names)
     )
 
 
@@ -188,23 +176,26 @@ def _dense(height: int, width: int, pairs: list[tuple[int, int, float, bool]]) -
         images.append(scale * torch.cos(angle))
         if not own:
             images.append(scale * torch.sin(angle))
-    return torch.stack([image.flatten() for image in images], dim=1)
+    return torch.stack([image.flatten() for image in images])
 
 
 def _axis(n: int, reach: int) -> tuple[Tensor, list[tuple[int, str]]]:
-    """Orthonormal cosines and sines of one axis as columns (n, p), with their names."""
+    """Orthonormal cosines and sines of one axis as rows (p, n) with their names, padded to a multiple of 4."""
     t = torch.arange(n, dtype=torch.float64, device="cpu")
-    columns, names = [], []
-    for k in _frequencies(n, reach):
+    lines, names = [], []
+    for k in range(min(reach, n // 2) + 1):
         own = (2 * k) % n == 0
         angle = 2.0 * math.pi * ((k * t) % n) / n
         scale = math.sqrt((1 if own else 2) / n)
-        columns.append(scale * torch.cos(angle))
+        lines.append(scale * torch.cos(angle))
         names.append((k, "cos"))
         if not own:
-            columns.append(scale * torch.sin(angle))
+            lines.append(scale * torch.sin(angle))
             names.append((k, "sin"))
-    return torch.stack(columns, dim=1), names
+    while len(lines) % 4:
+        names.append((len(lines), "pad"))
+        lines.append(torch.zeros_like(t))
+    return torch.stack(lines), names
 
 
 def _weights(
@@ -220,6 +211,9 @@ def _weights(
     for k, f in rows:
         line = []
         for m, g in columns:
+            if "pad" in (f, g):
+                line.append((0.0, 0.0))
+                continue
             plus, minus = half(k, m), half(k, -m)
             line.append((0.5 * (plus + minus), 0.5 * (minus - plus) * (1.0 if f == g else -1.0)))
         table.append(line)

@@ -67,70 +67,77 @@ def _filter(
     skip: Tensor, band: Dense | Separable, scale: float | Tensor, high_gain: float | Tensor, inplace: bool
 ) -> Tensor:
     change = scale - high_gain
-    narrow = skip.dtype != wide(skip.dtype)
-    if isinstance(band, Separable) or not _flattens(skip):
-        out = skip if inplace else torch.empty_like(skip)
-        tracked = not inplace and torch.is_grad_enabled() and (skip.requires_grad or isinstance(change, Tensor))
-        if tracked or (not inplace and torch.compiler.is_compiling()):
-            return _by_projection(skip, band, change, high_gain)
-        for channels in channel_chunks(skip, skip.shape[1], skip.shape[0] * skip.shape[2] * skip.shape[3]):
-            out[:, channels] = _by_projection(skip[:, channels], band, change, high_gain)
-        return out
-
-    u = band.u
-    batch = skip.shape[0]
-    last = _channels_last(skip)
-    # (B, C, HW), or (B, HW, C) for channels-last features: a view either way.
-    flat = skip.permute(0, 2, 3, 1).flatten(1, 2) if last else skip.flatten(2)
-
-    def filtered(x: Tensor) -> Tensor:
-        left, right = _factors(x, u, change, batch, last)
-        return torch.baddbmm(x if is_one(high_gain) else x * high_gain, left, right)
-
-    if not narrow:
-        if inplace:
-            left, right = _factors(flat, u, change, batch, last)
-            if not is_one(high_gain):
-                flat.mul_(high_gain)
-            flat.baddbmm_(left, right)
-            return skip
-        out = filtered(flat)
-    elif not inplace and (torch.is_grad_enabled() or torch.compiler.is_compiling()):
-        out = filtered(flat.to(u.dtype)).to(skip.dtype)
-    else:
-        out = flat if inplace else torch.empty_like(flat)
-        axis = 2 if last else 1
-        for channels in channel_chunks(skip, skip.shape[1], batch * flat.shape[3 - axis]):
-            length = channels.stop - channels.start
-            part = flat.narrow(axis, channels.start, length)
-            out.narrow(axis, channels.start, length).copy_(filtered(part.to(u.dtype)))
-        if inplace:
-            return skip
-    if last:
-        return out.view(batch, *skip.shape[2:], skip.shape[1]).permute(0, 3, 1, 2)
-    return out.view(skip.shape)
+    dtype = wide(skip.dtype)
+    tracked = torch.is_grad_enabled() and not inplace
+    if skip.dtype == dtype and _mergeable(skip):
+        return _filter_wide(skip, band, change, high_gain, inplace)
+    if tracked or torch.compiler.is_compiling():
+        out = _filter_wide(skip.to(dtype).contiguous(), band, change, high_gain, False).to(skip.dtype)
+        return skip.copy_(out) if inplace else out
+    # Half precision and odd strides: a few channels at a time are widened and put in order, never the whole tensor.
+    out = skip if inplace else torch.empty_like(skip)
+    for channels in channel_chunks(skip, skip.shape[1], skip.shape[0] * skip.shape[2] * skip.shape[3]):
+        part = torch.empty_like(skip[:, channels], dtype=dtype)
+        part = (part if _mergeable(part) else part.contiguous()).copy_(skip[:, channels])
+        with torch.no_grad():
+            out[:, channels] = _filter_wide(part, band, change, high_gain, True)
+    return out
 
 
-def _factors(x: Tensor, u: Tensor, change: float | Tensor, batch: int, last: bool) -> tuple[Tensor, Tensor]:
-    """The two factors whose product is change * L x: coefficients and basis, in the order of the layout."""
-    if last:
-        basis = u.expand(batch, -1, -1)
-        return basis, torch.bmm(basis.mT, x) * change
-    basis = u.expand(batch, -1, -1)
-    return torch.bmm(x, basis) * change, basis.mT
+def _filter_wide(
+    x: Tensor, band: Dense | Separable, change: float | Tensor, high_gain: float | Tensor, inplace: bool
+) -> Tensor:
+    """high_gain * x + change * L x for float32 or float64 features whose axes merge."""
+    view, left, right = _terms(x, band, change)
+    if inplace:
+        if not is_one(high_gain):
+            view.mul_(high_gain)
+        view.baddbmm_(left, right)
+        return x
+    out = torch.baddbmm(view if is_one(high_gain) else view * high_gain, left, right)
+    batch, count, height, width = x.shape
+    if _channels_last(x):
+        return out.view(batch, height, width, count).permute(0, 3, 1, 2)
+    return out.view(x.shape)
 
 
-def _by_projection(x: Tensor, band: Dense | Separable, change: float | Tensor, high_gain: float | Tensor) -> Tensor:
-    dtype = wide(x.dtype)
-    work = x.to(dtype)
-    low = band.project(work) if isinstance(band, Separable) else (work.flatten(2) @ band.u @ band.u.mT).view(work.shape)
-    return (high_gain * work + change * low).to(x.dtype)
+def _terms(x: Tensor, band: Dense | Separable, change: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A three-dimensional view of x and two factors whose product, in that view, is change * L x.
+
+    Every product has the skinny matrix on the side where libraries are fast at it.
+    """
+    batch, count, height = x.shape[:3]
+    if isinstance(band, Dense):
+        u = band.u.expand(batch, -1, -1)
+        if _channels_last(x):
+            pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, HW, C)
+            return pixels, u.mT, torch.bmm(u, pixels) * change
+        planes = x.flatten(2)  # (B, C, HW)
+        return planes, (torch.bmm(u, planes.mT) * change).mT, u
+
+    rows, columns = band.rows.expand(batch, -1, -1), band.columns
+    p, r = rows.shape[1], columns.shape[0]
+    if _channels_last(x):
+        lines = x.permute(0, 2, 3, 1).flatten(0, 1)  # (BH, W, C)
+        spectra = torch.bmm(columns.expand(batch * height, -1, -1), lines)
+        q = torch.bmm(rows, spectra.view(batch, height, r * count)).view(batch, p, r, count)
+        low = torch.bmm(rows.mT, (band.mix(q) * change).view(batch, p, r * count))
+        return lines, columns.mT.expand(batch * height, -1, -1), low.view(batch * height, r, count)
+    lines = x.flatten(1, 2)  # (B, CH, W)
+    columns = columns.expand(batch, -1, -1)
+    spectra = torch.bmm(columns, lines.mT).view(batch, r * count, height)
+    q = torch.bmm(rows, spectra.mT).view(batch, p, r, count)
+    low = torch.bmm((band.mix(q) * change).view(batch, p, r * count).mT, rows)
+    return lines, low.view(batch, r, count * height).mT, columns
 
 
 def _channels_last(x: Tensor) -> bool:
     return bool(x.stride(1) == 1 and x.shape[1] > 1 and x.stride(3) != 1 and x.shape[2] * x.shape[3] > 1)
 
 
-def _flattens(x: Tensor) -> bool:
-    """True if rows and columns merge into one axis without a copy."""
-    return bool(x.shape[2] == 1 or x.shape[3] == 1 or x.stride(2) == x.shape[3] * x.stride(3))
+def _mergeable(x: Tensor) -> bool:
+    """True for features, or slices of channels of them, that are contiguous or channels-last: axes merge in views."""
+    _, count, height, width = x.shape
+    if _channels_last(x):
+        return x.stride(3) >= count and x.stride(2) == width * x.stride(3) and x.stride(0) == height * x.stride(2)
+    return x.stride(3) == 1 and x.stride(2) == width and x.stride(1) == height * width and x.stride(0) != 0
