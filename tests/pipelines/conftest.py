@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-WORDS = ("a", "red", "blue", "fox", "apple", "on", "background", "the", "large")
+COMPARED = ("a red fox", "ein grüner Apfel <b>&</b> 日本", "--seeds", "3-4", "--steps", "2", "--threads", "1")
 
 
 def tiny_tokenizer() -> Any:
@@ -23,7 +27,7 @@ def tiny_tokenizer() -> Any:
 
 
 def tiny_unet(**changes: Any) -> Any:
-    """A U-Net whose decoder widths stand 2:1, so that the official profile finds stages 2 and 3 ... or 4:2:1."""
+    """A U-Net of widths 1:2:4 as in SDXL, so that every stage of the official profile is there."""
     from diffusers import UNet2DConditionModel
 
     settings: dict[str, Any] = {
@@ -70,31 +74,97 @@ def tiny_text_encoder(cls: str = "CLIPTextModel", **changes: Any) -> Any:
     return getattr(transformers, cls)(config)
 
 
-@pytest.fixture(scope="session")
-def sd_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A StableDiffusionPipeline directory: 16x16 pictures, random weights, 3 up-blocks of 2 concatenations."""
+def save_pipeline(folder: Path, cls: str = "StableDiffusionPipeline", **parts: Any) -> Path:
+    """Write a pipeline directory with random weights; ``parts`` replace its components."""
+    import diffusers
     import torch
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
 
     torch.manual_seed(0)
-    pipe = StableDiffusionPipeline(
-        vae=tiny_vae(),
-        text_encoder=tiny_text_encoder(),
-        tokenizer=tiny_tokenizer(),
-        unet=tiny_unet(),
-        scheduler=DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    folder = tmp_path_factory.mktemp("models") / "tiny-sd"
-    pipe.save_pretrained(folder)
+    scheduler = diffusers.DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1)
+    whole: dict[str, Any] = {
+        "vae": tiny_vae(),
+        "text_encoder": tiny_text_encoder(),
+        "tokenizer": tiny_tokenizer(),
+        "unet": tiny_unet(),
+        "scheduler": scheduler,
+    }
+    if cls != "StableDiffusionXLPipeline":
+        whole |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    getattr(diffusers, cls)(**whole | parts).save_pretrained(folder)
     return folder
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session")
+def sd_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A StableDiffusionPipeline directory: 16x16 pictures, 3 up-blocks of 2 concatenations."""
+    return save_pipeline(tmp_path_factory.mktemp("models") / "tiny-sd")
+
+
+@pytest.fixture
+def make_pipeline(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a pipeline directory of a name and class with given components."""
+
+    def make(name: str, cls: str, **components: Any) -> Path:
+        return save_pipeline(tmp_path / name, cls, **components)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def parts() -> SimpleNamespace:
+    """Makers of tiny components."""
+    return SimpleNamespace(unet=tiny_unet, vae=tiny_vae, text_encoder=tiny_text_encoder, tokenizer=tiny_tokenizer)
+
+
+@dataclass
+class Outcome:
+    """How a command ended: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    def one_line(self) -> str:
+        """The only line on standard error."""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+def run_cli(*words: object) -> Outcome:
+    """Run the command line in this process."""
+    from freeu.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([str(word) for word in words])
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def cli() -> Callable[..., Outcome]:
+    return run_cli
+
+
+@pytest.fixture(scope="session")
+def compared(sd_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """The folder and the words of one comparison: two prompts, seeds 3 and 4, two steps."""
+    folder = tmp_path_factory.mktemp("runs") / "deeper" / "compared"
+    return folder, run_cli("compare", *COMPARED, "--model", sd_dir, "--output", folder)
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from more threads."""
+    """Tiny tensors gain nothing from threads, and on a busy machine every thread waits for the slowest."""
     import torch
 
     before = torch.get_num_threads()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result: Any = app(
                 args=list(arguments) if arguments is not None else None, prog_name="freeu", standalone_mode=False
             )
+        if result == 130:  # typer has turned Ctrl-C into this
+            return _complain("stopped", 130)
         return result if isinstance(result, int) else 0
     except CheckFailedError as failure:
         return _complain(failure, 1)
@@ -75,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TyperException as error:
         if not str(_message(error)):  # help was printed because no argument was given
             return int(getattr(error, "exit_code", 2))
-        return _complain(f"{_message(error)} (see {_help_command(error)})", 2)
+        return _complain(f"{_message(error)}{_given(error, arguments)} (see {_help_command(error)})", 2)
     except BrokenPipeError:
         return 1
     except OSError as error:
@@ -88,6 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _message(error: Any) -> str:
     return str(error.format_message()) if hasattr(error, "format_message") else str(error)
+
+
+def _given(error: Any, arguments: Sequence[str] | None) -> str:
+    """The value that an option was given, where the parser's message leaves it out."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    names = getattr(getattr(error, "param", None), "opts", [])
+    values = [after for word, after in itertools.pairwise(words) if word in names]
+    return f", got {values[-1]!r}" if values and repr(values[-1]) not in _message(error) else ""
 
 
 def _help_command(error: Any) -> str:

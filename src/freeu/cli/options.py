@@ -11,9 +11,7 @@ _MODEL, _FREEU, _PICTURE, _RUN = "Model", "FreeU", "Pictures", "Running"
 
 Prompts = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="PROMPT", help="What the pictures show; several make several rows.", show_default=False
-    ),
+    typer.Argument(metavar="PROMPT", help="What the pictures show; several make several rows.", show_default=False),
 ]
 PromptsFrom = Annotated[
     str | None,
@@ -70,8 +68,8 @@ Scheduler = Annotated[
     typer.Option(
         "--scheduler",
         metavar="NAME",
-        help="ddim, ddpm, pndm, lms, euler, euler-a, heun, dpm2, dpm2-a, dpm++2s, dpm++2m, dpm++2m-karras, "
-        "dpm++2m-sde, dpm++2m-sde-karras, deis, unipc, lcm or tcd (default: the model's).",
+        help="ddim, ddpm, pndm, euler, euler-a, heun, dpm++2s, dpm++2m, dpm++2m-karras, dpm++2m-sde, "
+        "dpm++2m-sde-karras, deis, unipc, lcm or tcd (default: the model's).",
         rich_help_panel=_PICTURE,
     ),
 ]

@@ -171,6 +171,7 @@ def _draw(prepared: Any, folder: Path) -> Any:
     from freeu.cli.progress import Bar
     from freeu.pipelines.finish import finish, headline
     from freeu.pipelines.output import OutputFolder
+    from freeu.pipelines.plan import counted
     from freeu.pipelines.run import make_pictures
 
     plan, world = prepared.plan, prepared.loaded.source.world
@@ -186,7 +187,7 @@ def _draw(prepared: Any, folder: Path) -> Any:
     except KeyboardInterrupt:
         again = _resume_command(folder)
         raise StoppedError(f"stopped after {bar.done} of {plan.count} pictures; go on with: {again}") from None
-    print(f"wrote {plan.count} pictures to {folder}")
+    print(f"wrote {counted(plan.count, 'picture')} to {folder}")
     for name, purpose in written:
         print(f"  {folder / name}  {purpose}")
     return manifest

@@ -7,7 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from freeu.pipelines.plan import Picture, Plan
+from freeu.pipelines.plan import Picture, Plan, counted
 
 
 class Bar:
@@ -31,7 +31,7 @@ class Bar:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
-            transient=not self._console.is_terminal,
+            disable=not self._console.is_terminal,
         )
         self._plan = plan
         self._task = self._progress.add_task("drawing", total=plan.count, pictures=self._count())
@@ -50,7 +50,7 @@ class Bar:
 
     def kept(self, count: int) -> None:
         self.done = count
-        self._console.print(f"kept {count} pictures of the earlier run", highlight=False)
+        self._console.print(f"kept {counted(count, 'picture')} of the earlier run", highlight=False)
         self._progress.update(self._task, completed=count, pictures=self._count())
 
     def step(self, picture: Picture, fraction: float) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from freeu.config import FreeUConfig
 from freeu.pipelines.check import Step, Verdict
 from freeu.pipelines.loading import Loaded
+from freeu.pipelines.plan import counted
 
 SCHEMA = 1
 _UNET_FIELDS = (
@@ -75,7 +76,7 @@ def as_markdown(data: Mapping[str, Any]) -> str:
         *(f"| {c['name']} | {'pass' if c['passed'] else '**FAIL**'} | {c['text']} |" for c in data["checks"]),
         "",
         f"Features of step {data['step']['number']} of {data['step']['of']}, latents {data['step']['latents']}, "
-        f"{data['dtype']} on {data['device']}, {data['threads']} threads.",
+        f"{data['dtype']} on {data['device']}, {counted(data['threads'], 'thread')}.",
         "",
         "## Model",
         "",

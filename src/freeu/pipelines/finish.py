@@ -11,7 +11,7 @@ from freeu.pipelines.loading import TASK_NAMES
 from freeu.pipelines.manifest import Manifest
 from freeu.pipelines.output import MANIFEST, OutputFolder
 from freeu.pipelines.page import make_page
-from freeu.pipelines.plan import Plan
+from freeu.pipelines.plan import Plan, counted
 
 GRID, PAGE = "grid.png", "compare.html"
 
@@ -49,10 +49,6 @@ def headline(plan: Plan, world: Mapping[str, Any]) -> list[str]:
     note = embedded_note(plan, world)
     model = note or f"model {plan.model.name}"
     effect = f"FreeU {plan.config} (profile {plan.config.profile})" if plan.config else "without FreeU"
-    many = f"{plan.count} pictures" if plan.count > 1 else "1 picture"
     size = f"{plan.width}x{plan.height}, {plan.steps} steps, guidance {plan.guidance:g}"
-    return [
-        model,
-        effect,
-        f"{many}: {TASK_NAMES[plan.task]}, {size}, {plan.dtype} on {plan.device}, {plan.threads} threads",
-    ]
+    arithmetic = f"{plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}"
+    return [model, effect, f"{counted(plan.count, 'picture')}: {TASK_NAMES[plan.task]}, {size}, {arithmetic}"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from freeu.pipelines.loading import TASK_NAMES
 from freeu.pipelines.manifest import Manifest
-from freeu.pipelines.plan import INPUT_IMAGE, Plan
+from freeu.pipelines.plan import INPUT_IMAGE, Plan, counted
 
 MAX_EXACT = 24 << 20  # bytes of PNG up to which the page holds the very files
 
@@ -37,7 +37,7 @@ def make_page(folder: Path, manifest: Manifest, note: str = "") -> str:
     def side(index: int, seed: int, arm: str) -> dict[str, Any]:
         name = names[index, seed, arm]
         record = manifest.pictures[name]
-        return {"src": embed(folder / name), "file": name, "seconds": record.seconds, "flagged": record.flagged}
+        return {"src": embed(folder / name), "file": name, "flagged": record.flagged}
 
     prompts = [
         {
@@ -69,7 +69,8 @@ def make_page(folder: Path, manifest: Manifest, note: str = "") -> str:
             "python": python_lines(plan),
             "json": plan.config.to_json(indent=2) if plan.config else "{}",
         },
-        zoom=_first_zoom(plan),
+        zoom=first_zoom(plan.width, plan.height),
+        zooms=zooms(first_zoom(plan.width, plan.height)),
     )
 
 
@@ -85,7 +86,7 @@ def settings_rows(plan: Plan) -> list[tuple[str, str]]:
         ("guidance scale", f"{plan.guidance:g}"),
         ("scheduler", plan.scheduler or "the model's own"),
         ("size", f"{plan.width} x {plan.height}"),
-        ("arithmetic", f"{plan.dtype} on {plan.device}, {plan.threads} threads"),
+        ("arithmetic", f"{plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}"),
     ]
     if plan.negative_prompt:
         rows.insert(5, ("negative prompt", plan.negative_prompt))
@@ -100,9 +101,15 @@ def python_lines(plan: Plan) -> str:
     return f"with freeu.enabled(pipe, freeu.FreeUConfig.parse({text})):\n    image = pipe(prompt).images[0]"
 
 
-def _first_zoom(plan: Plan) -> int:
-    """How many screen pixels one pixel takes at first, so that small pictures can be seen."""
-    return max(1, min(4, round(512 / max(plan.width, plan.height))))
+def first_zoom(width: int, height: int) -> float:
+    """How many screen pixels one pixel takes at first: small pictures can be seen, big ones fit in pairs."""
+    side = max(width, height)
+    return max(1, round(400 / side)) if side <= 600 else 0.5
+
+
+def zooms(first: float) -> list[float]:
+    """The steps of the zoom, from one screen pixel per pixel (or less) to four times the first."""
+    return sorted({min(first, 1), first, 2 * first, 4 * first})
 
 
 def _exact(path: Path) -> str:

@@ -180,6 +180,11 @@ class Plan:
         return [f"{name}: {_short(mine[name])}, {_short(theirs[name])}" for name in mine if mine[name] != theirs[name]]
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 thread", "2 threads"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _short(value: Any) -> str:
     text = str(FreeUConfig.from_dict(value)) if isinstance(value, dict) and "b" in value else str(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -230,6 +230,13 @@ def prepare(request: Request, source: ModelSource) -> Prepared:
         image, mask = resized(image, mask, (width, height))
     for name, side in (("--width", width), ("--height", height)):
         check_side(name, side, loaded.multiple)
+    strength = None if image is None else (0.6 if request.image_strength is None else request.image_strength)
+    steps = request.steps or loaded.steps
+    if strength is not None and int(steps * strength) < 1:
+        raise FreeUValueError(
+            f"--image-strength {strength:g} leaves none of {steps} steps to do: "
+            f"raise it to {min(1.0, 1.01 / steps):.2g} or more, or raise --steps"
+        )
     config = request.freeu.resolve(loaded.pipe) if request.freeu is not None else None
     arms = ("baseline", "freeu") if request.command == "compare" else ("freeu" if config else "baseline",)
     assert loaded.source.path is not None
@@ -250,14 +257,14 @@ def prepare(request: Request, source: ModelSource) -> Prepared:
             model_config=str(request.model_config.resolve()) if request.model_config else None,
         ),
         task=request.task,
-        steps=request.steps or loaded.steps,
+        steps=steps,
         guidance=loaded.guidance if request.guidance is None else request.guidance,
         scheduler=scheduler,
         width=width,
         height=height,
         image_sha=pixel_sha(image) if image else None,
         mask_sha=pixel_sha(mask) if mask else None,
-        image_strength=None if image is None else (0.6 if request.image_strength is None else request.image_strength),
+        image_strength=strength,
         dtype=dtype,
         device=device,
         threads=request.threads or torch.get_num_threads(),
@@ -277,11 +284,9 @@ def resized(image: Image, mask: Image | None, size: tuple[int, int]) -> tuple[Im
 
 
 def notes(plan: Plan, world: dict[str, Any]) -> Iterator[str]:
-    """What a user should know before the pictures are made: identity, and words the embedded model cannot draw."""
+    """What a user should know before the pictures are made: no effect, or words the embedded model cannot draw."""
     if plan.config is not None and plan.config.identity:
         yield "these settings are the identity: pictures with and without FreeU will be equal"
-    if plan.image_strength is not None and int(plan.steps * plan.image_strength) < 1:
-        yield f"--image-strength {plan.image_strength:g} leaves no denoising step of {plan.steps}: the input comes back"
     if world:
         for prompt in plan.prompts:
             words = unknown_words(prompt, world)

@@ -158,6 +158,10 @@ def _draw(
             f"out of memory at {plan.width}x{plan.height} in {plan.dtype}: use a smaller --width and --height, "
             "--dtype float16 or --device cpu"
         ) from None
+    except ValueError as error:
+        if isinstance(error, FreeUValueError):
+            raise
+        raise FreeUValueError(f"{type(pipe).__name__} refuses these settings: {error}") from error
     flags = getattr(result, "nsfw_content_detected", None)
     return result.images[0].convert("RGB"), time.perf_counter() - began, bool(flags and flags[0])
 

@@ -22,13 +22,10 @@ _SDE = {"algorithm_type": "sde-dpmsolver++"}
 SAMPLERS = {
     "ddim": Sampler("DDIMScheduler"),
     "ddpm": Sampler("DDPMScheduler"),
-    "pndm": Sampler("PNDMScheduler"),
-    "lms": Sampler("LMSDiscreteScheduler"),
+    "pndm": Sampler("PNDMScheduler", {"skip_prk_steps": True}),  # as Stable Diffusion ships it
     "euler": Sampler("EulerDiscreteScheduler"),
     "euler-a": Sampler("EulerAncestralDiscreteScheduler"),
     "heun": Sampler("HeunDiscreteScheduler"),
-    "dpm2": Sampler("KDPM2DiscreteScheduler"),
-    "dpm2-a": Sampler("KDPM2AncestralDiscreteScheduler"),
     "dpm++2s": Sampler("DPMSolverSinglestepScheduler"),
     "dpm++2m": Sampler("DPMSolverMultistepScheduler"),
     "dpm++2m-karras": Sampler("DPMSolverMultistepScheduler", _KARRAS),

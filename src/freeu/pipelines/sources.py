@@ -110,9 +110,9 @@ def _unknown(text: str, path: Path) -> FreeUValueError:
     near = difflib.get_close_matches(path.name, [*names, *(item.name for item in nearby)], n=3, cutoff=0.5)
     shown = [name if name in names else str(path.parent / name) for name in near]
     hint = f"did you mean {' or '.join(shown)}? " if shown else ""
-    embedded = f"embedded: {', '.join(names)}; " if names else ""
+    embedded = f"embedded: {', '.join(names)}; else " if names else ""
     return FreeUValueError(
-        f"no model {text!r}: {hint}{embedded}or give a directory of diffusers, "
+        f"no model {text!r}: {hint}{embedded}give a directory of diffusers, "
         "a .safetensors or .ckpt file, or a hub id (owner/name)"
     )
 
