@@ -175,7 +175,7 @@ def test_high_gain_alone_touches_the_stages(unet, run):
 
 def test_verify_counts_and_complains(unet, run):
     with freeu.enabled(unet, **FACTORS) as handle:
-        with pytest.raises(FreeURuntimeError, match="10 of 10 sites never fired: up_blocks.0.resnets.0"):
+        with pytest.raises(FreeURuntimeError, match="10 of 10 sites never fired: up_blocks"):
             handle.verify()
         run(unet)
         run(unet)
