@@ -44,8 +44,12 @@ def weights(kept: Tensor, most: float) -> Tensor:
     return snr_and_one.clamp(max=most) / snr_and_one
 
 
-def spread_timesteps(count: int, generator: torch.Generator) -> Tensor:
-    """Random timesteps, one from each of ``count`` equal parts of the schedule, in random order: less noisy losses."""
+def spread_timesteps(count: int, generator: torch.Generator, exponent: float = 1.0) -> Tensor:
+    """Random timesteps, one from each of ``count`` equal parts of the schedule, in random order: less noisy losses.
+
+    An ``exponent`` below 1 favours noisy steps, where a picture's content is decided by its caption: the density is
+    proportional to ``t ** (1 / exponent - 1)``.
+    """
     places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     order = torch.randperm(count, generator=generator)
-    return (places * STEPS).long().clamp(max=STEPS - 1)[order]
+    return (places**exponent * STEPS).long().clamp(max=STEPS - 1)[order]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionPipeline
 
-from . import __version__, card, diffusion, text, unet, vae
+from . import __version__, card, diffusion, grid, text, unet, vae
 from .checkpoint import Checkpoint
 from .errors import ZooError
 from .files import replace_directory, write_json
@@ -49,8 +49,12 @@ def pipeline(recipe: Recipe, home: Path) -> tuple[StableDiffusionPipeline, dict[
     return made, {"step": state["step"], "seconds": state["seconds"], "curve": state["curve"], "vae": report}
 
 
-def export(recipe: Recipe, home: Path, destination: Path) -> None:
-    """Write the pipeline in float16 with its ``freeu-zoo.json`` and model card; replaces ``destination``."""
+def export(recipe: Recipe, home: Path, destination: Path, samples: bool = True) -> None:
+    """Write the pipeline in float16, its ``freeu-zoo.json``, model card and sample grid; replaces ``destination``.
+
+    Raises:
+        ZooError: an earlier stage is missing.
+    """
     made, numbers = pipeline(recipe, home)
     new = destination.with_name(f".{destination.name}.new")
     shutil.rmtree(new, ignore_errors=True)
@@ -67,9 +71,8 @@ def export(recipe: Recipe, home: Path, destination: Path) -> None:
     facts = describe(recipe, numbers, parts(made))
     write_json(new / "freeu-zoo.json", facts)
     (new / "README.md").write_text(card.text(facts), encoding="utf-8")
-    samples = destination / "samples.png"
-    if samples.exists():
-        shutil.copy(samples, new)
+    if samples:
+        grid.write(new, new / "samples.png")
     replace_directory(new, destination)
 
 

@@ -49,6 +49,17 @@ def sheet(pictures: list[Image.Image], columns: int = COLUMNS) -> Image.Image:
     return made
 
 
+def write(folder: Path, output: Path, seed: int = 0) -> None:
+    """Load the model in ``folder`` as a user would, and write its grid as a PNG file."""
+    from diffusers import StableDiffusionPipeline
+
+    facts = json.loads((folder / "freeu-zoo.json").read_text(encoding="utf-8"))
+    pipe = StableDiffusionPipeline.from_pretrained(folder)
+    pictures = draw(pipe, prompts(facts), facts["default_steps"], facts["default_guidance_scale"], seed)
+    picture = sheet(pictures)
+    write_atomically(output, picture.save)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """``python -m freeu_zoo.grid OUT.png [--model DIR]``."""
     parser = argparse.ArgumentParser(prog="python -m freeu_zoo.grid", description=__doc__)
@@ -56,14 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, default=None, help=f"a model directory (default: {DEFAULT_MODEL})")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first picture")
     options = parser.parse_args(arguments)
-    from diffusers import StableDiffusionPipeline
-
-    folder = options.model or model_path()
-    facts = json.loads((folder / "freeu-zoo.json").read_text(encoding="utf-8"))
-    pipe = StableDiffusionPipeline.from_pretrained(folder)
-    pictures = draw(pipe, prompts(facts), facts["default_steps"], facts["default_guidance_scale"], options.seed)
-    picture = sheet(pictures)
-    write_atomically(options.output, picture.save)
+    write(options.model or model_path(), options.output, options.seed)
     return 0
 
 

@@ -60,12 +60,15 @@ class TextRecipe:
 
 @dataclass(frozen=True)
 class UnetRecipe:
-    """The U-Net and its training. The length is ``steps`` unless ``minutes`` of training end it sooner."""
+    """The U-Net and its training. The length is ``steps`` unless ``minutes`` of training end it sooner.
+
+    ``level`` is the part of the run at the highest learning rate; for ``time_exponent`` see ``diffusion``.
+    """
 
     widths: tuple[int, int, int] = (48, 96, 192)
     groups: int = 16
     heads: int = 4
-    minutes: float = 80.0
+    minutes: float = 83.0
     steps: int = 0
     batch: int = 32
     learning_rate: float = 7e-4
@@ -74,6 +77,8 @@ class UnetRecipe:
     ema: float = 0.998
     caption_dropout: float = 0.12
     min_snr: float = 5.0
+    time_exponent: float = 1.0
+    level: float = 0.5
     checkpoint_minutes: float = 3.0
     seed: int = 2
 

@@ -111,7 +111,7 @@ class Trainer:
         latent = self.data.train[chosen].float()
         draw = random.Random(f"{settings.seed}/{self.step}")
         words = text.captions([self.data.train_scenes[i] for i in chosen], draw, settings.caption_dropout)
-        times = diffusion.spread_timesteps(len(chosen), generator)
+        times = diffusion.spread_timesteps(len(chosen), generator, settings.time_exponent)
         noise = torch.randn(latent.shape, generator=generator)
         loss = self.loss(latent, words, times, noise)
         self.optimizer.zero_grad(set_to_none=True)
@@ -186,15 +186,15 @@ class Trainer:
 
 def identity(recipe: Recipe) -> dict[str, str]:
     """What a checkpoint must agree with. The length of the run is left out: a run may be prolonged."""
-    free = {"minutes", "steps", "checkpoint_minutes"}
+    free = {"minutes", "steps", "level", "checkpoint_minutes"}
     settings = {key: value for key, value in asdict(recipe.unet).items() if key not in free}
     return {key: json.dumps(value) for key, value in (("unet", settings), ("text", asdict(recipe.text)))}
 
 
 def rate(settings: UnetRecipe, step: int, progress: float) -> float:
-    """Learning rate as a fraction of the highest: warm-up, level, then a cosine over the second half."""
+    """Learning rate as a fraction of the highest: warm-up, level, then a cosine over the rest."""
     warm = min(1.0, (step + 1) / max(1, settings.warmup))
-    fall = 0.5 + 0.5 * math.cos(math.pi * max(0.0, 2 * progress - 1))
+    fall = 0.5 + 0.5 * math.cos(math.pi * max(0.0, (progress - settings.level) / (1 - settings.level)))
     return warm * max(fall, 0.01)
 
 
