@@ -87,7 +87,7 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "huge seed": ((*FOX, "--seeds", "99999999999"), "at most 4294967295"),
     "many seeds": ((*FOX, "--seeds", "0-99999"), "more than 10000 seeds"),
     "steps": ((*FOX, "--steps", "0"), "--steps must lie in 1 to 1000, got 0"),
-    "steps no number": ((*FOX, "--steps", "many"), "got 'many'"),
+    "steps no number": ((*FOX, "--steps", "many"), "'many'"),
     "guidance": ((*FOX, "--guidance", "nan"), "--guidance must lie in 0 to 100"),
     "threads": ((*FOX, "--threads", "0"), "--threads must lie in"),
     "width": ((*FOX, "--width", "100"), "--width must be a multiple of 8 for this model, got 100: use 96 or 104"),

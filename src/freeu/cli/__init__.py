@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.exceptions import Abort, TyperException
 
 from freeu.cli import checking, listing, pictures
 from freeu.cli.errors import CheckFailedError, StoppedError
@@ -71,14 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(failure, 1)
     except StoppedError as stop:
         return _complain(stop, 130)
-    except (KeyboardInterrupt, Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _complain("stopped", 130)
     except FreeUError as error:
         return _complain(error, 2)
-    except TyperException as error:
-        if not str(_message(error)):  # help was printed because no argument was given
-            return int(getattr(error, "exit_code", 2))
-        return _complain(f"{_message(error)}{_given(error, arguments)} (see {_help_command(error)})", 2)
     except BrokenPipeError:
         return 1
     except OSError as error:
@@ -87,10 +82,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"no space left on the disk ({error.filename or 'temporary files'}): free some and try again", 2
             )
         raise
+    except Exception as error:
+        # The parser's errors: typer's own or click's, by the version of typer.
+        if not hasattr(error, "format_message"):
+            raise
+        if not _message(error):  # help was printed because no argument was given
+            return int(getattr(error, "exit_code", 2))
+        return _complain(f"{_message(error)}{_given(error, arguments)} (see {_help_command(error)})", 2)
 
 
 def _message(error: Any) -> str:
-    return str(error.format_message()) if hasattr(error, "format_message") else str(error)
+    return str(error.format_message())
 
 
 def _given(error: Any, arguments: Sequence[str] | None) -> str:
