@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from freeu.config import FreeUConfig, Stage
 from freeu.core.patch import Handle, active_handles
 from freeu.core.schedule import Clock
 from freeu.core.site import Site
-from freeu.errors import FreeUValueError, NoSitesError
+from freeu.errors import FreeUValueError, NoSitesError, unknown_name
 from freeu.presets import preset
 from freeu.profiles import PROFILES
 
@@ -161,6 +162,10 @@ def unet_of(model: Any) -> nn.Module:
 
 
 def _resolve(model: Any, config: FreeUConfig | str | None, fields: dict[str, Any]) -> FreeUConfig:
+    known = {item.name for item in dataclasses.fields(FreeUConfig)}
+    for name in fields:
+        if name not in known:
+            raise unknown_name("argument", name, known)
     if isinstance(config, str):
         config = preset(config)
     if config is None:

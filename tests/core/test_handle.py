@@ -72,6 +72,28 @@ def test_reversal_after_an_exception(unet, run):
     assert torch.equal(run(unet), before)
 
 
+def test_an_exception_takes_inner_handles_along(unet, run):
+    before = run(unet)
+
+    def fail():
+        with freeu.enabled(unet, **FACTORS):
+            freeu.apply(unet, b=(1.1, 1.2))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert freeu.active(unet) == ()
+    assert torch.equal(run(unet), before)
+
+
+def test_unknown_arguments_are_named(unet):
+    with pytest.raises(FreeUValueError, match="unknown argument 'treshold': did you mean threshold"):
+        freeu.apply(unet, **FACTORS, treshold=2)
+    with pytest.raises(FreeUValueError, match="unknown preset 'sd25'"):
+        freeu.apply(unet, "sd25")
+    assert freeu.active(unet) == ()
+
+
 def test_nested_handles_replace_and_restore(unet, run):
     before = run(unet)
     with freeu.enabled(unet, **FACTORS) as outer:

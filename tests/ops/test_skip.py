@@ -9,7 +9,7 @@ from tolerances import FILTER, GRADIENT, relative_error
 from freeu.config import MASKS
 from freeu.errors import FreeUValueError
 from freeu.ops import _lowband as lowband
-from freeu.ops import filter_skip, reference
+from freeu.ops import filter_skip, freeu, reference
 
 LAYOUTS = ("contiguous", "slice", "channels_last", "channels_last_slice", "strided", "expanded")
 
@@ -207,10 +207,10 @@ def test_inference_in_place_allocates_no_tensor_of_feature_size(dtype):
     from torch.profiler import ProfilerActivity, profile
 
     buffer = torch.randn(2, 2560, 32, 32).to(dtype)
-    skip = buffer[:, 1280:]
+    h, skip = buffer[:, :1280], buffer[:, 1280:]
     with torch.no_grad():
-        filter_skip(skip, 0.2, inplace=True)
+        freeu(h, skip, 1.3, 0.2, inplace=True)
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-            filter_skip(skip, 0.2, inplace=True)
+            freeu(h, skip, 1.3, 0.2, inplace=True)
     largest = max(event.self_cpu_memory_usage for event in record.events())
     assert 0 < largest < skip.numel() * skip.element_size() / 2

@@ -161,6 +161,10 @@ class Handle:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and self._alive:
+            # What an exception left behind inside this block goes first, or it would hide the exception.
+            while not self.active:
+                active_handles(self.model)[-1].remove()
         self.remove()
 
     def __repr__(self) -> str:
