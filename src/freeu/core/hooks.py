@@ -130,10 +130,11 @@ class RootHook:
             raise FreeURuntimeError(conflict)
         if not self.schedule.whole:
             t = one_timestep(self.host.timestep(args, kwargs))
-            position = self.clock.position(t, self.schedule.unit)
             if torch.compiler.is_compiling():
+                position = self.clock.position(t, self.schedule.unit)
                 self.call.weight_tensor.copy_(tensor_weight(self.schedule, position))
             else:
+                position = self.clock.position(t.cpu(), self.schedule.unit)
                 self.call.weight = self.schedule.weight(float(position))
                 self.call.weight_tensor.fill_(self.call.weight)
         if self.needs_halves:

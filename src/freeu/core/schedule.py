@@ -62,12 +62,13 @@ class Clock:
 
     def position(self, timestep: Tensor, unit: str) -> Tensor:
         """Position of a 0-d timestep in the schedule's unit, as a 0-d tensor; traceable by a compiler."""
-        t = timestep.double()
+        dtype = torch.float32 if timestep.device.type == "mps" else torch.float64  # that device has no float64
+        t = timestep.to(dtype)
         if unit == "timestep":
             return t
         scheduler = self.scheduler
         if unit == "sigma":
-            alphas = scheduler.alphas_cumprod.to(device=t.device, dtype=torch.float64)
+            alphas = scheduler.alphas_cumprod.to(device=t.device, dtype=dtype)
             t = t.clamp(0, len(alphas) - 1)
             below, above = t.floor().long(), t.ceil().long()
             alpha = torch.lerp(alphas[below], alphas[above], t - t.floor())
@@ -79,14 +80,14 @@ class Clock:
         steps = getattr(scheduler, "timesteps", None)
         if steps is None or len(steps) == 0:
             return by_time
-        times = torch.as_tensor(steps).to(device=t.device, dtype=torch.float64)
+        times = torch.as_tensor(steps).to(dtype).to(t.device)
         distance = (times - t).abs()
         # Second-order schedulers name a timestep twice: distinct ones are counted.
         new = times.diff() != 0.0
         before = (new & (torch.arange(len(new), device=t.device) < distance.argmin())).sum()
         # A timestep that the scheduler did not choose (somebody else drives the U-Net) has no index.
         known = distance.min() <= total / len(steps)
-        return torch.where(known, before.double() / (new.sum() + 1.0), by_time)
+        return torch.where(known, before.to(dtype) / (new.sum() + 1), by_time)
 
 
 def tensor_weight(schedule: Schedule, position: Tensor) -> Tensor:

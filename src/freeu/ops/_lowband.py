@@ -128,7 +128,7 @@ def _build(
         return 0.5 * (member(ky, kx) + member(-ky, -kx))
 
     def cast(x: Tensor) -> Tensor:
-        return x.to(device=device, dtype=dtype)
+        return x.to(dtype).to(device)  # in this order: some devices have no float64
 
     if mask != "gaussian" and height * width <= DENSE_PIXELS:
         return Dense(cast(_dense(height, width, _pairs(height, width, reach, half))))
