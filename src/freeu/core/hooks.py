@@ -105,7 +105,7 @@ class SiteHook:
         config = self.config
         share = config.share if self.call.halves == 2 else "none"
         h, skip = self.site.split(x)
-        assert not isinstance(config.channels, type(None)), "a checked configuration names its channels"
+        assert config.channels is not None, "a checked configuration names its channels"
         h = scale_backbone(h, b, config.version, channels=config.channels, share=share, inplace=inplace)
         skip = filter_skip(skip, s, config.threshold, config.mask, high_gain=high, inplace=inplace)
         return x if inplace else torch.cat([h, skip], dim=1)

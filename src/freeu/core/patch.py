@@ -50,7 +50,7 @@ class Handle:
             raise FreeURuntimeError(conflict)
         self._check(config)
         touched = self._touched(config)
-        if touched:
+        if touched or active_handles(model):
             refuse_compiled(model)
         self._warn_if_without_effect(config, touched, stacklevel=5)
         stack: list[Handle] = model.__dict__.setdefault(_STACK, [])
