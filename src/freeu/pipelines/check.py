@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 # Largest error at a site, relative to the largest value there, against the published form in float64: rounding of
 # float32 sums, and half a unit in the last place of the half-precision formats (with headroom for a second rounding).
 TOLERANCES = {"float32": 2e-6, "float16": 1e-3, "bfloat16": 8e-3}
-# The hooks may take this share of a step, or this long at each site: on miniature models the fixed price of a few
-# Python calls is all there is to see, and it does not grow with the model.
+# The overhead fails only if both measures show it: the hooks alone take more than this share of a step, and the whole
+# step is slower than this ratio with a confidence of 97.5 %. Either alone can be fooled: on an accelerator the first
+# counts launches that hide behind the model's own work, and on a busy machine the second is mostly noise.
 MAX_SHARE = 0.015
-MAX_SITE_SECONDS = 250e-6
+MAX_RATIO = 1.03
 TIME_LIMIT = 300.0  # seconds that the timing may take; slow models are timed in fewer pairs
 
 
@@ -249,9 +250,11 @@ def check_overhead(unet: Any, config: FreeUConfig, step: Step, pairs: int) -> Ve
     plain = _seconds(lambda: _forward(unet, step), device)
     pairs = max(3, min(pairs, int(TIME_LIMIT / (2.5 * max(plain, 1e-6)))))
 
+    clock = _Clock(device)
     without: list[float] = []
     with_it: list[float] = []
-    hooks: list[float] = []
+    steps: list[float] = []
+    hooks: dict[str, list[float]] = {}
     for number in range(pairs):
         for kind in ("with", "without") if number % 2 else ("without", "with"):
             if kind == "without":
@@ -259,54 +262,78 @@ def check_overhead(unet: Any, config: FreeUConfig, step: Step, pairs: int) -> Ve
                 continue
             with freeu.enabled(unet, config):
                 with_it.append(_seconds(lambda: _forward(unet, step), device))
-        with freeu.enabled(unet, config) as handle, _hook_clock(handle.sites, device) as spent:
+        with freeu.enabled(unet, config) as handle, _hook_clock(handle.sites, clock, hooks):
+            began = clock()
             _forward(unet, step)
-        hooks.append(sum(spent))
-        sites = len(handle.sites)
+            steps.append(clock() - began)
 
     ratios = [a / b for a, b in zip(with_it, without, strict=True)]
     low, high = bootstrap_interval(ratios)
-    base, alone = statistics.median(without), statistics.median(hooks)
-    share, each = alone / base, alone / max(sites, 1)
-    passed = share <= MAX_SHARE or each <= MAX_SITE_SECONDS
+    sites = len(hooks)
+    alone = sum(map(statistics.median, hooks.values()))
+    share = alone / (statistics.median(steps) - alone)
+    each = alone / max(sites, 1) / clock.threads
     text = (
-        f"hooks alone {share:.2%} of a step, {each * 1e6:.0f} us at each of {sites} sites (limit {MAX_SHARE:.1%} "
-        f"of the step or {MAX_SITE_SECONDS * 1e6:.0f} us a site); whole step with over without "
-        f"{statistics.median(ratios):.3f} [{low:.3f}, {high:.3f}] in {pairs} pairs"
+        f"hooks alone {share:.2%} of a step ({each * 1e6:.0f} us at each of {sites} sites), whole step with over "
+        f"without {statistics.median(ratios):.3f} [{low:.3f}, {high:.3f}] in {pairs} pairs; fails above both "
+        f"{MAX_SHARE:.1%} and {MAX_RATIO:g}"
     )
     data = {
         "pairs": pairs,
         "ratio": statistics.median(ratios),
         "ratio_interval_95": [low, high],
-        "step_seconds": base,
-        "hooks_seconds": alone,
         "hooks_share": share,
+        "hooks_clock": clock.name,
+        "hooks_seconds": alone,
+        "step_seconds": statistics.median(without),
         "seconds_without": without,
         "seconds_with": with_it,
     }
-    return Verdict("overhead", passed, text, data)
+    return Verdict("overhead", share <= MAX_SHARE or low <= MAX_RATIO, text, data)
+
+
+class _Clock:
+    """Seconds that other programs cannot stretch: of the processor, all threads together; on an accelerator, wall.
+
+    Args:
+        device: where the model runs.
+
+    Attributes:
+        name: what is counted.
+        threads: by how many the seconds of one thread are multiplied (idle threads of torch spin).
+    """
+
+    def __init__(self, device: Any) -> None:
+        import torch
+
+        self.device = device
+        self.read = time.process_time if device.type == "cpu" else time.perf_counter
+        self.name = "processor time" if device.type == "cpu" else "wall time"
+        self.threads = torch.get_num_threads() if device.type == "cpu" else 1
+
+    def __call__(self) -> float:
+        _wait(self.device)
+        return self.read()
 
 
 @contextlib.contextmanager
-def _hook_clock(sites: tuple[Site, ...], device: Any) -> Iterator[list[float]]:
-    """Collect the seconds between entering FreeU's hook of each site and leaving it."""
-    spent: list[float] = []
+def _hook_clock(sites: tuple[Site, ...], clock: _Clock, spent: dict[str, list[float]]) -> Iterator[None]:
+    """Add the seconds between entering FreeU's hook of each site and leaving it to ``spent``, by the site's path."""
     began = 0.0
 
     def enter(_module: Any, _args: Any) -> None:
         nonlocal began
-        _wait(device)
-        began = time.perf_counter()
-
-    def leave(_module: Any, _args: Any) -> None:
-        _wait(device)
-        spent.append(time.perf_counter() - began)
+        began = clock()
 
     with contextlib.ExitStack() as stack:
         for site in sites:
+
+            def leave(_module: Any, _args: Any, path: str = site.path) -> None:
+                spent.setdefault(path, []).append(clock() - began)
+
             stack.callback(site.module.register_forward_pre_hook(enter, prepend=True).remove)
             stack.callback(site.module.register_forward_pre_hook(leave).remove)
-        yield spent
+        yield
 
 
 def _seconds(act: Callable[[], Any], device: Any) -> float:

@@ -1,6 +1,6 @@
 """Which model is meant: an embedded one, a directory, a single checkpoint file, or a hub id.
 
-Only small files are read and nothing heavy is imported, so a wrong name, a DiT or a VAE fails within a second.
+Only small files are read and nothing heavy is imported, so a wrong name, a DiT or a VAE fails at once.
 """
 
 from __future__ import annotations
@@ -61,10 +61,11 @@ def find_model(text: str | None) -> ModelSource:
 
     Args:
         text: a directory, a ``.safetensors`` or ``.ckpt`` file, the name of an embedded model, or a hub id
-            ("owner/name").
+            ("owner/name") that is in the local cache or on the hub.
 
     Raises:
-        FreeUValueError: nothing of that name (with the nearest ones), a model without a U-Net, or no embedded model.
+        FreeUValueError: nothing of that name (with the nearest ones), a hub out of reach, a model without a U-Net, or
+            no embedded model.
     """
     if text is None:
         return _embedded(None)
@@ -79,6 +80,9 @@ def find_model(text: str | None) -> ModelSource:
     owner, slash, _ = text.partition("/")
     is_hub = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", text) and not text.endswith(CHECKPOINTS)
     if is_hub and slash and not Path(owner).exists():
+        need("diffusers", "huggingface_hub")
+        if not _cached(text):
+            check_hub(text)  # before anything heavy is imported: a hub out of reach is told within seconds
         return ModelSource("hub", text, None)
     raise _unknown(text, path)
 
@@ -270,22 +274,19 @@ def fingerprint(path: Path) -> str:
 # -- the hub --------------------------------------------------------------------------------------------------------
 
 
-def hub_snapshot(source: ModelSource, variant: str | None = None, timeout: float = 6.0) -> ModelSource:
+def hub_snapshot(source: ModelSource, variant: str | None = None) -> ModelSource:
     """The local copy of a hub model, fetched if need be.
 
     Args:
         source: of kind "hub".
         variant: of the weights' files, such as "fp16".
-        timeout: seconds after which the hub counts as out of reach.
 
     Raises:
-        FreeUValueError: not in the local cache and the hub cannot be reached (or ``HF_HUB_OFFLINE`` is set), no such
-            model, or one without a U-Net.
+        FreeUValueError: the cache holds only part of it and the hub cannot be reached (or ``HF_HUB_OFFLINE`` is set),
+            or a model without a U-Net.
     """
     need("diffusers", "diffusers", "huggingface_hub")
     online = not _cached(source.reference)
-    if online:
-        check_hub(source.reference, timeout)
     from diffusers import DiffusionPipeline
 
     try:
@@ -293,19 +294,18 @@ def hub_snapshot(source: ModelSource, variant: str | None = None, timeout: float
     except (OSError, ValueError) as error:
         if online:
             raise FreeUValueError(f"cannot fetch {source.reference}: {_first_line(error)}") from None
-        check_hub(source.reference, timeout)  # the cache holds part of it
+        check_hub(source.reference)  # the cache holds part of it
         folder = DiffusionPipeline.download(source.reference, variant=variant)
     return describe_directory(Path(folder), source)
 
 
-def hub_unet_config(source: ModelSource, timeout: float = 6.0) -> dict[str, Any]:
+def hub_unet_config(source: ModelSource) -> dict[str, Any]:
     """The U-Net's ``config.json`` of a hub model, without its weights; errors as ``hub_snapshot``."""
     need("diffusers", "huggingface_hub")
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     cached = try_to_load_from_cache(source.reference, "unet/config.json")
     if not isinstance(cached, str):
-        check_hub(source.reference, timeout)
         try:
             cached = hf_hub_download(source.reference, "unet/config.json")
         except Exception as error:  # the hub's client raises classes of several libraries
@@ -321,8 +321,12 @@ def _cached(name: str) -> bool:
     return isinstance(try_to_load_from_cache(name, "model_index.json"), str)
 
 
-def check_hub(name: str, timeout: float) -> None:
+def check_hub(name: str, timeout: float = 6.0) -> None:
     """Ask the hub for a model once, in a thread: name resolution and retries know no time limit of their own.
+
+    Args:
+        name: the hub id.
+        timeout: seconds after which the hub counts as out of reach.
 
     Raises:
         FreeUValueError: no answer in time, offline mode, or no such model.
