@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.metadata import png_bytes, read_png
 from freeu.pipelines import grid as grids
+from freeu.pipelines import page as pages
 from freeu.pipelines.inputs import format_seeds, parse_seeds
 from freeu.pipelines.manifest import Manifest, PictureRecord, environment_differences, read_manifest
 from freeu.pipelines.page import first_zoom, zooms
@@ -222,6 +224,28 @@ def test_a_grid_of_many_pictures_stays_small_and_odd_prompts_fit(tmp_path: Path)
     plan = make_plan(prompts=(long, "狐狸", "x" * 500), seeds=tuple(range(60)), width=256, height=256)
     sheet = grids.make_grid(tmp_path, _folder(tmp_path, plan), long)
     assert sheet.width * sheet.height < 1.5 * grids.MAX_PIXELS
+
+
+def test_a_page_of_many_bytes_holds_compressed_pictures_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = _folder(tmp_path, make_plan())
+    exact = pages.make_page(tmp_path, manifest)
+    assert "data:image/png" in exact
+    assert "the very files" in exact
+    monkeypatch.setattr(pages, "MAX_EXACT", 10)
+    small = pages.make_page(tmp_path, manifest)
+    assert "data:image/png" not in small
+    assert small.count('src="data:image/webp;base64,') == manifest.plan.count
+    assert "are compressed (WebP, quality 92)" in small
+
+
+def test_a_picture_of_the_safety_checker_is_marked(tmp_path: Path) -> None:
+    manifest = _folder(tmp_path, make_plan())
+    assert "blacked out" not in pages.make_page(tmp_path, manifest)
+    name, record = manifest.pictures.popitem()
+    manifest.pictures[name] = replace(record, flagged=True)
+    assert pages.make_page(tmp_path, manifest).count("blacked out by the model") == 1
 
 
 def test_zoom_steps_suit_the_size() -> None:

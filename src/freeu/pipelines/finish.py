@@ -24,7 +24,7 @@ def finish(output: OutputFolder, manifest: Manifest, world: Mapping[str, Any]) -
     """
     plan = manifest.plan
     buffer = io.BytesIO()
-    title = f"{plan.model.name}, {TASK_NAMES[plan.task]}, {plan.steps} steps, guidance {plan.guidance:g}"
+    title = f"{plan.model.name}, {TASK_NAMES[plan.task]}, {counted(plan.steps, 'step')}, guidance {plan.guidance:g}"
     make_grid(output.path, manifest, title).save(buffer, format="PNG")
     output.write(GRID, buffer.getvalue())
     written = [(GRID, "all pictures with labels")]
@@ -49,6 +49,6 @@ def headline(plan: Plan, world: Mapping[str, Any]) -> list[str]:
     note = embedded_note(plan, world)
     model = note or f"model {plan.model.name}"
     effect = f"FreeU {plan.config} (profile {plan.config.profile})" if plan.config else "without FreeU"
-    size = f"{plan.width}x{plan.height}, {plan.steps} steps, guidance {plan.guidance:g}"
+    size = f"{plan.width}x{plan.height}, {counted(plan.steps, 'step')}, guidance {plan.guidance:g}"
     arithmetic = f"{plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}"
     return [model, effect, f"{counted(plan.count, 'picture')}: {TASK_NAMES[plan.task]}, {size}, {arithmetic}"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SMALL, LARGE = 256, 512  # sides in pixels between which a picture is shown
 MAX_PIXELS = 60_000_000  # a grid of many pictures shows them smaller rather than grow beyond this
-GAP, PAIR_GAP, MARGIN, LABEL = 4, 20, 24, 26
+GAP, PAIR_GAP, MARGIN = 4, 20, 24
 INK, FAINT, PAPER, BAND = (28, 28, 30), (98, 98, 104), (255, 255, 255), (242, 242, 245)
 MAX_COLUMNS = 4
 
@@ -38,47 +38,56 @@ def make_grid(folder: Path, manifest: Manifest, title: str) -> Image:
     columns = min(MAX_COLUMNS, len(plan.seeds)) if arms > 1 else min(2 * MAX_COLUMNS, len(plan.seeds))
     rows = -(-len(plan.seeds) // columns)
     cell = _cell(plan.width, plan.height, len(plan.prompts) * rows * columns * arms)
+    type_ = _Type(max(1.0, max(cell) / SMALL))
     group = arms * cell[0] + (arms - 1) * GAP
     width = max(2 * MARGIN + columns * group + (columns - 1) * PAIR_GAP, 480)
 
     inner = width - 2 * MARGIN
-    head = _wrap(title, 15, inner)
-    foot = _wrap(f"FreeU: {plan.config}" if plan.config else "without FreeU", 13, inner)
-    bands = [_wrap(_drawable(prompt, index), 18, inner - 24) for index, prompt in enumerate(plan.prompts)]
-    row_height = LABEL + cell[1] + (LABEL if arms > 1 else 0) + 10
-    height = MARGIN + 22 * len(head) + 18 * len(foot) + 14
-    height += sum(24 * len(band) + 18 + rows * row_height + 14 for band in bands) + MARGIN - 14
-
-    sheet = Image.new("RGB", (width, height), PAPER)
+    head = _wrap(title, type_.label, inner)
+    foot = _wrap(f"FreeU: {plan.config}" if plan.config else "without FreeU", type_.small, inner)
+    bands = [_wrap(_drawable(prompt, i), type_.prompt, inner - 24) for i, prompt in enumerate(plan.prompts)]
+    label = type_.line(type_.label)
+    row_height = label + cell[1] + (label if arms > 1 else 0) + 10
+    heights = [type_.line(type_.prompt) * len(band) + 18 + rows * row_height + 14 for band in bands]
+    top = type_.line(type_.label) * len(head) + type_.line(type_.small) * len(foot)
+    sheet = Image.new("RGB", (width, 2 * MARGIN + top + sum(heights)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    y = MARGIN
-    for line in head:
-        draw.text((MARGIN, y), line, INK, font=_font(15))
-        y += 22
-    for line in foot:
-        draw.text((MARGIN, y), line, FAINT, font=_font(13))
-        y += 18
-    y += 14
+    names = {(p.index, p.seed, p.arm): p.file for p in plan.pictures()}
+
+    def write(x: int, y: int, lines: list[str], size: int, ink: tuple[int, int, int]) -> int:
+        for line in lines:
+            draw.text((x, y), line, ink, font=_font(size))
+            y += type_.line(size)
+        return y
+
+    y = write(MARGIN, write(MARGIN, MARGIN, head, type_.label, INK), foot, type_.small, FAINT) + 14
     for index, band in enumerate(bands):
-        draw.rounded_rectangle((MARGIN, y, width - MARGIN, y + 24 * len(band) + 8), 6, BAND)
-        for line in band:
-            draw.text((MARGIN + 12, y + 4), line, INK, font=_font(18))
-            y += 24
-        y += 18
+        tall = type_.line(type_.prompt) * len(band)
+        draw.rounded_rectangle((MARGIN, y, width - MARGIN, y + tall + 8), 6, BAND)
+        y = write(MARGIN + 12, y + 7, band, type_.prompt, INK) + 11
         for place, seed in enumerate(plan.seeds):
             row, column = divmod(place, columns)
             x = MARGIN + column * (group + PAIR_GAP)
-            top = y + row * row_height
-            draw.text((x, top), f"seed {seed}", FAINT, font=_font(15))
+            under = write(x, y + row * row_height, [f"seed {seed}"], type_.label, FAINT)
             for number, arm in enumerate(plan.arms):
                 left = x + number * (cell[0] + GAP)
-                name = next(p.file for p in plan.pictures() if (p.index, p.seed, p.arm) == (index, seed, arm))
-                with Image.open(folder / name) as picture:
-                    sheet.paste(picture.convert("RGB").resize(cell, Image.Resampling.LANCZOS), (left, top + LABEL))
+                with Image.open(folder / names[index, seed, arm]) as picture:
+                    sheet.paste(picture.convert("RGB").resize(cell, Image.Resampling.LANCZOS), (left, under))
                 if arms > 1:
-                    draw.text((left, top + LABEL + cell[1] + 4), ARMS[arm], INK, font=_font(15))
+                    write(left, under + cell[1] + 4, [ARMS[arm]], type_.label, INK)
         y += rows * row_height + 14
     return sheet
+
+
+class _Type:
+    """Sizes of letters in pixels, which grow with the pictures so that a grid shown small can still be read."""
+
+    def __init__(self, scale: float) -> None:
+        self.small, self.label, self.prompt = round(13 * scale), round(15 * scale), round(18 * scale)
+
+    def line(self, size: int) -> int:
+        """Height of a line of letters of that size."""
+        return round(1.45 * size) + 2
 
 
 def _cell(width: int, height: int, count: int) -> tuple[int, int]:
