@@ -10,7 +10,7 @@ from typing import Any
 
 from freeu.pipelines.loading import TASK_NAMES
 from freeu.pipelines.manifest import Manifest
-from freeu.pipelines.plan import INPUT_IMAGE, Plan, counted
+from freeu.pipelines.plan import INPUT_IMAGE, INPUT_MASK, Plan, counted
 
 MAX_EXACT = 24 << 20  # bytes of PNG up to which the page holds the very files
 
@@ -62,6 +62,7 @@ def make_page(folder: Path, manifest: Manifest, note: str = "") -> str:
         note=note,
         exact=embed is _exact,
         source=_exact(folder / INPUT_IMAGE) if plan.image_sha else None,
+        mask=_exact(folder / INPUT_MASK) if plan.mask_sha else None,
         settings=settings_rows(plan),
         environment=manifest.environment,
         texts={
