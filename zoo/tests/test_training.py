@@ -89,13 +89,15 @@ def test_loss_weights_never_vanish_at_the_noisy_end() -> None:
 def test_timesteps_cover_the_schedule() -> None:
     times = diffusion.spread_timesteps(10, torch.Generator().manual_seed(0))
     assert sorted(int(t) // 100 for t in times) == list(range(10))
+    noisier = diffusion.spread_timesteps(1000, torch.Generator().manual_seed(0), exponent=0.5)
+    assert float((noisier >= 500).float().mean()) == pytest.approx(0.75, abs=0.01)
 
 
 def test_learning_rate_rises_stays_and_falls(tiny) -> None:
     settings = tiny.unet
     assert unet.rate(settings, 0, 0.0) < unet.rate(settings, settings.warmup, 0.1) == 1.0
-    assert unet.rate(settings, 100, 0.5) == 1.0
-    assert unet.rate(settings, 100, 0.75) == pytest.approx(0.5)
+    assert unet.rate(settings, 100, settings.level) == 1.0
+    assert unet.rate(settings, 100, (1 + settings.level) / 2) == pytest.approx(0.5)
     assert unet.rate(settings, 100, 1.0) == pytest.approx(0.01)
 
 

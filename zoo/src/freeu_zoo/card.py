@@ -6,12 +6,13 @@ from typing import Any
 
 _CARD = """# {name}
 
-{description}. A genuine `StableDiffusionPipeline` directory (float16), trained from nothing on two CPU cores, so that
-FreeU can be tried, tested and measured on any machine without a network. It knows a miniature world and nothing else.
+{description}. A genuine `StableDiffusionPipeline`
+directory, trained from nothing on two CPU cores, so that FreeU can be tried, tested and measured on any machine without
+a network. It knows a miniature world and nothing else.
 
 ![every noun in both styles](samples.png)
 
-*Unselected: every noun, first all in 3D, then all flat; the n-th picture has seed n and the n-th colour in turn;
+*Unselected: every noun, first all in 3D, then all flat; colours take turns; picture n, counted from 0, has seed n;
 {steps} steps, guidance {guidance}. Made by `python -m freeu_zoo.grid samples.png`.*
 
 ## Use
@@ -40,15 +41,18 @@ Prompts follow `{prompt}` (variants: `freeu_zoo/scenes.py`). Other words are tol
 
 The scheduler is DDIM with v-prediction (scaled-linear betas 0.00085 to 0.02, trailing timesteps). Latents are
 4 x 32 x 32. The decoder of the U-Net has nine concatenations of backbone and skip, with backbones of 4, 2 and 1 times
-the smallest width (four, three and two of them), as in SDXL.
+the smallest width (four, three and two of them), as in SDXL. The text encoder is stored in float32, the rest in
+float16; loaded without `torch_dtype` all of it is float32.
 
 ## How it was made
 
 Scenes are composed of Microsoft's Fluent emoji (MIT; see ATTRIBUTION.md): {kinds} combinations of noun, style and
-colour, the object 84 to 112 of 128 pixels long, moved by a few pixels. Captions come from templates; a tenth or so are
-empty, for classifier-free guidance. Recipe: `freeu_zoo/recipes/{recipe}.toml`.
+colour, the object {least} to {most} of 128 pixels long, moved by up to {jitter} pixels. Captions come from templates;
+some are empty, for classifier-free guidance. Recipe: `freeu_zoo/recipes/{recipe}.toml`.
 
     python -m freeu_zoo.train src/freeu_zoo/recipes/{recipe}.toml --work work
+
+{notes}
 
 | Stage | Minutes | Seen | Result |
 |---|---|---|---|
@@ -62,7 +66,8 @@ loss, averaged over the last 50 steps, and that of the averaged weights on held-
 |---|---|---|---|
 {curve}
 
-All these numbers are in `freeu-zoo.json`; the training writes them.
+"Held out" are sizes and places never trained on; the sprites are the same. All these numbers are in `freeu-zoo.json`;
+the training writes them. The default guidance was chosen by eye, on pictures of the grid above.
 
 ## Limits
 
@@ -70,6 +75,9 @@ All these numbers are in `freeu-zoo.json`; the training writes them.
 - One object to a picture; no counts, sizes, places or relations.
 - Words outside the captions' vocabulary are spelt in pieces and mean little or nothing.
 - Fine detail (faces, seeds, windows) is softer than in the emoji, and may be lost or doubled with some seeds.
+- The object is always near the middle and of much the same size: seeds differ in details, not in layout.
+- Objects coloured like their background (a purple umbrella on purple) have weak outlines.
+- diffusers logs one line on loading, "Expected types for vae": its annotation names `AutoencoderKL` only.
 - It shows how FreeU acts on a trained U-Net. Which factors are best for Stable Diffusion or SDXL it cannot tell.
 
 ## Licence
@@ -96,6 +104,10 @@ def text(facts: dict[str, Any]) -> str:
         parts="\n".join(parts),
         kinds=len(facts["nouns"]) * len(facts["styles"]) * len(facts["colours"]),
         recipe=facts["recipe"],
+        least=facts["object_pixels"][0],
+        most=facts["object_pixels"][1],
+        jitter=facts["jitter_pixels"],
+        notes=facts["notes"],
         vae_minutes=training["vae"]["minutes"],
         vae_crops=f"{training['vae']['crops']:,}",
         psnr=training["vae"]["psnr_db"],

@@ -130,6 +130,9 @@ def describe(recipe: Recipe, numbers: dict[str, Any], parts: list[dict[str, Any]
         "styles": list(STYLES),
         "colours": list(COLOURS),
         "parts": parts,
+        "object_pixels": list(recipe.world.sides),
+        "jitter_pixels": recipe.world.jitter,
+        "notes": recipe.notes,
         "training": {
             "samples": numbers["step"] * settings.batch,
             "steps": numbers["step"],

@@ -68,7 +68,7 @@ class UnetRecipe:
     widths: tuple[int, int, int] = (48, 96, 192)
     groups: int = 16
     heads: int = 4
-    minutes: float = 83.0
+    minutes: float = 88.0
     steps: int = 0
     batch: int = 32
     learning_rate: float = 7e-4
@@ -88,16 +88,17 @@ class Sampling:
     """The defaults that go with the model."""
 
     steps: int = 20
-    guidance: float = 4.0
+    guidance: float = 3.0
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole recipe. ``name`` is the model's name too."""
+    """A whole recipe. ``name`` is the model's name too; ``notes`` go into its card."""
 
     name: str
     description: str
     world: World
+    notes: str = ""
     vae: VaeRecipe = field(default_factory=VaeRecipe)
     text: TextRecipe = field(default_factory=TextRecipe)
     unet: UnetRecipe = field(default_factory=UnetRecipe)
@@ -115,11 +116,12 @@ def read(path: Path) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ZooError(f"cannot read the recipe {path}: {error}") from error
     parts = {"world": World, "vae": VaeRecipe, "text": TextRecipe, "unet": UnetRecipe, "sampling": Sampling}
-    unknown = sorted(set(raw) - set(parts) - {"name", "description"})
+    unknown = sorted(set(raw) - set(parts) - {"name", "description", "notes"})
     if unknown or not {"name", "world"} <= set(raw):
         raise ZooError(f"{path}: a recipe has name, description and [{'], ['.join(parts)}]; unknown: {unknown or '-'}")
     made: dict[str, Any] = {key: _part(kind, raw[key], f"{path} [{key}]") for key, kind in parts.items() if key in raw}
-    recipe = Recipe(name=raw["name"], description=raw.get("description", ""), **made)
+    texts = {key: raw[key].strip() for key in ("description", "notes") if key in raw}
+    recipe = Recipe(name=raw["name"], **{"description": ""} | texts | made)
     strangers = sorted(set(recipe.world.nouns) - set(sprites.table().nouns))
     if strangers or not recipe.world.nouns:
         raise ZooError(f"{path}: no sprite for {strangers or 'an empty noun list'}; see freeu_zoo/data/sprites.toml")
