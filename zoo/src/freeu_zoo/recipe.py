@@ -120,8 +120,8 @@ def read(path: Path) -> Recipe:
     if unknown or not {"name", "world"} <= set(raw):
         raise ZooError(f"{path}: a recipe has name, description and [{'], ['.join(parts)}]; unknown: {unknown or '-'}")
     made: dict[str, Any] = {key: _part(kind, raw[key], f"{path} [{key}]") for key, kind in parts.items() if key in raw}
-    texts = {key: raw[key].strip() for key in ("description", "notes") if key in raw}
-    recipe = Recipe(name=raw["name"], **{"description": ""} | texts | made)
+    made |= {key: str(raw[key]).strip() for key in ("description", "notes") if key in raw}
+    recipe = Recipe(**{"name": raw["name"], "description": ""} | made)
     strangers = sorted(set(recipe.world.nouns) - set(sprites.table().nouns))
     if strangers or not recipe.world.nouns:
         raise ZooError(f"{path}: no sprite for {strangers or 'an empty noun list'}; see freeu_zoo/data/sprites.toml")
