@@ -11,6 +11,7 @@ threshold 1; on larger ones, and for bands of high rank, rows and columns are tr
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from freeu.errors import FreeUValueError, unknown_name
 
 # Up to this many pixels the dense form is faster, above it the separable one (measured: benchmarks/bench_skip.py).
 DENSE_PIXELS = 144
+# Up to this many coefficients a channel they are weighed by one matrix.
+MIXING_SIZE = 64
 _CACHE_SIZE = 128
 _cache: dict[tuple[object, ...], Dense | Separable] = {}
 
@@ -50,9 +53,12 @@ class Separable:
     b: Tensor | None
     swap_rows: Tensor
     swap_columns: Tensor
+    mixing: Tensor | None  # (p * r, p * r): the same weighing as one matrix, for narrow bands, where it is quicker
 
     def mix(self, q: Tensor) -> Tensor:
         """Weigh the coefficients: (B, p, r, C) to (B, p, r, C)."""
+        if self.mixing is not None:
+            return torch.bmm(self.mixing.expand(q.shape[0], -1, -1), q.flatten(1, 2)).view(q.shape)
         mixed = q * self.a
         return mixed if self.b is None else mixed + q[:, self.swap_rows][:, :, self.swap_columns] * self.b
 
@@ -146,9 +152,14 @@ def _build(
         return torch.tensor([place.get((k, other[f]), i) for i, (k, f) in enumerate(names)], device=device)
 
     coupled = any(pair[1] != 0.0 for line in weights for pair in line)
-    return Separable(
-        cast(rows), cast(columns), table(0), table(1) if coupled else None, swap(row_names), swap(column_names)
+    band = Separable(
+        cast(rows), cast(columns), table(0), table(1) if coupled else None, swap(row_names), swap(column_names), None
     )
+    size = len(row_names) * len(column_names)
+    if size > MIXING_SIZE:
+        return band
+    unit = torch.eye(size, dtype=dtype, device=device).view(1, len(row_names), len(column_names), size)
+    return dataclasses.replace(band, mixing=band.mix(unit).view(size, size))
 
 
 def _pairs(

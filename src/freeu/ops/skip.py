@@ -88,21 +88,24 @@ def _filter_wide(
     x: Tensor, band: Dense | Separable, change: float | Tensor, high_gain: float | Tensor, inplace: bool
 ) -> Tensor:
     """high_gain * x + change * L x for float32 or float64 features whose axes merge."""
-    view, left, right = _terms(x, band, change)
+    view, left, right = _terms(x, band)
+    if isinstance(change, Tensor) or isinstance(high_gain, Tensor):
+        # One of the two factors is a few numbers a channel: the cheap place to multiply.
+        left, right = (left * change, right) if left.numel() < right.numel() else (left, right * change)
+        change, view = 1.0, view if is_one(high_gain) else view.mul_(high_gain) if inplace else view * high_gain
+        high_gain = 1.0
     if inplace:
-        if not is_one(high_gain):
-            view.mul_(high_gain)
-        view.baddbmm_(left, right)
+        view.baddbmm_(left, right, beta=high_gain, alpha=change)
         return x
-    out = torch.baddbmm(view if is_one(high_gain) else view * high_gain, left, right)
+    out = torch.baddbmm(view, left, right, beta=high_gain, alpha=change)
     batch, count, height, width = x.shape
     if _channels_last(x):
         return out.view(batch, height, width, count).permute(0, 3, 1, 2)
     return out.view(x.shape)
 
 
-def _terms(x: Tensor, band: Dense | Separable, change: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A three-dimensional view of x and two factors whose product, in that view, is change * L x.
+def _terms(x: Tensor, band: Dense | Separable) -> tuple[Tensor, Tensor, Tensor]:
+    """A three-dimensional view of x and two factors whose product, in that view, is L x.
 
     Every product has the skinny matrix on the side where libraries are fast at it.
     """
@@ -111,9 +114,9 @@ def _terms(x: Tensor, band: Dense | Separable, change: float | Tensor) -> tuple[
         u = band.u.expand(batch, -1, -1)
         if _channels_last(x):
             pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, HW, C)
-            return pixels, u.mT, torch.bmm(u, pixels) * change
+            return pixels, u.mT, torch.bmm(u, pixels)
         planes = x.flatten(2)  # (B, C, HW)
-        return planes, (torch.bmm(u, planes.mT) * change).mT, u
+        return planes, torch.bmm(u, planes.mT).mT, u
 
     rows, columns = band.rows.expand(batch, -1, -1), band.columns
     p, r = rows.shape[1], columns.shape[0]
@@ -121,13 +124,13 @@ def _terms(x: Tensor, band: Dense | Separable, change: float | Tensor) -> tuple[
         lines = x.permute(0, 2, 3, 1).flatten(0, 1)  # (BH, W, C)
         spectra = torch.bmm(columns.expand(batch * height, -1, -1), lines)
         q = torch.bmm(rows, spectra.view(batch, height, r * count)).view(batch, p, r, count)
-        low = torch.bmm(rows.mT, (band.mix(q) * change).view(batch, p, r * count))
+        low = torch.bmm(rows.mT, band.mix(q).view(batch, p, r * count))
         return lines, columns.mT.expand(batch * height, -1, -1), low.view(batch * height, r, count)
     lines = x.flatten(1, 2)  # (B, CH, W)
     columns = columns.expand(batch, -1, -1)
     spectra = torch.bmm(columns, lines.mT).view(batch, r * count, height)
     q = torch.bmm(rows, spectra.mT).view(batch, p, r, count)
-    low = torch.bmm((band.mix(q) * change).view(batch, p, r * count).mT, rows)
+    low = torch.bmm(band.mix(q).view(batch, p, r * count).mT, rows)
     return lines, low.view(batch, r, count * height).mT, columns
 
 
