@@ -31,7 +31,8 @@ def main() -> None:
     sample = torch.randn(options.batch, 4, 64, 64, dtype=dtype)
     text = torch.randn(options.batch, 77, 768, dtype=dtype)
     step = Step((sample, torch.tensor(500), text), {}, 1, 1)
-    verdict = check_overhead(unet, freeu.preset("sd15"), step, options.pairs)
+    with torch.inference_mode():
+        verdict = check_overhead(unet, freeu.preset("sd15"), step, options.pairs)
     print(verdict.text)
     data = {
         "conditions": conditions(),
