@@ -2,13 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# Half of the machine's threads spin while the other half wait if more are asked for than there are cores.
 OUTPUT ?= freeu-demo
 
 .PHONY: demo test lint bench install clean
 
 demo: $(VENV)/demo.stamp
-	$(BIN)/freeu compare "a 3d fox on a blue background" "a flat rocket on a yellow background" --seeds 0-1 --output $(OUTPUT)
+	$(BIN)/freeu compare "a 3d penguin on a red background" "a flat car on a green background" --seeds 0-1 --output $(OUTPUT)
 
 test: lint
 	$(BIN)/python -m pytest
