@@ -57,6 +57,16 @@ def test_one_graph_serves_every_factor_and_step(small):
     assert relative_error(call(compiled), plain) <= UNET
 
 
+def test_other_sizes_under_dynamic_shapes(small):
+    with freeu.enabled(small, **FACTORS) as handle:
+        compiled = torch.compile(small, backend="eager", fullgraph=True, dynamic=True)
+        for size in (16, 24):
+            sample, t, text = tiny_inputs(size=size)
+            with torch.no_grad():
+                assert relative_error(compiled(sample, t, text).sample, small(sample, t, text).sample) <= UNET
+        assert set(handle.verify().values()) == {4}
+
+
 def test_no_complex_numbers_in_the_graph(small):
     graphs = []
 
@@ -121,13 +131,15 @@ def test_update_that_needs_a_new_site_is_refused(small):
 
 
 def test_blocks_compiled_one_by_one(small):
-    want = with_freeu(small, **FACTORS, start=0.3)
+    want, plain = with_freeu(small, **FACTORS, start=0.3), call(small, 900)
     with freeu.enabled(small, **FACTORS, start=0.3) as handle:
         for block in small.up_blocks:
             block.compile(backend="eager")
         assert relative_error(call(small), want) <= UNET
-        assert torch.equal(call(small, 900), with_freeu(small, 900, b=(1.0, 1.0)))
+        assert torch.equal(call(small, 900), plain)
         handle.verify()
+        with pytest.raises(FreeURuntimeError, match="has run as compiled code"):
+            freeu.apply(small, b=(1.0, 1.0))
 
 
 def test_operators_compile_in_every_form():

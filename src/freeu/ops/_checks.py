@@ -60,6 +60,24 @@ def is_one(value: float | Tensor) -> bool:
     return not isinstance(value, Tensor) and value == 1.0
 
 
+def plain_size(size: int) -> int:
+    """A height or width as a plain number.
+
+    Under a compiler with dynamic shapes a size is a symbol, while the low band is a table for one size. Bisection asks
+    the compiler yes-or-no questions until one number is left: it settles on that, and compiles again for another.
+    """
+    if not torch.compiler.is_compiling():
+        return size
+    low, high = 1, 1 << 20
+    while low < high:
+        middle = (low + high) // 2
+        if size <= middle:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
 def wide(dtype: torch.dtype) -> torch.dtype:
     """The dtype of sums: float64 for float64, float32 for everything else."""
     return torch.float64 if dtype == torch.float64 else torch.float32

@@ -11,6 +11,7 @@ from freeu.ops._checks import (
     check_features,
     check_inplace,
     is_one,
+    plain_size,
     wide,
 )
 from freeu.ops._lowband import Dense, Separable, check_band, low_band_operator
@@ -50,7 +51,7 @@ def filter_skip(
     check_features("skip", skip)
     check_factor("scale", scale)
     check_factor("high_gain", high_gain)
-    height, width = skip.shape[2], skip.shape[3]
+    height, width = plain_size(skip.shape[2]), plain_size(skip.shape[3])
     check_band(height, width, threshold, mask)
     if inplace:
         check_inplace("skip", skip)
