@@ -1,6 +1,6 @@
 """filter_skip against diffusers' fourier_filter, on a slice of a concatenated buffer: the main case.
 
-    python benchmarks/bench_skip.py [--rounds 60]
+    python benchmarks/bench_skip.py [--rounds 60] [--forms]
 
 Three functions run in turn on the same features: diffusers' FFT form, the closed form out of place, the closed form in
 place. One thread and all threads, float32 and bfloat16. Writes results/skip.json and prints the table.
@@ -15,7 +15,7 @@ import torch
 from common import conditions, interleaved, save, summary
 from diffusers.utils.torch_utils import fourier_filter
 
-from freeu.ops import filter_skip
+from freeu.ops import _lowband, filter_skip
 
 SHAPES = [(2, 1280, 8, 8), (2, 1280, 16, 16), (2, 1280, 32, 32), (2, 640, 32, 32), (2, 640, 64, 64)]
 SCALE = 0.9
@@ -46,12 +46,35 @@ def measure(shape: tuple[int, ...], dtype: torch.dtype, rounds: int) -> dict[str
     return row
 
 
+def compare_forms(rounds: int) -> None:
+    """Print the microseconds of the dense and the separable form in place over map sizes: where they cross."""
+    for side in (4, 8, 12, 14, 16, 20, 24):
+        skip = torch.randn(2, 2560, side, side)[:, 1280:]
+
+        def form(limit: int, skip: torch.Tensor = skip) -> None:
+            _lowband.DENSE_PIXELS = limit
+            filter_skip(skip, SCALE, inplace=True)
+
+        medians = []
+        for limit in (side * side, 0):
+            _lowband._cache.clear()
+            seconds = interleaved({"form": lambda limit=limit, form=form: form(limit)}, rounds)
+            medians.append(summary(seconds["form"])["median_us"])
+        print(f"{side:>3} x {side:<3} dense {medians[0]:6.0f}   separable {medians[1]:6.0f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--forms", action="store_true", help="compare the two forms of the projection instead")
     parser.add_argument("--rounds", type=int, default=60)
-    rounds = parser.parse_args().rounds
+    options = parser.parse_args()
+    rounds = options.rounds
     torch.manual_seed(0)
     everything = torch.get_num_threads()
+    if options.forms:
+        with torch.inference_mode():
+            compare_forms(rounds)
+        return
     data = {"conditions": conditions(), "rounds": rounds, "rows": []}
     with torch.inference_mode():
         for threads in sorted({1, everything}):

@@ -99,10 +99,11 @@ def test_unconditional_unets(name):
     with torch.no_grad():
         with Concatenations() as record:
             before = model(x, 10).sample
+        early = model(x, 990).sample
         assert expected(model) == record.seen
         with freeu.enabled(model, b=(1.3, 1.4), s=(0.9, 0.2), start=0.5) as handle:
             assert not torch.equal(model(x, 10).sample, before)
-            assert torch.equal(model(x, 990).sample, model(x, 990).sample)
+            assert torch.equal(model(x, 990).sample, early)
             handle.verify()
         assert torch.equal(model(x, 10).sample, before)
 
@@ -174,11 +175,7 @@ def test_never_twice(unet, run):
 def test_residuals_of_a_controlnet_are_filtered_with_the_skip(unet):
     """FreeU comes after the residuals, as in every pipeline of diffusers."""
     sample, t, text = tiny_inputs()
-    shapes = []
     with torch.no_grad():
-        handle = unet.conv_in.register_forward_hook(lambda m, a, out: shapes.append(out.shape))
-        unet(sample, t, text)
-        handle.remove()
         down = [
             torch.zeros(2, c, s, s)
             for c, s in zip(

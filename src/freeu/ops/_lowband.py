@@ -22,8 +22,9 @@ from torch import Tensor
 from freeu.config import MASKS
 from freeu.errors import FreeUValueError, unknown_name
 
-# Up to this many pixels the dense form is faster, above it the separable one (measured: benchmarks/bench_skip.py).
-DENSE_PIXELS = 144
+# Up to about this many pixels the dense form is faster, above it the separable one: the two cross between 14x14 and
+# 16x16 (measured: benchmarks/bench_skip.py --forms).
+DENSE_PIXELS = 200
 # Up to this many coefficients a channel they are weighed by one matrix.
 MIXING_SIZE = 64
 _CACHE_SIZE = 128
