@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 torch = pytest.importorskip("torch")
 # ruff: noqa: E402 (these imports need what is skipped for)
 pytest.importorskip("diffusers")
 
-from freeu_zoo import diffusion, scenes, sprites, train, unet
+from freeu_zoo import diffusion, judge, layouts, reader_training, scenes, text_lesson, train, training, unet
 from freeu_zoo import recipe as recipes
-from freeu_zoo.checkpoint import Checkpoint
+from freeu_zoo.checkpoint import SHARD_BYTES, Checkpoint, State
 from freeu_zoo.errors import ZooError
 from freeu_zoo.latents import Latents
-
-RECIPE = Path(train.__file__).parent / "recipes" / "mini-sd.toml"
 
 
 def quiet(line: str) -> None:
@@ -25,24 +21,35 @@ def quiet(line: str) -> None:
 
 @pytest.fixture
 def tiny() -> recipes.Recipe:
-    return recipes.smoke(recipes.read(RECIPE))
+    return recipes.smoke(recipes.shipped("mini-sd"))
 
 
 @pytest.fixture
-def data() -> Latents:
+def data(tiny) -> Latents:
     generator = torch.Generator().manual_seed(0)
-    made = [scenes.Scene("fox", "3d", "blue", 90, 10, 10)] * 8
+    maker = scenes.SceneMaker(tiny.world)
+    made = [maker.scene(number) for number in range(8)]
     latents = torch.randn(8, 4, 32, 32, generator=generator).half()
     return Latents(latents, made, latents[:2], made[:2])
 
 
-def test_resumed_run_equals_an_unbroken_one(tiny, data, tmp_path) -> None:
-    whole = unet.Trainer(tiny, data, tmp_path / "whole", quiet)
+def runs(tiny, data, home) -> dict[str, training.Run]:
+    """One run of every kind."""
+    return {
+        "unet": unet.Trainer(tiny, data, home, quiet),
+        "judge": judge.Trainer(recipes.smoke(recipes.shipped("judge")), home, quiet),
+        "reader": reader_training.Trainer(recipes.smoke(recipes.shipped("reader")), home, quiet),
+    }
+
+
+@pytest.mark.parametrize("kind", ["unet", "judge", "reader"])
+def test_resumed_run_equals_an_unbroken_one(tiny, data, tmp_path, kind) -> None:
+    whole = runs(tiny, data, tmp_path / "whole")[kind]
     losses = [whole.train_step() for _ in range(3)]
-    first = unet.Trainer(tiny, data, tmp_path / "broken", quiet)
+    first = runs(tiny, data, tmp_path / "broken")[kind]
     again = [first.train_step() for _ in range(2)]
     first.save()
-    second = unet.Trainer(tiny, data, tmp_path / "broken", quiet)
+    second = runs(tiny, data, tmp_path / "broken")[kind]
     assert second.resume()
     again.append(second.train_step())
     assert again == losses
@@ -50,24 +57,101 @@ def test_resumed_run_equals_an_unbroken_one(tiny, data, tmp_path) -> None:
         torch.testing.assert_close(second.ema[name], value, rtol=0, atol=0)
 
 
-def test_whole_run_ends_after_its_steps(tiny, data, tmp_path) -> None:
-    unet.train(tiny, data, tmp_path, quiet)
-    state = Checkpoint(tmp_path / "unet.ckpt.pt", unet.identity(tiny)).read()
-    assert state is not None
-    assert state["step"] == tiny.unet.steps
-    assert len(state["curve"]) == 1
+def test_a_run_in_sittings_ends_after_its_samples(tiny, data, tmp_path) -> None:
+    first = unet.Trainer(tiny, data, tmp_path, quiet)
+    assert first.go(minutes=1e-9) is False  # one step, then the sitting is over
+    assert first.step == 1
+    second = unet.Trainer(tiny, data, tmp_path, quiet)
+    assert second.resume()
+    drawn = []
+    assert second.go(now_and_then=lambda: drawn.append(second.step)) is True
+    assert drawn == [second.step] == [tiny.unet.samples // tiny.unet.batch]
+    weights, facts = unet.averaged(tiny, tmp_path)
+    assert facts["step"] == second.step
+    assert len(facts["curve"]) == 1
+    assert set(weights) == {"unet", "text"}
+    assert not any(name.startswith("probe") for part in weights.values() for name in part)
+
+
+def test_ctrl_c_keeps_what_was_learnt(tiny, data, tmp_path, monkeypatch) -> None:
+    run = unet.Trainer(tiny, data, tmp_path, quiet)
+    run.train_step()
+
+    def stop() -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "train_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run.go()
+    again = unet.Trainer(tiny, data, tmp_path, quiet)
+    assert again.resume()
+    assert again.step == 1
+
+
+def test_the_probe_learns_what_lies_where(tiny, data, tmp_path) -> None:
+    """Its loss falls, and the middle of the U-Net gets a gradient from it."""
+    run = unet.Trainer(tiny, data, tmp_path, quiet)
+    assert tiny.unet.layout_weight > 0
+    times = torch.full((8,), 900)
+    noise = torch.randn(8, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+    with_it = run.loss(data.train.float(), run.words[:, 0], times, noise, run.layouts)
+    without = run.loss(data.train.float(), run.words[:, 0], times, noise)
+    assert with_it.item() > without.item()
+    (gradient,) = torch.autograd.grad(with_it - without, [next(run.parts["unet"].mid_block.parameters())])
+    assert float(gradient.abs().max()) > 0
+
+
+def test_layouts_follow_the_boxes() -> None:
+    world = scenes.World(("fox", "cat"))
+    fox, cat = scenes.Thing("fox", None, 0, 32, 48, 64), scenes.Thing("cat", None, 80, 32, 48, 64)
+    grid = text_lesson.layout(scenes.Scene("3d", ("red",), "pair", (fox, cat), "left of"), world)
+    assert grid.shape == (8, 8)
+    assert grid[4, 1] == 1
+    assert grid[4, 6] == 2
+    assert grid[0].max() == grid[:, 3].max() == 0
+    big = scenes.Thing("cat", None, 0, 0, 128, 128)
+    small = scenes.Thing("fox", None, 48, 48, 32, 32)
+    grid = text_lesson.layout(scenes.Scene("3d", ("red",), "pair", (small, big), "inside"), world)
+    assert grid[4, 4] == 1
+    assert grid[2, 2] == 2
 
 
 def test_damaged_and_foreign_checkpoints_are_refused(tmp_path) -> None:
-    path = tmp_path / "x.pt"
-    path.write_bytes(b"not a checkpoint")
-    with pytest.raises(ZooError, match="is damaged"):
-        Checkpoint(path, {}).read()
-    Checkpoint(path, {"width": "1"}).write({"step": 1})
+    path = tmp_path / "x.ckpt"
+    Checkpoint(path, {"width": "1"}).write(State({"a": torch.ones(3)}, {"step": 1}))
     with pytest.raises(ZooError, match="belongs to another recipe"):
         Checkpoint(path, {"width": "2"}).read()
-    assert Checkpoint(tmp_path / "none.pt", {}).read() is None
+    shard = path / "000.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-2])
+    with pytest.raises(ZooError, match="is damaged"):
+        Checkpoint(path, {"width": "1"}).read()
+    (path / "state.json").write_text("{")
+    with pytest.raises(ZooError, match="is damaged"):
+        Checkpoint(path, {"width": "1"}).read()
+    assert Checkpoint(tmp_path / "none", {}).read() is None
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_checkpoints_come_in_small_files(tmp_path) -> None:
+    many = {f"t{i}": torch.full((1_500_000,), float(i)) for i in range(8)}  # 6 MB each
+    checkpoint = Checkpoint(tmp_path / "x.ckpt", {})
+    checkpoint.write(State(many, {}))
+    files = list((tmp_path / "x.ckpt").glob("*.safetensors"))
+    assert len(files) == 4
+    assert max(path.stat().st_size for path in files) <= SHARD_BYTES
+    state = checkpoint.read()
+    assert state is not None
+    assert all(torch.equal(state.tensors[name], value) for name, value in many.items())
+
+
+@pytest.mark.parametrize("relation", layouts.RELATIONS)
+def test_the_reader_has_one_order_for_each_scene(relation) -> None:
+    a, b = scenes.Thing("fox", None, 0, 0, 9, 9), scenes.Thing("cat", None, 9, 9, 9, 9)
+    things, said = reader_training.canonical(scenes.Scene("3d", ("red",), "pair", (a, b), relation))
+    assert (things, said) == {
+        "right of": ((b, a), "left of"),
+        "below": ((b, a), "above"),
+    }.get(relation, ((a, b), relation))
 
 
 def test_v_target_leads_back_to_the_latent() -> None:
@@ -93,12 +177,12 @@ def test_timesteps_cover_the_schedule() -> None:
     assert float((noisier >= 500).float().mean()) == pytest.approx(0.75, abs=0.01)
 
 
-def test_learning_rate_rises_stays_and_falls(tiny) -> None:
-    settings = tiny.unet
-    assert unet.rate(settings, 0, 0.0) < unet.rate(settings, settings.warmup, 0.1) == 1.0
-    assert unet.rate(settings, 100, settings.level) == 1.0
-    assert unet.rate(settings, 100, (1 + settings.level) / 2) == pytest.approx(0.5)
-    assert unet.rate(settings, 100, 1.0) == pytest.approx(0.01)
+def test_learning_rate_rises_stays_and_falls() -> None:
+    level = {"warmup": 200, "level": 0.6}
+    assert training.rate(0, 0.0, **level) < training.rate(200, 0.1, **level) == 1.0
+    assert training.rate(1000, 0.6, **level) == 1.0
+    assert training.rate(1000, 0.8, **level) == pytest.approx(0.5)
+    assert training.rate(1000, 1.0, **level) == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +190,11 @@ def test_learning_rate_rises_stays_and_falls(tiny) -> None:
     [
         ("name = ", "cannot read the recipe"),
         ('name = "x"\nworld = {nouns = ["fox"]}\ncolour = 1', "unknown: .*colour"),
-        ('name = "x"\nworld = {nouns = ["unicorn"]}', "no sprite for .*unicorn"),
+        ('name = "x"\nworld = {nouns = ["zebu"]}', "no such nouns: zebu; known: fox"),
+        ('name = "x"\nworld = {nouns = 9999}', "nouns must be a list or 1 to"),
+        ('name = "x"\nworld = {nouns = ["fox"], styles = ["oil"]}', "no such styles: oil; known: 3d"),
+        ('name = "x"\nworld = {nouns = ["fox"], layouts = {heap = 1}}', "layouts are single"),
+        ('name = "x"\nkind = "vase"\nworld = {nouns = ["fox"]}', "kind must be diffusion, judge, reader"),
         ('name = "x"\nworld = {nouns = ["fox"]}\nunet = {witdhs = [1]}', "unknown witdhs; known: .*widths"),
     ],
 )
@@ -115,18 +203,5 @@ def test_wrong_recipes_are_one_line(tmp_path, capsys, text, message) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ZooError, match=message):
         recipes.read(path)
-    assert train.main([str(path), "--work", str(tmp_path)]) == 1
+    assert train.main([str(path), "--work", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
-
-
-def test_missing_npm_is_said(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(ZooError, match="npm was not found"):
-        sprites.fetch(tmp_path)
-
-
-def test_damaged_archive_is_said(tmp_path) -> None:
-    for archive in sprites.table().archives.values():
-        (tmp_path / archive.file).write_bytes(b"half a download")
-    with pytest.raises(ZooError, match="is damaged or another version"):
-        sprites.fetch(tmp_path)

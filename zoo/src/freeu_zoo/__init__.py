@@ -5,24 +5,37 @@ Importing this package loads neither torch nor diffusers.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["DEFAULT_MODEL", "__version__", "model_path", "models"]
+if TYPE_CHECKING:
+    from .reader import SceneReader
 
-__version__ = "0.1.0"
+__all__ = ["DEFAULT_MODEL", "__version__", "judge_path", "load_reader", "model_path", "models"]
+
+__version__ = "0.2.0"
 
 DEFAULT_MODEL = "mini-sd"
 """The model to use when nobody names one."""
 
 
+def _directories(kind: str) -> dict[str, Path]:
+    """Shipped directories by name."""
+    found = {}
+    for path in sorted((Path(__file__).parent / "models").glob("[!.]*/freeu-zoo.json")):
+        if json.loads(path.read_text(encoding="utf-8")).get("kind", "diffusion") == kind:
+            found[path.parent.name] = path.parent
+    return found
+
+
 def models() -> dict[str, Path]:
-    """Shipped models by name: directories that ``from_pretrained`` loads, each with a ``freeu-zoo.json``."""
-    folder = Path(__file__).parent / "models"
-    return {path.parent.name: path.parent for path in sorted(folder.glob("[!.]*/freeu-zoo.json"))}
+    """Shipped pipelines by name: directories that ``from_pretrained`` loads, each with a ``freeu-zoo.json``."""
+    return _directories("diffusion")
 
 
 def model_path(name: str = DEFAULT_MODEL) -> Path:
-    """The directory of one model.
+    """The directory of one pipeline.
 
     Raises:
         ValueError: no such model; the message names those there are.
@@ -31,3 +44,30 @@ def model_path(name: str = DEFAULT_MODEL) -> Path:
     if name not in known:
         raise ValueError(f"no model {name!r} in the zoo; known: {', '.join(known) or 'none'}")
     return known[name]
+
+
+def judge_path() -> Path:
+    """The directory of the judge: a ``CLIPModel`` with its tokenizer and image processor.
+
+    Raises:
+        ValueError: its weights are not in this installation.
+    """
+    return _only("judge")
+
+
+def load_reader(device: str = "cpu") -> SceneReader:
+    """The scene reader, which says from a picture alone what it shows.
+
+    Raises:
+        ValueError: its weights are not in this installation.
+    """
+    from .reader import SceneReader
+
+    return SceneReader.load(_only("reader"), device)
+
+
+def _only(kind: str) -> Path:
+    found = _directories(kind)
+    if not found:
+        raise ValueError(f"this installation of freeu-zoo holds no {kind}")
+    return next(iter(found.values()))

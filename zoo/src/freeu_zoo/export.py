@@ -11,32 +11,26 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from . import __version__, card, diffusion, grid, text, unet, vae
-from .checkpoint import Checkpoint
-from .errors import ZooError
+from .checkpoint import State
 from .files import replace_directory, write_json
 from .recipe import Recipe
-from .scenes import COLOURS, SIZE
-from .sprites import STYLES
+from .scenes import SIZE
 
 
-def pipeline(recipe: Recipe, home: Path) -> tuple[StableDiffusionPipeline, dict[str, Any]]:
-    """The pipeline with averaged weights (float32), and the training's numbers.
+def pipeline(recipe: Recipe, home: Path, coder: Path) -> tuple[StableDiffusionPipeline, dict[str, Any]]:
+    """The pipeline with averaged weights (float32) and the autoencoder in ``coder``, and the training's numbers.
 
     Raises:
         ZooError: an earlier stage is missing.
     """
-    state = Checkpoint(home / "unet.ckpt.pt", unet.identity(recipe)).read()
-    if state is None:
-        raise ZooError(f"nothing trained in {home} yet; run --stage vae and --stage unet first")
-    decoder = home / "vae-polished" if (home / "vae-polished").exists() else home / "vae"
+    weights, facts = unet.averaged(recipe, home)
     tokenizer = text.build_tokenizer(recipe.text.length)
     encoder, network = text.build_encoder(recipe.text, tokenizer), unet.build(recipe)
-    for model, prefix in ((encoder, "text."), (network, "unet.")):
-        part = {name.removeprefix(prefix): value for name, value in state["ema"].items() if name.startswith(prefix)}
-        model.load_state_dict(part)
+    for model, name in ((encoder, "text"), (network, "unet")):
+        model.load_state_dict(weights[name])
         model.eval()
     made = StableDiffusionPipeline(
-        vae=vae.load(decoder),
+        vae=vae.load(coder),
         text_encoder=encoder,
         tokenizer=tokenizer,
         unet=network,
@@ -45,17 +39,17 @@ def pipeline(recipe: Recipe, home: Path) -> tuple[StableDiffusionPipeline, dict[
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    report = json.loads((decoder / "training.json").read_text(encoding="utf-8"))
-    return made, {"step": state["step"], "seconds": state["seconds"], "curve": state["curve"], "vae": report}
+    report = json.loads((coder / "training.json").read_text(encoding="utf-8"))
+    return made, {**facts, "vae": report}
 
 
-def export(recipe: Recipe, home: Path, destination: Path, samples: bool = True) -> None:
+def export(recipe: Recipe, home: Path, coder: Path, destination: Path, samples: bool = True) -> None:
     """Write the pipeline in float16, its ``freeu-zoo.json``, model card and sample grid; replaces ``destination``.
 
     Raises:
         ZooError: an earlier stage is missing.
     """
-    made, numbers = pipeline(recipe, home)
+    made, numbers = pipeline(recipe, home, coder)
     new = destination.with_name(f".{destination.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     # The text encoder stays float32: transformers loads weights in the type they are stored in, diffusers in float32,
@@ -63,9 +57,7 @@ def export(recipe: Recipe, home: Path, destination: Path, samples: bool = True) 
     for model in (made.unet, made.vae):
         torch.nn.Module.to(model, torch.float16)
     made.save_pretrained(new, safe_serialization=True)
-    _vocabulary_files(new / "tokenizer")
-    for path in new.rglob("*.safetensors"):
-        path.chmod(0o644)  # safetensors makes files that only their owner can read
+    vocabulary_files(new / "tokenizer")
     for name in ("vae", "unet"):
         _tidy(new / name / "config.json")
     facts = describe(recipe, numbers, parts(made))
@@ -73,11 +65,30 @@ def export(recipe: Recipe, home: Path, destination: Path, samples: bool = True) 
     (new / "README.md").write_text(card.text(facts), encoding="utf-8")
     if samples:
         grid.write(new, new / "samples.png")
+    finish(new, destination)
+
+
+def finish(new: Path, destination: Path) -> None:
+    """Put a finished directory in its place."""
+    for path in new.rglob("*.safetensors"):
+        path.chmod(0o644)  # safetensors makes files that only their owner can read
     replace_directory(new, destination)
 
 
-def _vocabulary_files(folder: Path) -> None:
-    # tokenizer.json has it all; transformers before 5 also wants the two files of the slow tokenizer.
+def training_facts(state: State, batch: int) -> dict[str, Any]:
+    """What a card tells of a run."""
+    step, seconds = state.facts["step"], state.facts["seconds"]
+    return {
+        "samples": step * batch,
+        "steps": step,
+        "minutes": round(seconds / 60, 1),
+        "samples_per_second": round(step * batch / max(seconds, 1e-9), 1),
+        "curve": _thin(state.facts["curve"]),
+    }
+
+
+def vocabulary_files(folder: Path) -> None:
+    """Write ``vocab.json`` and ``merges.txt`` from ``tokenizer.json``: transformers before 5 wants them."""
     model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     write_json(folder / "vocab.json", model["vocab"])
     lines = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"])]
@@ -127,8 +138,8 @@ def describe(recipe: Recipe, numbers: dict[str, Any], parts: list[dict[str, Any]
         "default_guidance_scale": recipe.sampling.guidance,
         "prompt": "a {style} {noun} on a {colour} background",
         "nouns": list(recipe.world.nouns),
-        "styles": list(STYLES),
-        "colours": list(COLOURS),
+        "styles": list(recipe.world.styles),
+        "colours": list(recipe.world.colours),
         "parts": parts,
         "object_pixels": list(recipe.world.sides),
         "jitter_pixels": recipe.world.jitter,

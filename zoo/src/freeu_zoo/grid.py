@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 from PIL import Image
 
 from . import DEFAULT_MODEL, model_path
+from .captions import plain_caption, simple_caption
 from .files import write_atomically
-from .scenes import SIZE, plain_caption
+from .recipe import Recipe
+from .scenes import SIZE, Scene, SceneMaker
 
 COLUMNS = 8
 
@@ -21,7 +24,7 @@ def prompts(facts: dict[str, Any]) -> list[str]:
     """One prompt for each noun and style; colours take turns."""
     colours = facts["colours"]
     return [
-        plain_caption(noun, style, colours[(place + shift) % len(colours)])
+        simple_caption(noun, style, colours[(place + shift) % len(colours)])
         for shift, style in enumerate(facts["styles"])
         for place, noun in enumerate(facts["nouns"])
     ]
@@ -58,6 +61,26 @@ def write(folder: Path, output: Path, seed: int = 0) -> None:
     pictures = draw(pipe, prompts(facts), facts["default_steps"], facts["default_guidance_scale"], seed)
     picture = sheet(pictures)
     write_atomically(output, picture.save)
+
+
+def mixed(recipe: Recipe, seed: int = 77) -> list[Scene]:
+    """24 scenes of every kind that the recipe's world has, the same for ever."""
+    quota = {"single": 10, "placed": 1, "count": 4, "pair": 8, "trio": 1}
+    wanted = {layout: most for layout, most in quota.items() if recipe.world.layouts.get(layout)}
+    maker = SceneMaker(recipe.world, seed)
+    found: list[Scene] = []
+    for layout, most in wanted.items():
+        many = (maker.scene(number) for number in itertools.count())
+        found += itertools.islice((scene for scene in many if scene.layout == layout), most)
+    return found
+
+
+def progress_sheet(pipe: Any, recipe: Recipe, output: Path) -> None:
+    """Write what a half-trained pipeline makes of the plain captions of ``mixed``, and the captions beside it."""
+    asked = [plain_caption(scene) for scene in mixed(recipe)]
+    picture = sheet(draw(pipe, asked, recipe.sampling.steps, recipe.sampling.guidance))
+    write_atomically(output, picture.save)
+    write_atomically(output.with_suffix(".txt"), lambda path: path.write_text("\n".join(asked) + "\n", "utf-8"))
 
 
 def main(arguments: list[str] | None = None) -> int:

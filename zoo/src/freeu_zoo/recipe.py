@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import sprites
+from . import scenes, sprites
 from .errors import ZooError
 
 if sys.version_info >= (3, 11):
@@ -18,16 +18,19 @@ else:
 
 Part = TypeVar("Part")
 
+FOLDER = Path(__file__).parent / "recipes"
+"""Where the shipped recipes are; a ``parent`` is looked up there."""
+
 
 @dataclass(frozen=True)
-class World:
-    """Which scenes: see ``scenes.SceneMaker``. ``scenes`` of them are encoded for the U-Net."""
+class DataRecipe:
+    """The training data: ``scenes`` of them are composed (and, for the U-Net, encoded) once.
 
-    nouns: tuple[str, ...]
-    scenes: int = 7680
+    ``extra_sprites`` other emoji are shown to the autoencoder only.
+    """
+
+    scenes: int = 3072
     seed: int = 0
-    sides: tuple[int, int] = (84, 112)
-    jitter: int = 6
     extra_sprites: int = 400
 
 
@@ -50,26 +53,36 @@ class VaeRecipe:
 
 @dataclass(frozen=True)
 class TextRecipe:
-    """The text encoder; ``width`` is also the U-Net's cross-attention width."""
+    """The text encoder; ``width`` is also the U-Net's cross-attention width.
+
+    ``samples`` captions are learnt before the U-Net begins (see ``text_lesson``); with 0 the two begin together.
+    """
 
     width: int = 128
     layers: int = 3
     heads: int = 4
     length: int = 32
+    samples: int = 0
+    batch: int = 128
+    learning_rate: float = 1e-3
+    seed: int = 3
 
 
 @dataclass(frozen=True)
 class UnetRecipe:
-    """The U-Net and its training. The length is ``steps`` unless ``minutes`` of training end it sooner.
+    """The U-Net and its training over ``samples`` latents.
 
-    ``level`` is the part of the run at the highest learning rate; for ``time_exponent`` see ``diffusion``.
+    Args:
+        level: the part of the run at the highest learning rate.
+        time_exponent: see ``diffusion.spread_timesteps``.
+        layout_weight: weight of the auxiliary loss: what lies where, read from the middle of the U-Net.
+        captions: captions made for each scene.
     """
 
     widths: tuple[int, int, int] = (48, 96, 192)
     groups: int = 16
     heads: int = 4
-    minutes: float = 88.0
-    steps: int = 0
+    samples: int = 141_312
     batch: int = 32
     learning_rate: float = 7e-4
     warmup: int = 200
@@ -78,8 +91,11 @@ class UnetRecipe:
     caption_dropout: float = 0.12
     min_snr: float = 5.0
     time_exponent: float = 1.0
+    layout_weight: float = 0.0
+    captions: int = 8
     level: float = 0.5
     checkpoint_minutes: float = 3.0
+    grid_minutes: float = 20.0
     seed: int = 2
 
 
@@ -92,40 +108,146 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class JudgeRecipe:
+    """The judge, a ``CLIPModel``: picture and caption towers trained to find each other (``judge``)."""
+
+    width: int = 192
+    layers: int = 6
+    heads: int = 6
+    patch: int = 16
+    projection: int = 128
+    samples: int = 300_000
+    batch: int = 96
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    level: float = 0.3
+    seed: int = 11
+    checkpoint_minutes: float = 3.0
+
+
+@dataclass(frozen=True)
+class ReaderRecipe:
+    """The scene reader, a small residual network with one answer for each object (``reader``)."""
+
+    widths: tuple[int, int, int, int] = (32, 64, 128, 256)
+    samples: int = 200_000
+    batch: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    level: float = 0.3
+    seed: int = 21
+    checkpoint_minutes: float = 3.0
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """A whole recipe. ``name`` is the model's name too; ``notes`` go into its card."""
+    """A whole recipe.
+
+    Args:
+        name: of the recipe and of the model.
+        world: which scenes.
+        kind: "diffusion", "judge" or "reader".
+        parent: a recipe whose autoencoder is kept and whose U-Net this one begins with.
+        notes: for the model card.
+    """
 
     name: str
     description: str
-    world: World
+    world: scenes.World
+    kind: str = "diffusion"
+    parent: str | None = None
     notes: str = ""
+    data: DataRecipe = field(default_factory=DataRecipe)
     vae: VaeRecipe = field(default_factory=VaeRecipe)
     text: TextRecipe = field(default_factory=TextRecipe)
     unet: UnetRecipe = field(default_factory=UnetRecipe)
     sampling: Sampling = field(default_factory=Sampling)
+    judge: JudgeRecipe = field(default_factory=JudgeRecipe)
+    reader: ReaderRecipe = field(default_factory=ReaderRecipe)
+
+
+_PARTS: dict[str, type[Any]] = {
+    "world": scenes.World,
+    "data": DataRecipe,
+    "vae": VaeRecipe,
+    "text": TextRecipe,
+    "unet": UnetRecipe,
+    "sampling": Sampling,
+    "judge": JudgeRecipe,
+    "reader": ReaderRecipe,
+}
+_KINDS = {
+    "diffusion": ("world", "data", "vae", "text", "unet", "sampling"),
+    "judge": ("world", "data", "text", "judge"),
+    "reader": ("world", "data", "reader"),
+}
 
 
 def read(path: Path) -> Recipe:
     """Read a recipe.
 
     Raises:
-        ZooError: no such file, no TOML, an unknown key or noun; the message names it.
+        ZooError: no such file, no TOML, an unknown key, noun, style or colour; the message names it.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ZooError(f"cannot read the recipe {path}: {error}") from error
-    parts = {"world": World, "vae": VaeRecipe, "text": TextRecipe, "unet": UnetRecipe, "sampling": Sampling}
-    unknown = sorted(set(raw) - set(parts) - {"name", "description", "notes"})
+    kind = str(raw.get("kind", "diffusion"))
+    if kind not in _KINDS:
+        raise ZooError(f"{path}: kind must be {', '.join(_KINDS)}, got {kind!r}")
+    texts = ("name", "kind", "parent", "description", "notes")
+    unknown = sorted(set(raw) - set(_KINDS[kind]) - set(texts))
     if unknown or not {"name", "world"} <= set(raw):
-        raise ZooError(f"{path}: a recipe has name, description and [{'], ['.join(parts)}]; unknown: {unknown or '-'}")
-    made: dict[str, Any] = {key: _part(kind, raw[key], f"{path} [{key}]") for key, kind in parts.items() if key in raw}
-    made |= {key: str(raw[key]).strip() for key in ("description", "notes") if key in raw}
-    recipe = Recipe(**{"name": raw["name"], "description": ""} | made)
-    strangers = sorted(set(recipe.world.nouns) - set(sprites.table().nouns))
-    if strangers or not recipe.world.nouns:
-        raise ZooError(f"{path}: no sprite for {strangers or 'an empty noun list'}; see freeu_zoo/data/sprites.toml")
+        raise ZooError(
+            f"{path}: a recipe of kind {kind} has {', '.join(texts)} and [{'], ['.join(_KINDS[kind])}]; "
+            f"unknown: {', '.join(unknown) or '-'}"
+        )
+    if "nouns" in raw["world"]:
+        raw["world"] = {**raw["world"], "nouns": _nouns(raw["world"]["nouns"], path)}
+    made: dict[str, Any] = {key: _part(_PARTS[key], raw[key], f"{path} [{key}]") for key in _KINDS[kind] if key in raw}
+    made |= {key: str(raw[key]).strip() for key in texts if key in raw}
+    recipe = Recipe(**{"description": ""} | made)
+    _check_world(recipe.world, path)
     return recipe
+
+
+def shipped(name: str) -> Recipe:
+    """A recipe of the package by name.
+
+    Raises:
+        ZooError: there is none of that name.
+    """
+    return read(FOLDER / f"{name}.toml")
+
+
+def _nouns(value: Any, path: Path) -> list[str]:
+    """A list of nouns, or a number: so many from the head of the table, whose order is deliberate."""
+    table = list(sprites.table().nouns)
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= len(table):
+            raise ZooError(f"{path} [world]: nouns must be a list or 1 to {len(table)}, got {value}")
+        return table[:value]
+    if value == "all":
+        return table
+    if not isinstance(value, list):
+        raise ZooError(f'{path} [world]: nouns must be a list, a number or "all", got {value!r}')
+    return value
+
+
+def _check_world(world: scenes.World, path: Path) -> None:
+    known = {"nouns": sprites.table().nouns, "styles": sprites.STYLES, "colours": scenes.COLOURS}
+    for name, all_of_them in known.items():
+        asked = getattr(world, name)
+        strangers = sorted(set(asked) - set(all_of_them))
+        if strangers or not asked:
+            raise ZooError(
+                f"{path} [world]: no such {name}: {', '.join(strangers) or 'an empty list'}; "
+                f"known: {', '.join(all_of_them)}"
+            )
+    strangers = sorted(set(world.layouts) - {"single", "placed", "count", "pair", "trio"})
+    if strangers or not any(weight > 0 for weight in world.layouts.values()):
+        raise ZooError(f"{path} [world]: layouts are single, placed, count, pair, trio; got {dict(world.layouts)}")
 
 
 def _part(kind: type[Part], raw: Any, where: str) -> Part:
@@ -146,11 +268,14 @@ def smoke(recipe: Recipe) -> Recipe:
     return replace(
         recipe,
         name=f"{recipe.name}-smoke",
-        world=replace(recipe.world, nouns=recipe.world.nouns[:2], scenes=32, extra_sprites=4),
-        vae=replace(recipe.vae, width=16, minutes=0.05, polish_minutes=0.05, batch=4),
-        text=replace(recipe.text, width=32, layers=1),
+        world=replace(recipe.world, nouns=recipe.world.nouns[:4]),
+        data=replace(recipe.data, scenes=32, extra_sprites=0),
+        vae=replace(recipe.vae, width=16, minutes=0.03, polish_minutes=0.03, batch=4),
+        text=replace(recipe.text, width=32, layers=1, heads=4, batch=8, samples=min(recipe.text.samples, 32)),
         unet=replace(
-            recipe.unet, widths=(16, 32, 64), minutes=2.0, steps=6, batch=8, warmup=2, checkpoint_minutes=0.02
+            recipe.unet, widths=(16, 32, 64), samples=32, batch=8, warmup=2, checkpoint_minutes=0.02, captions=2
         ),
         sampling=replace(recipe.sampling, steps=3),
+        judge=replace(recipe.judge, width=48, layers=1, heads=2, projection=32, samples=64, batch=16),
+        reader=replace(recipe.reader, widths=(8, 16, 32, 64), samples=64, batch=16),
     )

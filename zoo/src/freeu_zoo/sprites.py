@@ -1,20 +1,25 @@
-"""Sprites: the Fluent emoji pictures from which scenes are composed, fetched from npm and checked.
+"""Sprites: the Fluent emoji pictures from which scenes are composed.
 
-Nothing of Node is needed at run time; ``npm pack`` only downloads the two tarballs.
+Those of the nouns ship with the package, 128 pixels large, so scenes need no network. They were rendered from two npm
+packages, which are fetched and checked again by ``python -m freeu_zoo.sprites`` or when an autoencoder is trained.
+Nothing of Node is needed at run time; ``npm pack`` only downloads the tarballs.
 """
 
 from __future__ import annotations
 
+import argparse
+import functools
 import io
 import random
 import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -26,9 +31,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-STYLES = ("3d", "flat")
-SIZE = 256
-"""Side of a stored sprite in pixels."""
+STYLES = ("3d", "flat", "line")
+SIZE = 128
+"""Long side of a sprite in pixels."""
 
 
 @dataclass(frozen=True)
@@ -41,33 +46,96 @@ class Archive:
 
 
 @dataclass(frozen=True)
+class Style:
+    """Where a style's pictures are: archive, folder and suffix of its members, and which key of a noun names them."""
+
+    archive: str
+    folder: str
+    suffix: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Noun:
+    """A noun: code point of its 3D picture, phrase of the others, its group, its plural if that is irregular."""
+
+    code: str
+    phrase: str
+    group: str
+    plural: str | None = None
+
+
+@dataclass(frozen=True)
 class Table:
-    """The noun table: ``nouns`` maps a noun to its member name in each style's archive."""
+    """The sprite table; the order of ``nouns`` is deliberate."""
 
     archives: dict[str, Archive]
-    nouns: dict[str, dict[str, str]]
+    styles: dict[str, Style]
+    nouns: dict[str, Noun]
+
+    def member(self, style: str, noun: str) -> str:
+        """Name of a picture in its style's archive."""
+        found = self.styles[style]
+        return f"{found.folder}{getattr(self.nouns[noun], found.key)}{found.suffix}"
 
 
+@functools.cache
 def table() -> Table:
-    """Read the table shipped with the package."""
-    raw = tomllib.loads(resources.files("freeu_zoo").joinpath("data/sprites.toml").read_text("utf-8"))
-    archives = {style: Archive(**raw["archives"][style]) for style in STYLES}
-    return Table(archives, {noun: _members(row) for noun, row in raw["nouns"].items()})
+    """The table shipped with the package."""
+    raw = tomllib.loads(_data("sprites.toml").decode("utf-8"))
+    return Table(
+        {name: Archive(**row) for name, row in raw["archives"].items()},
+        {name: Style(**raw["styles"][name]) for name in STYLES},
+        {name: Noun(**row) for name, row in raw["nouns"].items()},
+    )
 
 
-def _members(row: dict[str, Any]) -> dict[str, str]:
-    return {"3d": f"package/assets/{row['code']}.webp", "flat": f"package/icons/flat/{row['phrase']}.svg"}
+def _data(name: str) -> bytes:
+    return resources.files("freeu_zoo").joinpath(f"data/{name}").read_bytes()
+
+
+def plural(noun: str) -> str:
+    """The plural of a noun of the table."""
+    irregular = table().nouns[noun].plural
+    if irregular is not None:
+        return irregular
+    if noun.endswith(("s", "x", "z", "ch", "sh")):
+        return f"{noun}es"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"
+
+
+@functools.lru_cache(maxsize=1024)
+def load(style: str, noun: str) -> Image.Image:
+    """One noun's sprite: RGBA, cropped to what is drawn, ``SIZE`` pixels on its long side. Do not change it.
+
+    Raises:
+        ZooError: there is no such sprite.
+    """
+    try:
+        with _pack(style).open(f"{noun}.webp") as file:
+            return Image.open(io.BytesIO(file.read())).convert("RGBA")
+    except KeyError:
+        raise ZooError(f"no sprite of {noun!r} in style {style!r}") from None
+
+
+@functools.cache
+def _pack(style: str) -> zipfile.ZipFile:
+    if style not in STYLES:
+        raise KeyError(style)
+    return zipfile.ZipFile(io.BytesIO(_data(f"sprites-{style}.zip")))
 
 
 def fetch(folder: Path) -> dict[str, Path]:
-    """Make sure that both archives lie in ``folder``, whole; return their paths by style.
+    """Make sure that the archives lie in ``folder``, whole; return their paths by name.
 
     Raises:
         ZooError: npm is missing or failed, or an archive does not have the expected SHA-256.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
-    for style, archive in table().archives.items():
+    for name, archive in table().archives.items():
         path = folder / archive.file
         if not path.exists():
             _npm_pack(archive, folder)
@@ -77,7 +145,7 @@ def fetch(folder: Path) -> dict[str, Path]:
                 f"{path} is damaged or another version: SHA-256 {found[:12]}..., expected {archive.sha256[:12]}...; "
                 "delete the file and run again"
             )
-        paths[style] = path
+        paths[name] = path
     return paths
 
 
@@ -107,7 +175,7 @@ def render(data: bytes, name: str) -> Image.Image:
     if name.endswith(".svg"):
         import resvg_py
 
-        data = bytes(resvg_py.svg_to_bytes(svg_string=data.decode("utf-8"), width=SIZE, height=SIZE))
+        data = bytes(resvg_py.svg_to_bytes(svg_string=data.decode("utf-8"), width=2 * SIZE, height=2 * SIZE))
     image = Image.open(io.BytesIO(data)).convert("RGBA")
     box = image.getchannel("A").point(lambda a: 255 if a > 8 else 0).getbbox()
     if box is None:
@@ -118,47 +186,84 @@ def render(data: bytes, name: str) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def unpack(archives: dict[str, Path], folder: Path, extra: int = 0) -> None:
-    """Render every noun in every style to ``folder/STYLE/NOUN.png``, and ``extra`` other emoji to ``folder/extra``.
-
-    The others (chosen by a fixed seed) only teach the autoencoder to be general; no caption names them.
+def _members(path: Path, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """The named members of a tarball, in the archive's order.
 
     Raises:
-        ZooError: an archive cannot be read or lacks a member.
+        ZooError: the archive cannot be read or lacks a member.
     """
-    nouns = table().nouns
-    for style, path in archives.items():
+    missing = set(wanted)
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if member.name in missing and (file := tar.extractfile(member)) is not None:
+                    missing.remove(member.name)
+                    yield member.name, file.read()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ZooError(f"{path} cannot be read ({error}); delete it and run again") from error
+    if missing:
+        raise ZooError(f"{path} lacks {', '.join(sorted(missing))}")
+
+
+def build_packs(archives: dict[str, Path], folder: Path) -> None:
+    """Render every noun and write ``folder/sprites-STYLE.zip``: lossless WebP, the same bytes every time."""
+    for style, found in table().styles.items():
+        names = {table().member(style, noun): noun for noun in table().nouns}
+        pictures = {names[name]: render(data, name) for name, data in _members(archives[found.archive], names)}
+
+        def write(path: Path, pictures: dict[str, Image.Image] = pictures) -> None:
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as pack:
+                for noun in table().nouns:
+                    buffer = io.BytesIO()
+                    pictures[noun].save(buffer, "WEBP", lossless=True, method=6)
+                    pack.writestr(zipfile.ZipInfo(f"{noun}.webp", (2000, 1, 1, 0, 0, 0)), buffer.getvalue())
+
+        write_atomically(folder / f"sprites-{style}.zip", write)
+
+
+def extras(work: Path, count: int) -> list[Path]:
+    """``count`` other emoji of all styles, rendered into ``work/extra``; chosen by a fixed seed.
+
+    They only teach the autoencoder to be general; no caption names them.
+
+    Raises:
+        ZooError: the archives cannot be fetched or read.
+    """
+    folder = work / "extra"
+    done = sorted(folder.glob("*.png"))
+    if len(done) >= count:
+        return done[:count]
+    archives = fetch(work / "npm")
+    made = []
+    for style, found in table().styles.items():
+        path = archives[found.archive]
         try:
             with tarfile.open(path) as tar:
-                members = sorted(name for name in tar.getnames() if name.startswith(_FOLDER[style]))
-                wanted = {row[style]: f"{style}/{noun}" for noun, row in nouns.items()}
-                missing = sorted(set(wanted) - set(members))
-                if missing:
-                    raise ZooError(f"{path} lacks {', '.join(missing)}")
-                others = [name for name in members if name not in wanted]
-                some = random.Random(0).sample(others, min(extra // len(STYLES), len(others)))
-                wanted |= {name: f"extra/{style}-{Path(name).stem}" for name in some}
-                for name, target in wanted.items():
-                    out = folder / f"{target}.png"
-                    if not out.exists():
-                        file = tar.extractfile(name)
-                        assert file is not None
-                        write_atomically(out, render(file.read(), name).save)
+                names = sorted(n for n in tar.getnames() if n.startswith(found.folder) and n.endswith(found.suffix))
         except (tarfile.TarError, EOFError, OSError) as error:
             raise ZooError(f"{path} cannot be read ({error}); delete it and run again") from error
+        ours = {table().member(style, noun) for noun in table().nouns}
+        some = random.Random(0).sample([n for n in names if n not in ours], -(-count // len(STYLES)))
+        for name, data in _members(path, some):
+            out = folder / f"{style}-{Path(name).stem}.png"
+            write_atomically(out, render(data, name).save)
+            made.append(out)
+    return sorted(made)[:count]
 
 
-_FOLDER = {"3d": "package/assets/", "flat": "package/icons/flat/"}
+def main(arguments: list[str] | None = None) -> int:
+    """``python -m freeu_zoo.sprites``: render the shipped packs anew."""
+    parser = argparse.ArgumentParser(prog="python -m freeu_zoo.sprites", description=main.__doc__)
+    parser.add_argument("--work", type=Path, default=Path("work"), help="where downloads go (default: work)")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "data", help="where the packs go")
+    options = parser.parse_args(arguments)
+    try:
+        build_packs(fetch(options.work / "npm"), options.output)
+    except ZooError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
-def load(folder: Path, style: str, noun: str) -> Image.Image:
-    """One noun's sprite, RGBA, ``SIZE`` pixels on its long side.
-
-    Raises:
-        ZooError: the sprite was not unpacked there.
-    """
-    path = folder / style / f"{noun}.png"
-    if not path.exists():
-        raise ZooError(f"{path} is missing; run `python -m freeu_zoo.train RECIPE --stage sprites` first")
-    with Image.open(path) as image:
-        return image.convert("RGBA")
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import random
 import re
 from collections import Counter
 from collections.abc import Iterable
 
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from . import scenes, sprites
+from . import captions
 from .recipe import TextRecipe
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -53,9 +53,7 @@ def _merge(parts: list[str], pair: tuple[str, str]) -> list[str]:
 
 def corpus() -> list[str]:
     """Every word of the captions, for all nouns in the sprite table (so that a wider world keeps the vocabulary)."""
-    texts = [template.format(style="", noun="", colour="", filler="") for _, template in scenes.TEMPLATES]
-    texts += [*scenes.FILLERS, *scenes.COLOURS, *sprites.STYLES, *sprites.table().nouns, "an"]
-    return sorted({word for text in texts for word in _WORD.findall(text)})
+    return sorted({word for text in captions.words() for word in _WORD.findall(text)})
 
 
 def build_tokenizer(length: int) -> CLIPTokenizer:
@@ -86,6 +84,9 @@ def build_encoder(recipe: TextRecipe, tokenizer: CLIPTokenizer) -> CLIPTextModel
     )
 
 
-def captions(batch: Iterable[scenes.Scene], draw: random.Random, drop: float) -> list[str]:
-    """A caption for each scene."""
-    return [scenes.caption(scene, draw, drop) for scene in batch]
+def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """Token numbers of captions, (batch, length) int64."""
+    made: Tensor = tokenizer(
+        texts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+    ).input_ids
+    return made

@@ -1,75 +1,237 @@
-"""Train a miniature Stable Diffusion from a recipe: ``python -m freeu_zoo.train RECIPE.toml``."""
+"""Train a miniature model from a recipe: ``python -m freeu_zoo.train RECIPE``."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
+import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+from . import recipe as recipes
 from . import sprites
 from .errors import ZooError
-from .recipe import Recipe, read, smoke
+from .recipe import Recipe, read, shipped, smoke
 
-STAGES = ("sprites", "vae", "unet", "polish", "export", "all")
+STAGES = {
+    "diffusion": ("sprites", "vae", "text", "unet", "polish", "export"),
+    "judge": ("train", "export"),
+    "reader": ("train", "export"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status (1 after a one-line error, 130 after Ctrl-C)."""
-    parser = argparse.ArgumentParser(prog="python -m freeu_zoo.train", description=__doc__)
-    parser.add_argument("recipe", type=Path, help="a recipe file, such as freeu_zoo/recipes/mini-sd.toml")
-    parser.add_argument("--stage", choices=STAGES, default="all", help="do only this stage (default: all)")
-    parser.add_argument("--work", type=Path, default=Path("work"), help="where downloads and checkpoints go")
-    parser.add_argument("--output", type=Path, help="where the model goes (default: WORK/models/NAME)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes: try every stage in a minute or two")
-    options = parser.parse_args(arguments)
+    """The command line; returns the exit status (2 after a one-line error, 130 after Ctrl-C)."""
+    options = _parser().parse_args(arguments)
     try:
-        recipe = read(options.recipe)
+        if options.recipe is None:
+            if not options.smoke:
+                raise ZooError(f"which recipe? One of {', '.join(_names())}, or a file; or --smoke to try them all")
+            _smoke_all(options.work, options.threads, options.device)
+            return 0
+        chosen = read(Path(options.recipe)) if options.recipe.endswith(".toml") else shipped(options.recipe)
         if options.smoke:
-            recipe = smoke(recipe)
-        run(recipe, options.stage, options.work, options.output, options.threads)
+            chosen = smoke(chosen)
+        job = Job(chosen, options.work or Path("work"), options.output, options.threads, options.device)
+        job.minutes = options.minutes
+        job.run(options.stage)
     except ZooError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
 
 
-def run(recipe: Recipe, stage: str, work: Path, output: Path | None = None, threads: int = 1) -> Path:
-    """Run one stage, or all that are not done yet; return the model's directory (which exists after ``export``).
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m freeu_zoo.train", description=__doc__)
+    parser.add_argument("recipe", nargs="?", help=f"a recipe file, or a name: {', '.join(_names())}")
+    parser.add_argument("--stage", default="all", help="do only this stage (default: all that are not done)")
+    parser.add_argument("--work", type=Path, help="where downloads and checkpoints go (default: work)")
+    parser.add_argument("--output", type=Path, help="where the model goes (default: WORK/models/NAME)")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end this sitting after so much training")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda: where the U-Net is trained (default: cpu)")
+    parser.add_argument(
+        "--smoke", action="store_true", help="tiny sizes, to try every stage; all recipes if none is named"
+    )
+    return parser
 
-    Raises:
-        ZooError: sprites cannot be fetched, or an earlier stage is missing.
-    """
-    # torch and diffusers take seconds to load; errors in the command line should not.
-    import torch
 
-    from . import export, latents, unet, vae
-    from .scenes import SceneMaker
+def _names() -> list[str]:
+    return sorted(path.stem for path in recipes.FOLDER.glob("*.toml"))
 
-    torch.set_num_threads(threads)
-    home = work / recipe.name
-    home.mkdir(parents=True, exist_ok=True)
-    say = Log(home / "log.txt")
-    sprite_folder = work / "sprites"
-    sprites.unpack(sprites.fetch(work / "npm"), sprite_folder, recipe.world.extra_sprites)
-    world = recipe.world
-    maker = SceneMaker(world.nouns, sprite_folder, world.seed, world.sides, world.jitter)
-    destination = output or work / "models" / recipe.name
-    if stage == "vae" or (stage == "all" and not (home / "vae").exists()):
-        vae.train(recipe, maker, sprite_folder, home / "vae", say)
-    if stage in ("unet", "all"):
-        unet.train(recipe, latents.prepare(recipe, maker, home, say), home, say)
-    if stage == "polish" or (stage == "all" and not (home / "vae-polished").exists()):
-        vae.polish(recipe, maker, sprite_folder, home / "vae", home / "vae-polished", say)
-    if stage in ("export", "all"):
-        export.export(recipe, home, destination)
-        say(f"model in {destination}")
-    return destination
+
+def _smoke_all(work: Path | None, threads: int, device: str) -> None:
+    """Run every shipped recipe, made tiny, end to end in one folder (a temporary one, unless ``work`` is given)."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = work or Path(temporary)
+        done: set[str] = set()
+        for name in sorted(_names(), key=lambda name: shipped(name).parent is not None):
+            began = time.monotonic()
+            Job(smoke(shipped(name)), folder, None, threads, device).run("all")
+            done.add(name)
+            print(f"{name}: every stage ran, {time.monotonic() - began:.0f} s", flush=True)
+
+
+@dataclass
+class Job:
+    """One recipe in one work folder."""
+
+    recipe: Recipe
+    work: Path
+    output: Path | None = None
+    threads: int = 1
+    device: str = "cpu"
+    minutes: float = math.inf
+
+    @property
+    def home(self) -> Path:
+        """Where this recipe's checkpoints are."""
+        return self.work / self.recipe.name
+
+    @property
+    def destination(self) -> Path:
+        """Where the finished model goes."""
+        return self.output or self.work / "models" / self.recipe.name
+
+    def run(self, stage: str = "all") -> Path:
+        """Run one stage, or all that are not done yet; return the model's directory (which exists after ``export``).
+
+        Raises:
+            ZooError: no such stage, sprites cannot be fetched, or an earlier stage is missing.
+        """
+        stages = STAGES[self.recipe.kind]
+        if stage not in (*stages, "all"):
+            raise ZooError(f"--stage of a {self.recipe.kind} recipe is {', '.join(stages)} or all, got {stage!r}")
+        # torch and diffusers take seconds to load; errors in the command line should not.
+        import torch
+
+        if self.device != "cpu" and not torch.cuda.is_available():
+            raise ZooError(f"--device {self.device}: there is no such device here; use cpu")
+        torch.set_num_threads(self.threads)
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.say = Log(self.home / "log.txt")
+        for each in stages if stage == "all" else (stage,):
+            if not getattr(self, f"_{self.recipe.kind}_{each}")(forced=stage != "all"):
+                return self.destination
+        if stage in ("export", "all"):
+            self.say(f"model in {self.destination}")
+        return self.destination
+
+    # Each stage says whether the next one may follow. With ``forced`` it is done even if its result exists.
+
+    def _diffusion_sprites(self, forced: bool) -> bool:
+        count = self.recipe.data.extra_sprites
+        self._extra = sprites.extras(self.work, count) if count else []
+        return True
+
+    def _diffusion_vae(self, forced: bool) -> bool:
+        from . import vae
+
+        if self.recipe.parent is not None:
+            self._run_parent()
+        elif forced or not (self.home / "vae").exists():
+            self._diffusion_sprites(forced)
+            vae.train(self.recipe, self._extra, self.home / "vae", self.say)
+        return True
+
+    def _run_parent(self) -> None:
+        parent = self._parent()
+        if parent is not None and not (parent.home / "unet.ckpt").exists():
+            self.say(f"first its parent, {parent.recipe.name}")
+            for stage in ("sprites", "vae", "text", "unet"):
+                parent.run(stage)
+
+    def _parent(self) -> Job | None:
+        if self.recipe.parent is None:
+            return None
+        recipe = shipped(self.recipe.parent)
+        if self.recipe.name.endswith("-smoke"):
+            recipe = smoke(recipe)
+        return Job(recipe, self.work, None, self.threads, self.device)
+
+    @property
+    def _vae(self) -> Path:
+        """The autoencoder whose latents are used."""
+        parent = self._parent()
+        return parent._vae if parent is not None else self.home / "vae"
+
+    def _diffusion_text(self, forced: bool) -> bool:
+        from . import text_lesson
+
+        out = self.home / "text.safetensors"
+        if self.recipe.text.samples and (forced or not out.exists()):
+            text_lesson.train(self.recipe, out, self.say)
+        return True
+
+    def _diffusion_unet(self, forced: bool) -> bool:
+        from . import export, grid, latents, unet
+
+        data = latents.prepare(self.recipe, self._vae, self.home, self.say)
+        trainer = unet.Trainer(self.recipe, data, self.home, self.say, self.device)
+        if trainer.resume():
+            self.say(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
+        else:
+            parent = self._parent()
+            start = unet.averaged(parent.recipe, parent.home)[0]["unet"] if parent is not None else None
+            trainer.start_from(start, self.home / "text.safetensors" if self.recipe.text.samples else None)
+
+        def draw() -> None:
+            made, _ = export.pipeline(self.recipe, self.home, self._vae)
+            path = self.home / "grids" / f"step-{trainer.step:06}.png"
+            grid.progress_sheet(made, self.recipe, path)
+            self.say(f"pictures in {path}")
+
+        return trainer.go(self.minutes, draw, self.recipe.unet.grid_minutes)
+
+    def _diffusion_polish(self, forced: bool) -> bool:
+        from . import vae
+
+        out = self.home / "vae-polished"
+        if forced or not out.exists():
+            parent = self._parent()
+            before = self._vae if parent is None else parent.home / "vae-polished"
+            self._diffusion_sprites(forced)
+            vae.polish(self.recipe, self._extra, before if before.exists() else self._vae, out, self.say)
+        return True
+
+    def _judge_train(self, forced: bool) -> bool:
+        from . import judge
+
+        trainer = judge.Trainer(self.recipe, self.home, self.say)
+        trainer.resume()
+        return trainer.go(self.minutes)
+
+    def _judge_export(self, forced: bool) -> bool:
+        from . import judge
+
+        judge.export(self.recipe, self.home, self.destination)
+        return True
+
+    def _reader_train(self, forced: bool) -> bool:
+        from . import reader_training
+
+        trainer = reader_training.Trainer(self.recipe, self.home, self.say)
+        trainer.resume()
+        return trainer.go(self.minutes)
+
+    def _reader_export(self, forced: bool) -> bool:
+        from . import reader_training
+
+        reader_training.export(self.recipe, self.home, self.destination)
+        return True
+
+    def _diffusion_export(self, forced: bool) -> bool:
+        from . import export
+
+        polished = self.home / "vae-polished"
+        export.export(self.recipe, self.home, polished if polished.exists() else self._vae, self.destination)
+        return True
 
 
 class Log:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import math
 import random
-import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from . import diffusion, text
+from . import captions, diffusion, text, text_lesson
 from .checkpoint import Checkpoint
+from .errors import ZooError
 from .latents import Latents
-from .recipe import Recipe, UnetRecipe
-
-Say = Callable[[str], None]
+from .recipe import Recipe
+from .training import Pace, Run, Say
 
 
 def build(recipe: Recipe) -> UNet2DConditionModel:
@@ -40,195 +41,169 @@ def build(recipe: Recipe) -> UNet2DConditionModel:
     )
 
 
-class Trainer:
-    """One training run. The randomness of step n follows from the seed and n alone: a resumed run is the same run."""
+class LayoutProbe(nn.Module):
+    """Reads from the middle of the U-Net which noun fills each cell; only training has it.
 
-    def __init__(self, recipe: Recipe, data: Latents, home: Path, say: Say) -> None:
-        self.recipe, self.data, self.say = recipe, data, say
+    At noisy timesteps that can be known from the caption alone, so its cross-entropy teaches the network to listen
+    long before the denoising loss would. The idea is REPA's (arXiv:2410.06940), with the scene's own description in
+    place of another network's features.
+    """
+
+    def __init__(self, recipe: Recipe, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.read = nn.Conv2d(recipe.unet.widths[-1], len(recipe.world.nouns) + 1, 1)
+        self._middle: Tensor | None = None
+        unet.mid_block.register_forward_hook(self._note)
+
+    def _note(self, _module: nn.Module, _args: Any, output: Tensor) -> None:
+        self._middle = output
+
+    def forward(self, layouts: Tensor) -> Tensor:
+        """Cross-entropy of the U-Net's last forward pass; ``layouts`` is (batch, 8, 8) int64."""
+        assert self._middle is not None
+        middle, self._middle = self._middle, None
+        loss: Tensor = F.cross_entropy(self.read(middle.float()), layouts)
+        return loss
+
+
+class Trainer(Run):
+    """A run of the U-Net and the text encoder over a recipe's latents."""
+
+    def __init__(self, recipe: Recipe, data: Latents, home: Path, say: Say, device: str = "cpu") -> None:
+        self.recipe, self.data = recipe, data
         settings = recipe.unet
         torch.manual_seed(settings.seed)
         self.tokenizer = text.build_tokenizer(recipe.text.length)
-        self.model = nn.ModuleDict({"unet": build(recipe), "text": text.build_encoder(recipe.text, self.tokenizer)})
-        # On CPUs without AMX plain attention trains a quarter faster than the fused kind.
-        self.model["unet"].set_attn_processor(AttnProcessor())  # type: ignore[operator]
-        self.model.train()
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=settings.learning_rate,
-            betas=(0.9, 0.99),
+        unet = build(recipe)
+        if device == "cpu":
+            # On CPUs without AMX plain attention trains a quarter faster than the fused kind, and NCHW than NHWC.
+            unet.set_attn_processor(AttnProcessor())
+        else:
+            unet.to(memory_format=torch.channels_last)
+        model = nn.ModuleDict({"unet": unet, "text": text.build_encoder(recipe.text, self.tokenizer)})
+        if settings.layout_weight:
+            model["probe"] = LayoutProbe(recipe, unet)
+        pace = Pace(
+            samples=settings.samples,
+            batch=settings.batch,
+            learning_rate=settings.learning_rate,
+            warmup=settings.warmup,
+            level=settings.level,
             weight_decay=settings.weight_decay,
-            fused=True,
+            betas=(0.9, 0.99),
+            ema=settings.ema,
+            checkpoint_minutes=settings.checkpoint_minutes,
+            report_steps=100,
         )
-        self.ema = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self.kept: Tensor = diffusion.scheduler().alphas_cumprod
-        self.step, self.seconds = 0, 0.0
-        self.curve: list[list[float]] = []
-        self.checkpoint = Checkpoint(home / "unet.ckpt.pt", identity(recipe))
+        super().__init__("unet", model, pace, Checkpoint(home / "unet.ckpt", identity(recipe)), say, device)
+        self.parts: Any = model
+        self.kept = diffusion.scheduler().alphas_cumprod.to(self.device)
+        self.latents = data.train.to(self.device)
+        self.words, self.layouts, self.empty = (part.to(self.device) for part in self._prepare_words())
 
-    def resume(self) -> bool:
-        """Go on from the checkpoint, if there is one.
+    def _prepare_words(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Captions of all scenes as tokens (scenes, captions, length), layouts (scenes, 8, 8), the empty caption.
 
-        Raises:
-            ZooError: the checkpoint is damaged or of another recipe.
+        Made once: a fast device would wait for them.
         """
-        state = self.checkpoint.read()
-        if state is None:
-            return False
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.ema = state["ema"]
-        self.step, self.seconds, self.curve = state["step"], state["seconds"], state["curve"]
-        return True
+        count, scenes = self.recipe.unet.captions, self.data.train_scenes
+        draw = random.Random(f"{self.recipe.unet.seed}/captions")
+        texts = [captions.caption(scene, draw) for scene in scenes for _ in range(count)]
+        tokens = text.tokens(self.tokenizer, [*texts, ""])
+        layouts = np.stack([text_lesson.layout(scene, self.recipe.world) for scene in scenes])
+        return tokens[:-1].view(len(scenes), count, -1), torch.from_numpy(layouts), tokens[-1]
 
-    def save(self) -> None:
-        """Write the checkpoint."""
-        self.checkpoint.write(
-            {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "ema": self.ema,
-                "step": self.step,
-                "seconds": self.seconds,
-                "curve": self.curve,
-            }
-        )
+    def start_from(self, unet: dict[str, Tensor] | None, encoder: Path | None) -> None:
+        """Begin with a parent's U-Net and with a text encoder that had its lesson."""
+        if unet is not None:
+            self.parts["unet"].load_state_dict(unet)
+        if encoder is not None:
+            text_lesson.load(self.parts["text"], encoder)
+        self.begin_average()
 
-    def progress(self) -> float:
-        """How much of the run is over, 0..1: the steps if the recipe counts them, or the minutes, whichever is more."""
+    def loss_of(self, step: int) -> Tensor:
+        """The loss of that step's batch."""
         settings = self.recipe.unet
-        by_steps = self.step / settings.steps if settings.steps else 0.0
-        # With steps given the schedule must not depend on the clock: only the end may.
-        by_time = self.seconds / (settings.minutes * 60)
-        return min(1.0, by_steps if settings.steps and by_time < 1 else by_time)
+        # Drawn on the processor, so that a run may move from one kind of device to another.
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+        rows = torch.tensor(self._chosen(step, settings.batch))
+        which = torch.randint(settings.captions, rows.shape, generator=generator).to(self.device)
+        dropped = (torch.rand(rows.shape, generator=generator) < settings.caption_dropout).to(self.device)
+        times = diffusion.spread_timesteps(len(rows), generator, settings.time_exponent).to(self.device)
+        noise = torch.randn(len(rows), *self.latents.shape[1:], generator=generator).to(self.device)
+        rows = rows.to(self.device)
+        words = torch.where(dropped[:, None], self.empty, self.words[rows, which])
+        return self.loss(self.latents[rows].float(), words, times, noise, self.layouts[rows])
 
-    def train_step(self) -> float:
-        """One optimizer step; returns the loss."""
-        settings = self.recipe.unet
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate(settings, self.step, self.progress())
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.step)
-        chosen = self._chosen(settings.batch)
-        latent = self.data.train[chosen].float()
-        draw = random.Random(f"{settings.seed}/{self.step}")
-        words = text.captions([self.data.train_scenes[i] for i in chosen], draw, settings.caption_dropout)
-        times = diffusion.spread_timesteps(len(chosen), generator, settings.time_exponent)
-        noise = torch.randn(latent.shape, generator=generator)
-        loss = self.loss(latent, words, times, noise)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.step += 1
-        self._average()
-        return loss.item()
-
-    def loss(self, latent: Tensor, words: list[str], times: Tensor, noise: Tensor) -> Tensor:
-        """The weighted v-prediction loss of one batch."""
+    def loss(
+        self, latent: Tensor, words: Tensor, times: Tensor, noise: Tensor, layouts: Tensor | None = None
+    ) -> Tensor:
+        """The weighted v-prediction loss of one batch; with ``layouts`` (batch, 8, 8) the probe's beside it."""
         kept = self.kept[times]
         noisy, target = diffusion.noised(latent, noise, kept)
-        with torch.autocast("cpu", torch.bfloat16):
-            context = self.model["text"](self._tokens(words)).last_hidden_state
-            guess = self.model["unet"](noisy, times, context).sample
+        with torch.autocast(self.device.type, torch.bfloat16):
+            context = self.parts["text"](words).last_hidden_state
+            guess = self.parts["unet"](noisy, times, context).sample
         each = (guess.float() - target).square().mean(dim=(1, 2, 3))
         weight = diffusion.weights(kept, self.recipe.unet.min_snr)
         mean: Tensor = (each * weight).sum() / weight.sum()
+        if layouts is not None and "probe" in self.parts:
+            mean = mean + self.recipe.unet.layout_weight * self.parts["probe"](layouts)
         return mean
 
-    def _tokens(self, words: list[str]) -> Tensor:
-        length = self.recipe.text.length
-        tokens: Tensor = self.tokenizer(
-            words, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        ).input_ids
-        return tokens
-
-    def _chosen(self, batch: int) -> list[int]:
-        """Indices of this step's scenes: a new shuffle for each pass over the data."""
+    def _chosen(self, step: int, batch: int) -> list[int]:
+        """Indices of a step's scenes: a new shuffle for each pass over the data."""
         count = len(self.data.train)
-        chosen = []
-        for place in range(self.step * batch, (self.step + 1) * batch):
-            epoch, index = divmod(place, count)
-            chosen.append(self._order(epoch, count)[index])
-        return chosen
+        places = (divmod(place, count) for place in range(step * batch, (step + 1) * batch))
+        return [_order(self.recipe.unet.seed, epoch, count)[index] for epoch, index in places]
 
-    def _order(self, epoch: int, count: int) -> list[int]:
-        if getattr(self, "_shuffled", (-1, []))[0] != epoch:
-            order = list(range(count))
-            random.Random(f"{self.recipe.unet.seed}/order/{epoch}").shuffle(order)
-            self._shuffled = (epoch, order)
-        return self._shuffled[1]
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        decay = min(self.recipe.unet.ema, (1 + self.step) / (10 + self.step))
-        for name, value in self.model.state_dict().items():
-            mean = self.ema[name]
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - decay)
-
-    @torch.no_grad()
-    def validate(self) -> float:
-        """Loss of the averaged weights on held-out scenes with fixed noise, times and captions."""
-        held = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.ema)
-        self.model.eval()
+    def measure(self) -> float:
+        """Loss on held-out scenes with fixed noise, times and captions."""
         generator = torch.Generator().manual_seed(0)
-        words = text.captions(self.data.valid_scenes, random.Random(0), 0.0)
+        draw = random.Random(0)
+        words = text.tokens(self.tokenizer, [captions.caption(scene, draw) for scene in self.data.valid_scenes])
         losses = []
         for start in range(0, len(words), 32):
-            latent = self.data.valid[start : start + 32].float()
-            times = diffusion.spread_timesteps(len(latent), generator)
-            noise = torch.randn(latent.shape, generator=generator)
-            losses.append(self.loss(latent, words[start : start + 32], times, noise).item())
-        self.model.load_state_dict(held)
-        self.model.train()
+            part = slice(start, start + 32)
+            latent = self.data.valid[part].float().to(self.device)
+            times = diffusion.spread_timesteps(len(latent), generator).to(self.device)
+            noise = torch.randn(latent.shape, generator=generator).to(self.device)
+            losses.append(self.loss(latent, words[part].to(self.device), times, noise).item())
         return sum(losses) / len(losses)
+
+
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> list[int]:
+    order = list(range(count))
+    random.Random(f"{seed}/order/{epoch}").shuffle(order)
+    return order
 
 
 def identity(recipe: Recipe) -> dict[str, str]:
     """What a checkpoint must agree with. The length of the run is left out: a run may be prolonged."""
-    free = {"minutes", "steps", "level", "checkpoint_minutes"}
+    free = {"samples", "level", "checkpoint_minutes", "grid_minutes"}
     settings = {key: value for key, value in asdict(recipe.unet).items() if key not in free}
-    return {key: json.dumps(value) for key, value in (("unet", settings), ("text", asdict(recipe.text)))}
+    size = {key: asdict(recipe.text)[key] for key in ("width", "layers", "heads", "length")}
+    return {
+        "unet": json.dumps(settings),
+        "text": json.dumps(size),
+        "world": json.dumps([recipe.world.nouns, recipe.world.styles]),
+    }
 
 
-def rate(settings: UnetRecipe, step: int, progress: float) -> float:
-    """Learning rate as a fraction of the highest: warm-up, level, then a cosine over the rest."""
-    warm = min(1.0, (step + 1) / max(1, settings.warmup))
-    fall = 0.5 + 0.5 * math.cos(math.pi * max(0.0, (progress - settings.level) / (1 - settings.level)))
-    return warm * max(fall, 0.01)
+def averaged(recipe: Recipe, home: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The averaged weights of a run by part ("unet", "text"), and its step, seconds and curve.
 
-
-def train(
-    recipe: Recipe, data: Latents, home: Path, say: Say, on_step: Callable[[Trainer], None] | None = None
-) -> None:
-    """Train until the recipe's steps or minutes are over; resumes by itself. Leaves ``home/unet.ckpt.pt``."""
-    settings = recipe.unet
-    trainer = Trainer(recipe, data, home, say)
-    if trainer.resume():
-        say(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
-    losses: list[float] = []
-    saved = trainer.seconds
-    while trainer.progress() < 1:
-        began = time.monotonic()
-        if on_step is not None:
-            on_step(trainer)
-        loss = trainer.train_step()
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"loss {loss} at step {trainer.step}; delete the checkpoint, lower learning_rate")
-        losses.append(loss)
-        # Only training counts: neither validation nor a pause of the machine's owner eats into the schedule.
-        trainer.seconds += time.monotonic() - began
-        if len(losses) == 50 or trainer.progress() >= 1:
-            held_out = trainer.validate()
-            seen = trainer.step * settings.batch
-            mean = sum(losses) / len(losses)
-            trainer.curve.append([trainer.step, trainer.seconds, mean, held_out])
-            say(
-                f"unet step {trainer.step}, {trainer.seconds / 60:.1f} min, {seen} samples "
-                f"({seen / trainer.seconds:.1f}/s), loss {mean:.4f}, held out {held_out:.4f}, {trainer.progress():.0%}"
-            )
-            losses = []
-        if trainer.seconds - saved > settings.checkpoint_minutes * 60:
-            saved = trainer.seconds
-            trainer.save()
-    trainer.save()
+    Raises:
+        ZooError: nothing was trained there, or the checkpoint is damaged or of another recipe.
+    """
+    state = Checkpoint(home / "unet.ckpt", identity(recipe)).read()
+    if state is None:
+        raise ZooError(f"nothing trained in {home} yet; run --stage vae and --stage unet first")
+    parts: dict[str, dict[str, Tensor]] = {"unet": {}, "text": {}}
+    for name, value in state.tensors.items():
+        kind, _, rest = name.partition("/")
+        part, _, key = rest.partition(".")
+        if kind == "ema" and part in parts:
+            parts[part][key] = value
+    return parts, state.facts

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from . import scenes
 from .errors import ZooError
 from .files import replace_directory, write_json
+from .layouts import fit
 from .recipe import Recipe
 
 FACTOR = 4
@@ -49,9 +50,9 @@ def to_tensor(pictures: list[Image.Image]) -> Tensor:
 class Crops:
     """An endless source of training crops: half from the scenes, half from any emoji on any colour."""
 
-    def __init__(self, maker: scenes.SceneMaker, folder: Path, seed: int) -> None:
-        self._maker = maker
-        self._extra = [_rgba(path) for path in sorted((folder / "extra").glob("*.png"))]
+    def __init__(self, recipe: Recipe, extra: list[Path], seed: int) -> None:
+        self._maker = scenes.SceneMaker(recipe.world, recipe.data.seed + 2)
+        self._extra = [_rgba(path) for path in extra]
         self._draw = random.Random(seed)
 
     def batch(self, count: int, side: int) -> Tensor:
@@ -63,11 +64,13 @@ class Crops:
         if self._extra and draw.random() < 0.5:
             sprite = draw.choice(self._extra)
             colour = (draw.randrange(256), draw.randrange(256), draw.randrange(256))
-            long_side = draw.randint(40, 120)
-            left, top = (draw.randint(0, scenes.SIZE - long_side) for _ in range(2))
-            picture = scenes.paste(sprite, colour, long_side, left, top)
+            size = fit(sprite.size, draw.randint(40, 120))
+            picture = Image.new("RGB", (scenes.SIZE, scenes.SIZE), colour)
+            sprite = sprite.resize(size, Image.Resampling.LANCZOS)
+            left, top = (draw.randint(0, scenes.SIZE - side) for side in size)
+            picture.paste(sprite, (left, top), sprite)
         else:
-            picture = self._maker.picture(self._maker.scene(draw.randrange(1 << 30)))
+            picture = scenes.compose(self._maker.scene(draw.randrange(1 << 30)))
         x, y = (draw.randint(0, scenes.SIZE - side) for _ in range(2))
         return picture.crop((x, y, x + side, y + side))
 
@@ -77,12 +80,12 @@ def _rgba(path: Path) -> Image.Image:
         return image.convert("RGBA")
 
 
-def train(recipe: Recipe, maker: scenes.SceneMaker, sprite_folder: Path, out: Path, say: Say) -> None:
+def train(recipe: Recipe, extra: list[Path], out: Path, say: Say) -> None:
     """Train the autoencoder and save it in ``out``; ``out/training.json`` has minutes, crops and PSNR."""
     settings = recipe.vae
     torch.manual_seed(settings.seed)
     vae = build(settings.width)
-    crops = Crops(maker, sprite_folder, settings.seed)
+    crops = Crops(recipe, extra, settings.seed)
 
     def loss(picture: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast("cpu", torch.bfloat16):
@@ -96,11 +99,11 @@ def train(recipe: Recipe, maker: scenes.SceneMaker, sprite_folder: Path, out: Pa
         return error.abs().mean() + 2 * error.square().mean() + 0.05 * unit, error
 
     report = _optimize(recipe, vae.parameters(), settings.minutes, crops, loss, say)
-    _scale_latents(vae, maker)
-    _save(vae, maker, report, out, say)
+    _scale_latents(vae, _held_out(recipe)[:64])
+    _save(vae, recipe, report, out, say)
 
 
-def polish(recipe: Recipe, maker: scenes.SceneMaker, sprite_folder: Path, source: Path, out: Path, say: Say) -> None:
+def polish(recipe: Recipe, extra: list[Path], source: Path, out: Path, say: Say) -> None:
     """Train the decoder of ``source`` on, and save the result in ``out``. The encoder, and so every latent, stays.
 
     Raises:
@@ -109,7 +112,7 @@ def polish(recipe: Recipe, maker: scenes.SceneMaker, sprite_folder: Path, source
     settings = recipe.vae
     torch.manual_seed(settings.seed + 1)
     vae = load(source)
-    crops = Crops(maker, sprite_folder, settings.seed + 1)
+    crops = Crops(recipe, extra, settings.seed + 1)
 
     def loss(picture: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast("cpu", torch.bfloat16):
@@ -122,7 +125,7 @@ def polish(recipe: Recipe, maker: scenes.SceneMaker, sprite_folder: Path, source
     report = _optimize(recipe, vae.decoder.parameters(), settings.polish_minutes, crops, loss, say)
     before = json.loads((source / "training.json").read_text(encoding="utf-8"))
     report = {key: round(value + before[key], 2) for key, value in report.items()}
-    _save(vae, maker, report, out, say)
+    _save(vae, recipe, report, out, say)
 
 
 def load(folder: Path) -> AutoencoderTiny:
@@ -166,8 +169,8 @@ def _optimize(
     return {"minutes": round((time.monotonic() - began) / 60, 2), "crops": step * settings.batch}
 
 
-def _save(vae: AutoencoderTiny, maker: scenes.SceneMaker, report: dict[str, float], out: Path, say: Say) -> None:
-    report["psnr_db"] = round(psnr_on_scenes(vae.eval(), maker, range(1_000_000, 1_000_104)), 2)
+def _save(vae: AutoencoderTiny, recipe: Recipe, report: dict[str, float], out: Path, say: Say) -> None:
+    report["psnr_db"] = round(psnr_on_scenes(vae.eval(), _held_out(recipe)), 2)
     report["scaling_factor"] = vae.config.scaling_factor
     temporary = out.with_name(f".{out.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -182,18 +185,23 @@ def _save(vae: AutoencoderTiny, maker: scenes.SceneMaker, report: dict[str, floa
 
 
 @torch.no_grad()
-def _scale_latents(vae: AutoencoderTiny, maker: scenes.SceneMaker) -> None:
-    pictures = [maker.picture(maker.scene(2_000_000 + 7 * i)) for i in range(64)]
-    latent = vae.encoder(to_tensor(pictures))
+def _scale_latents(vae: AutoencoderTiny, some: list[scenes.Scene]) -> None:
+    latent = vae.encoder(to_tensor([scenes.compose(scene) for scene in some]))
     vae.register_to_config(scaling_factor=round(1 / latent.std().item(), 5))
 
 
+def _held_out(recipe: Recipe) -> list[scenes.Scene]:
+    """104 scenes of other sizes and places than the training's."""
+    maker = scenes.SceneMaker(recipe.world, recipe.data.seed + 1000)
+    return [maker.scene(number) for number in range(104)]
+
+
 @torch.no_grad()
-def psnr_on_scenes(vae: AutoencoderTiny, maker: scenes.SceneMaker, numbers: range) -> float:
+def psnr_on_scenes(vae: AutoencoderTiny, some: list[scenes.Scene]) -> float:
     """Mean peak signal-to-noise ratio in dB over whole scenes, after rounding to 8 bits as a user sees them."""
     values = []
-    for number in numbers:
-        picture = to_tensor([maker.picture(maker.scene(number))])
+    for scene in some:
+        picture = to_tensor([scenes.compose(scene)])
         back = vae.decoder(vae.encoder(picture)).clamp(-1, 1)
         back = ((back + 1) * 127.5).round() / 127.5 - 1
         values.append(10 * math.log10(4 / max((back - picture).square().mean().item(), 1e-10)))
@@ -201,11 +209,11 @@ def psnr_on_scenes(vae: AutoencoderTiny, maker: scenes.SceneMaker, numbers: rang
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderTiny, maker: scenes.SceneMaker, numbers: range, batch: int = 32) -> Tensor:
-    """Scaled latents of scenes, float16 (len(numbers), 4, 32, 32)."""
+def encode(vae: AutoencoderTiny, some: list[scenes.Scene], batch: int = 32) -> Tensor:
+    """Scaled latents of scenes, float16 (scenes, 4, 32, 32)."""
     parts = []
-    for start in range(0, len(numbers), batch):
-        pictures = [maker.picture(maker.scene(n)) for n in numbers[start : start + batch]]
+    for start in range(0, len(some), batch):
+        pictures = [scenes.compose(scene) for scene in some[start : start + batch]]
         with torch.autocast("cpu", torch.bfloat16):
             latent = vae.encoder(to_tensor(pictures))
         parts.append((latent.float() * vae.config.scaling_factor).half())

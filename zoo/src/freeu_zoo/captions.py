@@ -1,0 +1,153 @@
+"""Captions of scenes: templates and paraphrases, fixed prompts, and every word they use."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from . import sprites
+from .layouts import POSITIONS, SIZES
+from .scenes import COLOURS, Scene, Thing
+
+NUMBERS = ("one", "two", "three", "four")
+
+PHRASES: dict[str, tuple[str, ...]] = {
+    "left of": ("to the left of", "left of", "on the left of"),
+    "right of": ("to the right of", "right of", "on the right of"),
+    "above": ("above", "over"),
+    "below": ("below", "under"),
+    "on": ("on top of", "on"),
+    "inside": ("inside", "in"),
+    "behind": ("behind", "in back of"),
+}
+"""Ways to say a relation, the plainest first."""
+
+PREFIXES = ("a picture of", "an image of", "a drawing of")
+FILLERS = ("cute", "beautiful", "high quality", "detailed", "emoji", "icon", "photo", "nice", "best", "simple")
+"""Words that mean nothing here: the model learns to ignore what it does not know."""
+
+
+def plain_caption(scene: Scene) -> str:
+    """The caption for fixed prompts: everything is said, in the plainest words."""
+    return _sentence(_body(scene, _Plain()), f"on a {_ground(scene, 0)}")
+
+
+def full_caption(scene: Scene, draw: random.Random) -> str:
+    """A caption that says everything, in words of its own."""
+    return _varied(scene, draw, omit=0.0, noise=0.0)
+
+
+def caption(scene: Scene, draw: random.Random, drop: float = 0.0) -> str:
+    """One of the captions that fit a scene, some of which leave something open, as a hasty user does.
+
+    Args:
+        scene: what is in the picture.
+        draw: where chance comes from.
+        drop: probability of an empty caption (for classifier-free guidance).
+    """
+    if draw.random() < drop:
+        return ""
+    if draw.random() < 0.35:
+        return plain_caption(scene)
+    if scene.layout == "single" and draw.random() < 0.06:
+        return scene.things[0].noun
+    return _varied(scene, draw, omit=0.08, noise=0.12)
+
+
+def words() -> set[str]:
+    """Every word that a caption can hold, but for the plurals of nouns in no table (there are none)."""
+    texts: list[str] = [*NUMBERS, *PREFIXES, *FILLERS, *COLOURS, *sprites.STYLES, *POSITIONS, *SIZES]
+    texts += [phrase for phrases in PHRASES.values() for phrase in phrases]
+    texts += [form for noun in sprites.table().nouns for form in (noun, sprites.plural(noun))]
+    texts += ["a an the and with in style on against from to gradient background corner side middle of at"]
+    return {word for text in texts for word in text.split()}
+
+
+def simple_caption(noun: str, style: str, colour: str) -> str:
+    """The plainest caption of one object, for fixed prompts."""
+    return _sentence(f"a {style} {noun}", f"on a {colour} background")
+
+
+class _Plain:
+    """Chance that always takes the first."""
+
+    def random(self) -> float:
+        return 1.0
+
+    def choice(self, things: Iterable[str]) -> str:
+        return next(iter(things))
+
+
+def _varied(scene: Scene, draw: random.Random, omit: float, noise: float) -> str:
+    style = "first" if draw.random() < 0.7 else "last"
+    if draw.random() < omit:
+        style = "never"
+    body = _body(scene, draw, style == "first", omit)
+    tail = "" if draw.random() < omit else _ground(scene, draw.randint(0, 1))
+    if tail:
+        tail = draw.choice((f"on a {tail}", f"on a {tail}", f"against a {tail}", f", {tail}", f"with a {tail}"))
+        if len(scene.background) == 1 and draw.random() < 0.12:
+            tail = f"on {scene.background[0]}"
+    if style == "last":
+        tail += draw.choice((f" in {scene.style} style", f", {scene.style} style", f", {scene.style}"))
+    if draw.random() < 0.1:
+        body = f"{draw.choice(PREFIXES)} {body}"
+    if draw.random() < noise:
+        tail += f", {_filler(draw)}"
+    return _sentence(body, tail)
+
+
+def _body(scene: Scene, draw: random.Random | _Plain, styled: bool = True, omit: float = 0.0) -> str:
+    style = scene.style if styled else ""
+    first = scene.things[0]
+    if scene.layout == "count":
+        return f"{NUMBERS[len(scene.things) - 1]} {_noun(first, style, draw, many=True)}"
+    if scene.layout == "pair" and scene.relation is not None:
+        second = scene.things[1]
+        return f"a {_noun(first, style, draw)} {draw.choice(PHRASES[scene.relation])} a {_noun(second, '', draw)}"
+    if scene.layout == "trio":
+        a, b, c = (f"a {_noun(thing, style if thing is first else '', draw)}" for thing in scene.things)
+        return f"{a} , {b} and {c}"
+    size = f"{scene.size} " if scene.size and draw.random() >= omit else ""
+    body = f"a {size}{_noun(first, style, draw)}"
+    if scene.position is not None and draw.random() >= omit:
+        body += f" {_place(scene.position, draw)}"
+    return body
+
+
+def _place(position: str, draw: random.Random | _Plain) -> str:
+    if position == "center":
+        return draw.choice(("in the center", "in the middle"))
+    if " " in position:
+        return draw.choice((f"in the {position} corner", f"in the {position}", f"at the {position}"))
+    return draw.choice((f"at the {position}", f"on the {position} side", f"on the {position}"))
+
+
+def _noun(thing: Thing, style: str, draw: random.Random | _Plain, many: bool = False) -> str:
+    noun = sprites.plural(thing.noun) if many else thing.noun
+    words = [thing.colour or "", style]
+    if draw.random() > 0.7:  # plain captions too: "a purple 3d elephant" would split the noun from its colour
+        words.reverse()
+    return " ".join([*(word for word in words if word), noun])
+
+
+def _ground(scene: Scene, form: int) -> str:
+    if len(scene.background) == 1:
+        return f"{scene.background[0]} background"
+    top, bottom = scene.background
+    return f"{top} to {bottom} gradient background" if form == 0 else f"gradient from {top} to {bottom}"
+
+
+def _filler(draw: random.Random) -> str:
+    if draw.random() < 0.6:
+        return draw.choice(FILLERS)
+    return "".join(draw.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(draw.randint(2, 8)))
+
+
+def _sentence(body: str, tail: str) -> str:
+    """Join with good manners: no space before a comma, "an" before a vowel."""
+    text = f"{body} {tail}".replace(" ,", ",").strip(" ,").split()
+    return " ".join(
+        "an" if word == "a" and after[:1] in "aeiou" else word
+        for word, after in zip(text, [*text[1:], ""], strict=True)
+    )

@@ -1,0 +1,171 @@
+"""The judge: a small ``CLIPModel`` trained to match scenes with their captions, and with nothing else in mind."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+from . import __version__, captions, degrade, text
+from .checkpoint import Checkpoint
+from .errors import ZooError
+from .export import finish, training_facts, vocabulary_files
+from .files import write_json
+from .recipe import Recipe
+from .scenes import SIZE, Scene, SceneMaker, compose
+from .training import Pace, Run, Say, average_of
+
+
+def build(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPModel:
+    """A new judge for that tokenizer."""
+    settings, words = recipe.judge, recipe.text
+    end = tokenizer.convert_tokens_to_ids(text.END)
+    return CLIPModel(
+        CLIPConfig(
+            projection_dim=settings.projection,
+            text_config={
+                "vocab_size": len(tokenizer),
+                "hidden_size": words.width,
+                "intermediate_size": 4 * words.width,
+                "num_hidden_layers": words.layers,
+                "num_attention_heads": words.heads,
+                "max_position_embeddings": words.length,
+                "projection_dim": settings.projection,
+                "bos_token_id": tokenizer.convert_tokens_to_ids(text.START),
+                "eos_token_id": end,
+                "pad_token_id": end,
+            },
+            vision_config={
+                "hidden_size": settings.width,
+                "intermediate_size": 4 * settings.width,
+                "num_hidden_layers": settings.layers,
+                "num_attention_heads": settings.heads,
+                "image_size": SIZE,
+                "patch_size": settings.patch,
+                "projection_dim": settings.projection,
+            },
+        )
+    )
+
+
+class Trainer(Run):
+    """A contrastive run."""
+
+    def __init__(self, recipe: Recipe, home: Path, say: Say) -> None:
+        self.recipe = recipe
+        settings = recipe.judge
+        torch.manual_seed(settings.seed)
+        self.tokenizer = text.build_tokenizer(recipe.text.length)
+        pace = Pace(
+            samples=settings.samples,
+            batch=settings.batch,
+            learning_rate=settings.learning_rate,
+            warmup=200,
+            level=settings.level,
+            weight_decay=settings.weight_decay,
+            betas=(0.9, 0.98),
+            ema=0.998,
+            checkpoint_minutes=settings.checkpoint_minutes,
+            report_steps=200,
+        )
+        checkpoint = Checkpoint(home / "judge.ckpt", identity(recipe))
+        super().__init__("judge", build(recipe, self.tokenizer), pace, checkpoint, say)
+        self.maker = SceneMaker(recipe.world, recipe.data.seed, held_out=False)
+
+    def loss_of(self, step: int) -> Tensor:
+        """The contrastive loss of that step's scenes, some of them degraded, with one caption each."""
+        size = self.recipe.judge.batch
+        draw = random.Random(f"{self.recipe.judge.seed}/{step}")
+        scenes = [self.maker.scene(step * size + i) for i in range(size)]
+        pictures = degrade.tensor([degrade.some(compose(scene), draw) for scene in scenes])
+        loss = self.loss(pictures, text.tokens(self.tokenizer, [_words(scene, draw) for scene in scenes]))
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(max=4.6052)  # type: ignore[operator]  # a factor of 100, as in CLIP
+        return loss
+
+    def loss(self, pictures: Tensor, tokens: Tensor) -> Tensor:
+        """CLIP's symmetric loss; pictures (batch, 3, 128, 128) in -1..1, tokens (batch, length)."""
+        with torch.autocast("cpu", torch.bfloat16):
+            out = self.model(input_ids=tokens, pixel_values=pictures)
+        logits = out.logits_per_image.float()
+        # Two scenes may have one and the same caption; then neither is a wrong answer for the other.
+        same = (tokens[:, None] == tokens[None]).all(-1).float()
+        target = same / same.sum(dim=1, keepdim=True)
+        return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.t(), target))
+
+    def measure(self) -> float:
+        """Share of held-out scenes whose own caption scores highest among those of 256."""
+        return retrieval(self.model, self.tokenizer, held_out_scenes(self.recipe, 256))
+
+
+def _words(scene: Scene, draw: random.Random) -> str:
+    """Mostly captions that say everything: what is left out cannot be judged."""
+    return captions.caption(scene, draw) if draw.random() < 0.3 else captions.full_caption(scene, draw)
+
+
+def identity(recipe: Recipe) -> dict[str, str]:
+    """What a checkpoint must agree with."""
+    settings = {name: value for name, value in asdict(recipe.judge).items() if name not in ("samples", "level")}
+    return {"judge": json.dumps([settings, asdict(recipe.text)]), "world": json.dumps(recipe.world.nouns)}
+
+
+def held_out_scenes(recipe: Recipe, count: int) -> list[Scene]:
+    """Scenes with a combination that no training shows."""
+    maker = SceneMaker(recipe.world, recipe.data.seed + 1000, held_out=True)
+    return [maker.scene(number) for number in range(count)]
+
+
+@torch.no_grad()
+def retrieval(model: Any, tokenizer: CLIPTokenizer, scenes: list[Scene]) -> float:
+    """Share of scenes, 0..1, whose own caption scores highest among the captions of all."""
+    tokens = text.tokens(tokenizer, [captions.plain_caption(scene) for scene in scenes])
+    out = model(input_ids=tokens, pixel_values=degrade.tensor([compose(scene) for scene in scenes]))
+    best = out.logits_per_image.argmax(dim=1)
+    return float((tokens[best] == tokens).all(-1).float().mean())
+
+
+def export(recipe: Recipe, home: Path, destination: Path) -> None:
+    """Write the ``CLIPModel`` directory (float16, with tokenizer and image processor); replaces ``destination``.
+
+    Raises:
+        ZooError: nothing was trained yet.
+    """
+    state = Checkpoint(home / "judge.ckpt", identity(recipe)).read()
+    if state is None:
+        raise ZooError(f"nothing trained in {home} yet; run --stage train first")
+    tokenizer = text.build_tokenizer(recipe.text.length)
+    model = build(recipe, tokenizer).eval()
+    model.load_state_dict(average_of(state))
+    accuracy = retrieval(model, tokenizer, held_out_scenes(recipe, 500))
+    new = destination.with_name(f".{destination.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    model.half().save_pretrained(new)
+    tokenizer.save_pretrained(new)
+    vocabulary_files(new)
+    size = {"height": SIZE, "width": SIZE}
+    CLIPImageProcessorPil(
+        size=size, crop_size=size, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    ).save_pretrained(new)
+    write_json(
+        new / "freeu-zoo.json",
+        {
+            "name": recipe.name,
+            "kind": "judge",
+            "description": recipe.description,
+            "zoo_version": __version__,
+            "recipe": recipe.name,
+            "nouns": list(recipe.world.nouns),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "retrieval_of_500_held_out": round(accuracy, 4),
+            "training": training_facts(state, recipe.judge.batch),
+        },
+    )
+    finish(new, destination)

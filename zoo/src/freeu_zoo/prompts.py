@@ -1,0 +1,98 @@
+"""Prompts that test several things each, with what they ask for as data, and real scenes that answer them.
+
+    python -m freeu_zoo.prompts prompts.jsonl --count 500 --scenes FOLDER
+
+Every prompt holds a combination (of noun, style and colour, of noun and its colour, or of two nouns and their
+relation) that no training has shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from . import captions
+from .errors import ZooError
+from .files import write_atomically
+from .recipe import Recipe, shipped
+from .scenes import Scene, SceneMaker, World, compose
+
+SHARES = {"single": 0.4, "count": 0.2, "pair": 0.4}
+"""Layouts of the prompts: all of these ask for something that a reader can check."""
+
+
+def asked(scene: Scene) -> dict[str, Any]:
+    """What a caption that says everything asks for.
+
+    Nouns are in order of mention, equal ones once; ``count`` is the number of objects; ``background`` has one colour,
+    or two from top to bottom; ``colours`` has None for an object in its own colours.
+    """
+    things = scene.things[:1] if scene.layout == "count" else scene.things
+    return {
+        "nouns": [thing.noun for thing in things],
+        "count": len(scene.things),
+        "style": scene.style,
+        "background": list(scene.background),
+        "colours": [thing.colour for thing in things],
+        "relation": scene.relation,
+    }
+
+
+def scenes(world: World, count: int, seed: int = 9000) -> list[Scene]:
+    """That many held-out scenes of a world, layouts in the proportions of ``SHARES``."""
+    layouts = {name: share for name, share in SHARES.items() if world.layouts.get(name)}
+    maker = SceneMaker(replace(world, layouts=layouts), seed, held_out=True)
+    return [maker.scene(number) for number in range(count)]
+
+
+def rows(made: list[Scene], seed: int = 9000) -> list[dict[str, Any]]:
+    """A prompt for each scene: every other one in the plainest words, the rest paraphrased."""
+    draw = random.Random(seed)
+    return [
+        {
+            "prompt": captions.full_caption(scene, draw) if number % 2 else captions.plain_caption(scene),
+            "layout": scene.layout,
+            "asked": asked(scene),
+        }
+        for number, scene in enumerate(made)
+    ]
+
+
+def write(recipe: Recipe, output: Path, count: int, folder: Path | None, seed: int = 9000) -> None:
+    """Write the prompts as JSON lines and, in ``folder``, the scene of each as ``0000.png`` and so on."""
+    made = scenes(recipe.world, count, seed)
+    lines = [json.dumps(row) for row in rows(made, seed)]
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, scene in enumerate(made):
+            write_atomically(folder / f"{number:04}.png", compose(scene).save)
+    write_atomically(output, lambda path: path.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status (2 after a one-line error)."""
+    parser = argparse.ArgumentParser(prog="python -m freeu_zoo.prompts", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("output", type=Path, help="the JSON lines file to write")
+    parser.add_argument("--count", type=int, default=500, help="number of prompts (default: 500)")
+    parser.add_argument("--scenes", type=Path, help="also write the real scenes into this folder")
+    parser.add_argument("--seed", type=int, default=9000, help="other prompts for another seed")
+    parser.add_argument("--recipe", default="mini-sd", help="whose world (default: mini-sd)")
+    options = parser.parse_args(arguments)
+    try:
+        if options.count < 1:
+            raise ZooError(f"--count must be at least 1, got {options.count}")
+        write(shipped(options.recipe), options.output, options.count, options.scenes, options.seed)
+    except (ZooError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
