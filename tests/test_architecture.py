@@ -20,6 +20,7 @@ ORDER = [
     ("adapters",),
     ("api",),
     ("pipelines",),
+    ("evaluate",),
     ("cli",),
     ("__main__",),
 ]
@@ -41,6 +42,7 @@ PUBLIC = {
     "active",
     "apply",
     "enabled",
+    "evaluate",
     "inspect",
     "ops",
     "preset",
@@ -125,3 +127,12 @@ def test_command_line_starts_without_torch():
     code = "import sys, freeu.cli; print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "False"
+
+
+def test_evaluate_is_light_and_documented():
+    names, _ = loaded_by("import freeu; freeu.evaluate; import freeu.evaluate")
+    assert not names & {"scipy", "diffusers", "transformers", "PIL"}
+    docs = (SOURCE.parents[1] / "docs" / "api.md").read_text()
+    for name in freeu.evaluate.__all__:
+        assert getattr(freeu.evaluate, name).__doc__, f"freeu.evaluate.{name} has no docstring"
+        assert f"`{name}" in docs, f"docs/api.md does not mention freeu.evaluate.{name}"

@@ -16,3 +16,11 @@ def relative_error(got: torch.Tensor, want: torch.Tensor) -> float:
     """Largest absolute difference over the largest absolute value of ``want``."""
     scale = want.double().abs().max().clamp_min(1e-30)
     return ((got.double() - want.double()).abs().max() / scale).item()
+
+
+# Distances between sets of features, against the textbook formulas in float64 (a matrix root loses some digits).
+DISTANCE = 1e-8
+# The same where covariances are singular: the textbook form takes roots of rounding errors.
+SINGULAR = 1e-5
+# Features of a network against another implementation of its preprocessing, relative to the largest.
+FEATURES = 1e-4

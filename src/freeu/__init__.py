@@ -16,7 +16,7 @@ from freeu.errors import FreeUError, FreeURuntimeError, FreeUValueError, NoEffec
 from freeu.presets import Preset, preset, presets
 
 if TYPE_CHECKING:
-    from freeu import ops
+    from freeu import evaluate, ops
     from freeu.api import Inspection, active, apply, enabled, inspect, recommend
     from freeu.core.patch import Handle
     from freeu.core.site import Site
@@ -39,6 +39,7 @@ __all__ = [
     "active",
     "apply",
     "enabled",
+    "evaluate",
     "inspect",
     "ops",
     "preset",
@@ -55,8 +56,8 @@ _NEED_TORCH = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "ops":
-        return importlib.import_module("freeu.ops")
+    if name in ("evaluate", "ops"):
+        return importlib.import_module(f"freeu.{name}")
     for home, names in _NEED_TORCH.items():
         if name in names:
             value = globals()[name] = getattr(importlib.import_module(home), name)

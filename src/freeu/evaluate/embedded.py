@@ -1,0 +1,48 @@
+"""What ``freeu-zoo`` brings for judging: a scene reader and a CLIP. Found by the installed name only."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any, cast
+
+from freeu.errors import FreeUValueError
+from freeu.evaluate.alignment import Reader
+from freeu.pipelines.extras import need
+
+
+def load_reader(device: str = "cpu") -> Reader:
+    """The scene reader of the installed freeu-zoo.
+
+    Args:
+        device: a device of torch.
+
+    Raises:
+        FreeUValueError: no freeu-zoo, or one without a scene reader.
+    """
+    load = _zoo("load_reader", "scene reader")
+    try:
+        return cast(Reader, load(device))
+    except ValueError as error:
+        raise FreeUValueError(f"this freeu-zoo has no scene reader ({error}): update it") from None
+
+
+def judge_path() -> Path:
+    """The directory of the judge (a ``CLIPModel`` with tokenizer and image processor) of the installed freeu-zoo.
+
+    Raises:
+        FreeUValueError: no freeu-zoo, or one without a judge.
+    """
+    find = _zoo("judge_path", "judge")
+    try:
+        return Path(find())
+    except ValueError as error:
+        raise FreeUValueError(f"this freeu-zoo has no judge ({error}): update it, or name a CLIP directory") from None
+
+
+def _zoo(name: str, what: str) -> Any:
+    need("demo", "freeu_zoo")
+    found = getattr(importlib.import_module("freeu_zoo"), name, None)
+    if found is None:
+        raise FreeUValueError(f"this freeu-zoo has no {what}: update it with pip install --upgrade freeu-zoo")
+    return found

@@ -1,0 +1,145 @@
+"""Means with bootstrap intervals that resample whole prompts, because pictures of one prompt are not independent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from freeu.errors import FreeUValueError
+from freeu.pipelines.extras import need
+
+DRAWS = 2_000
+LEVEL = 0.95
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its uncertainty.
+
+    Args:
+        value: the estimate.
+        low, high: bootstrap interval; None where one cluster alone leaves nothing to resample.
+        count: values that it was made from.
+        clusters: independent groups (prompts) among them.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    count: int
+    clusters: int
+
+
+def mean_interval(
+    values: Sequence[float | None],
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    level: float = LEVEL,
+    draws: int = DRAWS,
+    method: str = "percentile",
+    seed: int = 0,
+) -> Estimate:
+    """The mean with a bootstrap interval (Efron & Tibshirani 1993; cluster bootstrap, Davison & Hinkley 1997, 3.8).
+
+    Whole clusters are drawn with replacement, and the statistic is the sum of all values over their number, so
+    clusters may differ in size.
+
+    Args:
+        values: finite numbers; None is left out together with its cluster's label.
+        clusters: a label for each value, such as the prompt; None makes each value its own cluster.
+        level: coverage, above 0 and below 1.
+        draws: resamples.
+        method: "percentile", "basic" or "BCa", as in ``scipy.stats.bootstrap``. Equal values give an interval of
+            length 0 under each.
+        seed: of the resampling: equal values give an equal interval.
+
+    Raises:
+        FreeUValueError: no value, a value that is not finite, or labels of another number.
+    """
+    need("eval", "scipy")
+    labels: Sequence[Hashable] = range(len(values)) if clusters is None else clusters
+    if len(labels) != len(values):
+        raise FreeUValueError(f"every value needs a cluster, got {len(values)} values and {len(labels)} clusters")
+    sums: dict[Hashable, float] = {}
+    counts: dict[Hashable, int] = {}
+    for value, label in zip(values, labels, strict=True):
+        if value is None:
+            continue
+        if not math.isfinite(value):
+            raise FreeUValueError(f"values must be finite, got {value}")
+        sums[label] = sums.get(label, 0.0) + value
+        counts[label] = counts.get(label, 0) + 1
+    if not sums:
+        raise FreeUValueError("there is no value to average: all are missing")
+    totals = np.array(list(sums.values()), dtype=np.float64)
+    numbers = np.array(list(counts.values()), dtype=np.float64)
+    low, high = ratio_interval(totals, numbers, level=level, draws=draws, method=method, seed=seed)
+    return Estimate(float(totals.sum() / numbers.sum()), low, high, int(numbers.sum()), len(totals))
+
+
+def paired_interval(
+    values: Sequence[float | None],
+    baseline: Sequence[float | None],
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    level: float = LEVEL,
+    draws: int = DRAWS,
+    method: str = "percentile",
+    seed: int = 0,
+) -> Estimate:
+    """The mean of ``values - baseline``, pair by pair, with the interval of ``mean_interval``.
+
+    Args:
+        values, baseline: the same prompts and seeds in the same order; a pair with a None is left out.
+
+    Raises:
+        FreeUValueError: different lengths, no whole pair, or what ``mean_interval`` refuses.
+    """
+    if len(values) != len(baseline):
+        raise FreeUValueError(f"a paired difference needs equal lengths, got {len(values)} and {len(baseline)}")
+    pairs = zip(values, baseline, strict=True)
+    differences = [None if a is None or b is None else a - b for a, b in pairs]
+    return mean_interval(differences, clusters, level=level, draws=draws, method=method, seed=seed)
+
+
+def ratio_interval(
+    tops: Floats,
+    bottoms: Floats,
+    *,
+    level: float = LEVEL,
+    draws: int = DRAWS,
+    method: str = "percentile",
+    seed: int = 0,
+) -> tuple[float | None, float | None]:
+    """Bootstrap interval of ``sum(tops) / sum(bottoms)`` over pairs drawn together; (None, None) for a single pair."""
+    from scipy.stats import bootstrap
+
+    if not 0.0 < level < 1.0:
+        raise FreeUValueError(f"level must lie between 0 and 1, got {level:g}")
+    if len(tops) < 2:
+        return None, None
+    value = float(tops.sum() / bottoms.sum())
+    if np.ptp(tops / bottoms) <= 1e-14 * abs(value):  # BCa is not defined where nothing varies
+        return value, value
+
+    def ratio(top: Floats, bottom: Floats, axis: int = -1) -> Floats:
+        return np.asarray(top.sum(axis=axis) / bottom.sum(axis=axis))
+
+    found = bootstrap(
+        (tops, bottoms),
+        ratio,
+        paired=True,
+        vectorized=True,
+        confidence_level=level,
+        n_resamples=draws,
+        batch=max(1, 2_000_000 // len(tops)),
+        method=method,
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
