@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("PIL")
 
 from freeu_zoo import captions, layouts, scenes, sprites
+from freeu_zoo.errors import ZooError
 from freeu_zoo.scenes import Scene, SceneMaker, Thing, World
 
 NOUNS = tuple(sprites.table().nouns)
@@ -229,3 +230,29 @@ def test_every_word_of_a_caption_is_known(some: list[Scene]) -> None:
     for scene in some[:500]:
         text = captions.full_caption(scene, draw).replace(",", " ")
         assert set(text.split()) <= known, text
+
+
+def test_no_object_vanishes_on_its_background() -> None:
+    assert scenes.visible_share("flat", "star", None, "yellow") < 0.01
+    assert scenes.visible_share("flat", "star", None, "blue") > 0.95
+    maker = SceneMaker(World(("star", "key", "moon", "fox"), styles=("flat",), layouts={"single": 1.0}), seed=0)
+    made = [maker.scene(number) for number in range(400)]
+    assert {scene.things[0].noun for scene in made} == {"star", "key", "moon", "fox"}
+    for scene in made:
+        picture = np.asarray(scenes.compose(scene), dtype=int)
+        plain = np.asarray(scenes.ground(scene.background), dtype=int)
+        assert (np.abs(picture - plain).sum(axis=2) > 30).mean() > 0.01, scene
+
+
+def test_a_world_without_scenes_is_refused() -> None:
+    world = World(("star",), styles=("flat",), colours=("yellow",), layouts={"single": 1.0}, gradients=0, recoloured=0)
+    with pytest.raises(ZooError, match="an object vanishes"):
+        SceneMaker(world).scene(0)
+
+
+@pytest.mark.parametrize(
+    ("noun", "article"), [("unicorn", "a"), ("umbrella", "an"), ("hourglass", "an"), ("house", "a"), ("owl", "an")]
+)
+def test_articles(noun: str, article: str) -> None:
+    scene = Scene("3d", ("red",), "pair", (Thing("fox", None, 0, 0, 9, 9), Thing(noun, None, 9, 9, 9, 9)), "on")
+    assert f"on top of {article} {noun} " in captions.plain_caption(scene)

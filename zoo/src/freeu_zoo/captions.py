@@ -148,6 +148,10 @@ def _sentence(body: str, tail: str) -> str:
     """Join with good manners: no space before a comma, "an" before a vowel."""
     text = f"{body} {tail}".replace(" ,", ",").strip(" ,").split()
     return " ".join(
-        "an" if word == "a" and after[:1] in "aeiou" else word
-        for word, after in zip(text, [*text[1:], ""], strict=True)
+        "an" if word == "a" and _wants_an(after) else word for word, after in zip(text, [*text[1:], ""], strict=True)
     )
+
+
+def _wants_an(word: str) -> bool:
+    """Whether a word begins with a vowel when spoken."""
+    return (word[:1] in ("a", "e", "i", "o", "u") and not word.startswith("uni")) or word.startswith("hourglass")

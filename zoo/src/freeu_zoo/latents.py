@@ -15,7 +15,7 @@ from . import vae
 from .errors import ZooError
 from .files import sha256, write_atomically
 from .recipe import Recipe
-from .scenes import Scene, SceneMaker
+from .scenes import VERSION, Scene, SceneMaker
 
 VALID = 192
 """Scenes of the fixed validation loss; each holds a combination that training never shows."""
@@ -67,4 +67,4 @@ def _validation(recipe: Recipe) -> list[Scene]:
 
 def world_key(recipe: Recipe) -> str:
     """A short name of the recipe's scenes."""
-    return hashlib.sha256(repr((recipe.world, recipe.data.scenes, recipe.data.seed)).encode()).hexdigest()[:12]
+    return hashlib.sha256(repr((VERSION, recipe.world, recipe.data.scenes, recipe.data.seed)).encode()).hexdigest()[:12]

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from . import layouts, sprites
+from .errors import ZooError
 from .layouts import RELATIONS, SIZE, Placing
 
 __all__ = ["COLOURS", "RELATIONS", "SIZE", "Scene", "SceneMaker", "Thing", "World", "is_held_out"]
@@ -35,6 +36,10 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 _FIRST_NOUNS = frozenset(list(sprites.table().nouns)[:24])
 _FIRST_STYLES = ("3d", "flat")
 _FIRST_COLOURS = tuple(COLOURS)[:8]
+
+
+VERSION = 2
+"""Of the generator: another version makes other scenes from the same seed, and stored latents are made anew."""
 
 
 @dataclass(frozen=True)
@@ -148,17 +153,30 @@ class SceneMaker:
         random.Random(f"{seed}/kinds").shuffle(self._kinds)
 
     def scene(self, number: int) -> Scene:
-        """The scene of that number."""
+        """The scene of that number.
+
+        Raises:
+            ZooError: the world has no such scene.
+        """
         noun, style = self._kinds[number % len(self._kinds)]
         draw = random.Random(f"{self.seed}/{number}")
         layout = draw.choices(list(self.world.layouts), list(self.world.layouts.values()))[0]
-        while True:
+        for _ in range(5000):
             scene = self._draw(draw, noun, style, layout)
-            if self.held_out is None or scene.held_out() == self.held_out:
+            fits = self.held_out is None or scene.held_out() == self.held_out
+            if fits and all(_can_be_seen(scene.style, thing, scene.background) for thing in scene.things):
                 return scene
             if draw.random() < 0.05:  # some layouts hold nothing out in a small world
                 layout = draw.choices(list(self.world.layouts), list(self.world.layouts.values()))[0]
                 noun = draw.choice(self.world.nouns)
+        raise ZooError(
+            "this world has no scene to show: in every one that was tried an object vanishes on its background"
+            + (
+                ""
+                if self.held_out is None
+                else f", or held-out combinations are {'lacking' if self.held_out else 'there'}"
+            )
+        )
 
     def _draw(self, draw: random.Random, noun: str, style: str, layout: str) -> Scene:
         world = self.world
@@ -195,6 +213,20 @@ class SceneMaker:
         free = [colour for colour in self.world.colours if colour not in barred]
         chosen = [draw.choice(free) if draw.random() < self.world.recoloured else None for _ in nouns]
         return [chosen[0]] * len(nouns) if same else chosen
+
+
+def _can_be_seen(style: str, thing: Thing, background: Sequence[str]) -> bool:
+    """Whether the object stands out: a flat yellow star on yellow is nowhere to be seen."""
+    return all(visible_share(style, thing.noun, thing.colour, ground) >= 0.15 for ground in background)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def visible_share(style: str, noun: str, colour: str | None, background: str) -> float:
+    """Share of a sprite, 0..1, that differs from a plain background by more than 60 (sum over RGB, 8 bits)."""
+    sprite = np.asarray(coloured(style, noun, colour, background == "black"), dtype=np.int32)
+    weight = sprite[..., 3] / 255
+    apart = np.abs(sprite[..., :3] - np.array(COLOURS[background])).sum(axis=-1) > 60
+    return float((apart * weight).sum() / weight.sum())
 
 
 def _place(draw: random.Random, layout: str, shapes: Sequence[tuple[int, int]], world: World) -> Placing:

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from freeu_zoo import captions, prompts, recipe, scenes
+from PIL import Image
+
+
+def test_prompts_ask_for_what_the_scenes_show(tmp_path) -> None:
+    assert prompts.main([str(tmp_path / "p.jsonl"), "--count", "30", "--scenes", str(tmp_path / "real")]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()]
+    made = prompts.scenes(recipe.shipped("mini-sd").world, 30)
+    assert len(rows) == len(made) == 30
+    assert sorted(path.name for path in (tmp_path / "real").iterdir()) == [f"{i:04}.png" for i in range(30)]
+    for number, (row, scene) in enumerate(zip(rows, made, strict=True)):
+        with Image.open(tmp_path / "real" / f"{number:04}.png") as picture:
+            np.testing.assert_array_equal(picture, scenes.compose(scene))
+        assert scene.held_out()
+        asked = row["asked"]
+        assert asked["count"] == len(scene.things)
+        assert len(asked["nouns"]) == len(set(asked["nouns"])) == len(asked["colours"])
+        assert (asked["relation"] is None) == (scene.layout != "pair")
+        assert asked["style"] in row["prompt"]
+        assert number % 2 or row["prompt"] == captions.plain_caption(scene)
+    assert {row["layout"] for row in rows} == set(prompts.SHARES)
+
+
+def test_another_seed_asks_other_things() -> None:
+    world = recipe.shipped("mini-sd").world
+    assert prompts.scenes(world, 9) == prompts.scenes(world, 9) != prompts.scenes(world, 9, seed=1)
+
+
+@pytest.mark.parametrize("arguments", [["--count", "0"], ["--recipe", "nothing"]])
+def test_bad_input_is_one_line(tmp_path, capsys, arguments) -> None:
+    assert prompts.main([str(tmp_path / "p.jsonl"), *arguments]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
