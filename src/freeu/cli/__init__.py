@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from freeu.cli import checking, listing, pictures
+from freeu.cli import checking, evaluating, listing, pictures
 from freeu.cli.errors import CheckFailedError, StoppedError
 from freeu.errors import FreeUError
 
@@ -30,6 +30,7 @@ app.command("generate")(pictures.generate)
 app.command("inspect")(listing.inspect)
 app.command("presets")(listing.presets)
 app.command("check")(checking.check)
+app.command("evaluate")(evaluating.evaluate)
 
 
 def _version(wanted: bool) -> None:

@@ -15,12 +15,13 @@ class Bar:
 
     Args:
         plan: what is being made.
+        times: how often the whole plan is made, as under the arms of an experiment.
 
     Attributes:
         done: pictures that are written, those of an earlier run included.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, times: int = 1) -> None:
         self.done = 0
         self._console = Console(stderr=True)
         self._progress = Progress(
@@ -33,11 +34,11 @@ class Bar:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._plan = plan
-        self._task = self._progress.add_task("drawing", total=plan.count, pictures=self._count())
+        self._count_of_all = plan.count * times
+        self._task = self._progress.add_task("drawing", total=self._count_of_all, pictures=self._count())
 
     def _count(self) -> str:
-        return f"{self.done}/{self._plan.count}"
+        return f"{self.done}/{self._count_of_all}"
 
     def __enter__(self) -> Bar:
         self._progress.start()
@@ -49,9 +50,13 @@ class Bar:
         self._progress.stop()
 
     def kept(self, count: int) -> None:
-        self.done = count
+        self.done += count
         self._console.print(f"kept {counted(count, 'picture')} of the earlier run", highlight=False)
-        self._progress.update(self._task, completed=count, pictures=self._count())
+        self._progress.update(self._task, completed=self.done, pictures=self._count())
+
+    def say(self, text: str) -> None:
+        """Show what is being done."""
+        self._progress.update(self._task, description=text)
 
     def step(self, picture: Picture, fraction: float) -> None:
         if fraction >= 1.0:

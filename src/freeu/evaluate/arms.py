@@ -1,0 +1,78 @@
+"""The arms of an experiment: what is done to the same prompts and seeds."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from freeu.config import FreeUConfig
+from freeu.errors import FreeUValueError, unknown_name
+from freeu.presets import preset, presets
+
+BASELINE = "none"
+RECOMMENDED = "freeu"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of drawing.
+
+    Args:
+        name: as it was written; the name in tables.
+        config: FreeU's settings; None without FreeU, and for the model's recommendation until that is known.
+        guidance: another guidance scale than that of the run, or None.
+        calibrates: name of the arm whose strength plain guidance is to match, or None.
+    """
+
+    name: str
+    config: FreeUConfig | None = None
+    guidance: float | None = None
+    calibrates: str | None = None
+
+    def folder(self, number: int) -> str:
+        """A name for its folder of pictures, such as ``arm-1-sd14``."""
+        return f"arm-{number}-" + re.sub(r"[^\w.]+", "-", self.name).strip("-")[:60]
+
+
+def parse_arms(text: str) -> tuple[Arm, ...]:
+    """Arms from "none, sd14, guidance=5, calibrated:sd14, b1=1.3 b2=1.4 s1=0.9 s2=0.2 v=2".
+
+    ``none`` is plain sampling, against which all others are compared; ``freeu`` is what is recommended for the model.
+
+    Raises:
+        FreeUValueError: an unknown name, a bad number, an arm given twice, or no ``none``.
+    """
+    arms: dict[str, Arm] = {}
+    for word in (part.strip() for part in text.split(",")):
+        if word in arms:
+            raise FreeUValueError(f"arm {word!r} is given twice")
+        arms[word] = _parse(word)
+    if BASELINE not in arms:
+        raise FreeUValueError(f"--arms needs {BASELINE!r}, to which the others are compared, got {text!r}")
+    for arm in arms.values():
+        if arm.calibrates is not None and arm.calibrates not in arms:
+            raise FreeUValueError(f"arm {arm.name!r} needs the arm that it matches: add {arm.calibrates!r} to --arms")
+    return tuple(sorted(arms.values(), key=lambda arm: arm.name != BASELINE))
+
+
+def _parse(word: str) -> Arm:
+    if word in (BASELINE, RECOMMENDED):
+        return Arm(word)
+    if word.startswith("calibrated:"):
+        other = word.partition(":")[2].strip()
+        if other == BASELINE or _parse(other).guidance is not None or other.startswith("calibrated:"):
+            raise FreeUValueError(f"arm {word!r}: only an arm with FreeU can be calibrated to")
+        return Arm(word, calibrates=other)
+    if word.startswith("guidance="):
+        try:
+            scale = float(word.partition("=")[2])
+        except ValueError:
+            scale = -1.0
+        if not 1.0 <= scale <= 100.0:
+            raise FreeUValueError(f"arm {word!r}: guidance must be a number in 1 to 100 (1 is no guidance)")
+        return Arm(word, guidance=scale)
+    if "=" in word:
+        return Arm(word, config=FreeUConfig.parse(word))
+    if word not in presets():
+        raise unknown_name("arm", word, [BASELINE, RECOMMENDED, "guidance=W", "calibrated:ARM", *presets()])
+    return Arm(word, config=preset(word))

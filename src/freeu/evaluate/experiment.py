@@ -1,0 +1,196 @@
+"""An experiment: a model, prompts and seeds, drawn under several arms and scored; it resumes where it was stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from freeu.errors import FreeUValueError
+from freeu.evaluate.arms import RECOMMENDED, Arm
+from freeu.evaluate.guidance import Calibration, calibrate_guidance
+from freeu.evaluate.prompts import Prompt
+from freeu.evaluate.results import KIND, SCHEMA, as_json, as_markdown
+from freeu.evaluate.scoring import Drawn, Judges, Scored, compare_arms, features_of_files, score_arm
+from freeu.pipelines.loading import Loaded, quiet
+from freeu.pipelines.manifest import environment
+from freeu.pipelines.output import MANIFEST, OutputFolder
+from freeu.pipelines.plan import Plan
+from freeu.pipelines.run import Progress, deterministic, make_pictures
+
+RESULTS, TABLE = "results.json", "table.md"
+
+
+@dataclass
+class Experiment:
+    """What is drawn and how it is scored.
+
+    Args:
+        prompts: with what they ask for.
+        arms: the first is the baseline.
+        plan: prompts, seeds, model and settings, drawn without FreeU.
+        judges: what scores.
+        judged_by: names of the judges, for the record.
+        reference: files of real pictures; empty leaves distances out.
+        calibration_prompts: how many prompts, spread evenly, calibrate guidance.
+    """
+
+    prompts: tuple[Prompt, ...]
+    arms: tuple[Arm, ...]
+    plan: Plan
+    judges: Judges
+    judged_by: dict[str, str | None]
+    reference: list[Path]
+    calibration_prompts: int = 16
+
+
+def run_experiment(
+    loaded: Loaded,
+    experiment: Experiment,
+    folder: Path,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Draw what is missing, score everything, and write ``results.json`` and ``table.md``.
+
+    Each arm's pictures lie in a folder of their own with a manifest that ``freeu generate --from`` reads.
+
+    Args:
+        loaded: the pipeline of the plan.
+        folder: new, or that of the same experiment.
+        progress: told of every denoising step.
+        say: told what is being done.
+
+    Returns:
+        what ``results.json`` holds.
+
+    Raises:
+        FreeUValueError: the folder belongs to another experiment; guidance cannot be calibrated.
+    """
+    output = OutputFolder(folder)
+    arms = _resolved(loaded, experiment)
+    record = _claim(output, experiment, arms)
+    plans: dict[str, Plan] = {}
+    for arm in arms:
+        plan = experiment.plan
+        if arm.config is not None:
+            plan = replace(plan, arms=("freeu",), config=arm.config)
+        if arm.guidance is not None:
+            plan = replace(plan, guidance=arm.guidance)
+        if arm.calibrates is not None:
+            found = record["calibration"].get(arm.name)
+            if found is None:
+                say(f"calibrating guidance to {arm.calibrates}")
+                config = next(other.config for other in arms if other.name == arm.calibrates)
+                assert config is not None
+                found = asdict(_calibrate(loaded, experiment, config))
+                record["calibration"][arm.name] = found
+                output.write(MANIFEST, as_json(record))
+            # At 1 and below pipelines leave guidance out: 1 is the weakest that can be drawn.
+            plan = replace(plan, guidance=max(1.0, float(found["matched"])))
+        plans[arm.name] = plan
+    scored: dict[str, Scored] = {}
+    drawn: dict[str, list[Drawn]] = {}
+    for number, (name, plan) in enumerate(plans.items()):
+        say(f"drawing {name}")
+        place = folder / arms[number].folder(number)
+        make_pictures(loaded, plan, OutputFolder(place), progress=progress)
+        drawn[name] = [Drawn(place / picture.file, picture.index, picture.seed) for picture in plan.pictures()]
+    for name, files in drawn.items():
+        say(f"scoring {name}")
+        scored[name] = score_arm(files, experiment.prompts, experiment.judges)
+    reference = None
+    judge = experiment.judges.features
+    if experiment.reference and judge is not None:
+        say("scoring the reference")
+        reference = features_of_files(judge, experiment.reference)
+    clusters = [one.prompt for one in next(iter(drawn.values()))]
+    summary, differences, floor = compare_arms(scored, clusters, reference)
+    results = {
+        **record,
+        "guidance": {name: plan.guidance for name, plan in plans.items()},
+        "fid_floor": floor,
+        "summary": summary,
+        "differences": differences,
+        "pictures": [
+            {
+                "arm": name,
+                "file": str(one.path.relative_to(folder).as_posix()),
+                "prompt": one.prompt,
+                "seed": one.seed,
+                "values": values,
+            }
+            for name, files in drawn.items()
+            for one, values in zip(files, scored[name].pictures, strict=True)
+        ],
+    }
+    output.write(RESULTS, as_json(results))
+    output.write(TABLE, as_markdown(results))
+    return results
+
+
+def _resolved(loaded: Loaded, experiment: Experiment) -> tuple[Arm, ...]:
+    import freeu
+
+    return tuple(
+        replace(arm, config=freeu.recommend(loaded.pipe)) if arm.name == RECOMMENDED else arm for arm in experiment.arms
+    )
+
+
+def _claim(output: OutputFolder, experiment: Experiment, arms: tuple[Arm, ...]) -> dict[str, Any]:
+    """The record of this experiment, with the calibrations of an earlier run."""
+    record: dict[str, Any] = {
+        "kind": KIND,
+        "schema": SCHEMA,
+        "plan": experiment.plan.to_dict(),
+        "prompts": [
+            {"prompt": prompt.text, "asked": prompt.asked.to_dict() if prompt.asked else None}
+            for prompt in experiment.prompts
+        ],
+        "arms": [{"name": arm.name, "config": arm.config.to_dict() if arm.config else None} for arm in arms],
+        "judges": experiment.judged_by,
+        "reference": len(experiment.reference),
+        "calibration_prompts": experiment.calibration_prompts,
+        "environment": environment(experiment.plan.device),
+        "calibration": {},
+    }
+    path = output.path / MANIFEST
+    if path.exists():
+        try:
+            then = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FreeUValueError(f"cannot read {path}: {error}") from None
+        if not isinstance(then, dict) or then.get("kind") != KIND:
+            raise FreeUValueError(f"--output {output.path} holds something else: name a folder that does not exist yet")
+        now = json.loads(as_json(record))
+        other = [name for name in now if name != "calibration" and then.get(name) != now[name]]
+        if other or not isinstance(then.get("calibration"), dict):
+            raise FreeUValueError(
+                f"--output {output.path} holds another experiment (other {', '.join(other)}): "
+                "name a folder that does not exist yet"
+            )
+        record["calibration"] = then["calibration"]
+    output.write(MANIFEST, as_json(record))
+    return record
+
+
+def _calibrate(loaded: Loaded, experiment: Experiment, config: Any) -> Calibration:
+    plan = experiment.plan
+    count = min(experiment.calibration_prompts, len(plan.prompts))
+    chosen = np.linspace(0, len(plan.prompts) - 1, count).round().astype(int)
+    with quiet(), deterministic(plan.device, plan.threads):
+        return calibrate_guidance(
+            loaded.pipe,
+            config,
+            [plan.prompts[index] for index in chosen],
+            guidance=plan.guidance,
+            steps=plan.steps,
+            negative_prompt=plan.negative_prompt,
+            seeds=[plan.seeds[0]] * count,
+            width=plan.width,
+            height=plan.height,
+        )
