@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .reader import SceneReader
 
-__all__ = ["DEFAULT_MODEL", "__version__", "judge_path", "load_reader", "model_path", "models"]
+__all__ = ["DEFAULT_MODEL", "__version__", "judge_path", "load_reader", "model_path", "models", "reader_path"]
 
 __version__ = "0.2.0"
 
@@ -63,7 +63,16 @@ def load_reader(device: str = "cpu") -> SceneReader:
     """
     from .reader import SceneReader
 
-    return SceneReader.load(_only("reader"), device)
+    return SceneReader.load(reader_path(), device)
+
+
+def reader_path() -> Path:
+    """The directory of the scene reader; its ``freeu-zoo.json`` states its accuracy.
+
+    Raises:
+        ValueError: its weights are not in this installation.
+    """
+    return _only("reader")
 
 
 def _only(kind: str) -> Path:

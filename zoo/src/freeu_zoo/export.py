@@ -11,10 +11,11 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from . import __version__, card, diffusion, grid, text, unet, vae
+from .captions import plain_caption
 from .checkpoint import State
 from .files import replace_directory, write_json
 from .recipe import Recipe
-from .scenes import SIZE
+from .scenes import RELATIONS, SIZE
 
 
 def pipeline(recipe: Recipe, home: Path, coder: Path) -> tuple[StableDiffusionPipeline, dict[str, Any]]:
@@ -64,7 +65,7 @@ def export(recipe: Recipe, home: Path, coder: Path, destination: Path, samples: 
     write_json(new / "freeu-zoo.json", facts)
     (new / "README.md").write_text(card.text(facts), encoding="utf-8")
     if samples:
-        grid.write(new, new / "samples.png")
+        grid.write(new, new)
     finish(new, destination)
 
 
@@ -140,18 +141,15 @@ def describe(recipe: Recipe, numbers: dict[str, Any], parts: list[dict[str, Any]
         "nouns": list(recipe.world.nouns),
         "styles": list(recipe.world.styles),
         "colours": list(recipe.world.colours),
-        "parts": parts,
-        "object_pixels": list(recipe.world.sides),
-        "jitter_pixels": recipe.world.jitter,
-        "notes": recipe.notes,
-        "training": {
-            "samples": numbers["step"] * settings.batch,
-            "steps": numbers["step"],
-            "minutes": round(numbers["seconds"] / 60, 1),
-            "samples_per_second": round(numbers["step"] * settings.batch / max(numbers["seconds"], 1e-9), 1),
-            "curve": _thin(numbers["curve"]),
-            "vae": numbers["vae"],
+        "relations": sorted(set(RELATIONS) if recipe.world.layouts.get("pair") else ()),
+        "layouts": dict(recipe.world.layouts),
+        "sheets": {
+            "seeds": grid.of_each_layout(recipe),
+            "guidance": [plain_caption(scene) for scene in grid.strange(recipe)],
         },
+        "parts": parts,
+        "notes": recipe.notes,
+        "training": training_facts(State({}, numbers), settings.batch) | {"vae": numbers["vae"]},
     }
 
 

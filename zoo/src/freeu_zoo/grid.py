@@ -1,4 +1,4 @@
-"""Unselected sample grids: every noun in every style, fixed seeds, nothing thrown away."""
+"""Unselected sample sheets: fixed prompts, fixed seeds, nothing thrown away."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from typing import Any
 
 from PIL import Image
 
-from . import DEFAULT_MODEL, model_path
+from . import DEFAULT_MODEL, model_path, prompts
 from .captions import plain_caption, simple_caption
+from .errors import ZooError
 from .files import write_atomically
 from .recipe import Recipe
 from .scenes import SIZE, Scene, SceneMaker
 
-COLUMNS = 8
+COLUMNS = 12
+GUIDANCE = (1.0, 3.0, 5.0)
 
 
-def prompts(facts: dict[str, Any]) -> list[str]:
+def every_noun(facts: dict[str, Any]) -> list[str]:
     """One prompt for each noun and style; colours take turns."""
     colours = facts["colours"]
     return [
@@ -30,16 +32,36 @@ def prompts(facts: dict[str, Any]) -> list[str]:
     ]
 
 
-def draw(pipe: Any, asked: list[str], steps: int, guidance: float, seed: int = 0, batch: int = 8) -> list[Image.Image]:
-    """One picture for each prompt; the n-th uses seed ``seed + n``, whatever the batch."""
+def strange(recipe: Recipe, count: int = COLUMNS) -> list[Scene]:
+    """The first scenes that ``freeu_zoo.prompts`` makes, all held out; any scenes, where nothing is held out."""
+    try:
+        return prompts.scenes(recipe.world, count)
+    except ZooError:
+        maker = SceneMaker(recipe.world, seed=9000)
+        return [maker.scene(number) for number in range(count)]
+
+
+def of_each_layout(recipe: Recipe) -> list[str]:
+    """A caption of each layout, from ``strange``."""
+    made = strange(recipe, 60)
+    return [
+        next(plain_caption(scene) for scene in made if scene.layout == layout)
+        for layout in dict.fromkeys(scene.layout for scene in made)
+    ]
+
+
+def draw(
+    pipe: Any, asked: list[str], steps: int, guidance: float, seeds: list[int], batch: int = 8
+) -> list[Image.Image]:
+    """One picture for each prompt and its seed, whatever the batch."""
     import torch
 
     pictures: list[Image.Image] = []
     pipe.set_progress_bar_config(disable=True)
     for start in range(0, len(asked), batch):
-        part = asked[start : start + batch]
-        generators = [torch.Generator().manual_seed(seed + start + i) for i in range(len(part))]
-        pictures += pipe(part, num_inference_steps=steps, guidance_scale=guidance, generator=generators).images
+        part = slice(start, start + batch)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
+        pictures += pipe(asked[part], num_inference_steps=steps, guidance_scale=guidance, generator=generators).images
     return pictures
 
 
@@ -52,15 +74,28 @@ def sheet(pictures: list[Image.Image], columns: int = COLUMNS) -> Image.Image:
     return made
 
 
-def write(folder: Path, output: Path, seed: int = 0) -> None:
-    """Load the model in ``folder`` as a user would, and write its grid as a PNG file."""
+def write(folder: Path, output: Path) -> None:
+    """Load the model in ``folder`` as a user would, and write its three sheets into the folder ``output``.
+
+    ``samples.png`` has every noun in every style (picture n has seed n), ``seeds.png`` a held-out prompt of each layout
+    with seeds 0 to 15, ``guidance.png`` held-out prompts (picture n has seed n) at ``GUIDANCE``, a row each.
+    """
     from diffusers import StableDiffusionPipeline
 
     facts = json.loads((folder / "freeu-zoo.json").read_text(encoding="utf-8"))
     pipe = StableDiffusionPipeline.from_pretrained(folder)
-    pictures = draw(pipe, prompts(facts), facts["default_steps"], facts["default_guidance_scale"], seed)
-    picture = sheet(pictures)
-    write_atomically(output, picture.save)
+    steps, guidance = facts["default_steps"], facts["default_guidance_scale"]
+    nouns = every_noun(facts)
+    asked = [prompt for prompt in facts["sheets"]["seeds"] for _ in range(16)]
+    strange = facts["sheets"]["guidance"]
+    by_guidance = [draw(pipe, strange, steps, scale, list(range(len(strange)))) for scale in GUIDANCE]
+    sheets = {
+        "samples": sheet(draw(pipe, nouns, steps, guidance, list(range(len(nouns))))),
+        "seeds": sheet(draw(pipe, asked, steps, guidance, list(range(16)) * len(facts["sheets"]["seeds"])), 16),
+        "guidance": sheet([picture for row in by_guidance for picture in row]),
+    }
+    for name, picture in sheets.items():
+        write_atomically(output / f"{name}.png", picture.save)
 
 
 def mixed(recipe: Recipe, seed: int = 77) -> list[Scene]:
@@ -78,19 +113,23 @@ def mixed(recipe: Recipe, seed: int = 77) -> list[Scene]:
 def progress_sheet(pipe: Any, recipe: Recipe, output: Path) -> None:
     """Write what a half-trained pipeline makes of the plain captions of ``mixed``, and the captions beside it."""
     asked = [plain_caption(scene) for scene in mixed(recipe)]
-    picture = sheet(draw(pipe, asked, recipe.sampling.steps, recipe.sampling.guidance))
+    pictures = draw(pipe, asked, recipe.sampling.steps, recipe.sampling.guidance, list(range(len(asked))))
+    picture = sheet(pictures, 8)
     write_atomically(output, picture.save)
     write_atomically(output.with_suffix(".txt"), lambda path: path.write_text("\n".join(asked) + "\n", "utf-8"))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``python -m freeu_zoo.grid OUT.png [--model DIR]``."""
+    """``python -m freeu_zoo.grid FOLDER [--model DIR]``."""
     parser = argparse.ArgumentParser(prog="python -m freeu_zoo.grid", description=__doc__)
-    parser.add_argument("output", type=Path, help="PNG file to write")
+    parser.add_argument("output", type=Path, help="folder for samples.png, seeds.png and guidance.png")
     parser.add_argument("--model", type=Path, default=None, help=f"a model directory (default: {DEFAULT_MODEL})")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first picture")
     options = parser.parse_args(arguments)
-    write(options.model or model_path(), options.output, options.seed)
+    try:
+        write(options.model or model_path(), options.output)
+    except (ZooError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from . import __version__, captions, degrade, text
+from . import __version__, captions, card, degrade, text
 from .checkpoint import Checkpoint
 from .errors import ZooError
 from .export import finish, training_facts, vocabulary_files
 from .files import write_json
 from .recipe import Recipe
 from .scenes import SIZE, Scene, SceneMaker, compose
-from .training import Pace, Run, Say, average_of
+from .training import Ahead, Pace, Run, Say, average_of
 
 
 def build(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -79,14 +79,19 @@ class Trainer(Run):
         checkpoint = Checkpoint(home / "judge.ckpt", identity(recipe))
         super().__init__("judge", build(recipe, self.tokenizer), pace, checkpoint, say)
         self.maker = SceneMaker(recipe.world, recipe.data.seed, held_out=False)
+        self.batches = Ahead(self._batch)
 
-    def loss_of(self, step: int) -> Tensor:
-        """The contrastive loss of that step's scenes, some of them degraded, with one caption each."""
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """A step's scenes, some of them degraded, and one caption each as tokens."""
         size = self.recipe.judge.batch
         draw = random.Random(f"{self.recipe.judge.seed}/{step}")
         scenes = [self.maker.scene(step * size + i) for i in range(size)]
         pictures = degrade.tensor([degrade.some(compose(scene), draw) for scene in scenes])
-        loss = self.loss(pictures, text.tokens(self.tokenizer, [_words(scene, draw) for scene in scenes]))
+        return pictures, text.tokens(self.tokenizer, [_words(scene, draw) for scene in scenes], longest=True)
+
+    def loss_of(self, step: int) -> Tensor:
+        """The contrastive loss of that step's batch."""
+        loss = self.loss(*self.batches(step))
         with torch.no_grad():
             self.model.logit_scale.clamp_(max=4.6052)  # type: ignore[operator]  # a factor of 100, as in CLIP
         return loss
@@ -126,7 +131,7 @@ def held_out_scenes(recipe: Recipe, count: int) -> list[Scene]:
 @torch.no_grad()
 def retrieval(model: Any, tokenizer: CLIPTokenizer, scenes: list[Scene]) -> float:
     """Share of scenes, 0..1, whose own caption scores highest among the captions of all."""
-    tokens = text.tokens(tokenizer, [captions.plain_caption(scene) for scene in scenes])
+    tokens = text.tokens(tokenizer, [captions.plain_caption(scene) for scene in scenes], longest=True)
     out = model(input_ids=tokens, pixel_values=degrade.tensor([compose(scene) for scene in scenes]))
     best = out.logits_per_image.argmax(dim=1)
     return float((tokens[best] == tokens).all(-1).float().mean())
@@ -154,18 +159,17 @@ def export(recipe: Recipe, home: Path, destination: Path) -> None:
     CLIPImageProcessorPil(
         size=size, crop_size=size, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
     ).save_pretrained(new)
-    write_json(
-        new / "freeu-zoo.json",
-        {
-            "name": recipe.name,
-            "kind": "judge",
-            "description": recipe.description,
-            "zoo_version": __version__,
-            "recipe": recipe.name,
-            "nouns": list(recipe.world.nouns),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "retrieval_of_500_held_out": round(accuracy, 4),
-            "training": training_facts(state, recipe.judge.batch),
-        },
-    )
+    facts = {
+        "name": recipe.name,
+        "kind": "judge",
+        "description": recipe.description,
+        "zoo_version": __version__,
+        "recipe": recipe.name,
+        "nouns": list(recipe.world.nouns),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "retrieval_of_500_held_out": round(accuracy, 4),
+        "training": training_facts(state, recipe.judge.batch),
+    }
+    write_json(new / "freeu-zoo.json", facts)
+    (new / "README.md").write_text(card.text(facts), encoding="utf-8")
     finish(new, destination)

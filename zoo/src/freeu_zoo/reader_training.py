@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import __version__, degrade
+from . import __version__, card, degrade
 from .checkpoint import Checkpoint
 from .errors import ZooError
 from .export import finish, training_facts
@@ -23,7 +23,7 @@ from .files import write_json
 from .reader import NUMBERS, RELATIONS, SLOTS, Network, SceneReader, Words
 from .recipe import Recipe
 from .scenes import Scene, SceneMaker, Thing, compose
-from .training import Pace, Run, Say, average_of
+from .training import Ahead, Pace, Run, Say, average_of
 
 BLOTS = 0.04
 """Share of training pictures in which nothing can be named: a reader must be able to say so."""
@@ -59,18 +59,24 @@ class Trainer(Run):
         checkpoint = Checkpoint(home / "reader.ckpt", identity(recipe))
         super().__init__("reader", Network(self.words, settings.widths), pace, checkpoint, say)
         self.maker = SceneMaker(recipe.world, recipe.data.seed, held_out=False)
+        self.batches = Ahead(self._batch)
 
-    def loss_of(self, step: int) -> Tensor:
-        """Mean cross-entropy of all answers on that step's scenes."""
+    def _batch(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """A step's pictures, most of them degraded, and the right answers."""
         size = self.recipe.reader.batch
         draw = random.Random(f"{self.recipe.reader.seed}/{step}")
         scenes = [self.maker.scene(step * size + i) for i in range(size)]
         pictures = [degrade.some(compose(scene), draw) for scene in scenes]
         blots = [draw.random() < BLOTS for _ in scenes]
         pictures = [degrade.blot(p, draw) if is_blot else p for p, is_blot in zip(pictures, blots, strict=True)]
+        return degrade.tensor(pictures), self._answers(scenes, blots)
+
+    def loss_of(self, step: int) -> Tensor:
+        """Mean cross-entropy of all answers on that step's scenes."""
+        pictures, answers = self.batches(step)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = self.model(degrade.tensor(pictures))
-        return self._loss({name: value.float() for name, value in logits.items()}, self._answers(scenes, blots))
+            logits = self.model(pictures)
+        return self._loss({name: value.float() for name, value in logits.items()}, answers)
 
     def _answers(self, scenes: Sequence[Scene], blots: Sequence[bool]) -> dict[str, Tensor]:
         answers: dict[str, list[object]] = {name: [] for name in self.model.heads}  # type: ignore[union-attr]
@@ -166,21 +172,20 @@ def export(recipe: Recipe, home: Path, destination: Path) -> None:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     save_file(weights, new / "reader.safetensors")
-    write_json(
-        new / "freeu-zoo.json",
-        {
-            "name": recipe.name,
-            "kind": "reader",
-            "description": recipe.description,
-            "zoo_version": __version__,
-            "recipe": recipe.name,
-            "widths": list(recipe.reader.widths),
-            **asdict(words),
-            "parameters": sum(p.numel() for p in network.parameters()),
-            "accuracy_on_1000_held_out": {
-                kind: {name: round(value, 4) for name, value in found.items()} for kind, found in scores.items()
-            },
-            "training": training_facts(state, recipe.reader.batch),
+    facts = {
+        "name": recipe.name,
+        "kind": "reader",
+        "description": recipe.description,
+        "zoo_version": __version__,
+        "recipe": recipe.name,
+        "widths": list(recipe.reader.widths),
+        **asdict(words),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "accuracy_on_1000_held_out": {
+            kind: {name: round(value, 4) for name, value in found.items()} for kind, found in scores.items()
         },
-    )
+        "training": training_facts(state, recipe.reader.batch),
+    }
+    write_json(new / "freeu-zoo.json", facts)
+    (new / "README.md").write_text(card.text(facts), encoding="utf-8")
     finish(new, destination)

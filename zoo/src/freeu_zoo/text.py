@@ -84,9 +84,10 @@ def build_encoder(recipe: TextRecipe, tokenizer: CLIPTokenizer) -> CLIPTextModel
     )
 
 
-def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """Token numbers of captions, (batch, length) int64."""
+def tokens(tokenizer: CLIPTokenizer, texts: list[str], longest: bool = False) -> Tensor:
+    """Token numbers of captions, (batch, length) int64; with ``longest`` no longer than the longest of them."""
+    padding = "longest" if longest else "max_length"
     made: Tensor = tokenizer(
-        texts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+        texts, padding=padding, max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     ).input_ids
     return made

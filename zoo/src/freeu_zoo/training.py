@@ -6,7 +6,9 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from .checkpoint import Checkpoint, State
 
 Say = Callable[[str], None]
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,26 @@ def rate(step: int, progress: float, warmup: int, level: float) -> float:
     warm = min(1.0, (step + 1) / max(1, warmup))
     fall = 0.5 + 0.5 * math.cos(math.pi * min(1.0, max(0.0, (progress - level) / (1 - level))))
     return warm * max(fall, 0.01)
+
+
+class Ahead(Generic[Batch]):
+    """Makes the next step's batch in a thread while the present one is learnt.
+
+    Args:
+        make: the batch of a step; it must follow from the step alone.
+    """
+
+    def __init__(self, make: Callable[[int], Batch]) -> None:
+        self._make = make
+        self._pool = ThreadPoolExecutor(1)
+        self._coming: tuple[int, Future[Batch]] | None = None
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of that step."""
+        coming = self._coming
+        batch = coming[1].result() if coming is not None and coming[0] == step else self._make(step)
+        self._coming = (step + 1, self._pool.submit(self._make, step + 1))
+        return batch
 
 
 class Run(ABC):
