@@ -74,6 +74,7 @@ def test_words_that_the_embedded_model_cannot_draw() -> None:
     world = {"nouns": ["fox", "fire engine"], "styles": ["3d", "flat"], "colours": ["blue"]}
     assert unknown_words("A 3D fire engine, on a blue background", world) == []
     assert unknown_words("a fox rides Bob's horse and horse", world) == ["rides", "bob's", "horse"]
+    assert unknown_words("two foxes on a horse", world | {"words": ["two", "foxes"]}) == ["horse"]
 
 
 def test_settings_in_a_png_are_lossless(tmp_path: Path) -> None:

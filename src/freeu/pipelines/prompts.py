@@ -82,9 +82,9 @@ def unknown_words(prompt: str, world: Mapping[str, Any]) -> list[str]:
     """Words of a prompt that the embedded model never saw, in order.
 
     Args:
-        world: the model's ``freeu-zoo.json``; its lists ``nouns``, ``styles`` and ``colours`` are what it can draw.
+        world: the model's ``freeu-zoo.json``; its lists ``nouns``, ``styles``, ``colours`` and ``words`` are what it knows.
     """
-    phrases = [str(word).lower() for key in ("nouns", "styles", "colours") for word in world.get(key, ())]
+    phrases = [str(word).lower() for key in ("nouns", "styles", "colours", "words") for word in world.get(key, ())]
     known = {word for phrase in phrases for word in _words(phrase)} | _FILLERS
     found = [word for word in _words(prompt.lower()) if word not in known]
     return list(dict.fromkeys(found))

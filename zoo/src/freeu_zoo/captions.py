@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from . import sprites
 from .layouts import POSITIONS, SIZES
-from .scenes import COLOURS, Scene, Thing
+from .scenes import Scene, Thing, World
 
 NUMBERS = ("one", "two", "three", "four")
 
@@ -54,12 +54,19 @@ def caption(scene: Scene, draw: random.Random, drop: float = 0.0) -> str:
     return _varied(scene, draw, omit=0.08, noise=0.12)
 
 
-def words() -> set[str]:
-    """Every word that a caption can hold, but for the plurals of nouns in no table (there are none)."""
-    texts: list[str] = [*NUMBERS, *PREFIXES, *FILLERS, *COLOURS, *sprites.STYLES, *POSITIONS, *SIZES]
-    texts += [phrase for phrases in PHRASES.values() for phrase in phrases]
-    texts += [form for noun in sprites.table().nouns for form in (noun, sprites.plural(noun))]
-    texts += ["a an the and with in style on against from to gradient background corner side middle of at"]
+def words(world: World | None = None) -> set[str]:
+    """Every word that a caption of a world can hold; without a world, of any world."""
+    world = world or World(tuple(sprites.table().nouns))
+    texts: list[str] = [*PREFIXES, *FILLERS, *world.colours, *world.styles, *world.nouns]
+    texts.append("a an the and with in style on against background")
+    if world.gradients:
+        texts.append("from to gradient")
+    if world.layouts.get("count"):
+        texts += [*NUMBERS, *map(sprites.plural, world.nouns)]
+    if world.layouts.get("pair"):
+        texts += [phrase for phrases in PHRASES.values() for phrase in phrases]
+    if world.layouts.get("placed"):
+        texts += [*POSITIONS, *SIZES, "corner side middle of at"]
     return {word for text in texts for word in text.split()}
 
 

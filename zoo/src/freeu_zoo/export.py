@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionPipeline
 
-from . import __version__, card, diffusion, grid, text, unet, vae
-from .captions import plain_caption
+from . import __version__, captions, card, diffusion, grid, text, unet, vae
 from .checkpoint import State
 from .files import replace_directory, write_json
 from .recipe import Recipe
@@ -141,11 +140,12 @@ def describe(recipe: Recipe, numbers: dict[str, Any], parts: list[dict[str, Any]
         "nouns": list(recipe.world.nouns),
         "styles": list(recipe.world.styles),
         "colours": list(recipe.world.colours),
+        "words": sorted(captions.words(recipe.world)),
         "relations": sorted(set(RELATIONS) if recipe.world.layouts.get("pair") else ()),
         "layouts": dict(recipe.world.layouts),
         "sheets": {
             "seeds": grid.of_each_layout(recipe),
-            "guidance": [plain_caption(scene) for scene in grid.strange(recipe)],
+            "guidance": [captions.plain_caption(scene) for scene in grid.strange(recipe)],
         },
         "parts": parts,
         "notes": recipe.notes,
