@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -150,7 +151,7 @@ class SceneReader:
             words = Words(*(tuple(facts[name]) for name in ("nouns", "styles", "colours")))
             network = Network(words, facts["widths"])
             network.load_state_dict({k: v.float() for k, v in load_file(folder / "reader.safetensors").items()})
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ZooError(f"{folder} holds no scene reader ({type(error).__name__}: {error})") from error
         return cls(network, words, device)
 
