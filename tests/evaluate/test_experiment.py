@@ -5,6 +5,7 @@ import io
 import json
 
 import pytest
+from PIL import Image
 
 from freeu.cli import main
 from freeu.errors import FreeUValueError
@@ -61,6 +62,26 @@ def test_a_run_and_its_resumption(prompts, clip_dir, tmp_path):
     more = json.loads((tmp_path / "more" / "results.json").read_text())
     assert more["summary"]["none"]["fid"]["value"] == pytest.approx(0.0, abs=1e-6)
     assert more["differences"]["freeu"]["kid"]["low"] is not None
+
+
+def test_matching_references_are_the_ceiling(prompts, tmp_path):
+    pytest.importorskip("freeu_zoo")
+    real = tmp_path / "real"
+    real.mkdir()
+    for number, colour in enumerate(("red", "black")):
+        Image.new("RGB", (16, 16), colour).save(real / f"{number}.png")
+    base = ("evaluate", "--prompts", prompts, "--arms", "none", "--seeds", "0", "--steps", "1", "--threads", "1")
+    words = (*base, "--judge", "none", "--reference", real, "--output", tmp_path / "out")
+    code, _, err = run(*words, "--reference-matches")
+    assert (code, err) == (0, "")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["ceiling"]["summary"]["saturation"]["value"] == 0.5
+    assert results["floor"] is None  # neither alignment nor a CLIP
+    assert "kid" not in results["summary"]["none"]
+    assert "| real scenes | - | 0.5 [0, 1] | - |" in (tmp_path / "out" / "table.md").read_text()
+    code, _, err = run(*words)
+    assert code == 2
+    assert "--reference needs features" in err
 
 
 def test_arms():

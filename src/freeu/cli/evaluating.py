@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ PromptFile = Annotated[
     typer.Option(
         "--prompts",
         metavar="FILE|paper",
-        help='One prompt a line, or .jsonl lines {"prompt": "...", "asked": {...}}.',
+        help='One prompt a line, or .jsonl lines {"prompt": "...", "asked": {...}, "layout": "..."}.',
     ),
 ]
 Arms = Annotated[
@@ -27,7 +28,22 @@ Arms = Annotated[
         "--arms", metavar="ARMS", help='With commas: none, freeu, presets, guidance=W, calibrated:ARM, "b1=1.3 ...".'
     ),
 ]
+Pictures = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--pictures",
+        metavar="DIR",
+        help="Score the pictures in this folder instead of drawing any; several --pictures are several arms.",
+    ),
+]
 Reference = Annotated[Path | None, typer.Option("--reference", metavar="DIR", help="Real pictures, for FID and KID.")]
+Matches = Annotated[
+    bool,
+    typer.Option(
+        "--reference-matches",
+        help="The i-th picture of --reference shows the i-th prompt: score them too, as what can be reached.",
+    ),
+]
 Judge = Annotated[
     str | None,
     typer.Option("--judge", metavar="DIR|none", help="A CLIP for CLIP score and features (default: the embedded one)."),
@@ -51,7 +67,9 @@ def evaluate(
     ] = None,
     arms: Arms = "none,freeu,calibrated:freeu",
     seeds: o.Seeds = "0-1",
+    pictures: Pictures = None,
     reference: Reference = None,
+    reference_matches: Matches = False,
     judge: Judge = None,
     features: Features = "clip",
     reader: WithReader = True,
@@ -72,65 +90,145 @@ def evaluate(
     """Draw the same prompts and seeds under several arms and measure them, with intervals.
 
     Writes results.json and table.md. An interrupted run goes on if the same command is given again with the same
-    --output.
+    --output. With --pictures nothing is drawn and no model is loaded.
     """
-    from freeu.evaluate.arms import parse_arms
+    values = locals()
+    from freeu.evaluate.bounds import real_scenes
     from freeu.evaluate.prompts import read_prompts
     from freeu.evaluate.scoring import reference_pictures
     from freeu.pipelines.extras import need
     from freeu.pipelines.output import dated_folder
-    from freeu.pipelines.request import Request, check_range, check_request, prepare
 
+    if pictures:
+        _refuse_drawing(values)
     found = read_prompts(prompts)
-    chosen = parse_arms(arms)
     if features not in ("clip", "inception"):
         raise FreeUValueError(f"--features must be clip or inception, got {features!r}")
-    check_range("--calibration-prompts", calibration_prompts, 1, 10_000)
+    if reference_matches and reference is None:
+        raise FreeUValueError("--reference-matches says what the pictures of --reference show: give --reference too")
     real = [] if reference is None else reference_pictures(reference)
+    if reference_matches:
+        real_scenes(real, found)
     need("eval", "scipy")
     folder: Path = output or dated_folder("freeu-evaluate")
+    (_score if pictures else _draw_and_score)(values, found, real, folder)
+
+
+def _draw_and_score(values: dict[str, Any], prompts: Any, real: list[Path], folder: Path) -> None:
+    from freeu.evaluate.arms import parse_arms
+    from freeu.pipelines.request import Request, check_range, check_request, prepare
+
+    chosen = parse_arms(values["arms"])
+    check_range("--calibration-prompts", values["calibration_prompts"], 1, 10_000)
     request = Request(
         command="generate",
-        prompts=tuple(prompt.text for prompt in found),
+        prompts=tuple(prompt.text for prompt in prompts),
         prompts_from=None,
-        seeds=seeds,
         freeu=None,
-        model=model,
-        model_config=model_config,
-        variant=variant,
-        steps=steps,
-        guidance=guidance,
-        negative_prompt=negative_prompt,
-        scheduler=scheduler,
-        width=width,
-        height=height,
-        dtype=dtype,
-        device=device,
-        threads=threads,
+        **{name: values[name] for name in _OF_REQUEST},
     )
     source = check_request(request, folder)
-    judges, names = _judges(found, judge, features, reader, device, bool(real))
+    judges, names = _judges(prompts, values, bool(real))
     prepared = prepare(request, source)
 
     from freeu.cli.progress import Bar
-    from freeu.evaluate.experiment import RESULTS, TABLE, Experiment, run_experiment
+    from freeu.evaluate.experiment import Experiment, run_experiment
 
-    experiment = Experiment(found, chosen, prepared.plan, judges, names, real, calibration_prompts)
+    experiment = Experiment(
+        prompts,
+        chosen,
+        prepared.plan,
+        judges,
+        names,
+        real,
+        values["reference_matches"],
+        values["calibration_prompts"],
+    )
     bar = Bar(prepared.plan, len(chosen))
     try:
         with bar:
-            run_experiment(prepared.loaded, experiment, folder, bar, bar.say)
+            run_experiment(prepared.loaded, experiment, folder, bar, bar.say, bar.scored)
     except KeyboardInterrupt:
         words = ["freeu", *sys.argv[1:]]
         if not any(word.partition("=")[0] == "--output" for word in words):
             words += ["--output", str(folder)]
         raise StoppedError(f"stopped; go on with: {shlex.join(words)}") from None
+    _told(folder)
+
+
+def _score(values: dict[str, Any], prompts: Any, real: list[Path], folder: Path) -> None:
+    from freeu.evaluate.existing import read_existing
+    from freeu.pipelines.output import refuse_foreign
+    from freeu.pipelines.request import check_range
+
+    if values["threads"] is not None:
+        check_range("--threads", values["threads"], 1, 4_096)
+    refuse_foreign(folder, resumable=False)
+    arms = read_existing(values["pictures"], prompts)
+    judges, names = _judges(prompts, values, bool(real))
+
+    import torch
+
+    from freeu.cli.progress import Bar
+    from freeu.evaluate.existing import score_existing
+    from freeu.pipelines.loading import pick_device, quiet
+    from freeu.pipelines.run import deterministic
+
+    device = pick_device(values["device"])
+    bar = Bar(None)
+    try:
+        with bar, quiet(), deterministic(device, values["threads"] or torch.get_num_threads()):
+            score_existing(
+                arms,
+                prompts,
+                judges,
+                names,
+                real,
+                values["reference_matches"],
+                folder,
+                device=device,
+                say=bar.say,
+                report=bar.scored,
+            )
+    except KeyboardInterrupt:
+        raise StoppedError("stopped; nothing was written: give the same command again") from None
+    _told(folder)
+
+
+_OF_REQUEST = (
+    "seeds",
+    "model",
+    "model_config",
+    "variant",
+    "steps",
+    "guidance",
+    "negative_prompt",
+    "scheduler",
+    "width",
+    "height",
+    "dtype",
+    "device",
+    "threads",
+)
+_OF_SCORING = ("device", "threads")
+
+
+def _refuse_drawing(values: dict[str, Any]) -> None:
+    """Refuse what says how to draw where nothing is drawn."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(evaluate).parameters.items()}
+    for name in ("arms", "calibration_prompts", *_OF_REQUEST):
+        if name not in _OF_SCORING and values[name] != defaults[name]:
+            option = "MODEL" if name == "model" else "--" + name.replace("_", "-")
+            raise FreeUValueError(f"--pictures are drawn already: leave {option} out")
+
+
+def _told(folder: Path) -> None:
+    from freeu.evaluate.results import RESULTS, TABLE
+
     print(f"wrote {folder / TABLE} and {RESULTS}")
 
 
-def _judges(
-    prompts: Any, judge: str | None, features: str, read: bool, device: str, distances: bool
-) -> tuple[Any, dict[str, str | None]]:
+def _judges(prompts: Any, values: dict[str, Any], with_reference: bool) -> tuple[Any, dict[str, str | None]]:
     """What scores, and its names; whatever is left out on its own is said on standard error."""
     from freeu.evaluate.alignment import check_readable
     from freeu.evaluate.clip import CLIP
@@ -139,7 +237,10 @@ def _judges(
     from freeu.evaluate.scoring import Judges
     from freeu.pipelines.loading import pick_device
 
-    place = pick_device(device)
+    judge, features = values["judge"], values["features"]
+    # Matching references are worth having for alignment alone.
+    distances = with_reference and not values["reference_matches"]
+    place = pick_device(values["device"])
     found = Judges()
     if judge != "none":
         try:
@@ -152,7 +253,7 @@ def _judges(
         found.inception = Inception(device=place)
     if distances and found.features is None:
         raise FreeUValueError("--reference needs features: leave --judge none out, or give --features inception")
-    if read and any(prompt.asked is not None for prompt in prompts):
+    if values["reader"] and any(prompt.asked is not None for prompt in prompts):
         found.reader = load_reader(place)
         for prompt in prompts:
             if prompt.asked is not None:

@@ -5,23 +5,23 @@ from __future__ import annotations
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from freeu.pipelines.plan import Picture, Plan, counted
 
 
 class Bar:
-    """A bar on standard error that counts denoising steps as parts of a picture.
+    """A bar on standard error that counts denoising steps as parts of a picture, and then pictures that are scored.
 
     Args:
-        plan: what is being made.
+        plan: what is being made; None if nothing is drawn.
         times: how often the whole plan is made, as under the arms of an experiment.
 
     Attributes:
         done: pictures that are written, those of an earlier run included.
     """
 
-    def __init__(self, plan: Plan, times: int = 1) -> None:
+    def __init__(self, plan: Plan | None, times: int = 1) -> None:
         self.done = 0
         self._console = Console(stderr=True)
         self._progress = Progress(
@@ -34,8 +34,11 @@ class Bar:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._count_of_all = plan.count * times
-        self._task = self._progress.add_task("drawing", total=self._count_of_all, pictures=self._count())
+        self._count_of_all = 0 if plan is None else plan.count * times
+        self._task = self._progress.add_task(
+            "drawing", total=self._count_of_all, pictures=self._count(), visible=plan is not None
+        )
+        self._scoring: TaskID | None = None
 
     def _count(self) -> str:
         return f"{self.done}/{self._count_of_all}"
@@ -56,7 +59,14 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Show what is being done."""
-        self._progress.update(self._task, description=text)
+        self._progress.update(self._task if self._scoring is None else self._scoring, description=text)
+
+    def scored(self, done: int, total: int) -> None:
+        """Show how many pictures are scored."""
+        if self._scoring is None:
+            self._progress.update(self._task, visible=False)
+            self._scoring = self._progress.add_task("scoring", total=total, pictures="")
+        self._progress.update(self._scoring, completed=done, pictures=f"{done}/{total}")
 
     def step(self, picture: Picture, fraction: float) -> None:
         if fraction >= 1.0:

@@ -9,7 +9,7 @@ diversity.py   how different pictures of one prompt are
 guidance.py    the guidance scale that is as strong as FreeU
 intervals.py   bootstrap intervals that resample whole prompts
 embedded.py    judge and scene reader of ``freeu-zoo``
-arms.py, prompts.py, experiment.py, scoring.py, results.py   ``freeu evaluate``
+arms.py, prompts.py, experiment.py, existing.py, scoring.py, bounds.py, summary.py, results.py   ``freeu evaluate``
 
 Names are loaded when they are first used.
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from freeu.evaluate.embedded import judge_path, load_reader
     from freeu.evaluate.guidance import Calibration, calibrate_guidance, match_guidance
     from freeu.evaluate.inception import Inception
-    from freeu.evaluate.intervals import Estimate, mean_interval, paired_interval
+    from freeu.evaluate.intervals import Estimate, mean_interval, paired_interval, share_interval
     from freeu.evaluate.statistics import picture_statistics
 
 _HOMES = {
@@ -56,7 +56,7 @@ _HOMES = {
     "embedded": ("judge_path", "load_reader"),
     "guidance": ("Calibration", "calibrate_guidance", "match_guidance"),
     "inception": ("Inception",),
-    "intervals": ("Estimate", "mean_interval", "paired_interval"),
+    "intervals": ("Estimate", "mean_interval", "paired_interval", "share_interval"),
     "statistics": ("picture_statistics",),
 }
 
@@ -88,6 +88,7 @@ __all__ = [
     "pixel_diversity",
     "retrieval",
     "score_alignment",
+    "share_interval",
     "vendi_score",
 ]
 

@@ -14,15 +14,14 @@ from freeu.errors import FreeUValueError
 from freeu.evaluate.arms import RECOMMENDED, Arm
 from freeu.evaluate.guidance import Calibration, calibrate_guidance
 from freeu.evaluate.prompts import Prompt
-from freeu.evaluate.results import KIND, SCHEMA, as_json, as_markdown
-from freeu.evaluate.scoring import Drawn, Judges, Scored, compare_arms, features_of_files, score_arm
+from freeu.evaluate.results import KIND, RESULTS, SCHEMA, TABLE, as_json, as_markdown
+from freeu.evaluate.scoring import Drawn, Judges
+from freeu.evaluate.summary import score_everything
 from freeu.pipelines.loading import Loaded, quiet
 from freeu.pipelines.manifest import environment
 from freeu.pipelines.output import MANIFEST, OutputFolder
 from freeu.pipelines.plan import Plan
 from freeu.pipelines.run import Progress, deterministic, make_pictures
-
-RESULTS, TABLE = "results.json", "table.md"
 
 
 @dataclass
@@ -36,6 +35,7 @@ class Experiment:
         judges: what scores.
         judged_by: names of the judges, for the record.
         reference: files of real pictures; empty leaves distances out.
+        reference_matches: whether the i-th of them shows the i-th prompt.
         calibration_prompts: how many prompts, spread evenly, calibrate guidance.
     """
 
@@ -45,6 +45,7 @@ class Experiment:
     judges: Judges
     judged_by: dict[str, str | None]
     reference: list[Path]
+    reference_matches: bool = False
     calibration_prompts: int = 16
 
 
@@ -54,6 +55,7 @@ def run_experiment(
     folder: Path,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda _: None,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Draw what is missing, score everything, and write ``results.json`` and ``table.md``.
 
@@ -64,6 +66,7 @@ def run_experiment(
         folder: new, or that of the same experiment.
         progress: told of every denoising step.
         say: told what is being done.
+        report: told how many pictures are scored, and of how many.
 
     Returns:
         what ``results.json`` holds.
@@ -82,52 +85,35 @@ def run_experiment(
         if arm.guidance is not None:
             plan = replace(plan, guidance=arm.guidance)
         if arm.calibrates is not None:
-            found = record["calibration"].get(arm.name)
-            if found is None:
+            calibration = record["calibration"].get(arm.name)
+            if calibration is None:
                 say(f"calibrating guidance to {arm.calibrates}")
                 config = next(other.config for other in arms if other.name == arm.calibrates)
                 assert config is not None
-                found = asdict(_calibrate(loaded, experiment, config))
-                record["calibration"][arm.name] = found
+                calibration = asdict(_calibrate(loaded, experiment, config))
+                record["calibration"][arm.name] = calibration
                 output.write(MANIFEST, as_json(record))
             # At 1 and below pipelines leave guidance out: 1 is the weakest that can be drawn.
-            plan = replace(plan, guidance=max(1.0, float(found["matched"])))
+            plan = replace(plan, guidance=max(1.0, float(calibration["matched"])))
         plans[arm.name] = plan
-    scored: dict[str, Scored] = {}
     drawn: dict[str, list[Drawn]] = {}
     for number, (name, plan) in enumerate(plans.items()):
         say(f"drawing {name}")
         place = folder / arms[number].folder(number)
         make_pictures(loaded, plan, OutputFolder(place), progress=progress)
         drawn[name] = [Drawn(place / picture.file, picture.index, picture.seed) for picture in plan.pictures()]
-    for name, files in drawn.items():
-        say(f"scoring {name}")
-        scored[name] = score_arm(files, experiment.prompts, experiment.judges)
-    reference = None
-    judge = experiment.judges.features
-    if experiment.reference and judge is not None:
-        say("scoring the reference")
-        reference = features_of_files(judge, experiment.reference)
-    clusters = [one.prompt for one in next(iter(drawn.values()))]
-    summary, differences, floor = compare_arms(scored, clusters, reference)
-    results = {
-        **record,
-        "guidance": {name: plan.guidance for name, plan in plans.items()},
-        "fid_floor": floor,
-        "summary": summary,
-        "differences": differences,
-        "pictures": [
-            {
-                "arm": name,
-                "file": str(one.path.relative_to(folder).as_posix()),
-                "prompt": one.prompt,
-                "seed": one.seed,
-                "values": values,
-            }
-            for name, files in drawn.items()
-            for one, values in zip(files, scored[name].pictures, strict=True)
-        ],
-    }
+    with quiet(), deterministic(experiment.plan.device, experiment.plan.threads):
+        found = score_everything(
+            drawn,
+            experiment.prompts,
+            experiment.judges,
+            experiment.reference,
+            experiment.reference_matches,
+            names=lambda path: path.relative_to(folder).as_posix(),
+            say=say,
+            report=report,
+        )
+    results = {**record, "guidance": {name: plan.guidance for name, plan in plans.items()}, **found}
     output.write(RESULTS, as_json(results))
     output.write(TABLE, as_markdown(results))
     return results
@@ -147,13 +133,11 @@ def _claim(output: OutputFolder, experiment: Experiment, arms: tuple[Arm, ...]) 
         "kind": KIND,
         "schema": SCHEMA,
         "plan": experiment.plan.to_dict(),
-        "prompts": [
-            {"prompt": prompt.text, "asked": prompt.asked.to_dict() if prompt.asked else None}
-            for prompt in experiment.prompts
-        ],
+        "prompts": [prompt.to_dict() for prompt in experiment.prompts],
         "arms": [{"name": arm.name, "config": arm.config.to_dict() if arm.config else None} for arm in arms],
         "judges": experiment.judged_by,
         "reference": len(experiment.reference),
+        "reference_matches": experiment.reference_matches,
         "calibration_prompts": experiment.calibration_prompts,
         "environment": environment(experiment.plan.device),
         "calibration": {},

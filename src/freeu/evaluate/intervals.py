@@ -63,22 +63,8 @@ def mean_interval(
         FreeUValueError: no value, a value that is not finite, or labels of another number.
     """
     need("eval", "scipy")
-    labels: Sequence[Hashable] = range(len(values)) if clusters is None else clusters
-    if len(labels) != len(values):
-        raise FreeUValueError(f"every value needs a cluster, got {len(values)} values and {len(labels)} clusters")
-    sums: dict[Hashable, float] = {}
-    counts: dict[Hashable, int] = {}
-    for value, label in zip(values, labels, strict=True):
-        if value is None:
-            continue
-        if not math.isfinite(value):
-            raise FreeUValueError(f"values must be finite, got {value}")
-        sums[label] = sums.get(label, 0.0) + value
-        counts[label] = counts.get(label, 0) + 1
-    if not sums:
-        raise FreeUValueError("there is no value to average: all are missing")
-    totals = np.array(list(sums.values()), dtype=np.float64)
-    numbers = np.array(list(counts.values()), dtype=np.float64)
+    sums = _sums(values, clusters)
+    totals, numbers = (np.array(column, dtype=np.float64) for column in zip(*sums.values(), strict=True))
     low, high = ratio_interval(totals, numbers, level=level, draws=draws, method=method, seed=seed)
     return Estimate(float(totals.sum() / numbers.sum()), low, high, int(numbers.sum()), len(totals))
 
@@ -106,6 +92,70 @@ def paired_interval(
     pairs = zip(values, baseline, strict=True)
     differences = [None if a is None or b is None else a - b for a, b in pairs]
     return mean_interval(differences, clusters, level=level, draws=draws, method=method, seed=seed)
+
+
+def share_interval(
+    values: Sequence[float | None],
+    whole: Sequence[float | None],
+    clusters: Sequence[Hashable] | None = None,
+    whole_clusters: Sequence[Hashable] | None = None,
+    *,
+    level: float = LEVEL,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Estimate:
+    """The mean of ``values`` over the mean of ``whole``, with a percentile bootstrap over the clusters of both.
+
+    A cluster (prompt) that is drawn brings its values and its whole along, so what makes both low does not widen the
+    interval. A draw in which either has no value, or the whole is 0, is left out.
+
+    Args:
+        values, whole: finite numbers, of any lengths; None is left out.
+        clusters, whole_clusters: a label for each; the same label is the same prompt. None numbers them.
+        level, draws, seed: as in ``mean_interval``.
+
+    Returns:
+        the share; ``count`` is that of ``values``, ``clusters`` those that either has a value in.
+
+    Raises:
+        FreeUValueError: what ``mean_interval`` refuses, or a whole whose mean is 0.
+    """
+    parts = _sums(values, clusters), _sums(whole, whole_clusters)
+    labels = list(dict.fromkeys([*parts[0], *parts[1]]))
+    size = len(labels)
+    sums, counts = (np.array([[part.get(x, (0.0, 0))[i] for part in parts] for x in labels]) for i in (0, 1))
+    count = int(counts[:, 0].sum())
+    top, bottom = sums.sum(axis=0) / counts.sum(axis=0)
+    if bottom == 0.0:
+        raise FreeUValueError("a share needs a whole whose mean is not 0")
+    share = float(top / bottom)
+    weights = np.random.default_rng(seed).multinomial(size, np.full(size, 1.0 / size), size=draws).astype(np.float64)
+    tops, numbers_of = weights @ sums, weights @ counts
+    kept = (numbers_of > 0.0).all(axis=1) & (tops[:, 1] != 0.0)
+    if size < 2 or not kept.any():
+        return Estimate(share, None, None, count, size)
+    means = tops[kept] / numbers_of[kept]
+    tail = 50.0 * (1.0 - level)
+    low, high = np.percentile(means[:, 0] / means[:, 1], [tail, 100.0 - tail])
+    return Estimate(share, float(low), float(high), count, size)
+
+
+def _sums(values: Sequence[float | None], clusters: Sequence[Hashable] | None) -> dict[Hashable, tuple[float, int]]:
+    """The sum and the number of the values of each cluster that has any."""
+    labels: Sequence[Hashable] = range(len(values)) if clusters is None else clusters
+    if len(labels) != len(values):
+        raise FreeUValueError(f"every value needs a cluster, got {len(values)} values and {len(labels)} clusters")
+    found: dict[Hashable, tuple[float, int]] = {}
+    for value, label in zip(values, labels, strict=True):
+        if value is None:
+            continue
+        if not math.isfinite(value):
+            raise FreeUValueError(f"values must be finite, got {value}")
+        total, number = found.get(label, (0.0, 0))
+        found[label] = total + value, number + 1
+    if not found:
+        raise FreeUValueError("there is no value to average: all are missing")
+    return found
 
 
 def ratio_interval(

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from freeu.evaluate.alignment import ASPECTS
+from freeu.evaluate.statistics import STATISTICS
+from freeu.pipelines.plan import counted
 
 KIND = "freeu-evaluation"
 SCHEMA = 1
+RESULTS, TABLE = "results.json", "table.md"
+
+CEILING, FLOOR = "real scenes", "shuffled prompts"
+"""Names of the rows above and below the arms."""
+
+ORDER = (
+    *ASPECTS,
+    "clip_score",
+    "retrieval",
+    "kid",
+    "fid",
+    "fid_limit",
+    *STATISTICS,
+    "pixel_diversity",
+    "feature_diversity",
+    "vendi_score",
+)
+"""Measures as they follow each other in the table."""
+
+GLANCE = ("noun_strict", "colour", "style", "count", "relation", "clip_score", "kid")
+"""Measures of the first table."""
 
 
 def as_json(data: Mapping[str, Any]) -> str:
@@ -16,32 +41,134 @@ def as_json(data: Mapping[str, Any]) -> str:
 
 
 def as_markdown(results: Mapping[str, Any]) -> str:
-    """One row for each arm and measure: the value and the paired difference to the first arm, with 95 % intervals."""
+    """A table at a glance; then for each measure one with values, differences and shares, and one by layout.
+
+    Args:
+        results: what ``results.json`` holds.
+    """
+    lines = [*_head(results), *_glance(results)]
+    found = {name for _, row in _all_rows(results) for name in row}
+    for measure in (*(name for name in ORDER if name in found), *sorted(found.difference(ORDER))):
+        lines += ["", f"## {measure}", "", *_measure(results, measure)]
+        by_layout = _layouts(results, measure)
+        if by_layout:
+            lines += ["", *by_layout]
+    return "\n".join(lines) + "\n"
+
+
+def _head(results: Mapping[str, Any]) -> Iterator[str]:
     plan = results["plan"]
-    arms = [arm["name"] for arm in results["arms"]]
-    lines = [
-        f"# {plan['model']['name']}",
-        "",
-        f"{len(plan['prompts'])} prompts, {len(plan['seeds'])} seeds, {plan['steps']} steps.",
-        "In brackets: 95 % bootstrap interval over prompts.",
-        "Difference: to the same prompt and seed under the first arm; one whose interval holds 0 shows nothing.",
-        "",
-    ]
+    if plan is None:
+        yield "# Pictures that were drawn before"
+        yield ""
+        each = len(results["pictures"]) // (len(results["arms"]) * len(results["prompts"]))
+        yield f"{counted(len(results['prompts']), 'prompt')}, {counted(each, 'picture')} of each."
+        same = "prompt and seed" if all(one["seed"] is not None for one in results["pictures"]) else "prompt"
+    else:
+        yield f"# {plan['model']['name']}"
+        yield ""
+        yield f"{len(plan['prompts'])} prompts, {len(plan['seeds'])} seeds, {plan['steps']} steps."
+        same = "prompt and seed"
+    yield "In brackets, or behind ±: 95 % bootstrap interval over prompts."
+    yield f"Difference: to the same {same} under the first arm; one whose interval holds 0 shows nothing."
+    if results["ceiling"] is not None:
+        yield f'"{CEILING}": the reference pictures, each scored against the prompt that it shows. No arm is expected'
+        yield 'to score above them, as what is missing there is the error of reader and CLIP. "of real" is the share of'
+        yield "their score that an arm reaches."
+    if results["floor"] is not None:
+        yield f'"{FLOOR}": the pictures of {results["floor"]["arm"]}, each scored against the prompt of another:'
+        yield "what chance gives."
+    yield ""
     for name, found in results["calibration"].items():
-        lines.append(
+        yield (
             f"- {name}: guidance {_text(found['matched'], found['low'], found['high'])} is as strong as FreeU at "
             f"{found['guidance']:g}; it can imitate {found['explained']:.0%} of FreeU's change."
         )
     if results["fid_floor"] is not None:
-        lines.append(f"- FID of real against real at this number of pictures: {results['fid_floor']:.4g}.")
-    measures = dict.fromkeys(name for arm in arms for name in results["summary"][arm])
-    for measure in measures:
-        lines += ["", f"## {measure}", "", "| arm | guidance | value | difference |", "|---|---|---|---|"]
-        for arm in arms:
-            value = _estimate(results["summary"][arm].get(measure))
-            difference = _estimate(results["differences"][arm].get(measure))
-            lines.append(f"| {arm} | {results['guidance'][arm]:.4g} | {value} | {difference} |")
-    return "\n".join(lines) + "\n"
+        yield f"- FID of real against real at this number of pictures: {results['fid_floor']:.4g}."
+    if results["calibration"] or results["fid_floor"] is not None:
+        yield ""
+
+
+def _all_rows(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Names and means of the arms, then of ceiling and floor."""
+    rows = [(arm["name"], results["summary"][arm["name"]]) for arm in results["arms"]]
+    for name, key in ((CEILING, "ceiling"), (FLOOR, "floor")):
+        if results[key] is not None:
+            rows.append((name, results[key]["summary"]))
+    return rows
+
+
+def _glance(results: Mapping[str, Any]) -> Iterator[str]:
+    """Values with half of their interval."""
+    rows = _all_rows(results)
+    measures = [name for name in GLANCE if any(name in row for _, row in rows)]
+    if not measures:
+        return
+    yield "## At a glance"
+    yield ""
+    yield from _table(
+        ["arm", *("kid x 1000" if name == "kid" else name for name in measures)],
+        [[name, *(_half(row.get(measure), measure) for measure in measures)] for name, row in rows],
+    )
+
+
+def _measure(results: Mapping[str, Any], measure: str) -> Iterator[str]:
+    """Values of one measure, for the arms with difference and share."""
+    shares = results["share_of_ceiling"]
+    with_share = any(measure in found for found in shares.values())
+    with_guidance = any(scale is not None for scale in results["guidance"].values())
+    heads = ["arm", *(["guidance"] if with_guidance else []), "value", "difference", *(["of real"] * with_share)]
+    rows = []
+    arms = {arm["name"] for arm in results["arms"]}
+    for number, (name, row) in enumerate(_all_rows(results)):
+        is_arm = number < len(arms)
+        if not is_arm and measure not in row:
+            continue
+        cells = [name]
+        if with_guidance:
+            scale = results["guidance"][name] if is_arm else None
+            cells.append("-" if scale is None else f"{scale:.4g}")
+        cells += [_estimate(row.get(measure)), _estimate(results["differences"][name].get(measure) if is_arm else None)]
+        if with_share:
+            cells.append(_estimate(shares[name].get(measure) if is_arm else None))
+        rows.append(cells)
+    return _table(heads, rows)
+
+
+def _layouts(results: Mapping[str, Any], measure: str) -> list[str]:
+    """Values of one measure by layout; nothing where fewer than two layouts have any."""
+    found = results["by_layout"]
+    if found is None:
+        return []
+    rows = [(name, row.get(measure, {})) for name, row in found["arms"].items()]
+    for name, key in ((CEILING, "ceiling"), (FLOOR, "floor")):
+        if found[key] is not None:
+            rows.append((name, found[key].get(measure, {})))
+    named = dict.fromkeys(prompt["layout"] for prompt in results["prompts"] if prompt["layout"] is not None)
+    layouts = [layout for layout in named if any(layout in row for _, row in rows)]
+    if len(layouts) < 2:
+        return []
+    cells = [[name, *(_estimate(row.get(layout)) for layout in layouts)] for name, row in rows]
+    return list(_table(["arm", *layouts], cells))
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for cells in (heads, ["---"] * len(heads), *rows):
+        yield "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _half(found: Mapping[str, Any] | None, measure: str) -> str:
+    """A value with half the width of its interval."""
+    if found is None:
+        return "-"
+    scale = 1000.0 if measure == "kid" else 1.0
+    form = ".2f" if measure == "clip_score" else ".3g" if measure == "kid" else ".3f"
+    value = format(scale * found["value"], form)
+    if found["low"] is None:
+        return value
+    half = scale * (found["high"] - found["low"]) / 2.0
+    return f"{value} ± {format(half, '.2g' if measure == 'kid' else form)}"
 
 
 def _estimate(found: Mapping[str, Any] | None) -> str:
