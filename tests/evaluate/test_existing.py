@@ -113,6 +113,16 @@ def test_a_folder_of_compare(prompts, compared, tmp_path):
     (copy / "manifest.json").write_text((compared / "manifest.json").read_text())
     with pytest.raises(FreeUValueError, match="holds 0 of its 8 pictures"):
         read_existing([copy], asked)
+    # The same pictures with seed 5 in place of 1 are no pairs.
+    text = (compared / "manifest.json").read_text().replace("s0001", "s0005").replace('"seed": 1', '"seed": 5')
+    data = json.loads(text)
+    data["plan"]["seeds"] = [0, 5]
+    (copy / "manifest.json").write_text(json.dumps(data))
+    for path in compared.glob("p*.png"):
+        (copy / path.name.replace("s0001", "s0005")).write_bytes(path.read_bytes())
+    assert len(read_existing([copy], asked)) == 2
+    with pytest.raises(FreeUValueError, match="copy/baseline and both/baseline have other seeds"):
+        read_existing([compared, copy], asked)
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path):
