@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -86,6 +89,28 @@ def test_ctrl_c_keeps_what_was_learnt(tiny, data, tmp_path, monkeypatch) -> None
     again = unet.Trainer(tiny, data, tmp_path, quiet)
     assert again.resume()
     assert again.step == 1
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_that_the_same_command_continues(tmp_path, monkeypatch, capsys, kind) -> None:
+    step = training.Run.train_step
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+    def stopped(run: training.Run) -> float:
+        if run.step == 2:
+            os.kill(os.getpid(), kind)
+        return step(run)
+
+    command = ["reader", "--smoke", "--work", str(tmp_path), "--threads", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Run, "train_step", stopped)
+        assert train.main(command) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert handlers == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    assert train.main(command) == 0
+    said = capsys.readouterr().out
+    assert "reader: resumed at step 2" in said
+    assert "reader: checkpoint at step 4, 100%" in said
 
 
 def test_the_probe_learns_what_lies_where(tiny, data, tmp_path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +27,8 @@ STAGES = {
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status (2 after a one-line error, 130 after Ctrl-C)."""
     options = _parser().parse_args(arguments)
+    # In the background Ctrl-C is ignored unless asked for, and schedulers send SIGTERM: both keep what was learnt.
+    before = [signal.signal(kind, _stop) for kind in (signal.SIGINT, signal.SIGTERM)]
     try:
         if options.recipe is None:
             if not options.smoke:
@@ -44,7 +47,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+    finally:
+        for kind, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(kind, handler)
     return 0
+
+
+def _stop(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -172,9 +182,7 @@ class Job:
 
         data = latents.prepare(self.recipe, self._vae, self.home, self.say)
         trainer = unet.Trainer(self.recipe, data, self.home, self.say, self.device)
-        if trainer.resume():
-            self.say(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
-        else:
+        if not trainer.resume():
             parent = self._parent()
             start = unet.averaged(parent.recipe, parent.home)[0]["unet"] if parent is not None else None
             trainer.start_from(start, self.home / "text.safetensors" if self.recipe.text.samples else None)

@@ -172,6 +172,7 @@ class Run(ABC):
         self.model.load_state_dict(parts["model"])
         self.ema = parts["ema"]
         self.step, self.seconds, self.curve = (state.facts[name] for name in ("step", "seconds", "curve"))
+        self.say(f"{self.name}: resumed at step {self.step}, {self.seconds / 60:.1f} minutes")
         for name, parameter in self.model.named_parameters():
             if name in parts["exp_avg"]:
                 self.optimizer.state[parameter] = {
