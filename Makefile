@@ -22,6 +22,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/bench_skip.py
 	$(BIN)/python benchmarks/bench_step.py
 	$(BIN)/python benchmarks/bench_import.py
+	$(BIN)/python benchmarks/bench_scenes.py
 
 install: $(VENV)/dev.stamp
 

@@ -82,7 +82,7 @@ def unknown_words(prompt: str, world: Mapping[str, Any]) -> list[str]:
     """Words of a prompt that the embedded model never saw, in order.
 
     Args:
-        world: the model's ``freeu-zoo.json``; its lists ``nouns``, ``styles``, ``colours`` and ``words`` are what it knows.
+        world: the model's ``freeu-zoo.json``; it knows its ``nouns``, ``styles``, ``colours`` and ``words``.
     """
     phrases = [str(word).lower() for key in ("nouns", "styles", "colours", "words") for word in world.get(key, ())]
     known = {word for phrase in phrases for word in _words(phrase)} | _FILLERS
