@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from freeu_zoo import captions, prompts, recipe, scenes
+from freeu_zoo.errors import ZooError
 from PIL import Image
 
 
@@ -30,6 +31,14 @@ def test_prompts_ask_for_what_the_scenes_show(tmp_path) -> None:
 def test_another_seed_asks_other_things() -> None:
     world = recipe.shipped("mini-sd").world
     assert prompts.scenes(world, 9) == prompts.scenes(world, 9) != prompts.scenes(world, 9, seed=1)
+
+
+def test_no_prompt_comes_twice() -> None:
+    rows = prompts.rows(prompts.scenes(recipe.shipped("mini-sd").world, 1000))
+    assert len({row["prompt"] for row in rows}) == 1000
+    small = scenes.World(("fox", "cat"), styles=("line",), layouts={"single": 1.0}, gradients=0, recoloured=0)
+    with pytest.raises(ZooError, match="no 50 different prompts"):
+        prompts.scenes(small, 50)
 
 
 @pytest.mark.parametrize("arguments", [["--count", "0"], ["--recipe", "nothing"]])

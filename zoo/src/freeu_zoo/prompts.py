@@ -44,10 +44,20 @@ def asked(scene: Scene) -> dict[str, Any]:
 
 
 def scenes(world: World, count: int, seed: int = 9000) -> list[Scene]:
-    """That many held-out scenes of a world, layouts in the proportions of ``SHARES``."""
+    """That many held-out scenes of a world, layouts in the proportions of ``SHARES``, no two with the same caption.
+
+    Raises:
+        ZooError: the world has not so many.
+    """
     layouts = {name: share for name, share in SHARES.items() if world.layouts.get(name)}
     maker = SceneMaker(replace(world, layouts=layouts), seed, held_out=True)
-    return [maker.scene(number) for number in range(count)]
+    found: dict[str, Scene] = {}
+    for number in range(20 * count + 100):
+        scene = maker.scene(number)
+        found.setdefault(captions.plain_caption(scene), scene)
+        if len(found) == count:
+            return list(found.values())
+    raise ZooError(f"this world has no {count} different prompts, only some {len(found)}: ask for fewer")
 
 
 def rows(made: list[Scene], seed: int = 9000) -> list[dict[str, Any]]:
