@@ -20,7 +20,7 @@ from .errors import ZooError
 from .export import finish, training_facts, vocabulary_files
 from .files import write_json
 from .recipe import Recipe
-from .scenes import SIZE, Scene, SceneMaker, compose
+from .scenes import SIZE, Scene, SceneMaker, compose, held_out_scenes
 from .training import Ahead, Pace, Run, Say, average_of
 
 
@@ -64,18 +64,7 @@ class Trainer(Run):
         settings = recipe.judge
         torch.manual_seed(settings.seed)
         self.tokenizer = text.build_tokenizer(recipe.text.length)
-        pace = Pace(
-            samples=settings.samples,
-            batch=settings.batch,
-            learning_rate=settings.learning_rate,
-            warmup=200,
-            level=settings.level,
-            weight_decay=settings.weight_decay,
-            betas=(0.9, 0.98),
-            ema=0.998,
-            checkpoint_minutes=settings.checkpoint_minutes,
-            report_steps=200,
-        )
+        pace = Pace.of(settings, warmup=200, betas=(0.9, 0.98), ema=0.998, report_steps=200)
         checkpoint = Checkpoint(home / "judge.ckpt", identity(recipe))
         super().__init__("judge", build(recipe, self.tokenizer), pace, checkpoint, say)
         self.maker = SceneMaker(recipe.world, recipe.data.seed, held_out=False)
@@ -108,7 +97,9 @@ class Trainer(Run):
 
     def measure(self) -> float:
         """Share of held-out scenes whose own caption scores highest among those of 256."""
-        return retrieval(self.model, self.tokenizer, held_out_scenes(self.recipe, 256))
+        return retrieval(
+            self.model, self.tokenizer, held_out_scenes(self.recipe.world, 256, self.recipe.data.seed + 1000)
+        )
 
 
 def _words(scene: Scene, draw: random.Random) -> str:
@@ -120,12 +111,6 @@ def identity(recipe: Recipe) -> dict[str, str]:
     """What a checkpoint must agree with."""
     settings = {name: value for name, value in asdict(recipe.judge).items() if name not in ("samples", "level")}
     return {"judge": json.dumps([settings, asdict(recipe.text)]), "world": json.dumps(recipe.world.nouns)}
-
-
-def held_out_scenes(recipe: Recipe, count: int) -> list[Scene]:
-    """Scenes with a combination that no training shows."""
-    maker = SceneMaker(recipe.world, recipe.data.seed + 1000, held_out=True)
-    return [maker.scene(number) for number in range(count)]
 
 
 @torch.no_grad()
@@ -149,7 +134,7 @@ def export(recipe: Recipe, home: Path, destination: Path) -> None:
     tokenizer = text.build_tokenizer(recipe.text.length)
     model = build(recipe, tokenizer).eval()
     model.load_state_dict(average_of(state))
-    accuracy = retrieval(model, tokenizer, held_out_scenes(recipe, 500))
+    accuracy = retrieval(model, tokenizer, held_out_scenes(recipe.world, 500, recipe.data.seed + 1000))
     new = destination.with_name(f".{destination.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     model.half().save_pretrained(new)

@@ -22,7 +22,7 @@ from .export import finish, training_facts
 from .files import write_json
 from .reader import NUMBERS, RELATIONS, SLOTS, Network, SceneReader, Words
 from .recipe import Recipe
-from .scenes import Scene, SceneMaker, Thing, compose
+from .scenes import Scene, SceneMaker, Thing, compose, held_out_scenes
 from .training import Ahead, Pace, Run, Say, average_of
 
 BLOTS = 0.04
@@ -44,18 +44,7 @@ class Trainer(Run):
         settings = recipe.reader
         torch.manual_seed(settings.seed)
         self.words = words_of(recipe)
-        pace = Pace(
-            samples=settings.samples,
-            batch=settings.batch,
-            learning_rate=settings.learning_rate,
-            warmup=200,
-            level=settings.level,
-            weight_decay=settings.weight_decay,
-            betas=(0.9, 0.99),
-            ema=0.998,
-            checkpoint_minutes=settings.checkpoint_minutes,
-            report_steps=200,
-        )
+        pace = Pace.of(settings, warmup=200, betas=(0.9, 0.99), ema=0.998, report_steps=200)
         checkpoint = Checkpoint(home / "reader.ckpt", identity(recipe))
         super().__init__("reader", Network(self.words, settings.widths), pace, checkpoint, say)
         self.maker = SceneMaker(recipe.world, recipe.data.seed, held_out=False)
@@ -108,7 +97,7 @@ class Trainer(Run):
 
     def measure(self) -> float:
         """Share of held-out scenes, half of them degraded, of which every object is named."""
-        scenes = held_out_scenes(self.recipe, 256)
+        scenes = held_out_scenes(self.recipe.world, 256, self.recipe.data.seed + 1000)
         draw = random.Random(0)
         reader = SceneReader(self.model, self.words)  # type: ignore[arg-type]
         return accuracy(reader, scenes, [degrade.some(compose(scene), draw, 0.5) for scene in scenes])["nouns"]
@@ -123,12 +112,6 @@ def identity(recipe: Recipe) -> dict[str, str]:
     """What a checkpoint must agree with."""
     settings = {name: value for name, value in asdict(recipe.reader).items() if name not in ("samples", "level")}
     return {"reader": json.dumps(settings), "world": json.dumps(asdict(words_of(recipe)))}
-
-
-def held_out_scenes(recipe: Recipe, count: int) -> list[Scene]:
-    """Scenes with a combination that no training shows."""
-    maker = SceneMaker(recipe.world, recipe.data.seed + 1000, held_out=True)
-    return [maker.scene(number) for number in range(count)]
 
 
 def accuracy(reader: SceneReader, scenes: Sequence[Scene], pictures: Sequence[Image.Image]) -> dict[str, float]:
@@ -163,7 +146,7 @@ def export(recipe: Recipe, home: Path, destination: Path) -> None:
     weights = {name: value.half() if value.is_floating_point() else value for name, value in average_of(state).items()}
     network.load_state_dict({name: value.float() for name, value in weights.items()})
     reader = SceneReader(network, words)
-    scenes = held_out_scenes(recipe, 1000)
+    scenes = held_out_scenes(recipe.world, 1000, recipe.data.seed + 1000)
     clean = [compose(scene) for scene in scenes]
     draw = random.Random(1)
     worse = [degrade.some(picture, draw, 1.0) for picture in clean]

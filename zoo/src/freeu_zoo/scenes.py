@@ -215,6 +215,12 @@ class SceneMaker:
         return [chosen[0]] * len(nouns) if same else chosen
 
 
+def held_out_scenes(world: World, count: int, seed: int) -> list[Scene]:
+    """The first scenes of that seed with a combination that no training shows."""
+    maker = SceneMaker(world, seed, held_out=True)
+    return [maker.scene(number) for number in range(count)]
+
+
 def _can_be_seen(style: str, thing: Thing, background: Sequence[str]) -> bool:
     """Whether the object stands out: a flat yellow star on yellow is nowhere to be seen."""
     return all(visible_share(style, thing.noun, thing.colour, ground) >= 0.15 for ground in background)

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoint import Checkpoint, State
+from .recipe import JudgeRecipe, ReaderRecipe, UnetRecipe
 
 Say = Callable[[str], None]
 Batch = TypeVar("Batch")
+Settings = UnetRecipe | JudgeRecipe | ReaderRecipe
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,22 @@ class Pace:
     ema: float
     checkpoint_minutes: float
     report_steps: int
+
+    @classmethod
+    def of(cls, settings: Settings, warmup: int, betas: tuple[float, float], ema: float, report_steps: int) -> Pace:
+        """The pace that a part of a recipe sets."""
+        return cls(
+            samples=settings.samples,
+            batch=settings.batch,
+            learning_rate=settings.learning_rate,
+            warmup=warmup,
+            level=settings.level,
+            weight_decay=settings.weight_decay,
+            betas=betas,
+            ema=ema,
+            checkpoint_minutes=settings.checkpoint_minutes,
+            report_steps=report_steps,
+        )
 
 
 def rate(step: int, progress: float, warmup: int, level: float) -> float:

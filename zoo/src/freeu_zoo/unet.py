@@ -83,18 +83,7 @@ class Trainer(Run):
         model = nn.ModuleDict({"unet": unet, "text": text.build_encoder(recipe.text, self.tokenizer)})
         if settings.layout_weight:
             model["probe"] = LayoutProbe(recipe, unet)
-        pace = Pace(
-            samples=settings.samples,
-            batch=settings.batch,
-            learning_rate=settings.learning_rate,
-            warmup=settings.warmup,
-            level=settings.level,
-            weight_decay=settings.weight_decay,
-            betas=(0.9, 0.99),
-            ema=settings.ema,
-            checkpoint_minutes=settings.checkpoint_minutes,
-            report_steps=100,
-        )
+        pace = Pace.of(settings, settings.warmup, betas=(0.9, 0.99), ema=settings.ema, report_steps=100)
         super().__init__("unet", model, pace, Checkpoint(home / "unet.ckpt", identity(recipe)), say, device)
         self.parts: Any = model
         self.kept = diffusion.scheduler().alphas_cumprod.to(self.device)
