@@ -130,7 +130,10 @@ def test_judge_prefers_the_truth_in_every_aspect(clip) -> None:
         assert float((truth > score(texts)).float().mean()) > 0.85, aspect
 
 
-def test_judges_are_small() -> None:
-    for folder in freeu_zoo._directories("judge") | freeu_zoo._directories("reader"):
-        path = (freeu_zoo._directories("judge") | freeu_zoo._directories("reader"))[folder]
-        assert sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) <= 20e6
+@pytest.mark.parametrize("find", [freeu_zoo.judge_path, freeu_zoo.reader_path])
+def test_judges_are_small(find) -> None:
+    try:
+        folder = find()
+    except ValueError as error:
+        pytest.skip(str(error))
+    assert 0 < sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 20e6
