@@ -27,9 +27,11 @@ def test_every_model_says_what_it_can_do() -> None:
         assert facts["native_size"] == 128
         assert facts["default_steps"] > 0
         assert facts["default_guidance_scale"] > 1
-        assert facts["nouns"]
-        assert facts["styles"] == ["3d", "flat"]
-        assert len(facts["colours"]) == 8
+        assert len(facts["nouns"]) >= 48
+        assert facts["styles"] == ["3d", "flat", "line"]
+        assert len(facts["colours"]) == 10
+        assert facts["relations"]
+        assert facts["alignment"]["scores"]["noun"]["real"]["value"] > 0.9
         assert facts["training"]["samples"] > 0
 
 

@@ -1,9 +1,21 @@
-"""Model cards, written from the numbers of ``freeu-zoo.json`` so that the two cannot disagree."""
+"""Model cards, written from the numbers of ``freeu-zoo.json`` so that the two cannot disagree.
+
+    python -m freeu_zoo.card MODEL RESULTS
+
+puts into a model's card what ``freeu evaluate`` found for its first arm.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from importlib import resources
+from pathlib import Path
 from typing import Any
+
+from .errors import ZooError
+from .files import write_atomically, write_json
 
 _LICENCE = """## Licence
 
@@ -56,6 +68,8 @@ def _of_diffusion(facts: dict[str, Any]) -> dict[str, Any]:
         "seed_prompts": _list(sheets["seeds"]),
         "guidance_prompts": _list(sheets["guidance"]),
         "parts": "\n".join(parts),
+        "alignment": _alignment(facts.get("alignment")),
+        "scored_prompts": facts.get("alignment", {}).get("prompts", 500),
         "notes": facts["notes"],
         "vae_minutes": training["vae"]["minutes"],
         "vae_crops": f"{training['vae']['crops']:,}",
@@ -65,6 +79,78 @@ def _of_diffusion(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def alignment(results: dict[str, Any]) -> dict[str, Any]:
+    """What of ``results.json`` a card shows: the scores of the first arm, of real scenes and of shuffled prompts.
+
+    Raises:
+        ZooError: it is not the record of an evaluation with matching real scenes.
+    """
+    try:
+        arm, plan = results["arms"][0]["name"], results["plan"]
+        rows = {
+            "model": results["summary"][arm],
+            "real": results["ceiling"]["summary"],
+            "shuffled": results["floor"]["summary"],
+            "share": results["share_of_ceiling"][arm],
+        }
+        return {
+            "arm": arm,
+            "prompts": len(plan["prompts"]),
+            "seeds": list(plan["seeds"]),
+            "steps": plan["steps"],
+            "guidance": plan["guidance"],
+            "scores": {
+                aspect: {row: {key: found[aspect][key] for key in ("value", "low", "high")} for row, found in rows.items()}
+                for aspect in rows["share"]
+            },
+        }
+    except (KeyError, IndexError, TypeError) as error:
+        raise ZooError(
+            "these are no results of `freeu evaluate MODEL --reference DIR --reference-matches` with prompts that say "
+            f"what they ask for: {type(error).__name__} {error}"
+        ) from None
+
+
+def add_alignment(folder: Path, results: Path) -> None:
+    """Write the scores in ``results`` into the ``freeu-zoo.json`` and the card of the model in ``folder``.
+
+    Raises:
+        ZooError: one of the files is not what it should be.
+    """
+    try:
+        facts = json.loads((folder / "freeu-zoo.json").read_text(encoding="utf-8"))
+        found = json.loads(results.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ZooError(f"cannot read {folder / 'freeu-zoo.json'} or {results}: {error}") from None
+    facts["alignment"] = alignment(found)
+    card = text(facts)
+    write_json(folder / "freeu-zoo.json", facts)
+    write_atomically(folder / "README.md", lambda path: path.write_text(card, encoding="utf-8"))
+
+
+def _alignment(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "Not measured yet."
+    rows = [
+        [
+            aspect.replace("_", " "),
+            *(_interval(scores[row]) for row in ("model", "real", "shuffled", "share")),
+        ]
+        for aspect, scores in found["scores"].items()
+    ]
+    seeds = ", ".join(map(str, found["seeds"]))
+    return (
+        f"{found['prompts']} prompts, seed {seeds}, {found['steps']} steps, guidance {found['guidance']:g}; percent, with "
+        "95 % bootstrap intervals over prompts:\n\n"
+        + _table(("Right", "This model", "Real scenes", "Shuffled prompts", "Share of real scenes"), rows)
+    )
+
+
+def _interval(of: dict[str, float]) -> str:
+    value, low, high = (100 * of[key] for key in ("value", "low", "high"))
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
 def _list(prompts: list[str]) -> str:
     return "\n".join(f"{number}. {prompt}" for number, prompt in enumerate(prompts))
 
@@ -72,3 +158,22 @@ def _list(prompts: list[str]) -> str:
 def _table(head: tuple[str, ...], rows: list[list[Any]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status (2 after a one-line error)."""
+    parser = argparse.ArgumentParser(prog="python -m freeu_zoo.card", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("model", type=Path, help="a model directory with its freeu-zoo.json")
+    parser.add_argument("results", type=Path, help="results.json of freeu evaluate")
+    options = parser.parse_args(arguments)
+    try:
+        add_alignment(options.model, options.results)
+    except (ZooError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
