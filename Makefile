@@ -23,6 +23,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/bench_step.py
 	$(BIN)/python benchmarks/bench_import.py
 	$(BIN)/python benchmarks/bench_scenes.py
+	$(BIN)/python benchmarks/bench_analyze.py
 
 install: $(VENV)/dev.stamp
 

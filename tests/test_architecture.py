@@ -21,6 +21,8 @@ ORDER = [
     ("api",),
     ("pipelines",),
     ("evaluate",),
+    ("analysis",),
+    ("ui",),
     ("cli",),
     ("__main__",),
 ]
@@ -40,6 +42,7 @@ PUBLIC = {
     "Stage",
     "__version__",
     "active",
+    "analysis",
     "apply",
     "enabled",
     "evaluate",
@@ -129,10 +132,13 @@ def test_command_line_starts_without_torch():
     assert out.strip() == "False"
 
 
-def test_evaluate_is_light_and_documented():
-    names, _ = loaded_by("import freeu; freeu.evaluate; import freeu.evaluate")
-    assert not names & {"scipy", "diffusers", "transformers", "PIL"}
+@pytest.mark.parametrize("part", ["analysis", "evaluate"])
+def test_parts_are_light_and_documented(part):
+    names, _ = loaded_by(f"import freeu; freeu.{part}; import freeu.{part}")
+    assert not names & {"scipy", "diffusers", "transformers", "PIL", "matplotlib", "plotly"}
     docs = (SOURCE.parents[1] / "docs" / "api.md").read_text()
-    for name in freeu.evaluate.__all__:
-        assert getattr(freeu.evaluate, name).__doc__, f"freeu.evaluate.{name} has no docstring"
-        assert f"`{name}" in docs, f"docs/api.md does not mention freeu.evaluate.{name}"
+    module = getattr(freeu, part)
+    for name in module.__all__:
+        found = getattr(module, name)
+        assert isinstance(found, (tuple, str)) or found.__doc__, f"freeu.{part}.{name} has no docstring"
+        assert f"`{name}" in docs, f"docs/api.md does not mention freeu.{part}.{name}"

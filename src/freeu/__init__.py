@@ -16,7 +16,7 @@ from freeu.errors import FreeUError, FreeURuntimeError, FreeUValueError, NoEffec
 from freeu.presets import Preset, preset, presets
 
 if TYPE_CHECKING:
-    from freeu import evaluate, ops
+    from freeu import analysis, evaluate, ops
     from freeu.api import Inspection, active, apply, enabled, inspect, recommend
     from freeu.core.patch import Handle
     from freeu.core.site import Site
@@ -37,6 +37,7 @@ __all__ = [
     "Stage",
     "__version__",
     "active",
+    "analysis",
     "apply",
     "enabled",
     "evaluate",
@@ -56,7 +57,7 @@ _NEED_TORCH = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("evaluate", "ops"):
+    if name in ("analysis", "evaluate", "ops"):
         return importlib.import_module(f"freeu.{name}")
     for home, names in _NEED_TORCH.items():
         if name in names:

@@ -151,7 +151,7 @@ def test_an_interrupted_run_goes_on_and_ends_equal(
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert cli("compare", *AGAIN, "--model", sd_dir, "--output", whole).code == 0
 
-    draw, calls = run._draw, []
+    draw, calls = run.draw, []
 
     def interrupted(*args: Any) -> Any:
         calls.append(args[2].file)
@@ -159,7 +159,7 @@ def test_an_interrupted_run_goes_on_and_ends_equal(
             raise KeyboardInterrupt
         return draw(*args)
 
-    monkeypatch.setattr(run, "_draw", interrupted)
+    monkeypatch.setattr(run, "draw", interrupted)
     monkeypatch.setattr("sys.argv", ["freeu", "compare", "a red fox"])
     outcome = cli("compare", *AGAIN, "--model", sd_dir, "--output", parts)
     assert outcome.code == 130

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from freeu.cli import checking, evaluating, listing, pictures
+from freeu.cli import analyzing, checking, evaluating, listing, pictures, serving, sweeping
 from freeu.cli.errors import CheckFailedError, StoppedError
 from freeu.errors import FreeUError
 
@@ -31,6 +31,9 @@ app.command("inspect")(listing.inspect)
 app.command("presets")(listing.presets)
 app.command("check")(checking.check)
 app.command("evaluate")(evaluating.evaluate)
+app.command("analyze")(analyzing.analyze)
+app.command("sweep")(sweeping.sweep)
+app.command("ui")(serving.ui)
 
 
 def _version(wanted: bool) -> None:

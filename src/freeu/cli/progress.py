@@ -1,13 +1,66 @@
-"""The progress bar of a run: pictures done, and the time that is left."""
+"""Progress bars: pictures done, and the time that is left."""
 
 from __future__ import annotations
 
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from freeu.pipelines.plan import Picture, Plan, counted
+
+
+class Counter:
+    """A bar on standard error that counts pictures.
+
+    Args:
+        what: is being done.
+        total: how many there will be.
+    """
+
+    def __init__(self, what: str, total: int) -> None:
+        console = Console(stderr=True)
+        self._progress = _progress(console, MofNCompleteColumn())
+        self._task = self._progress.add_task(what, total=total)
+
+    def __enter__(self) -> Counter:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """Show what is being done."""
+        self._progress.update(self._task, description=text)
+
+    def one(self) -> None:
+        """One more is done."""
+        self._progress.advance(self._task)
+
+
+def _progress(console: Console, count: ProgressColumn) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        count,
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
 
 
 class Bar:
@@ -24,16 +77,7 @@ class Bar:
     def __init__(self, plan: Plan | None, times: int = 1) -> None:
         self.done = 0
         self._console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[pictures]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
+        self._progress = _progress(self._console, TextColumn("{task.fields[pictures]}"))
         self._count_of_all = 0 if plan is None else plan.count * times
         self._task = self._progress.add_task(
             "drawing", total=self._count_of_all, pictures=self._count(), visible=plan is not None

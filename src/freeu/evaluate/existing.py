@@ -10,10 +10,10 @@ from typing import Any
 
 from freeu.errors import FreeUValueError
 from freeu.evaluate.prompts import Prompt
-from freeu.evaluate.results import KIND, RESULTS, SCHEMA, TABLE, as_json, as_markdown
+from freeu.evaluate.results import KIND, RESULTS, SCHEMA, TABLE, as_markdown
 from freeu.evaluate.scoring import Drawn, Judges, pictures_in
 from freeu.evaluate.summary import score_everything
-from freeu.pipelines.manifest import environment, read_manifest
+from freeu.pipelines.manifest import as_json, environment, read_manifest
 from freeu.pipelines.output import MANIFEST, OutputFolder
 
 

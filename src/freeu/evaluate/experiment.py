@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,15 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from freeu.errors import FreeUValueError
 from freeu.evaluate.arms import RECOMMENDED, Arm
 from freeu.evaluate.guidance import Calibration, calibrate_guidance
 from freeu.evaluate.prompts import Prompt
-from freeu.evaluate.results import KIND, RESULTS, SCHEMA, TABLE, as_json, as_markdown
+from freeu.evaluate.results import KIND, RESULTS, SCHEMA, TABLE, as_markdown
 from freeu.evaluate.scoring import Drawn, Judges
 from freeu.evaluate.summary import score_everything
 from freeu.pipelines.loading import Loaded, quiet
-from freeu.pipelines.manifest import environment
+from freeu.pipelines.manifest import as_json, claim, environment
 from freeu.pipelines.output import MANIFEST, OutputFolder
 from freeu.pipelines.plan import Plan
 from freeu.pipelines.run import Progress, deterministic, make_pictures
@@ -142,24 +140,7 @@ def _claim(output: OutputFolder, experiment: Experiment, arms: tuple[Arm, ...]) 
         "environment": environment(experiment.plan.device),
         "calibration": {},
     }
-    path = output.path / MANIFEST
-    if path.exists():
-        try:
-            then = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise FreeUValueError(f"cannot read {path}: {error}") from None
-        if not isinstance(then, dict) or then.get("kind") != KIND:
-            raise FreeUValueError(f"--output {output.path} holds something else: name a folder that does not exist yet")
-        now = json.loads(as_json(record))
-        other = [name for name in now if name != "calibration" and then.get(name) != now[name]]
-        if other or not isinstance(then.get("calibration"), dict):
-            raise FreeUValueError(
-                f"--output {output.path} holds another experiment (other {', '.join(other)}): "
-                "name a folder that does not exist yet"
-            )
-        record["calibration"] = then["calibration"]
-    output.write(MANIFEST, as_json(record))
-    return record
+    return claim(output, record, "experiment", kept=("calibration",))
 
 
 def _calibrate(loaded: Loaded, experiment: Experiment, config: Any) -> Calibration:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -33,11 +32,6 @@ ORDER = (
 
 GLANCE = ("noun_strict", "colour", "style", "count", "relation", "clip_score", "kid")
 """Measures of the first table."""
-
-
-def as_json(data: Mapping[str, Any]) -> str:
-    """The text of a file; numbers that JSON cannot hold raise ``ValueError``."""
-    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def as_markdown(results: Mapping[str, Any]) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.output import MANIFEST
+from freeu.pipelines.output import MANIFEST, OutputFolder
 from freeu.pipelines.plan import Plan
 
 SCHEMA = 1
@@ -114,6 +114,46 @@ def _records(data: Any) -> dict[str, PictureRecord]:
             raise FreeUValueError("a picture's file and sha256 must be texts")
         records[entry["file"]] = PictureRecord(**entry)
     return records
+
+
+def as_json(data: Mapping[str, Any]) -> str:
+    """The text of a file; numbers that JSON cannot hold raise ``ValueError``."""
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def claim(output: OutputFolder, record: dict[str, Any], what: str, kept: Collection[str] = ()) -> dict[str, Any]:
+    """Begin a long run in its folder, or go on with the same one: write its manifest.
+
+    Args:
+        output: the folder.
+        record: everything that decides the run; its "kind" tells it from other files.
+        what: what to call it in messages.
+        kept: fields in which an earlier run left something; they are taken over from there.
+
+    Returns:
+        the record, with what was kept.
+
+    Raises:
+        FreeUValueError: the folder belongs to something else, or to such a run with other settings.
+    """
+    path = output.path / MANIFEST
+    if path.exists():
+        try:
+            then = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FreeUValueError(f"cannot read {path}: {error}") from None
+        if not isinstance(then, dict) or then.get("kind") != record["kind"]:
+            raise FreeUValueError(f"--output {output.path} holds something else: name a folder that does not exist yet")
+        now = json.loads(as_json(record))
+        other = [name for name in now if name not in kept and then.get(name) != now[name]]
+        if other or not all(isinstance(then.get(name), type(now[name])) for name in kept):
+            raise FreeUValueError(
+                f"--output {output.path} holds another {what} (other {', '.join(other)}): "
+                "name a folder that does not exist yet"
+            )
+        record |= {name: then[name] for name in kept}
+    output.write(MANIFEST, as_json(record))
+    return record
 
 
 def environment(device: str) -> dict[str, str]:

@@ -6,21 +6,20 @@ That is what makes a run resumable to the bit: leaving out the pictures that are
 from __future__ import annotations
 
 import contextlib
-import inspect
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from freeu.errors import FreeURuntimeError, FreeUValueError
+from freeu.errors import FreeUValueError
 from freeu.metadata import png_bytes
+from freeu.pipelines.draw import OnStep, draw
 from freeu.pipelines.inputs import pixel_sha
 from freeu.pipelines.loading import Loaded, quiet
 from freeu.pipelines.manifest import Manifest, PictureRecord, environment, environment_differences, read_manifest
 from freeu.pipelines.output import MANIFEST, OutputFolder
 from freeu.pipelines.plan import ARMS, INPUT_IMAGE, INPUT_MASK, Picture, Plan
-from freeu.pipelines.schedulers import fresh_scheduler
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -79,7 +78,9 @@ def make_pictures(
         for todo in plan.pictures():
             if todo.file in kept:
                 continue
-            result, seconds, flagged = _draw(loaded.pipe, plan, todo, image, mask, progress)
+            began = time.perf_counter()
+            result, flagged = draw(loaded.pipe, plan, todo, image, mask, _telling(progress, todo))
+            seconds = time.perf_counter() - began
             output.write(todo.file, png_bytes(result, settings_of(plan, todo, manifest.environment)))
             manifest.pictures[todo.file] = PictureRecord(
                 todo.file, todo.prompt, todo.seed, todo.arm, pixel_sha(result), round(seconds, 3), flagged
@@ -115,66 +116,14 @@ def _verified(folder: Path, manifest: Manifest) -> dict[str, PictureRecord]:
     return kept
 
 
+def _telling(progress: Progress, picture: Picture) -> OnStep:
+    return lambda fraction, _latents: progress.step(picture, fraction)
+
+
 def _png(image: Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def _draw(
-    pipe: Any, plan: Plan, picture: Picture, image: Image | None, mask: Image | None, progress: Progress
-) -> tuple[Image, float, bool]:
-    """One picture: the image, the seconds its call took, and whether the safety checker blacked it out."""
-    import torch
-
-    import freeu
-
-    fresh_scheduler(pipe)
-    arguments: dict[str, Any] = {
-        "prompt": picture.prompt,
-        "negative_prompt": plan.negative_prompt or None,
-        "num_inference_steps": plan.steps,
-        "guidance_scale": plan.guidance,
-        "width": plan.width,
-        "height": plan.height,
-        "image": image,
-        "mask_image": mask,
-        "strength": plan.image_strength,
-        "generator": torch.Generator("cpu").manual_seed(picture.seed),
-        "callback_on_step_end": _reporter(pipe, lambda fraction: progress.step(picture, fraction)),
-    }
-    known = inspect.signature(pipe.__call__).parameters
-    arguments = {name: value for name, value in arguments.items() if name in known and value is not None}
-    began = time.perf_counter()
-    try:
-        if picture.arm == "freeu":
-            with freeu.enabled(pipe, plan.config) as handle:
-                result = pipe(**arguments)
-                handle.verify()
-        else:
-            result = pipe(**arguments)
-    except torch.OutOfMemoryError:
-        raise FreeURuntimeError(
-            f"out of memory at {plan.width}x{plan.height} in {plan.dtype}: use a smaller --width and --height, "
-            "--dtype float16 or --device cpu"
-        ) from None
-    except ValueError as error:
-        if isinstance(error, FreeUValueError):
-            raise
-        raise FreeUValueError(f"{type(pipe).__name__} refuses these settings: {error}") from error
-    flags = getattr(result, "nsfw_content_detected", None)
-    return result.images[0].convert("RGB"), time.perf_counter() - began, bool(flags and flags[0])
-
-
-def _reporter(pipe: Any, report: Callable[[float], None]) -> Callable[..., dict[str, Any]]:
-    """A callback for the end of each step. It changes nothing; a step more or less than planned does no harm."""
-
-    def callback(_pipe: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        total = max(int(getattr(pipe, "num_timesteps", 0) or 0), step + 1)
-        report(min((step + 1) / total, 0.99))
-        return tensors
-
-    return callback
 
 
 @contextlib.contextmanager

@@ -100,8 +100,7 @@ def alignment(results: dict[str, Any]) -> dict[str, Any]:
             "steps": plan["steps"],
             "guidance": plan["guidance"],
             "scores": {
-                aspect: {row: {key: found[aspect][key] for key in ("value", "low", "high")} for row, found in rows.items()}
-                for aspect in rows["share"]
+                aspect: {row: _estimate(found.get(aspect)) for row, found in rows.items()} for aspect in rows["share"]
             },
         }
     except (KeyError, IndexError, TypeError) as error:
@@ -109,6 +108,11 @@ def alignment(results: dict[str, Any]) -> dict[str, Any]:
             "these are no results of `freeu evaluate MODEL --reference DIR --reference-matches` with prompts that say "
             f"what they ask for: {type(error).__name__} {error}"
         ) from None
+
+
+def _estimate(found: dict[str, Any] | None) -> dict[str, float] | None:
+    """None where nothing could be scored, such as the relation of things that chance never put together."""
+    return None if found is None else {key: found[key] for key in ("value", "low", "high")}
 
 
 def add_alignment(folder: Path, results: Path) -> None:
@@ -146,7 +150,9 @@ def _alignment(found: dict[str, Any] | None) -> str:
     )
 
 
-def _interval(of: dict[str, float]) -> str:
+def _interval(of: dict[str, float] | None) -> str:
+    if of is None:
+        return "-"
     value, low, high = (100 * of[key] for key in ("value", "low", "high"))
     return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 

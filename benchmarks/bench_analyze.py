@@ -1,0 +1,84 @@
+"""What looking costs: a 20-step picture of mini-sd watched at every site and step, against the same picture plain.
+
+    python benchmarks/bench_analyze.py [--pairs 9]
+
+Time in interleaved pairs; memory as the growth of the process's peak in fresh processes. Writes results/analyze.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+
+import torch
+from common import conditions, interleaved, save
+
+from freeu.analysis.trace import trace
+from freeu.pipelines.draw import draw
+from freeu.pipelines.loading import quiet
+from freeu.pipelines.request import FreeUChoice, Prepared, Request, check_request, prepare
+
+SHOWN = (0, 4, 8, 11, 15, 19)
+
+
+def prepared() -> Prepared:
+    from pathlib import Path
+
+    request = Request("generate", ("a 3d fox on a blue background",), None, "0", FreeUChoice(preset="sd14"), steps=20)
+    return prepare(request, check_request(request, Path("nothing-is-written-here")))
+
+
+def peak_megabytes(watched: bool) -> float:
+    """Peak resident memory of this process after one picture."""
+    made = prepared()
+    picture = next(made.plan.pictures())
+    with quiet():
+        draw(made.loaded.pipe, made.plan, picture)
+        if watched:
+            trace(made.loaded.pipe, made.plan, picture, maps_at=SHOWN, decode_at=SHOWN)
+        else:
+            draw(made.loaded.pipe, made.plan, picture)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--peak", choices=("plain", "watched"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak:
+        print(json.dumps(peak_megabytes(options.peak == "watched")))
+        return
+    made = prepared()
+    pipe, plan = made.loaded.pipe, made.plan
+    picture = next(plan.pictures())
+    ways = {
+        "plain": lambda: draw(pipe, plan, picture),
+        "watched": lambda: trace(pipe, plan, picture, maps_at=SHOWN, decode_at=SHOWN),
+    }
+    with quiet():
+        seconds = interleaved(ways, options.pairs, warmup=1)
+    ratios = [b / a for a, b in zip(seconds["plain"], seconds["watched"], strict=True)]
+    peaks = {
+        name: [
+            json.loads(
+                subprocess.run([sys.executable, __file__, "--peak", name], capture_output=True, text=True).stdout
+            )
+            for _ in range(3)
+        ]
+        for name in ways
+    }
+    more = statistics.median(peaks["watched"]) - statistics.median(peaks["plain"])
+    threads = torch.get_num_threads()
+    print(f"watched over plain: median {statistics.median(ratios):.2f} in {len(ratios)} pairs, {threads} threads")
+    print(f"peak memory beyond the plain run: {more:.0f} MB")
+    data = {"conditions": conditions(), "seconds": seconds, "ratios": ratios, "peak_megabytes": peaks}
+    print(f"written to {save('analyze', data)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""One picture drawn under the microscope: spectra of its latents and features at every step.
+
+Only sums are kept, and the tensors that were asked for by number of step: memory does not grow with the size of the
+model, and with the number of steps by a few curves.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from freeu.adapters import adapter_for
+from freeu.analysis.measure import Curve, Spectrum, SpectrumSum, channel_mean, spectrum
+from freeu.api import unet_of
+from freeu.core.capture import PARTS, Capture, Features, Observer
+from freeu.pipelines.draw import draw
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from freeu.pipelines.plan import Picture, Plan
+
+
+class Place(NamedTuple):
+    """Where features were seen: path of the site, part ("backbone", "skip", "fused"), and whether FreeU had acted."""
+
+    path: str
+    part: str
+    changed: bool
+
+
+@dataclass
+class Trace:
+    """What was seen while one picture was drawn.
+
+    Args:
+        picture: the result.
+        timesteps: of each denoising step.
+        latents: spectra of the latents behind each step.
+        features: spectra of features at each step, by place.
+        maps: channel means (H, W) of the last sample of the batch (the conditional half under guidance), by place and
+            step.
+        stages: pictures (H, W, 3), 0..1, decoded from the latents behind the steps that were asked for.
+    """
+
+    picture: Image
+    timesteps: tuple[float, ...] = ()
+    latents: tuple[Spectrum, ...] = ()
+    features: Mapping[Place, tuple[Spectrum, ...]] = field(default_factory=dict)
+    maps: Mapping[tuple[Place, int], NDArray[np.float32]] = field(default_factory=dict)
+    stages: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
+
+
+def watch(model: Any, observe: Observer) -> Capture:
+    """Show ``observe`` the features at every site of a pipeline's U-Net, for the length of a ``with`` block.
+
+    Raises:
+        NoSitesError: the model has no skip concatenation that is known.
+        FreeURuntimeError: the model ran as compiled code before.
+    """
+    unet = unet_of(model)
+    adapter = adapter_for(unet)
+    return Capture(unet, adapter.find_sites(unet), adapter.host, observe)
+
+
+class FeatureSpectra:
+    """An observer for ``watch`` that sums up spectra, step by step; calls with the same timestep are one step.
+
+    Args:
+        parts: which of "backbone", "skip" and "fused".
+        form: of the curves, see ``SpectrumSum.relative_log_amplitude``.
+        maps_at: numbers of the steps (from 0) whose channel means are kept.
+    """
+
+    def __init__(self, parts: Collection[str] = PARTS, form: str = "radial", maps_at: Collection[int] = ()) -> None:
+        self.parts, self.form, self.maps_at = frozenset(parts), form, frozenset(maps_at)
+        self.timesteps: list[float] = []
+        self.maps: dict[tuple[Place, int], NDArray[np.float32]] = {}
+        self._done: dict[Place, list[Spectrum]] = {}
+        self._open: dict[Place, SpectrumSum] = {}
+
+    def __call__(self, features: Features) -> None:
+        if features.part not in self.parts:
+            return
+        time = -1.0 if features.timestep is None else features.timestep
+        if not self.timesteps or time != self.timesteps[-1]:
+            self._close()
+            self.timesteps.append(time)
+        place = Place(features.site.path, features.part, features.changed)
+        self._open.setdefault(place, SpectrumSum()).add(features.tensor)
+        step = len(self.timesteps) - 1
+        if step in self.maps_at:
+            self.maps[place, step] = channel_mean(features.tensor)[-1].cpu().numpy()
+
+    def spectra(self) -> dict[Place, tuple[Spectrum, ...]]:
+        """One spectrum for each step in which a place was seen."""
+        self._close()
+        return {place: tuple(found) for place, found in self._done.items()}
+
+    def _close(self) -> None:
+        for place, found in self._open.items():
+            self._done.setdefault(place, []).append(spectrum(found, self.form))
+        self._open = {}
+
+
+def trace(
+    pipe: Any,
+    plan: Plan,
+    picture: Picture,
+    form: str = "radial",
+    maps_at: Collection[int] = (),
+    decode_at: Collection[int] = (),
+) -> Trace:
+    """Draw one picture of a plan and measure its latents and features at every step.
+
+    The picture equals the one that is drawn without looking, to the bit.
+
+    Args:
+        pipe: the pipeline that the plan was made for.
+        picture: which prompt, seed and arm.
+        form: of the curves, see ``SpectrumSum.relative_log_amplitude``.
+        maps_at: numbers of the steps (from 0) whose channel means are kept.
+        decode_at: numbers of the steps whose latents are decoded to pictures.
+
+    Raises:
+        NoSitesError: the model has no skip concatenation that is known.
+        FreeURuntimeError: the model ran as compiled code before, or FreeU did not act.
+        FreeUValueError: the pipeline refuses the settings.
+    """
+    latents: list[Spectrum] = []
+    kept: dict[int, Tensor] = {}
+
+    def on_step(_fraction: float, found: Tensor | None) -> None:
+        if found is None:
+            return
+        if len(latents) in decode_at:
+            kept[len(latents)] = found.detach().to("cpu", torch.float32, copy=True)
+        latents.append(spectrum(found, form))
+
+    seen = FeatureSpectra(form=form, maps_at=maps_at)
+    with watch(pipe, seen):
+        drawn, _ = draw(pipe, plan, picture, on_step=on_step)
+    stages = {step: decode(pipe, found) for step, found in kept.items()}
+    return Trace(drawn, tuple(seen.timesteps), tuple(latents), seen.spectra(), seen.maps, stages)
+
+
+@torch.no_grad()
+def decode(pipe: Any, latents: Tensor) -> NDArray[np.float32]:
+    """The picture (H, W, 3), 0..1, that the pipeline's autoencoder makes of latents (1, C, h, w), noisy or not."""
+    vae = pipe.vae
+    parameter = next(vae.parameters())
+    scaled = latents.to(parameter.device, parameter.dtype) / vae.config.scaling_factor
+    shift = getattr(vae.config, "shift_factor", None)
+    decoded = vae.decode(scaled if shift is None else scaled + shift, return_dict=False)[0]
+    pixels: NDArray[np.float32] = pipe.image_processor.postprocess(decoded, output_type="np")[0]
+    return pixels
+
+
+def write_trace(found: Trace) -> bytes:
+    """Everything of a trace but its picture, as the bytes of an ``.npz`` file."""
+    arrays: dict[str, Any] = {"timesteps": np.array(found.timesteps)}
+    places = list(found.features)
+    arrays["places"] = np.array([json.dumps(place) for place in places])
+    for name, spectra in (
+        ("latents", found.latents),
+        *((f"features-{i}", found.features[p]) for i, p in enumerate(places)),
+    ):
+        arrays |= {f"{name}-{key}": value for key, value in _pack(spectra).items()}
+    for (place, step), values in found.maps.items():
+        arrays[f"map-{places.index(place)}-{step}"] = values
+    for step, values in found.stages.items():
+        arrays[f"stage-{step}"] = values
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def read_trace(path: Path, picture: Image) -> Trace | None:
+    """What ``write_trace`` wrote, with its picture; None if the file is not there or is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        places = [Place(*json.loads(str(text))) for text in arrays["places"]]
+        features = {place: _unpack(arrays, f"features-{i}") for i, place in enumerate(places)}
+        maps = {}
+        stages = {}
+        for name, values in arrays.items():
+            kind, *numbers = name.split("-")
+            if kind == "map":
+                maps[places[int(numbers[0])], int(numbers[1])] = values
+            elif kind == "stage":
+                stages[int(numbers[0])] = values
+        return Trace(picture, tuple(arrays["timesteps"].tolist()), _unpack(arrays, "latents"), features, maps, stages)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _pack(spectra: tuple[Spectrum, ...]) -> dict[str, Any]:
+    """Spectra of one size as arrays."""
+    nothing = (math.nan,) * 3
+    return {
+        "frequency": spectra[0].curve.frequency if spectra else np.zeros(0),
+        "curve": np.array([one.curve.value for one in spectra]),
+        "energy": np.array([one.energy for one in spectra]),
+        "shares": np.array([one.shares or nothing for one in spectra]),
+    }
+
+
+def _unpack(arrays: Mapping[str, Any], name: str) -> tuple[Spectrum, ...]:
+    frequency, curves, energies, shares = (
+        arrays[f"{name}-{key}"] for key in ("frequency", "curve", "energy", "shares")
+    )
+    return tuple(
+        Spectrum(Curve(frequency, curve), float(energy), None if np.isnan(share).any() else tuple(share.tolist()))
+        for curve, energy, share in zip(curves, energies, shares, strict=True)
+    )

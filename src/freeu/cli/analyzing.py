@@ -1,0 +1,173 @@
+"""``freeu analyze``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from freeu.cli import options as o
+from freeu.cli.errors import StoppedError
+from freeu.errors import FreeUValueError
+
+LIGHT_PROMPTS, FULL_PROMPTS = 6, 12
+
+PromptFile = Annotated[
+    str | None,
+    typer.Option(
+        "--prompts",
+        metavar="FILE|paper",
+        help="One prompt a line (default: prompts of the embedded model, or of the paper).",
+    ),
+]
+Figures = Annotated[
+    list[int] | None,
+    typer.Option("--figure", metavar="N", help="A figure of the paper; may be given again (default: all of them)."),
+]
+Full = Annotated[bool, typer.Option("--full", help="Wider sweeps and twice the prompts: about four times the work.")]
+Control = Annotated[
+    bool, typer.Option("--control", help="Do the same with random weights: what says the same there is no evidence.")
+]
+Form = Annotated[
+    str, typer.Option("--form", metavar="radial|diagonal", help="Spectra over all directions, or along the diagonal.")
+]
+
+
+def analyze(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="As for freeu compare --model (default: the embedded one)."),
+    ] = None,
+    prompts: PromptFile = None,
+    seeds: o.Seeds = "0",
+    figures: Figures = None,
+    full: Full = False,
+    control: Control = False,
+    form: Form = "radial",
+    preset: o.Preset = None,
+    config: o.Config = None,
+    b: o.B = None,
+    s: o.S = None,
+    version: o.Version = None,
+    profile: o.Profile = None,
+    start: o.Start = None,
+    end: o.End = None,
+    ramp: o.Ramp = None,
+    strength: o.Strength = None,
+    steps: o.Steps = None,
+    guidance: o.Guidance = None,
+    negative_prompt: o.Negative = "",
+    scheduler: o.Scheduler = None,
+    width: o.Width = None,
+    height: o.Height = None,
+    model_config: o.ModelConfig = None,
+    variant: o.Variant = None,
+    dtype: o.DType = "auto",
+    device: o.Device = "auto",
+    threads: o.Threads = None,
+    output: o.Output = None,
+) -> None:
+    """Make the spectral figures and ablations of the paper for a model, and a report of what they say about it.
+
+    Writes report.html, figures/ (PNG, SVG and CSV), pictures/ and results.json. An interrupted analysis goes on if the
+    same command is given again with the same --output.
+    """
+    values = locals()
+    from freeu.analysis.figures import FIGURES, check_numbers
+    from freeu.analysis.measure import FORMS
+    from freeu.analysis.variants import FULL, LIGHT
+    from freeu.pipelines.extras import need
+    from freeu.pipelines.output import dated_folder
+    from freeu.pipelines.request import FreeUChoice, Request, check_request, prepare
+
+    numbers = check_numbers(figures) if figures else tuple(FIGURES)
+    if form not in FORMS:
+        raise FreeUValueError(f"--form must be one of {', '.join(FORMS)}, got {form!r}")
+    need("analysis", "matplotlib", "plotly", "scipy")
+    folder: Path = output or dated_folder("freeu-analyze")
+    request = Request(
+        command="generate",
+        prompts=() if prompts else _default_prompts(model, FULL_PROMPTS if full else LIGHT_PROMPTS),
+        prompts_from=prompts,
+        freeu=FreeUChoice(**{name: values[name] for name in _FREEU_OPTIONS}),
+        **{name: values[name] for name in _OF_REQUEST},
+    )
+    source = check_request(request, folder)
+    prepared = prepare(request, source)
+
+    from freeu.analysis.analyze import REPORT, Analysis, run_analysis
+    from freeu.cli.progress import Counter
+    from freeu.pipelines.finish import headline
+
+    assert prepared.plan.config is not None
+    analysis = Analysis(
+        prepared.plan, prepared.plan.config, numbers, FULL if full else LIGHT, form=form, control=control
+    )
+    lines = list(headline(prepared.plan, source.world))
+    for line in lines:
+        print(line)
+    sys.stdout.flush()
+    bar = Counter("drawing", analysis.pictures)
+    try:
+        with bar:
+            results = run_analysis(
+                prepared.loaded,
+                analysis,
+                folder,
+                note=lines[0] if source.world else "",
+                say=bar.say,
+                report=bar.one,
+            )
+    except KeyboardInterrupt:
+        words = ["freeu", *sys.argv[1:]]
+        if not any(word.partition("=")[0] == "--output" for word in words):
+            words += ["--output", str(folder)]
+        raise StoppedError(f"stopped; go on with: {shlex.join(words)}") from None
+    for line in _summary(results):
+        print(line)
+    print(f"wrote {folder / REPORT}, figures/ and results.json")
+
+
+def _default_prompts(model: str | None, count: int) -> tuple[str, ...]:
+    """Prompts that the embedded model is shown in its card, or those of the paper."""
+    from freeu.pipelines.prompts import PAPER_PROMPTS
+    from freeu.pipelines.sources import find_model
+
+    world: dict[str, Any] = find_model(model).world
+    own = world.get("sheets", {}).get("guidance", ())
+    return tuple(own[:count]) or PAPER_PROMPTS[:count]
+
+
+def _summary(results: dict[str, Any]) -> list[str]:
+    """A line for each verdict."""
+    controls = {(one["figure"], one["measure"]): one["answer"] for one in results["control_verdicts"]}
+    lines = []
+    for one in results["verdicts"]:
+        interval = "" if one["low"] is None else f" [{one['low']:+.3g}, {one['high']:+.3g}]"
+        other = controls.get((one["figure"], one["measure"]))
+        lines.append(
+            f"Fig. {one['figure']:>2}  {one['answer']:<9}  {one['claim']}  {one['value']:+.3g}{interval}"
+            + (f"  (random weights: {other})" if other else "")
+        )
+    return lines
+
+
+_FREEU_OPTIONS = ("preset", "config", "b", "s", "version", "profile", "start", "end", "ramp", "strength")
+_OF_REQUEST = (
+    "seeds",
+    "model",
+    "model_config",
+    "variant",
+    "steps",
+    "guidance",
+    "negative_prompt",
+    "scheduler",
+    "width",
+    "height",
+    "dtype",
+    "device",
+    "threads",
+)

@@ -1,0 +1,70 @@
+"""``freeu ui``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from freeu.cli import options as o
+from freeu.errors import FreeUValueError
+
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[MODEL]...", help="Models to choose from (default: the embedded one).", show_default=False),
+]
+Host = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0 lets others in.")]
+Port = Annotated[int, typer.Option("--port", metavar="N", help="The port; 0 takes a free one.")]
+Open = Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")]
+
+
+def ui(
+    models: Models = None,
+    host: Host = "127.0.0.1",
+    port: Port = 7860,
+    browser: Open = False,
+    dtype: o.DType = "auto",
+    device: o.Device = "auto",
+    threads: o.Threads = None,
+) -> None:
+    """Open a studio in the browser: sliders for every setting, the picture without and with FreeU, and its spectra."""
+    from freeu.pipelines.extras import need
+    from freeu.pipelines.request import check_range
+
+    check_range("--port", port, 0, 65_535)
+    check_range("--threads", threads, 1, 4_096)
+    need("ui", "gradio", "plotly")
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nothing leaves this machine
+    from freeu.ui.studio import Studio, check_models
+
+    sources = check_models(models or [])
+    studio = Studio(sources, device=device, dtype=dtype, threads=threads)
+    from freeu.ui.page import build
+
+    world = sources[0].world
+    note = (
+        f"The embedded miniature model draws {str(world['description'])[0].lower()}{str(world['description'])[1:]}."
+        if world
+        else ""
+    )
+    page = build(studio, note)
+    try:
+        _, url, _ = page.launch(
+            server_name=host,
+            server_port=port or None,
+            inbrowser=browser,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            show_error=True,
+            footer_links=[],
+            allowed_paths=[],
+            max_file_size=1,
+        )
+    except OSError as error:
+        raise FreeUValueError(f"cannot listen on {host}, port {port}: {error}: choose another --port") from None
+    print(f"freeu studio: {url} (Ctrl-C ends it)")
+    sys.stdout.flush()
+    page.block_thread()

@@ -1,0 +1,219 @@
+"""Pairs of pictures without and with FreeU for people who move sliders: what was drawn already is not drawn again."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import freeu
+from freeu.analysis.content import AMPLITUDE, FREQUENCY, Panel, Series
+from freeu.analysis.measure import spectrum
+from freeu.config import FreeUConfig
+from freeu.errors import FreeUValueError
+from freeu.pipelines.draw import draw
+from freeu.pipelines.loading import quiet
+from freeu.pipelines.page import python_lines
+from freeu.pipelines.plan import ARMS, Plan
+from freeu.pipelines.request import FreeUChoice, Prepared, Request, check_range, check_request, prepare
+from freeu.pipelines.run import deterministic
+from freeu.pipelines.schedulers import SAMPLERS
+from freeu.pipelines.sources import ModelSource
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PROMPT = 2_000
+MAX_STEPS = 150
+KEPT = 128
+"""Pictures that are remembered."""
+
+Progress = Callable[[str, float], None]
+"""Told what is being done and how much of it (0..1)."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a visitor asks for.
+
+    Args:
+        model: one of ``Studio.models``.
+        prompt, negative_prompt, seed, steps, guidance: of the picture.
+        scheduler: a name of ``schedulers.SAMPLERS``, or None for the model's own.
+        config: FreeU's settings.
+    """
+
+    model: str
+    prompt: str
+    seed: int
+    steps: int
+    guidance: float
+    config: FreeUConfig
+    negative_prompt: str = ""
+    scheduler: str | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same picture without and with FreeU.
+
+    Args:
+        off, on: the pictures.
+        plan: of the second.
+        remembered: how many of the two were there already.
+    """
+
+    off: Image
+    on: Image
+    plan: Plan
+    remembered: int
+
+    @property
+    def caption(self) -> str:
+        return f"{self.plan.prompts[0]}, seed {self.plan.seeds[0]}: {self.plan.config}"
+
+    def texts(self) -> dict[str, str]:
+        """The settings to copy: "python", "json", "short" and the "command" for a shell."""
+        assert self.plan.config is not None
+        return {
+            "python": python_lines(self.plan),
+            "json": self.plan.config.to_json(indent=2),
+            "short": str(self.plan.config),
+            "command": replace(self.plan, command="compare", arms=tuple(ARMS)).command_line(),
+        }
+
+    def spectra(self) -> Panel:
+        """Relative log amplitude of both pictures."""
+        lines = []
+        for picture, label, dashed in ((self.off, ARMS["baseline"], False), (self.on, ARMS["freeu"], True)):
+            pixels = torch.from_numpy(np.asarray(picture, dtype=np.float64) / 255.0).permute(2, 0, 1)
+            curve = spectrum(pixels).curve
+            lines.append(Series(label, tuple(curve.frequency.tolist()), tuple(curve.value.tolist()), dashed=dashed))
+        return Panel("Spectra of the two pictures", FREQUENCY, AMPLITUDE, tuple(lines))
+
+
+class Studio:
+    """Draws for any number of visitors, one picture at a time.
+
+    Args:
+        sources: the models that can be chosen; nothing else can be loaded.
+        device, dtype, threads: as for ``freeu compare``.
+    """
+
+    def __init__(
+        self, sources: list[ModelSource], device: str = "auto", dtype: str = "auto", threads: int | None = None
+    ) -> None:
+        self.sources = {source.label: source for source in sources}
+        if len(self.sources) < len(sources):
+            raise FreeUValueError("two models have one name: rename one of the folders")
+        self._options: dict[str, Any] = {"device": device, "dtype": dtype, "threads": threads}
+        self._lock = threading.Lock()
+        self._ready: tuple[tuple[str, str | None], Prepared] | None = None
+        self._pictures: OrderedDict[Plan, Image] = OrderedDict()
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models, the first is the default."""
+        return list(self.sources)
+
+    def defaults(self, model: str) -> tuple[int, float, FreeUConfig]:
+        """Steps, guidance scale and recommended settings of a model, which is loaded for that."""
+        with self._lock:
+            prepared = self._prepared(model, None)
+            return prepared.plan.steps, prepared.plan.guidance, freeu.recommend(prepared.loaded.pipe)
+
+    def pair(self, wish: Wish, progress: Progress = lambda text, done: None) -> Pair:
+        """Draw what is wished for.
+
+        Raises:
+            FreeUValueError: an unknown model, an empty or endless prompt, a number outside its range.
+            FreeURuntimeError: the device has too little memory.
+
+        Warns:
+            NoEffectWarning: the settings touch nothing of this model.
+        """
+        self._check(wish)
+        with self._lock:
+            progress("loading the model", 0.0)
+            prepared = self._prepared(wish.model, wish.scheduler)
+            base = replace(
+                prepared.plan,
+                command="generate",
+                prompts=(wish.prompt.strip(),),
+                negative_prompt=wish.negative_prompt.strip(),
+                seeds=(wish.seed,),
+                steps=wish.steps,
+                guidance=wish.guidance,
+            )
+            off = replace(base, arms=("baseline",), config=None)
+            on = off if wish.config.identity else replace(base, arms=("freeu",), config=wish.config)
+            remembered = sum(plan in self._pictures for plan in (off, on))
+            without = self._picture(prepared, off, progress)
+            drawn = self._picture(prepared, on, progress)
+        return Pair(without, drawn, replace(base, arms=("freeu",), config=wish.config), remembered)
+
+    def _check(self, wish: Wish) -> None:
+        if wish.model not in self.sources:
+            raise FreeUValueError(f"no model {wish.model!r} here: choose one of {', '.join(self.sources)}")
+        if not wish.prompt.strip():
+            raise FreeUValueError("the prompt is empty: write what the picture should show")
+        for name, text in (("prompt", wish.prompt), ("negative prompt", wish.negative_prompt)):
+            if len(text) > MAX_PROMPT:
+                raise FreeUValueError(f"the {name} has {len(text)} letters, more than {MAX_PROMPT}: shorten it")
+        check_range("seed", wish.seed, 0, 2**32 - 1)
+        check_range("steps", wish.steps, 1, MAX_STEPS)
+        check_range("guidance", wish.guidance, 0.0, 100.0)
+        if wish.scheduler is not None and wish.scheduler not in SAMPLERS:
+            raise FreeUValueError(f"no scheduler {wish.scheduler!r}: choose one of {', '.join(SAMPLERS)}")
+
+    def _prepared(self, model: str, scheduler: str | None) -> Prepared:
+        """The model, loaded; one at a time is in memory."""
+        if self._ready is None or self._ready[0] != (model, scheduler):
+            self._ready = None
+            source = self.sources[model]
+            request = Request(
+                command="generate",
+                prompts=("a",),
+                prompts_from=None,
+                seeds="0",
+                freeu=FreeUChoice(config="b1=1.1 b2=1.1 s1=1.0 s2=1.0 v=2"),
+                model=source.reference,
+                scheduler=scheduler,
+                **self._options,
+            )
+            self._ready = ((model, scheduler), prepare(request, source))
+        return self._ready[1]
+
+    def _picture(self, prepared: Prepared, plan: Plan, progress: Progress) -> Image:
+        if plan not in self._pictures:
+            what = ARMS[plan.arms[0]]
+            with quiet(), deterministic(plan.device, plan.threads):
+                self._pictures[plan], _ = draw(
+                    prepared.loaded.pipe,
+                    plan,
+                    next(plan.pictures()),
+                    on_step=lambda fraction, _latents: progress(f"drawing {what}", fraction),
+                )
+            while len(self._pictures) > KEPT:
+                self._pictures.popitem(last=False)
+        self._pictures.move_to_end(plan)
+        return self._pictures[plan]
+
+
+def check_models(names: list[str]) -> list[ModelSource]:
+    """Find the models that a studio offers; none named is the embedded one. Nothing is loaded.
+
+    Raises:
+        FreeUValueError: the first that is not there.
+    """
+    request = Request(command="generate", prompts=("a",), prompts_from=None, seeds="0", freeu=None)
+    nowhere = Path("freeu-studio-writes-nothing")
+    if not names:
+        return [check_request(request, nowhere)]
+    return [check_request(replace(request, model=name), nowhere) for name in names]

@@ -1,0 +1,215 @@
+"""``freeu analyze``: a whole run on the embedded model, resuming, the control, and bad input."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+
+import freeu
+from freeu.analysis.analyze import random_unet
+from freeu.analysis.content import Verdict
+from freeu.analysis.figures import FIGURES, check_numbers, needed
+from freeu.analysis.variants import FULL, LIGHT, Variants
+from freeu.errors import FreeUValueError
+from freeu.evaluate.intervals import Estimate
+
+LINES = ("a 3d fox on a blue background", "a flat cat on a red background")
+CONFIG = freeu.preset("sd14")
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("\n".join(LINES))
+    return path
+
+
+def test_a_whole_run(run, prompts, tmp_path):
+    pytest.importorskip("freeu_zoo")
+    folder = tmp_path / "out"
+    words = ("analyze", "--prompts", prompts, "--steps", "2", "--threads", "1", "--control", "--output", folder)
+    code, out, err = run(*words)
+    assert (code, err) == (0, "")
+    results = json.loads((folder / "results.json").read_text())
+    assert {one["figure"] for one in results["verdicts"]} == set(FIGURES)
+    assert len(results["control_verdicts"]) == len(results["verdicts"])
+    assert any(
+        abs(a["value"] - b["value"]) > 1e-3
+        for a, b in zip(results["verdicts"], results["control_verdicts"], strict=True)
+    )
+    # Two prompts decide nothing.
+    assert {one["answer"] for one in results["verdicts"]} == {"undecided"}
+    assert out.count("undecided") == 2 * len(results["verdicts"])
+    for place in (folder / "figures", folder / "control" / "figures"):
+        names = {path.name for path in place.iterdir()}
+        assert {int(name[7:9]) for name in names} == set(FIGURES)
+        for stem in {name.partition(".")[0] for name in names}:
+            assert (place / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+            assert (place / f"{stem}.svg").read_bytes().startswith(b"<?xml")
+            with (place / f"{stem}.csv").open(newline="") as file:
+                rows = list(csv.reader(file))
+            assert len(rows) > 1
+            assert {len(row) for row in rows} == {len(rows[0])}
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert len(page.encode()) < 20e6
+    body = page[: page.index("<script>")]
+    assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", body)
+    for number in FIGURES:
+        assert f'id="figure-{number}"' in body
+
+
+def test_an_interrupted_analysis_goes_on_and_ends_equal(run, prompts, tmp_path, monkeypatch):
+    pytest.importorskip("freeu_zoo")
+    from freeu.analysis import runs
+
+    words = ("analyze", "--prompts", prompts, "--steps", "2", "--threads", "1", "--figure", "13", "--figure", "16")
+    assert run(*words, "--output", tmp_path / "whole")[0] == 0
+
+    draw, trace, calls = runs.draw, runs.trace, []
+
+    def interrupted(original):
+        def call(*args, **kwargs):
+            calls.append(args[2].file)
+            if len(calls) == 6:
+                raise KeyboardInterrupt
+            return original(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(runs, "draw", interrupted(draw))
+    monkeypatch.setattr(runs, "trace", interrupted(trace))
+    monkeypatch.setattr("sys.argv", ["freeu", "analyze"])
+    parts = tmp_path / "parts"
+    code, _, err = run(*words, "--output", parts)
+    assert code == 130
+    assert f"go on with: freeu analyze --output {parts}" in err
+    assert not (parts / "results.json").exists()
+    damaged = next(parts.rglob("*.npz"))
+    damaged.write_bytes(b"half")
+    calls[:] = ["none"] * 6
+    assert run(*words, "--output", parts)[0] == 0
+    # Four of the eight (two traced variants, three drawn of which two are the same ways) were there, one was damaged.
+    drawn = len(calls) - 6
+    assert 0 < drawn < 10
+    for name in ("results.json", "report.html"):
+        assert (parts / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    for path in (tmp_path / "whole" / "figures").iterdir():
+        assert path.read_bytes() == (parts / "figures" / path.name).read_bytes(), path.name
+
+    code, _, err = run(*words, "--form", "diagonal", "--output", parts)
+    assert code == 2
+    assert "holds another analysis (other form)" in err
+
+
+def test_the_control_is_put_back(mini):
+    import torch
+
+    trained = mini.pipe.unet
+    state = torch.get_rng_state()
+    weights = next(iter(trained.state_dict().values())).clone()
+    with random_unet(mini.pipe):
+        fresh = mini.pipe.unet
+        assert fresh is not trained
+        assert fresh.config == trained.config
+        assert not torch.equal(next(iter(fresh.state_dict().values())), weights)
+        first = fresh.conv_in.weight.clone()
+    assert mini.pipe.unet is trained
+    assert torch.equal(torch.get_rng_state(), state)
+    with random_unet(mini.pipe):
+        assert torch.equal(mini.pipe.unet.conv_in.weight, first)
+
+
+@pytest.mark.parametrize("extent", [LIGHT, FULL])
+def test_every_variant_has_a_name_of_its_own(extent):
+    plain, traced = needed(FIGURES, Variants(CONFIG, extent))
+    configs = {}
+    for way in (*plain, *traced):
+        assert configs.setdefault(way.name, way.config) == way.config
+        assert re.fullmatch(r"[\w.-]+", way.name)
+    # Names that mean the same drawing would draw it twice.
+    assert len({str(config) for config in configs.values()}) >= len(configs) - 3
+
+
+def test_plain_sweeps_scale_everything():
+    variants = Variants(CONFIG, LIGHT)
+    backbone, skip = variants.plain_backbone(), variants.plain_skip()
+    assert [way.config is None for way in backbone.variants] == [False, True, False]
+    import torch
+
+    h, s = torch.randn(1, 8, 8, 8, dtype=torch.float64), torch.randn(1, 4, 8, 8, dtype=torch.float64)
+    config = backbone.variants[0].config
+    scaled = freeu.ops.scale_backbone(h, config.b[0], config.version, channels=config.channels)
+    torch.testing.assert_close(scaled, 0.6 * h)
+    config = skip.variants[0].config
+    torch.testing.assert_close(
+        freeu.ops.filter_skip(s, config.s[0], config.threshold, config.mask, high_gain=config.high_gain), 0.6 * s
+    )
+    with pytest.raises(FreeUValueError, match="backbone factor other than 1"):
+        Variants(freeu.FreeUConfig(s=(0.5, 0.5)), LIGHT)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "prompts", "sign", "answer"),
+    [
+        (0.1, 0.3, 5, 1, "agrees"),
+        (0.1, 0.3, 5, -1, "disagrees"),
+        (-0.3, -0.1, 5, -1, "agrees"),
+        (-0.1, 0.3, 5, 1, "undecided"),
+        (0.1, 0.3, 4, 1, "undecided"),
+        (None, None, 1, 1, "undecided"),
+    ],
+)
+def test_verdicts(low, high, prompts, sign, answer):
+    assert Verdict("c", "m", sign, Estimate(0.2 * sign, low, high, prompts, prompts)).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--figure", "2"), "--figure 2: the figures that can be made are 3, 4, 5"),
+        (("--form", "square"), "--form must be one of radial, diagonal"),
+        (("--steps", "1"), "--steps must be at least 2, got 1"),
+        (("--b", "1,1", "--s", "0.5,0.5"), "backbone factor other than 1"),
+        (("--b", "1,1.2", "--s", "1,1", "--end", "0"), "end"),
+        (("--prompts", "empty.txt"), "holds no prompt"),
+        (("--preset", "sd99"), "sd99"),
+    ],
+)
+def test_bad_input_is_one_line(run, tmp_path, monkeypatch, words, message):
+    pytest.importorskip("freeu_zoo")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").write_text("\n# nothing\n")
+    (tmp_path / "prompts.txt").write_text(LINES[0])
+    given = words if "--prompts" in words else ("--prompts", "prompts.txt", *words)
+    code, _, err = run("analyze", *given, "--output", "out")
+    assert code == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_figure_numbers():
+    assert check_numbers([7, 3, 7]) == (3, 7)
+    for number, entry in FIGURES.items():
+        assert entry.title, number
+
+
+def test_colours_are_told_apart():
+    from freeu.analysis.content import Panel, Series
+    from freeu.analysis.plots import as_csv, line_colours
+
+    lines = tuple(Series(str(i), (0.0, 1.0), (0.0, 1.0), shade=i / 4) for i in range(5))
+    panel = Panel("t", "x", "y", lines)
+    assert len(set(line_colours(panel))) == 5
+    assert as_csv(panel).splitlines()[:2] == ["line,x,y,low,high", "0,0.0,0.0,,"]
+    alone = Panel("t", "x", "y", tuple(Series(str(i), (0.0,), (0.0,)) for i in range(9)))
+    assert len(set(line_colours(alone))) == 7
+
+
+def test_maps_span_the_colours():
+    from freeu.analysis.report import _coloured
+
+    assert len(np.unique(_coloured(np.linspace(0, 1, 256).reshape(16, 16)), axis=0)) > 10
+    assert (_coloured(np.ones((4, 4))) == _coloured(np.zeros((4, 4)))).all()

@@ -1,0 +1,19 @@
+"""The notebook of the documentation runs from top to bottom."""
+
+from pathlib import Path
+
+import pytest
+
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "analyze.ipynb"
+
+
+def test_the_notebook_runs(tmp_path):
+    pytest.importorskip("freeu_zoo")
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "outputs are not kept: they would age"
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    said = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()) if output)
+    assert "skip minus backbone: +" in said

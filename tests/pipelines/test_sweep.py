@@ -1,0 +1,225 @@
+"""``freeu sweep``: axes from text, every place shown, equal pictures made once, resuming, the sheet and the page."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import freeu
+from freeu.errors import FreeUValueError
+from freeu.pipelines.axes import AXES, Settings, parse_axis
+from freeu.pipelines.request import FreeUChoice, Request
+from freeu.pipelines.sweep import Sweep
+
+BASE = ("--steps", "2", "--threads", "1")
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("b1=1.0,1.2, 1.4", (1.0, 1.2, 1.4)),
+        ("s2=0:1:0.25", (0.0, 0.25, 0.5, 0.75, 1.0)),
+        ("strength=0.1:0.3:0.1", (0.1, 0.2, 0.3)),
+        ("b1=1:1.35:0.1,2", (1.0, 1.1, 1.2, 1.3, 2.0)),
+        ("seed=0-2,7", (0, 1, 2, 7)),
+        ("prompt=a fox|a cat, a dog", ("a fox", "a cat, a dog")),
+        ("version=1,2", (1, 2)),
+        ("preset=off,sd14", ("off", "sd14")),
+        ("config=b1=1.1 b2=1.2 s1=0.9 s2=0.3 v=2|off", ("b1=1.1 b2=1.2 s1=0.9 s2=0.3 v=2", "off")),
+        ("cfg=5,7.5", (5.0, 7.5)),
+        ("sampler=DPM++ 2M Karras|ddim", ("dpm++2m-karras", "ddim")),
+        ("channels=first,all", ("first", "all")),
+        ("steps=10:30:10", (10, 20, 30)),
+    ],
+)
+def test_axes(text: str, values: tuple[Any, ...]) -> None:
+    assert parse_axis("--x", text).values == values
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("b1", "--x must look like b1=1.0,1.2,1.4"),
+        ("b1=", "--x must look like"),
+        ("b4=1", "b4"),
+        ("colour=red", "colour"),
+        ("b1=1,x", "--x: 'x' is no value of b1"),
+        ("b1=1,11", "--x: b"),
+        ("b1=nan", "--x: b"),
+        ("b1=1,1.0", "a value twice"),
+        ("b1=1:2:0", "a range must be first:last:step"),
+        ("b1=2:1:0.1", "a range must be first:last:step"),
+        ("b1=0:10:0.0001", "at most 200"),
+        ("seed=0-999", "more than 200"),
+        ("seed=x", "seeds must look like"),
+        ("prompt=a||b", "a value is empty"),
+        ("preset=sd99", "sd99"),
+        ("scheduler=magic", "magic"),
+        ("steps=0", "steps must lie in 1"),
+        ("version=3", "version must be"),
+        ("mask=round", "mask"),
+    ],
+)
+def test_wrong_axes_are_one_line(text: str, message: str) -> None:
+    with pytest.raises(FreeUValueError, match=re.escape(message)) as error:
+        parse_axis("--x", text)
+    assert "\n" not in str(error.value)
+
+
+def test_every_axis_changes_what_it_names() -> None:
+    values = {
+        **dict.fromkeys(("b1", "b2", "b3", "s1", "s2", "s3", "b", "s", "high_gain", "start", "end", "strength"), 0.5),
+        "ramp": 0.25,
+        "version": 1,
+        "threshold": 2,
+        "profile": "comfyui",
+        "mask": "gaussian",
+        "channels": "all",
+        "share": "guidance",
+        "halves": "conditional",
+    }
+    base = freeu.FreeUConfig(b=(1.2, 1.4), s=(0.9, 0.2))
+    for name, value in values.items():
+        changed = Settings().with_value(name, value).freeu(base)
+        assert changed is not None
+        assert changed != base, name
+        if re.fullmatch("[bs][123]", name):
+            assert getattr(changed.stages[int(name[1]) - 1], name[0]) == 0.5
+            assert changed.stages[0 if name[1] != "1" else 1] == base.stages[0 if name[1] != "1" else 1]
+        elif name in ("b", "s"):
+            assert {getattr(stage, name) for stage in changed.stages} == {0.5}
+        else:
+            assert getattr(changed, "guidance" if name == "halves" else name) == value
+    assert Settings(preset="sd15").freeu(base) == freeu.preset("sd15")
+    assert Settings(preset="off").freeu(base) is None
+    assert Settings(config="b1=1.1 b2=1.1 s1=1.0 s2=1.0 v=1").freeu(base) == freeu.FreeUConfig(b=(1.1, 1.1), version=1)
+    of_run = {"prompt", "negative_prompt", "seed", "steps", "guidance", "scheduler", "model", "preset", "config"}
+    assert set(AXES) == values.keys() | of_run
+
+
+def test_whole_settings_come_before_their_fields() -> None:
+    request = Request("generate", ("a",), None, "0", FreeUChoice())
+    cells = list(Sweep(request, (parse_axis("--x", "b1=2"), parse_axis("--y", "preset=sd15,off"))).cells())
+    assert [cell.place for cell in cells] == [(0, 0), (0, 1)]
+    first, second = (cell.settings.freeu(None) for cell in cells)
+    assert first == freeu.preset("sd15").replace(b=(2.0, 1.6))
+    assert second is None
+
+
+def test_a_sweep(sd_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    words = ("sweep", "a red fox", "--model", sd_dir, *BASE, "--b", "1.5,1.5", "--s", "1,1")
+    axes = ("--x", "b=1,1.2,1.5", "--y", "seed=3-4", "--z", "strength=0,1")
+    outcome = cli(*words, *axes, "--output", folder)
+    assert (outcome.code, outcome.err) == (0, "")
+    record = json.loads((folder / "manifest.json").read_text())
+    files = {tuple(cell["place"]): cell["file"] for cell in record["cells"]}
+    assert len(files) == 12
+    # b = 1, and strength 0 with any b, are sampling without FreeU: once for each seed.
+    plain = {files[x, y, z] for x in range(3) for y in range(2) for z in range(2) if x == 0 or z == 0}
+    assert len(plain) == 2
+    assert len(set(files.values())) == len(record["pictures"]) == 6
+    assert "wrote 6 pictures for 12 places" in outcome.out
+    names = {path.name for path in folder.iterdir()}
+    assert names == {*files.values(), "manifest.json", "sweep.html", "sheet-00.png", "sheet-01.png"}
+    with Image.open(folder / files[2, 1, 1]) as image:
+        text = "".join(str(value) for value in image.info.values())
+        assert "b1=1.5" in text or '"b": [' in text
+        size = image.size
+    with Image.open(folder / "sheet-00.png") as sheet:
+        assert sheet.width > 3 * size[0]
+    page = (folder / "sweep.html").read_text(encoding="utf-8")
+    assert len(re.findall(r'data-file="', page)) == 12
+    assert all(name in page for name in files.values())
+    assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", page)
+
+    # The same pictures as those of freeu generate.
+    again = cli(
+        "generate",
+        "a red fox",
+        "--model",
+        sd_dir,
+        *BASE,
+        "--b",
+        "1.2,1.2",
+        "--s",
+        "1,1",
+        "--seeds",
+        "4",
+        "--output",
+        tmp_path / "one",
+    )
+    assert again.code == 0
+    with Image.open(next((tmp_path / "one").glob("p000*.png"))) as one, Image.open(folder / files[1, 1, 1]) as two:
+        assert one.tobytes() == two.tobytes()
+
+
+def test_a_sweep_goes_on(
+    sd_dir: Path, cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from freeu.pipelines import sweep
+
+    words = ("sweep", "--model", sd_dir, *BASE, "--x", "prompt=a|b", "--y", "end=0.5,1")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert cli(*words, "--output", whole).code == 0
+    draw, calls = sweep.draw, []
+
+    def interrupted(*args: Any) -> Any:
+        calls.append(args[2].prompt)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return draw(*args)
+
+    monkeypatch.setattr(sweep, "draw", interrupted)
+    monkeypatch.setattr("sys.argv", ["freeu", "sweep"])
+    outcome = cli(*words, "--output", parts)
+    assert outcome.code == 130
+    assert f"go on with: freeu sweep --output {parts}" in outcome.one_line()
+    assert not (parts / "sweep.html").exists()
+    next(parts.glob("*.png")).write_bytes(b"half")
+    assert cli(*words, "--output", parts).code == 0
+    assert len(calls) == 3 + 3  # two were there, one of them was damaged
+    for path in whole.iterdir():
+        assert (parts / path.name).read_bytes() == path.read_bytes(), path.name
+    outcome = cli("sweep", "--model", sd_dir, *BASE, "--x", "prompt=a|c", "--y", "end=0.5,1", "--output", parts)
+    assert outcome.code == 2
+    assert "holds another sweep" in outcome.one_line()
+
+
+def test_schedulers_and_models_are_axes(sd_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    outcome = cli("sweep", "a", *BASE, "--x", "scheduler=ddim,euler", "--y", f"model={sd_dir}", "--output", folder)
+    assert outcome.code == 0
+    record = json.loads((folder / "manifest.json").read_text())
+    assert {one["scheduler"] for one in record["pictures"].values()} == {"ddim", "euler"}
+    assert len({cell["file"] for cell in record["cells"]}) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("a", "--x", "b1=1,2", "--z", "seed=0-1"), "--z needs --y"),
+        (("--x", "b1=1,2"), "no prompt"),
+        (("a", "b", "--x", "b1=1,2"), "several prompts make an axis"),
+        (("a", "--x", "prompt=a|b"), "leave the prompt out"),
+        (("a", "--x", "b1=1,2", "--y", "b1=1,2"), "two axes sweep the same"),
+        (("a", "--x", "seed=0-199", "--y", "b1=0:10:0.1"), "too large"),
+        (("a", "--x", "start=0.5", "--y", "end=0.3,0.6"), "start must be smaller than end"),
+        (("a", "--x", "b1=99"), "--x: b"),
+        (("a", "--x", "model=nowhere-at-all"), "nowhere-at-all"),
+    ],
+)
+def test_bad_input_is_one_line(
+    sd_dir: Path, cli: Callable[..., Any], tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    model = () if "model=" in words[-1] else ("--model", str(sd_dir))
+    outcome = cli("sweep", *words, *model, *BASE, "--output", tmp_path / "out")
+    assert outcome.code == 2
+    assert message in outcome.one_line()
+    assert not (tmp_path / "out").exists()

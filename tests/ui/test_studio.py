@@ -1,0 +1,135 @@
+"""What the studio draws, remembers and refuses, without a browser."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import freeu
+from freeu.errors import FreeUValueError, NoEffectWarning
+
+pytest.importorskip("freeu_zoo")
+pytest.importorskip("gradio")
+
+from freeu.ui.page import OWN, plotly_figure, wish_from
+from freeu.ui.studio import Studio, Wish, check_models
+
+CONFIG = freeu.preset("sd14")
+
+
+@pytest.fixture(scope="module")
+def studio():
+    return Studio(check_models([]), threads=1)
+
+
+@pytest.fixture
+def wish(studio):
+    return Wish(studio.models[0], "a 3d fox on a blue background", 0, 2, 3.0, CONFIG)
+
+
+def test_the_pictures_are_those_of_compare(studio, wish, tmp_path):
+    from PIL import Image
+
+    from freeu.cli import main
+
+    pair = studio.pair(wish)
+    words = ["compare", wish.prompt, "--steps", "2", "--guidance", "3", "--preset", "sd14", "--threads", "1"]
+    assert main([*words, "--output", str(tmp_path / "out")]) == 0
+    for arm, picture in (("baseline", pair.off), ("freeu", pair.on)):
+        with Image.open(tmp_path / "out" / f"p000-s0000-{arm}.png") as other:
+            assert np.array_equal(np.asarray(picture), np.asarray(other))
+
+
+def test_what_was_drawn_is_remembered(studio, wish):
+    first = studio.pair(wish)
+    again = studio.pair(wish)
+    assert again.remembered == 2
+    assert again.on is first.on
+    other = studio.pair(replace(wish, config=CONFIG.replace(end=0.5)))
+    assert other.remembered == 1
+    assert other.off is first.off
+    assert studio.pair(replace(wish, seed=1)).remembered == 0
+
+
+def test_the_identity_is_one_picture(studio, wish):
+    pair = studio.pair(replace(wish, config=freeu.FreeUConfig()))
+    assert pair.off is pair.on
+
+
+def test_settings_without_effect_are_told(studio, wish):
+    # This profile has no third stage.
+    nothing = freeu.FreeUConfig(b=(1.0, 1.0, 1.3), s=(1.0, 1.0, 1.0), profile="diffusers")
+    with pytest.warns(NoEffectWarning):
+        studio.pair(replace(wish, config=nothing))
+
+
+def test_texts_lead_back(studio, wish):
+    texts = studio.pair(wish).texts()
+    assert freeu.FreeUConfig.from_json(texts["json"]) == CONFIG
+    assert freeu.FreeUConfig.parse(texts["short"]) == CONFIG
+    assert "freeu.FreeUConfig.parse" in texts["python"]
+    assert texts["command"].startswith("freeu compare 'a 3d fox")
+
+
+def test_spectra_of_both(studio, wish):
+    panel = studio.pair(wish).spectra()
+    off, on = panel.series
+    assert off.y != on.y
+    assert off.x == on.x
+    assert len(plotly_figure(panel).data) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "/etc/passwd"}, "no model '/etc/passwd' here"),
+        ({"prompt": " \n"}, "the prompt is empty"),
+        ({"prompt": "a" * 2001}, "2001 letters"),
+        ({"negative_prompt": "a" * 2001}, "negative prompt has 2001"),
+        ({"seed": -1}, "seed must lie in"),
+        ({"steps": 151}, "steps must lie in 1 to 150"),
+        ({"guidance": float("nan")}, "guidance must lie in"),
+        ({"scheduler": "../x"}, "no scheduler"),
+    ],
+)
+def test_what_cannot_be_is_refused(studio, wish, change, message):
+    with pytest.raises(FreeUValueError, match=message):
+        studio.pair(replace(wish, **change))
+
+
+def test_values_of_the_page():
+    given = {
+        "b1": 1.3,
+        "b2": 1.4,
+        "b3": 1.0,
+        "s1": 0.9,
+        "s2": 0.2,
+        "s3": 1.0,
+        "version": 2,
+        "profile": "official",
+        "start": 0.0,
+        "end": 1.0,
+        "strength": 1.0,
+        "model": "m",
+        "prompt": "p",
+        "negative_prompt": "",
+        "seed": 5,
+        "steps": 20,
+        "guidance": 3,
+        "scheduler": OWN,
+    }
+    wish = wish_from(given)
+    assert wish.config == CONFIG
+    assert (wish.seed, wish.scheduler) == (5, None)
+    assert len(wish_from(given | {"b3": 1.1}).config.stages) == 3
+    with pytest.raises(FreeUValueError, match="b"):
+        wish_from(given | {"b1": 99})
+    with pytest.raises(FreeUValueError, match="profile"):
+        wish_from(given | {"profile": "mine"})
+
+
+def test_models_of_one_name_are_refused():
+    with pytest.raises(FreeUValueError, match="two models have one name"):
+        Studio(check_models([]) * 2)
+    with pytest.raises(FreeUValueError, match="no model 'nowhere'"):
+        check_models(["nowhere"])
