@@ -49,7 +49,11 @@ def build(studio: Studio, note: str = "") -> gr.Blocks:
                     short = gr.Textbox(label="Short form, and for freeu compare --config", interactive=False, lines=1)
                     command = gr.Textbox(label="At a shell", interactive=False, lines=2)
                 gallery = gr.Gallery(
-                    label="This session, with FreeU (newest first)", columns=4, format="png", interactive=False
+                    label="This session, with FreeU (newest first)",
+                    columns=4,
+                    height=260,
+                    format="png",
+                    interactive=False,
                 )
         seen = gr.State([])
         names = list(inputs)
@@ -214,6 +218,11 @@ def plotly_figure(panel: Panel) -> Any:
         ]
     )
     figure.update_layout(
-        title=panel.title, xaxis_title=f"{panel.x_label} (π: Nyquist)", yaxis_title=panel.y_label, height=320
+        title=panel.title,
+        xaxis_title=f"{panel.x_label} (π: Nyquist)",
+        yaxis_title="relative log amplitude",
+        height=320,
+        margin={"l": 64, "r": 16, "t": 56, "b": 56},
+        legend={"x": 1, "xanchor": "right", "y": 1},
     )
     return figure

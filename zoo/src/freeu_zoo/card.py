@@ -144,8 +144,8 @@ def _alignment(found: dict[str, Any] | None) -> str:
     ]
     seeds = ", ".join(map(str, found["seeds"]))
     return (
-        f"{found['prompts']} prompts, seed {seeds}, {found['steps']} steps, guidance {found['guidance']:g}; percent, with "
-        "95 % bootstrap intervals over prompts:\n\n"
+        f"{found['prompts']} prompts, seed {seeds}, {found['steps']} steps, guidance {found['guidance']:g}; percent, "
+        "with 95 % bootstrap intervals over prompts:\n\n"
         + _table(("Right", "This model", "Real scenes", "Shuffled prompts", "Share of real scenes"), rows)
     )
 
