@@ -14,6 +14,7 @@ from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.metadata import png_bytes, read_png
 from freeu.pipelines import grid as grids
+from freeu.pipelines import lettering
 from freeu.pipelines import page as pages
 from freeu.pipelines.inputs import format_seeds, parse_seeds
 from freeu.pipelines.manifest import Manifest, PictureRecord, environment_differences, read_manifest
@@ -224,7 +225,7 @@ def test_a_grid_of_many_pictures_stays_small_and_odd_prompts_fit(tmp_path: Path)
     long = "a very long prompt " * 60
     plan = make_plan(prompts=(long, "狐狸", "x" * 500), seeds=tuple(range(60)), width=256, height=256)
     sheet = grids.make_grid(tmp_path, _folder(tmp_path, plan), long)
-    assert sheet.width * sheet.height < 1.5 * grids.MAX_PIXELS
+    assert sheet.width * sheet.height < 1.5 * lettering.MAX_PIXELS
 
 
 def test_a_page_of_many_bytes_holds_compressed_pictures_and_says_so(
