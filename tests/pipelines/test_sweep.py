@@ -13,6 +13,7 @@ from PIL import Image
 
 import freeu
 from freeu.errors import FreeUValueError
+from freeu.metadata import KEY
 from freeu.pipelines.axes import AXES, Settings, parse_axis
 from freeu.pipelines.request import FreeUChoice, Request
 from freeu.pipelines.sweep import Sweep
@@ -129,8 +130,9 @@ def test_a_sweep(sd_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names == {*files.values(), "manifest.json", "sweep.html", "sheet-00.png", "sheet-01.png"}
     with Image.open(folder / files[2, 1, 1]) as image:
-        text = "".join(str(value) for value in image.info.values())
-        assert "b1=1.5" in text or '"b": [' in text
+        inside = json.loads(image.info[KEY])
+        assert inside["config"]["b"] == [1.5, 1.5]
+        assert (inside["seed"], inside["prompt"]) == (4, "a red fox")
         size = image.size
     with Image.open(folder / "sheet-00.png") as sheet:
         assert sheet.width > 3 * size[0]

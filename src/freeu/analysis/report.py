@@ -16,6 +16,7 @@ from freeu.analysis.plots import OKABE_ITO
 from freeu.config import FreeUConfig
 from freeu.pipelines.extras import need
 from freeu.pipelines.plan import Plan, counted
+from freeu.pipelines.rendering import render
 
 MAX_BYTES = 20_000_000
 _QUALITIES = (None, 92, 75, 50)
@@ -62,20 +63,14 @@ def _render(
     note: str,
     quality: int | None,
 ) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
     from plotly.offline import get_plotlyjs
 
     by_number = {figure.number: figure for figure in control}
     sections = [_section(figure, by_number.get(figure.number), quality) for figure in figures]
     rows = [row for section in sections for row in section["verdicts"]]
-    templates = Environment(
-        loader=PackageLoader("freeu.analysis"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return templates.get_template("report.html").render(
+    return render(
+        "freeu.analysis",
+        "report.html",
         model=plan.model.name,
         note=note,
         config=str(config),

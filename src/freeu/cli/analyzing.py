@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from freeu.cli import options as o
-from freeu.cli.errors import StoppedError
+from freeu.cli.errors import stopped
 from freeu.errors import FreeUValueError
 
 LIGHT_PROMPTS, FULL_PROMPTS = 6, 12
@@ -81,7 +80,7 @@ def analyze(
     from freeu.analysis.variants import FULL, LIGHT
     from freeu.pipelines.extras import need
     from freeu.pipelines.output import dated_folder
-    from freeu.pipelines.request import FreeUChoice, Request, check_request, prepare
+    from freeu.pipelines.request import FreeUChoice, Request, check_request, notes, prepare
 
     numbers = check_numbers(figures) if figures else tuple(FIGURES)
     if form not in FORMS:
@@ -92,8 +91,8 @@ def analyze(
         command="generate",
         prompts=() if prompts else _default_prompts(model, FULL_PROMPTS if full else LIGHT_PROMPTS),
         prompts_from=prompts,
-        freeu=FreeUChoice(**{name: values[name] for name in _FREEU_OPTIONS}),
-        **{name: values[name] for name in _OF_REQUEST},
+        freeu=FreeUChoice(**{name: values[name] for name in o.FREEU_FIELDS}),
+        **{name: values[name] for name in o.REQUEST_FIELDS},
     )
     source = check_request(request, folder)
     prepared = prepare(request, source)
@@ -106,6 +105,8 @@ def analyze(
     analysis = Analysis(
         prepared.plan, prepared.plan.config, numbers, FULL if full else LIGHT, form=form, control=control
     )
+    for line in notes(prepared.plan, source.world):
+        print(f"freeu: {line}", file=sys.stderr)
     lines = list(headline(prepared.plan, source.world))
     for line in lines:
         print(line)
@@ -122,10 +123,7 @@ def analyze(
                 report=bar.one,
             )
     except KeyboardInterrupt:
-        words = ["freeu", *sys.argv[1:]]
-        if not any(word.partition("=")[0] == "--output" for word in words):
-            words += ["--output", str(folder)]
-        raise StoppedError(f"stopped; go on with: {shlex.join(words)}") from None
+        raise stopped(folder) from None
     for line in _summary(results):
         print(line)
     print(f"wrote {folder / REPORT}, figures/ and results.json")
@@ -153,21 +151,3 @@ def _summary(results: dict[str, Any]) -> list[str]:
             + (f"  (random weights: {other})" if other else "")
         )
     return lines
-
-
-_FREEU_OPTIONS = ("preset", "config", "b", "s", "version", "profile", "start", "end", "ramp", "strength")
-_OF_REQUEST = (
-    "seeds",
-    "model",
-    "model_config",
-    "variant",
-    "steps",
-    "guidance",
-    "negative_prompt",
-    "scheduler",
-    "width",
-    "height",
-    "dtype",
-    "device",
-    "threads",
-)

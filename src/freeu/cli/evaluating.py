@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from freeu.cli import options as o
-from freeu.cli.errors import StoppedError
+from freeu.cli.errors import StoppedError, stopped
 from freeu.errors import FreeUValueError
 
 PromptFile = Annotated[
@@ -125,7 +124,7 @@ def _draw_and_score(values: dict[str, Any], prompts: Any, real: list[Path], fold
         prompts=tuple(prompt.text for prompt in prompts),
         prompts_from=None,
         freeu=None,
-        **{name: values[name] for name in _OF_REQUEST},
+        **{name: values[name] for name in o.REQUEST_FIELDS},
     )
     source = check_request(request, folder)
     judges, names = _judges(prompts, values, bool(real))
@@ -149,10 +148,7 @@ def _draw_and_score(values: dict[str, Any], prompts: Any, real: list[Path], fold
         with bar:
             run_experiment(prepared.loaded, experiment, folder, bar, bar.say, bar.scored)
     except KeyboardInterrupt:
-        words = ["freeu", *sys.argv[1:]]
-        if not any(word.partition("=")[0] == "--output" for word in words):
-            words += ["--output", str(folder)]
-        raise StoppedError(f"stopped; go on with: {shlex.join(words)}") from None
+        raise stopped(folder) from None
     _told(folder)
 
 
@@ -195,28 +191,13 @@ def _score(values: dict[str, Any], prompts: Any, real: list[Path], folder: Path)
     _told(folder)
 
 
-_OF_REQUEST = (
-    "seeds",
-    "model",
-    "model_config",
-    "variant",
-    "steps",
-    "guidance",
-    "negative_prompt",
-    "scheduler",
-    "width",
-    "height",
-    "dtype",
-    "device",
-    "threads",
-)
 _OF_SCORING = ("device", "threads")
 
 
 def _refuse_drawing(values: dict[str, Any]) -> None:
     """Refuse what says how to draw where nothing is drawn."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(evaluate).parameters.items()}
-    for name in ("arms", "calibration_prompts", *_OF_REQUEST):
+    for name in ("arms", "calibration_prompts", *o.REQUEST_FIELDS):
         if name not in _OF_SCORING and values[name] != defaults[name]:
             option = "MODEL" if name == "model" else "--" + name.replace("_", "-")
             raise FreeUValueError(f"--pictures are drawn already: leave {option} out")

@@ -7,6 +7,25 @@ from typing import Annotated
 
 import typer
 
+FREEU_FIELDS = ("preset", "config", "b", "s", "version", "profile", "start", "end", "ramp", "strength")
+"""Fields of ``request.FreeUChoice`` by the names of their options."""
+REQUEST_FIELDS = (
+    "seeds",
+    "model",
+    "model_config",
+    "variant",
+    "steps",
+    "guidance",
+    "negative_prompt",
+    "scheduler",
+    "width",
+    "height",
+    "dtype",
+    "device",
+    "threads",
+)
+"""Fields of ``request.Request`` by the names of the options that every command that draws has."""
+
 _MODEL, _FREEU, _PICTURE, _RUN = "Model", "FreeU", "Pictures", "Running"
 
 Prompts = Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from freeu.cli import options as o
-from freeu.cli.errors import CheckFailedError, StoppedError
+from freeu.cli.errors import CheckFailedError, stopped
 from freeu.errors import FreeUValueError
 
 
@@ -101,12 +100,11 @@ def generate(
         assert manifest is not None
         _make_again(manifest, values)
         return
-    if values.pop("no_freeu") and any(values[name] is not None for name in _FREEU_OPTIONS):
+    if values.pop("no_freeu") and any(values[name] is not None for name in o.FREEU_FIELDS):
         raise FreeUValueError("--no-freeu leaves nothing for FreeU's own options to say: give one or the other")
     _make("generate", values, with_freeu=not no_freeu)
 
 
-_FREEU_OPTIONS = ("preset", "config", "b", "s", "version", "profile", "start", "end", "ramp", "strength")
 _FROM_OPTIONS = ("output", "model", "device", "threads")
 
 
@@ -115,7 +113,7 @@ def _make(command: str, values: dict[str, Any], with_freeu: bool = True) -> None
     from freeu.pipelines.request import FreeUChoice, Request, check_request, notes, prepare
 
     folder: Path = values.pop("output") or dated_folder()
-    choice = FreeUChoice(**{name: values.pop(name) for name in _FREEU_OPTIONS})
+    choice = FreeUChoice(**{name: values.pop(name) for name in o.FREEU_FIELDS})
     request = Request(
         command=command, freeu=choice if with_freeu else None, prompts=tuple(values.pop("prompts") or ()), **values
     )
@@ -185,16 +183,8 @@ def _draw(prepared: Any, folder: Path) -> Any:
             manifest = make_pictures(prepared.loaded, plan, output, prepared.image, prepared.mask, bar)
             written = finish(output, manifest, world)
     except KeyboardInterrupt:
-        again = _resume_command(folder)
-        raise StoppedError(f"stopped after {bar.done} of {plan.count} pictures; go on with: {again}") from None
+        raise stopped(folder, f"after {bar.done} of {plan.count} pictures") from None
     print(f"wrote {counted(plan.count, 'picture')} to {folder}")
     for name, purpose in written:
         print(f"  {folder / name}  {purpose}")
     return manifest
-
-
-def _resume_command(folder: Path) -> str:
-    words = ["freeu", *sys.argv[1:]]
-    if "--output" not in words and not any(word.startswith("--output=") for word in words):
-        words += ["--output", str(folder)]
-    return shlex.join(words)

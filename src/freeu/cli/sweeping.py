@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from freeu.cli import options as o
-from freeu.cli.errors import StoppedError
+from freeu.cli.errors import stopped
 from freeu.errors import FreeUValueError
 
 _AXIS = "NAME=VALUES"
@@ -65,8 +65,9 @@ def sweep(
     """
     values = locals()
     from freeu.pipelines.axes import parse_axis
+    from freeu.pipelines.finish import embedded_note
     from freeu.pipelines.output import OutputFolder, dated_folder
-    from freeu.pipelines.request import FreeUChoice, Request
+    from freeu.pipelines.request import FreeUChoice, Request, notes
     from freeu.pipelines.sweep import Sweep, check_sweep, run_sweep
     from freeu.pipelines.sweep_page import finish_sweep
 
@@ -85,8 +86,8 @@ def sweep(
             command="generate",
             prompts=given if swept is None else (str(swept[0]),),
             prompts_from=None,
-            freeu=FreeUChoice(**{name: values[name] for name in _FREEU_OPTIONS}),
-            **{name: values[name] for name in _OF_REQUEST},
+            freeu=FreeUChoice(**{name: values[name] for name in o.FREEU_FIELDS}),
+            **{name: values[name] for name in (*o.REQUEST_FIELDS, "image", "mask", "image_strength")},
         ),
         axes,
     )
@@ -95,35 +96,22 @@ def sweep(
     from freeu.cli.progress import Counter
 
     bar = Counter("drawing", wanted.count)
+    said: list[str] = []
+
+    def tell(prepared: Any) -> None:
+        """Which miniature draws, and which words of the prompts it cannot; each once."""
+        plan, world = prepared.plan, prepared.loaded.source.world
+        asked = replace(plan, arms=("baseline",), config=None, prompts=swept or given)
+        for line in filter(None, (embedded_note(plan, world), *notes(asked, world))):
+            if line not in said:
+                said.append(line)
+                print(f"freeu: {line}", file=sys.stderr)
+
     try:
         with bar:
-            record = run_sweep(wanted, folder, bar.say, bar.one)
+            record = run_sweep(wanted, folder, bar.say, bar.one, tell)
     except KeyboardInterrupt:
-        words = ["freeu", *sys.argv[1:]]
-        if not any(word.partition("=")[0] == "--output" for word in words):
-            words += ["--output", str(folder)]
-        raise StoppedError(f"stopped; go on with: {shlex.join(words)}") from None
-    names = finish_sweep(OutputFolder(folder), record)
+        raise stopped(folder) from None
+    names = finish_sweep(OutputFolder(folder), record, " ".join(said))
     distinct = len(record["pictures"])
     print(f"wrote {distinct} pictures for {wanted.count} places to {folder}: {', '.join(names)}")
-
-
-_FREEU_OPTIONS = ("preset", "config", "b", "s", "version", "profile", "start", "end", "ramp", "strength")
-_OF_REQUEST = (
-    "seeds",
-    "model",
-    "model_config",
-    "variant",
-    "image",
-    "mask",
-    "image_strength",
-    "steps",
-    "guidance",
-    "negative_prompt",
-    "scheduler",
-    "width",
-    "height",
-    "dtype",
-    "device",
-    "threads",
-)

@@ -11,6 +11,7 @@ from typing import Any
 from freeu.pipelines.loading import TASK_NAMES
 from freeu.pipelines.manifest import Manifest
 from freeu.pipelines.plan import INPUT_IMAGE, INPUT_MASK, Plan, counted
+from freeu.pipelines.rendering import render
 
 MAX_EXACT = 24 << 20  # bytes of PNG up to which the page holds the very files
 
@@ -27,8 +28,6 @@ def make_page(folder: Path, manifest: Manifest, note: str = "") -> str:
         HTML with every picture inside: the very PNG files or, if those take more than 24 MiB, WebP of high quality (the
         page says so).
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
     plan = manifest.plan
     total = sum((folder / name).stat().st_size for name in manifest.pictures)
     embed = _exact if total <= MAX_EXACT else _webp
@@ -49,14 +48,9 @@ def make_page(folder: Path, manifest: Manifest, note: str = "") -> str:
         }
         for index, prompt in enumerate(plan.prompts)
     ]
-    templates = Environment(
-        loader=PackageLoader("freeu.pipelines"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return templates.get_template("compare.html").render(
+    return render(
+        "freeu.pipelines",
+        "compare.html",
         plan=plan,
         prompts=prompts,
         note=note,

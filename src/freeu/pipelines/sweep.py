@@ -100,6 +100,7 @@ def run_sweep(
     folder: Path,
     say: Callable[[str], None] = lambda text: None,
     report: Callable[[], None] = lambda: None,
+    loaded: Callable[[Prepared], None] = lambda prepared: None,
 ) -> dict[str, Any]:
     """Make every different picture of the grid that is not there yet, and keep the manifest up to date.
 
@@ -107,6 +108,7 @@ def run_sweep(
         folder: new, or that of the same sweep.
         say: told which model is loaded.
         report: told of each place that is ready.
+        loaded: told of each model, once it is loaded and before it draws.
 
     Returns:
         what ``manifest.json`` holds: axes, settings of each place, and the file that shows it.
@@ -130,6 +132,7 @@ def run_sweep(
         made_with = environment(prepared.plan.device)
         if record is None:
             record = claim(output, _record(sweep, prepared, made_with), "sweep", kept=("pictures",))
+        loaded(prepared)
         say("drawing")
         with quiet(), deterministic(prepared.plan.device, prepared.plan.threads):
             for cell in group:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from freeu.pipelines.lettering import FAINT, GAP, INK, MARGIN, PAPER, SMALL, Type, drawable, font, shown_size, wrap
 from freeu.pipelines.output import OutputFolder
+from freeu.pipelines.rendering import render
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -105,15 +106,6 @@ def make_sheet(folder: Path, record: Mapping[str, Any], rows: list[list[str]], t
 
 def make_sweep_page(record: Mapping[str, Any], note: str = "") -> str:
     """A page that lies beside the pictures: pages, zoom, and any two places under a slider."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-    templates = Environment(
-        loader=PackageLoader("freeu.pipelines"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     pictures = {
         name: " · ".join(
             f"{key} {value}"
@@ -122,7 +114,9 @@ def make_sweep_page(record: Mapping[str, Any], note: str = "") -> str:
         )
         for name, one in record["pictures"].items()
     }
-    return templates.get_template("sweep.html").render(
+    return render(
+        "freeu.pipelines",
+        "sweep.html",
         model=record["plan"]["model"]["name"],
         note=note,
         columns=_labels(record, 0),
