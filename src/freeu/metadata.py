@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +19,19 @@ if TYPE_CHECKING:
 
 KEY = "freeu"
 SCHEMA = 1
+FRAME_MS = 125
+"""How long an animated PNG shows each frame, in milliseconds: 8 frames a second, as ModelScope's clips."""
 # Settings are a few kilobytes; a chunk beyond this is not ours and is not parsed.
 MAX_CHARACTERS = 1_000_000
 
 
-def png_bytes(image: Image, settings: Mapping[str, Any]) -> bytes:
+def png_bytes(image: Image, settings: Mapping[str, Any], following: Sequence[Image] = ()) -> bytes:
     """Encode a picture as PNG with its settings in the text chunk ``freeu``.
 
     Args:
         image: any Pillow image that PNG can hold; its pixels are stored without loss.
         settings: JSON data; ``schema`` is added.
+        following: further frames of the same size, which make it an animated PNG.
 
     Raises:
         FreeUValueError: settings that JSON cannot hold (a NaN, an unknown type).
@@ -42,7 +45,8 @@ def png_bytes(image: Image, settings: Mapping[str, Any]) -> bytes:
     info = PngInfo()
     info.add_itxt(KEY, text)
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", pnginfo=info)
+    animated: dict[str, Any] = {"save_all": True, "append_images": list(following), "duration": FRAME_MS, "loop": 0}
+    image.save(buffer, format="PNG", pnginfo=info, **(animated if following else {}))
     return buffer.getvalue()
 
 

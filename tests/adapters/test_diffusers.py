@@ -108,6 +108,45 @@ def test_unconditional_unets(name):
         assert torch.equal(model(x, 10).sample, before)
 
 
+def test_video_unet():
+    """ModelScope's: every frame is a sample of the batch at the sites, with a map of its own."""
+    from diffusers import UNet3DConditionModel
+
+    model = UNet3DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16, 32),
+        layers_per_block=2,
+        norm_num_groups=4,
+        cross_attention_dim=8,
+        attention_head_dim=4,
+        down_block_types=("DownBlock3D", "CrossAttnDownBlock3D", "CrossAttnDownBlock3D"),
+        up_block_types=("CrossAttnUpBlock3D", "CrossAttnUpBlock3D", "UpBlock3D"),
+    ).eval()
+    clip, text = torch.randn(2, 4, 3, 8, 8), torch.randn(2, 5, 8)
+
+    def call(timestep=10):
+        with torch.no_grad():
+            return model(clip, timestep, text, return_dict=False)[0]
+
+    with Concatenations() as record:
+        before = call()
+    early = call(990)
+    assert expected(model) == record.seen
+    assert len(record.seen) == 9
+    with freeu.enabled(model, b=(1.3, 1.4), s=(0.9, 0.2), start=0.5) as handle:
+        assert not torch.equal(call(), before)
+        assert torch.equal(call(990), early)
+        handle.verify()
+    assert torch.equal(call(), before)
+    # diffusers has version 1 at its first two up-blocks.
+    with freeu.enabled(model, b=(1.2, 1.4), s=(0.9, 0.2), version=1, profile="diffusers"):
+        ours = call()
+    model.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
+    assert relative_error(ours, call()) <= UNET
+    model.disable_freeu()
+    assert torch.equal(call(), before)
+
+
 def shaped_like(widths, **changes):
     """A U-Net of full width, on the meta device: nothing is computed on it."""
     with torch.device("meta"):

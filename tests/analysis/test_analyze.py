@@ -13,7 +13,6 @@ from freeu.analysis.content import Verdict
 from freeu.analysis.figures import FIGURES, check_numbers, needed
 from freeu.analysis.variants import FULL, LIGHT, Variants
 from freeu.errors import FreeUValueError
-from freeu.evaluate.intervals import Estimate
 
 LINES = ("a 3d fox on a blue background", "a flat cat on a red background")
 CONFIG = freeu.preset("sd14")
@@ -35,13 +34,17 @@ def test_a_whole_run(run, prompts, tmp_path):
     results = json.loads((folder / "results.json").read_text())
     assert {one["figure"] for one in results["verdicts"]} == set(FIGURES)
     assert len(results["control_verdicts"]) == len(results["verdicts"])
+    for ours, noise in zip(results["verdicts"], results["control_verdicts"], strict=True):
+        assert ours["control"]["value"] == noise["value"]
+        difference = np.mean(ours["values"]) - np.mean(noise["values"])
+        assert ours["control"]["difference"]["value"] == pytest.approx(difference)
     assert any(
         abs(a["value"] - b["value"]) > 1e-3
         for a, b in zip(results["verdicts"], results["control_verdicts"], strict=True)
     )
     # Two prompts decide nothing.
     assert {one["answer"] for one in results["verdicts"]} == {"undecided"}
-    assert out.count("undecided") == 2 * len(results["verdicts"])
+    assert out.count("undecided") == 3 * len(results["verdicts"])
     for place in (folder / "figures", folder / "control" / "figures"):
         names = {path.name for path in place.iterdir()}
         assert {int(name[7:9]) for name in names} == set(FIGURES)
@@ -56,6 +59,10 @@ def test_a_whole_run(run, prompts, tmp_path):
     assert len(page.encode()) < 20e6
     body = page[: page.index("<script>")]
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", body)
+    # Every picture is there, and only once.
+    sources = json.loads(re.search(r'id="pictures">(.*?)</script>', page)[1])
+    assert set(re.findall(r'data-picture="(\w+)"', body)) == sources.keys()
+    assert len(set(sources.values())) == len(sources)
     for number in FIGURES:
         assert f'id="figure-{number}"' in body
 
@@ -67,7 +74,7 @@ def test_an_interrupted_analysis_goes_on_and_ends_equal(run, prompts, tmp_path, 
     words = ("analyze", "--prompts", prompts, "--steps", "2", "--threads", "1", "--figure", "13", "--figure", "16")
     assert run(*words, "--output", tmp_path / "whole")[0] == 0
 
-    draw, trace, calls = runs.draw, runs.trace, []
+    draw, trace, calls = runs.draw_frames, runs.trace, []
 
     def interrupted(original):
         def call(*args, **kwargs):
@@ -78,7 +85,7 @@ def test_an_interrupted_analysis_goes_on_and_ends_equal(run, prompts, tmp_path, 
 
         return call
 
-    monkeypatch.setattr(runs, "draw", interrupted(draw))
+    monkeypatch.setattr(runs, "draw_frames", interrupted(draw))
     monkeypatch.setattr(runs, "trace", interrupted(trace))
     monkeypatch.setattr("sys.argv", ["freeu", "analyze"])
     parts = tmp_path / "parts"
@@ -127,10 +134,9 @@ def test_every_variant_has_a_name_of_its_own(extent):
     for way in (*plain, *traced):
         assert configs.setdefault(way.name, way.config) == way.config
         assert re.fullmatch(r"[\w.-]+", way.name)
-    drawings = [str(config) for config in configs.values()]
-    # In a sweep one value may be the configured one: only those may be drawn twice.
-    twice = {name for name, config in configs.items() if drawings.count(str(config)) > 1}
-    assert twice <= {"freeu", "b-only", "channels-first", *(name for name in configs if name.startswith(("b-", "s-")))}
+    # What draws the same pictures is drawn once.
+    assert len({str(way.config) for way in plain}) == len(plain)
+    assert {way.name for way in traced} == {"none", "freeu"}
 
 
 def test_plain_sweeps_scale_everything():
@@ -151,19 +157,43 @@ def test_plain_sweeps_scale_everything():
         Variants(freeu.FreeUConfig(s=(0.5, 0.5)), LIGHT)
 
 
+def verdict(values, sign=1):
+    return Verdict("c", "m", sign, tuple(values), tuple(range(len(values))))
+
+
 @pytest.mark.parametrize(
-    ("low", "high", "prompts", "sign", "answer"),
+    ("values", "sign", "answer"),
     [
-        (0.1, 0.3, 5, 1, "agrees"),
-        (0.1, 0.3, 5, -1, "disagrees"),
-        (-0.3, -0.1, 5, -1, "agrees"),
-        (-0.1, 0.3, 5, 1, "undecided"),
-        (0.1, 0.3, 4, 1, "undecided"),
-        (None, None, 1, 1, "undecided"),
+        ((0.1, 0.2, 0.3, 0.2, 0.1), 1, "agrees"),
+        ((0.1, 0.2, 0.3, 0.2, 0.1), -1, "disagrees"),
+        ((-0.1, -0.2, -0.3, -0.2, -0.1), -1, "agrees"),
+        ((-0.1, 0.2, 0.3, -0.2, 0.1), 1, "undecided"),
+        ((0.1, 0.2, 0.3, 0.2), 1, "undecided"),  # too few prompts
+        ((0.1,), 1, "undecided"),
     ],
 )
-def test_verdicts(low, high, prompts, sign, answer):
-    assert Verdict("c", "m", sign, Estimate(0.2 * sign, low, high, prompts, prompts)).answer == answer
+def test_verdicts(values, sign, answer):
+    assert verdict(values, sign).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("values", "control", "sign", "beyond"),
+    [
+        ((0.5, 0.6, 0.7, 0.6, 0.5), (0.1, 0.2, 0.3, 0.2, 0.1), 1, "beyond noise"),
+        ((0.5, 0.6, 0.7, 0.6, 0.5), (-0.1, -0.2, -0.3, -0.2, -0.1), 1, "beyond noise"),
+        # Noise says as much, or more.
+        ((0.1, 0.2, 0.3, 0.2, 0.1), (0.2, 0.1, 0.2, 0.3, 0.1), 1, "no evidence"),
+        ((0.1, 0.2, 0.3, 0.2, 0.1), (0.5, 0.6, 0.7, 0.6, 0.5), 1, "no evidence"),
+        # What speaks against the paper needs to be beyond noise too.
+        ((0.5, 0.6, 0.7, 0.6, 0.5), (0.1, 0.2, 0.3, 0.2, 0.1), -1, "beyond noise"),
+        ((-0.5, -0.6, -0.7, -0.6, -0.5), (0.1, 0.2, 0.3, 0.2, 0.1), 1, "beyond noise"),
+        ((-0.1, 0.2, 0.3, -0.2, 0.1), (-0.5, -0.6, -0.7, -0.6, -0.5), 1, "undecided"),
+    ],
+)
+def test_what_noise_says_too_is_no_evidence(values, control, sign, beyond):
+    difference, answer = verdict(values, sign).beyond(verdict(control, sign))
+    assert answer == beyond
+    assert difference.value == pytest.approx(np.mean(values) - np.mean(control))
 
 
 @pytest.mark.parametrize(

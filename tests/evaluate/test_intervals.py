@@ -22,6 +22,20 @@ def test_coverage_with_pictures_of_one_prompt_alike(method):
     assert naive < 95  # pictures taken as independent would promise too much
 
 
+def test_a_handful_of_clusters_needs_the_expanded_interval():
+    hits = {"percentile": 0, "expanded": 0}
+    for trial in range(300):
+        values = np.random.default_rng(trial).normal(size=6).tolist()
+        for method in hits:
+            found = mean_interval(values, draws=400, method=method)
+            hits[method] += found.low <= 0.0 <= found.high
+    assert hits["percentile"] < 270  # of 300: below 90 %, where 95 % is claimed
+    assert hits["expanded"] >= 277  # two standard errors below 95 %
+    many = np.random.default_rng(0).normal(size=400).tolist()
+    plain, expanded = (mean_interval(many, method=method) for method in hits)
+    assert expanded.high - expanded.low == pytest.approx(plain.high - plain.low, rel=0.03)
+
+
 def test_mean_of_clusters_of_different_size():
     found = mean_interval([1.0, 1.0, 4.0, None], ["a", "a", "b", "c"])
     assert (found.value, found.count, found.clusters) == (2.0, 3, 2)

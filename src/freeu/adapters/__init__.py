@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import nn
 
-from freeu.adapters.diffusers import DiffusersUNet2D
+from freeu.adapters.diffusers import DiffusersUNet
 from freeu.core.hooks import Host
 from freeu.core.site import Site
 from freeu.errors import NoSitesError
@@ -24,7 +24,7 @@ class Adapter(Protocol):
         """Every decoder concatenation in the order of execution."""
 
 
-ADAPTERS: tuple[Adapter, ...] = (DiffusersUNet2D(),)
+ADAPTERS: tuple[Adapter, ...] = (DiffusersUNet(),)
 
 
 def adapter_for(model: nn.Module) -> Adapter:
@@ -41,7 +41,7 @@ def adapter_for(model: nn.Module) -> Adapter:
 
 def _explain(model: nn.Module) -> str:
     name = type(model).__name__
-    families = "UNet2DConditionModel and UNet2DModel of diffusers"
+    families = "UNet2DConditionModel, UNet2DModel and UNet3DConditionModel of diffusers"
     if "ControlNet" in name or "Adapter" in name:
         return f"{name} has no decoder of its own: apply FreeU to the pipeline, whose U-Net it controls"
     if any(word in name for word in ("Autoencoder", "VAE", "VQ")):

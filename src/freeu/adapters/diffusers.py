@@ -1,4 +1,7 @@
-"""U-Nets of diffusers whose up-blocks concatenate: UNet2DConditionModel and UNet2DModel."""
+"""U-Nets of diffusers whose up-blocks concatenate: UNet2DConditionModel, UNet2DModel and UNet3DConditionModel.
+
+The last one is ModelScope's: between its spatial layers, which see (batch x frames) pictures, stand temporal ones.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from freeu.core.hooks import Host
 from freeu.core.site import Site
 from freeu.errors import NoSitesError
 
-_FAMILIES = ("UNet2DConditionModel", "UNet2DModel")
+_FAMILIES = ("UNet2DConditionModel", "UNet2DModel", "UNet3DConditionModel")
 # These blocks concatenate at most once, before the first of their resnets (the lowest one not at all); all others
 # before each resnet.
 _ONCE = ("KUpBlock2D", "KCrossAttnUpBlock2D")
@@ -30,14 +33,14 @@ class DiffusersHost(Host):
         return None
 
 
-class DiffusersUNet2D:
-    """Finds the sites of diffusers' 2-D U-Nets from the widths that their blocks were built with."""
+class DiffusersUNet:
+    """Finds the sites of diffusers' U-Nets from the widths that their blocks were built with."""
 
     def __init__(self) -> None:
         self.host: Host = DiffusersHost()
 
     def matches(self, model: nn.Module) -> bool:
-        """True for the two classes and those derived from them, without importing diffusers."""
+        """True for these classes and those derived from them, without importing diffusers."""
         return any(c.__name__ in _FAMILIES and c.__module__.startswith("diffusers.") for c in type(model).__mro__)
 
     def find_sites(self, model: nn.Module) -> list[Site]:

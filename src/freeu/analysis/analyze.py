@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from freeu.adapters import adapter_for
-from freeu.analysis.content import Figure
+from freeu.analysis.content import Figure, Verdict, against, estimate_dict
 from freeu.analysis.figures import FIGURES, needed
 from freeu.analysis.plots import figure_files
 from freeu.analysis.report import make_report
@@ -140,7 +140,7 @@ def run_analysis(
         for figure in some:
             for name, data in figure_files(figure).items():
                 OutputFolder(place).write(name, data)
-    results = {**record, "verdicts": _verdicts(figures), "control_verdicts": _verdicts(control)}
+    results = {**record, "verdicts": _verdicts(figures, control), "control_verdicts": _verdicts(control)}
     output.write(RESULTS, as_json(results))
     output.write(REPORT, make_report(figures, control, analysis.plan, analysis.config, made_with, note))
     return results
@@ -174,8 +174,24 @@ def _figures(
     return tuple(FIGURES[number].make(runs, variants) for number in analysis.figures)
 
 
-def _verdicts(figures: tuple[Figure, ...]) -> list[dict[str, Any]]:
-    return [{"figure": figure.number, **verdict.to_dict()} for figure in figures for verdict in figure.verdicts]
+def _verdicts(figures: tuple[Figure, ...], control: tuple[Figure, ...] = ()) -> list[dict[str, Any]]:
+    """The verdicts of some figures as plain data, each with how far it goes beyond that of the control."""
+    return [
+        {"figure": figure.number, **verdict.to_dict(), "control": _beyond(verdict, other)}
+        for figure, verdict, other in against(figures, control)
+    ]
+
+
+def _beyond(verdict: Verdict, control: Verdict | None) -> dict[str, Any] | None:
+    if control is None:
+        return None
+    difference, answer = verdict.beyond(control)
+    return {
+        "answer": control.answer,
+        **estimate_dict(control.estimate),
+        "difference": estimate_dict(difference),
+        "beyond": answer,
+    }
 
 
 @contextlib.contextmanager

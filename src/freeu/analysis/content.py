@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from freeu.evaluate.intervals import Estimate
+from freeu.evaluate.intervals import Estimate, mean_interval, paired_interval
 
 FREQUENCY = "frequency"
 """The label of an axis of angular frequencies, 0 to pi."""
 LEAST_PROMPTS = 5
 """Prompts below which no verdict is given: a bootstrap over fewer is too narrow to decide anything."""
+INTERVAL = "expanded"
+"""Of verdicts: plain percentiles of a handful of prompts cover far less than the 95 % that they claim."""
 AMPLITUDE = "log amplitude relative to frequency 0"
 
 
@@ -84,13 +87,20 @@ class Verdict:
         claim: what the paper says.
         measure: what the number is.
         sign: 1 if the claim says that it is above 0, -1 if below.
-        estimate: the number with its interval over prompts.
+        values: the number for each picture.
+        clusters: the prompt of each picture.
     """
 
     claim: str
     measure: str
     sign: int
-    estimate: Estimate
+    values: tuple[float, ...]
+    clusters: tuple[int, ...]
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """The mean with its 95 % interval over prompts."""
+        return mean_interval(self.values, self.clusters, method=INTERVAL)
 
     @property
     def answer(self) -> str:
@@ -98,25 +108,49 @@ class Verdict:
 
         Also undecided with fewer than ``LEAST_PROMPTS`` prompts.
         """
-        low, high = self.estimate.low, self.estimate.high
-        few = self.estimate.clusters < LEAST_PROMPTS
-        if few or low is None or high is None or low <= 0.0 <= high:
-            return "undecided"
-        return "agrees" if (low > 0.0) == (self.sign > 0) else "disagrees"
+        side = _side(self.estimate)
+        return "undecided" if side == 0 else "agrees" if side == self.sign else "disagrees"
+
+    def beyond(self, control: Verdict) -> tuple[Estimate, str]:
+        """How far the number goes beyond that of a network with random weights, prompt by prompt.
+
+        Args:
+            control: the same verdict of the random network over the same prompts and seeds.
+
+        Returns:
+            the number minus the control's, and what it means: "beyond noise" if this verdict is decided and the whole
+            interval of the difference lies on the same side as the number; "no evidence" if it is decided but the
+            difference is not on that side, so that noise says as much; "undecided" if the verdict is.
+        """
+        difference = paired_interval(self.values, control.values, self.clusters, method=INTERVAL)
+        side = _side(self.estimate)
+        if side == 0:
+            return difference, "undecided"
+        return difference, "beyond noise" if _side(difference) == side else "no evidence"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        found = self.estimate
         return {
             "claim": self.claim,
             "measure": self.measure,
             "sign": self.sign,
-            "value": found.value,
-            "low": found.low,
-            "high": found.high,
-            "prompts": found.clusters,
+            **estimate_dict(self.estimate),
             "answer": self.answer,
+            "values": list(self.values),
+            "prompt_of_each": list(self.clusters),
         }
+
+
+def estimate_dict(found: Estimate) -> dict[str, Any]:
+    """An estimate as plain data for JSON."""
+    return {"value": found.value, "low": found.low, "high": found.high, "prompts": found.clusters}
+
+
+def _side(found: Estimate) -> int:
+    """1 or -1 if the whole interval lies above or below 0 and there are prompts enough, else 0."""
+    if found.clusters < LEAST_PROMPTS or found.low is None or found.high is None:
+        return 0
+    return int(found.low > 0.0) - int(found.high < 0.0)
 
 
 @dataclass(frozen=True)
@@ -138,6 +172,14 @@ class Figure:
     claim: str
     content: tuple[Panel | Grid, ...]
     verdicts: tuple[Verdict, ...] = ()
+
+
+def against(figures: Iterable[Figure], control: Iterable[Figure]) -> Iterator[tuple[Figure, Verdict, Verdict | None]]:
+    """Each verdict with its figure, and the same verdict of a control if there is one."""
+    others = {(figure.number, verdict.measure): verdict for figure in control for verdict in figure.verdicts}
+    for figure in figures:
+        for verdict in figure.verdicts:
+            yield figure, verdict, others.get((figure.number, verdict.measure))
 
 
 def as_pixels(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from freeu.analysis import figures_features as features
 from freeu.analysis import figures_pictures as pictures
 from freeu.analysis.content import Figure
 from freeu.analysis.runs import Runs
-from freeu.analysis.variants import Variant, Variants
+from freeu.analysis.variants import Variant, Variants, distinct
 from freeu.errors import FreeUValueError
 
 Ways = Callable[[Variants], tuple[Variant, ...]]
@@ -77,8 +77,9 @@ def check_numbers(numbers: Iterable[int]) -> tuple[int, ...]:
 
 
 def needed(numbers: Iterable[int], variants: Variants) -> tuple[list[Variant], list[Variant]]:
-    """What must be drawn for some figures: pictures, and traces; each variant once."""
+    """What must be drawn for some figures: pictures, and traces; ways of one configuration once."""
     entries = [FIGURES[number] for number in numbers]
-    plain = {way.name: way for entry in entries for way in entry.pictures(variants)}
-    traced = {way.name: way for entry in entries for way in entry.traces(variants)}
-    return list(plain.values()), list(traced.values())
+    return (
+        distinct(way for entry in entries for way in entry.pictures(variants)),
+        distinct(way for entry in entries for way in entry.traces(variants)),
+    )

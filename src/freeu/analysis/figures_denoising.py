@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from freeu.analysis.measure import fourier_split
 from freeu.analysis.runs import Runs
 from freeu.analysis.trace import Trace
 from freeu.analysis.variants import Variants
-from freeu.evaluate.intervals import mean_interval, paired_interval
+from freeu.evaluate.intervals import mean_interval
 
 SPLIT = math.pi / 4
 """Angular frequency between low and high in Fig. 3."""
@@ -46,9 +47,10 @@ def figure_3(runs: Runs, variants: Variants) -> Figure:
         (
             Verdict(
                 "High frequencies change more than low ones.",
-                "relative change from one shown step to the next, high frequencies minus low ones",
+                "log ratio of the relative changes from one shown step to the next, high frequencies over low ones",
                 1,
-                mean_interval([high - low for low, high in rates], runs.clusters),
+                tuple(math.log(high / low) for low, high in rates),
+                runs.clusters,
             ),
         ),
     )
@@ -75,14 +77,14 @@ def _rates(found: Trace) -> tuple[float, float]:
             np.sqrt(np.square(after[band] - before[band]).mean()) / max(float(before[band].std()), 1e-6)
             for before, after in itertools.pairwise(stages)
         ]
-        rates.append(float(np.mean(changes)))
+        rates.append(max(float(np.mean(changes)), 1e-9))
     return rates[0], rates[1]
 
 
 def figure_4(runs: Runs, variants: Variants) -> Figure:
     """Relative log amplitude of the latents, a curve for each step."""
     traces = runs.traces(variants.none)
-    falls = [one.latents[-1].high - one.latents[0].high for one in traces]
+    falls = tuple(one.latents[-1].high - one.latents[0].high for one in traces)
     return Figure(
         4,
         "Relative log amplitude of the latents, step by step",
@@ -94,7 +96,8 @@ def figure_4(runs: Runs, variants: Variants) -> Figure:
                 "High frequencies fall.",
                 "relative log amplitude of the upper half of frequencies, last step minus first",
                 -1,
-                mean_interval(falls, runs.clusters),
+                falls,
+                runs.clusters,
             ),
         ),
     )
@@ -119,7 +122,7 @@ def figure_13(runs: Runs, variants: Variants) -> Figure:
     steps = range(len(off[0].latents))
     series = []
     for label, traces, dashed in ((variants.none.label, off, False), (variants.freeu.label, on, True)):
-        values = np.array([[one.high for one in found.latents] for found in traces])
+        values = np.array([_high(found) for found in traces])
         bands = [mean_interval(values[:, step].tolist(), runs.clusters) for step in steps]
         series.append(
             Series(
@@ -136,11 +139,6 @@ def figure_13(runs: Runs, variants: Variants) -> Figure:
         curves = [one.latents[-1].curve for one in traces]
         mean = np.mean([curve.value for curve in curves], axis=0)
         ends.append(Series(label, tuple(curves[0].frequency.tolist()), tuple(mean.tolist()), dashed=dashed))
-    differences = paired_interval(
-        [float(np.mean([one.high for one in found.latents])) for found in on],
-        [float(np.mean([one.high for one in found.latents])) for found in off],
-        runs.clusters,
-    )
     return Figure(
         13,
         "Relative log amplitude during denoising, with and without FreeU",
@@ -155,7 +153,30 @@ def figure_13(runs: Runs, variants: Variants) -> Figure:
                 "FreeU lowers high frequencies during denoising.",
                 "relative log amplitude of the upper half of frequencies, mean over steps, with FreeU minus without",
                 -1,
-                differences,
+                _minus([_high(one).mean() for one in on], [_high(one).mean() for one in off]),
+                runs.clusters,
+            ),
+            Verdict(
+                "With FreeU high frequencies decay faster.",
+                "slope of that amplitude from the first step (0) to the last (1), with FreeU minus without",
+                -1,
+                _minus([_decay(one) for one in on], [_decay(one) for one in off]),
+                runs.clusters,
             ),
         ),
     )
+
+
+def _high(found: Trace) -> NDArray[np.float64]:
+    """Relative log amplitude of the upper half of the latents' frequencies at each step."""
+    return np.array([one.high for one in found.latents])
+
+
+def _decay(found: Trace) -> float:
+    """Its slope over the denoising, in units of the whole of it."""
+    values = _high(found)
+    return float(np.polyfit(np.linspace(0.0, 1.0, len(values)), values, 1)[0])
+
+
+def _minus(values: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(a - b) for a, b in zip(values, others, strict=True))

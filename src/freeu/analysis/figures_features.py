@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image, Resampling
 
 from freeu.analysis.content import AMPLITUDE, FREQUENCY, Cell, Figure, Grid, Panel, Series, Verdict
+from freeu.analysis.measure import Spectrum
 from freeu.analysis.runs import Runs
 from freeu.analysis.trace import Place, Trace
 from freeu.analysis.variants import Variants
 from freeu.core.capture import PARTS
-from freeu.evaluate.intervals import paired_interval
 
 
 def figure_7(runs: Runs, variants: Variants) -> Figure:
@@ -31,13 +31,10 @@ def figure_7(runs: Runs, variants: Variants) -> Figure:
                 Series(part, tuple(curves[0].frequency.tolist()), tuple(mean.tolist()), dashed=number == len(PARTS) - 1)
             )
         panels.append(Panel(block, FREQUENCY, AMPLITUDE, tuple(series)))
-    by_part = {
-        part: [
-            float(np.mean([one.high for path in _paths(found) for one in found.features[Place(path, part, False)]]))
-            for found in traces
-        ]
-        for part in PARTS
-    }
+    backbone, skip = (
+        [[one for path in _paths(found) for one in found.features[Place(path, part, False)]] for found in traces]
+        for part in ("backbone", "skip")
+    )
     return Figure(
         7,
         "Relative log amplitude of backbone, skip and fused features",
@@ -50,7 +47,15 @@ def figure_7(runs: Runs, variants: Variants) -> Figure:
                 "Skips carry more high frequencies than the backbone.",
                 "relative log amplitude of the upper half of frequencies, skip minus backbone",
                 1,
-                paired_interval(by_part["skip"], by_part["backbone"], runs.clusters),
+                _minus(skip, backbone, lambda one: one.high),
+                runs.clusters,
+            ),
+            Verdict(
+                "More of the skips' power lies in high frequencies.",
+                "share of the power beyond half the Nyquist frequency (frequency 0 left out), skip minus backbone",
+                1,
+                _minus(skip, backbone, lambda one: one.shares[2] if one.shares else 0.0),
+                runs.clusters,
             ),
         ),
     )
@@ -79,7 +84,8 @@ def figure_8(runs: Runs, variants: Variants) -> Figure:
                 "The backbone's channel mean shows the picture.",
                 "absolute correlation of the last map with its own picture's luma, minus that with other prompts'",
                 1,
-                paired_interval(own, other, runs.clusters),
+                tuple(a - b for a, b in zip(own, other, strict=True)),
+                runs.clusters,
             ),
         ),
     )
@@ -94,11 +100,10 @@ def figure_14(runs: Runs, variants: Variants) -> Figure:
         for found, variant in ((off, variants.none), (on, variants.freeu))
     )
 
-    def high(found: Trace) -> float:
-        return float(
-            np.mean([one.high for place, each in found.features.items() if place.part == "fused" for one in each])
-        )
-
+    with_freeu, without = (
+        [[one for place, each in found.features.items() if place.part == "fused" for one in each] for found in traces]
+        for traces in (on, off)
+    )
     return Figure(
         14,
         "Feature maps with and without FreeU",
@@ -110,10 +115,19 @@ def figure_14(runs: Runs, variants: Variants) -> Figure:
                 "FreeU lowers high frequencies in the decoder's features.",
                 "relative log amplitude of the upper half of frequencies of fused features, with FreeU minus without",
                 -1,
-                paired_interval([high(found) for found in on], [high(found) for found in off], runs.clusters),
+                _minus(with_freeu, without, lambda one: one.high),
+                runs.clusters,
             ),
         ),
     )
+
+
+def _minus(
+    some: Sequence[Sequence[Spectrum]], others: Sequence[Sequence[Spectrum]], number: Callable[[Spectrum], float]
+) -> tuple[float, ...]:
+    """For each picture the mean of a number over its spectra, minus that over others of the same picture."""
+    means = [[float(np.mean([number(one) for one in spectra])) for spectra in each] for each in (some, others)]
+    return tuple(a - b for a, b in zip(*means, strict=True))
 
 
 def _paths(found: Trace) -> list[str]:

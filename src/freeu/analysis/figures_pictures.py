@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from freeu.analysis.content import AMPLITUDE, FREQUENCY, Cell, Figure, Grid, Panel, Series, Verdict
 from freeu.analysis.runs import Drawn, Runs
 from freeu.analysis.variants import Sweep, Variant, Variants
-from freeu.evaluate.intervals import Estimate, mean_interval, paired_interval
 
 HIGH = "relative log amplitude of the upper half of frequencies of the pictures"
 
@@ -17,7 +18,7 @@ HIGH = "relative log amplitude of the upper half of frequencies of the pictures"
 def figure_5(runs: Runs, variants: Variants) -> Figure:
     """Pictures with whole backbone or whole skip scaled."""
     backbone, skip = variants.plain_backbone(), variants.plain_skip()
-    gap = [abs(b) - abs(s) for b, s in zip(_slopes(runs, backbone), _slopes(runs, skip), strict=True)]
+    gap = tuple(abs(b) - abs(s) for b, s in zip(_slopes(runs, backbone), _slopes(runs, skip), strict=True))
     return Figure(
         5,
         "Scaling the whole backbone by b, or the whole skip by s",
@@ -29,7 +30,8 @@ def figure_5(runs: Runs, variants: Variants) -> Figure:
                 "The backbone's factor matters more than the skip's.",
                 f"size of the slope of the {HIGH} over b, minus that over s",
                 1,
-                mean_interval(gap, runs.clusters),
+                gap,
+                runs.clusters,
             ),
         ),
     )
@@ -49,7 +51,8 @@ def figure_6(runs: Runs, variants: Variants) -> Figure:
                 "High frequencies fall as b rises.",
                 f"slope of the {HIGH} over b",
                 -1,
-                mean_interval(_slopes(runs, sweep), runs.clusters),
+                _slopes(runs, sweep),
+                runs.clusters,
             ),
         ),
     )
@@ -70,6 +73,7 @@ def figure_9(runs: Runs, variants: Variants) -> Figure:
                 f"{HIGH}, half minus all",
                 1,
                 _difference(runs, first, everything),
+                runs.clusters,
             ),
         ),
     )
@@ -97,7 +101,13 @@ def figure_15(runs: Runs, variants: Variants) -> Figure:
         "b improves structure; s keeps the texture from being smoothed.",
         (_grid(runs, ways, "b alone, b and s"), _spectra(runs, ways)),
         (
-            Verdict("b alone smooths.", f"{HIGH}, b alone minus plain", -1, _difference(runs, ways[1], ways[0])),
+            Verdict(
+                "b alone smooths.",
+                f"{HIGH}, b alone minus plain",
+                -1,
+                _difference(runs, ways[1], ways[0]),
+                runs.clusters,
+            ),
             _of_s(runs, variants),
         ),
     )
@@ -109,6 +119,7 @@ def _of_s(runs: Runs, variants: Variants) -> Verdict:
         f"{HIGH}, b and s minus b alone",
         1,
         _difference(runs, variants.freeu, variants.backbone_only),
+        runs.clusters,
     )
 
 
@@ -128,6 +139,7 @@ def figure_16(runs: Runs, variants: Variants) -> Figure:
                 f"{HIGH}, structure-aware minus constant",
                 1,
                 _difference(runs, structure, constant),
+                runs.clusters,
             ),
         ),
     )
@@ -148,6 +160,7 @@ def figure_17(runs: Runs, variants: Variants) -> Figure:
                 f"{HIGH}, largest b minus smallest",
                 -1,
                 _difference(runs, sweep.variants[-1], sweep.variants[0]),
+                runs.clusters,
             ),
         ),
     )
@@ -168,6 +181,7 @@ def figure_18(runs: Runs, variants: Variants) -> Figure:
                 f"{HIGH}, smallest s minus largest",
                 1,
                 _difference(runs, sweep.variants[0], sweep.variants[-1]),
+                runs.clusters,
             ),
         ),
     )
@@ -187,9 +201,10 @@ def figure_19(runs: Runs, variants: Variants) -> Figure:
         (
             Verdict(
                 "Halves differ less from each other than from plain sampling.",
-                "root-mean-square difference of pixels, first half to second, minus first half to plain",
+                "log ratio of root-mean-square differences of pixels, first half to second over first half to plain",
                 -1,
-                paired_interval(between, effect, runs.clusters),
+                tuple(math.log(max(a, 1e-9) / max(b, 1e-9)) for a, b in zip(between, effect, strict=True)),
+                runs.clusters,
             ),
         ),
     )
@@ -230,18 +245,21 @@ def _high(runs: Runs, way: Variant) -> list[float]:
     return [one.spectrum.high for one in runs.drawn(way)]
 
 
-def _difference(runs: Runs, way: Variant, baseline: Variant) -> Estimate:
-    return paired_interval(_high(runs, way), _high(runs, baseline), runs.clusters)
+def _difference(runs: Runs, way: Variant, baseline: Variant) -> tuple[float, ...]:
+    return tuple(a - b for a, b in zip(_high(runs, way), _high(runs, baseline), strict=True))
 
 
-def _slopes(runs: Runs, sweep: Sweep) -> list[float]:
+def _slopes(runs: Runs, sweep: Sweep) -> tuple[float, ...]:
     """For each picture the slope of its high frequencies over the sweep's values."""
     values = np.array([_high(runs, way) for way in sweep.variants])
-    return [float(np.polyfit(sweep.values, column, 1)[0]) for column in values.T]
+    return tuple(float(np.polyfit(sweep.values, column, 1)[0]) for column in values.T)
 
 
 def _distances(runs: Runs, way: Variant, other: Variant) -> list[float]:
     pairs = zip(runs.drawn(way), runs.drawn(other), strict=True)
-    return [
-        float(np.sqrt(np.square(np.asarray(a.image, dtype=np.float64) - np.asarray(b.image)).mean())) for a, b in pairs
-    ]
+    return [float(np.sqrt(np.square(_pixels(a) - _pixels(b)).mean())) for a, b in pairs]
+
+
+def _pixels(drawn: Drawn) -> NDArray[np.float64]:
+    """All frames, (F, H, W, 3)."""
+    return np.array([np.asarray(frame, dtype=np.float64) for frame in drawn.frames])

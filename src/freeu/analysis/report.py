@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -11,16 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from freeu.analysis.content import FREQUENCY, Cell, Figure, Grid, Panel, Verdict
+from freeu.analysis.content import FREQUENCY, Cell, Figure, Grid, Panel, Verdict, against
 from freeu.analysis.plots import OKABE_ITO
 from freeu.config import FreeUConfig
+from freeu.evaluate.intervals import Estimate
 from freeu.pipelines.extras import need
 from freeu.pipelines.plan import Plan, counted
 from freeu.pipelines.rendering import render
 
 MAX_BYTES = 20_000_000
 _QUALITIES = (None, 92, 75, 50)
-"""Of the pictures: PNG first, then WebP of falling quality until the page is small enough."""
+"""Of the pictures in WebP: every pixel as it is first, then falling until the page is small enough."""
 
 
 def make_report(
@@ -40,7 +42,7 @@ def make_report(
         note: a line on the model.
 
     Returns:
-        HTML below 20 MB with every plot and picture inside: pictures are PNG, or WebP where that would be too large.
+        HTML below 20 MB with every plot and picture inside; pictures keep every pixel unless that would be too large.
 
     Raises:
         FreeUValueError: plotly is not installed.
@@ -66,7 +68,8 @@ def _render(
     from plotly.offline import get_plotlyjs
 
     by_number = {figure.number: figure for figure in control}
-    sections = [_section(figure, by_number.get(figure.number), quality) for figure in figures]
+    pictures = Pictures(quality)
+    sections = [_section(figure, by_number.get(figure.number), pictures) for figure in figures]
     rows = [row for section in sections for row in section["verdicts"]]
     return render(
         "freeu.analysis",
@@ -77,48 +80,63 @@ def _render(
         with_control=bool(control),
         sections=sections,
         rows=rows,
-        counts={
-            answer: sum(row["answer"] == answer for row in rows) for answer in ("agrees", "disagrees", "undecided")
-        },
+        counts={answer: _count(rows, answer) for answer in ("agrees", "disagrees", "undecided")},
         drawn=f"{counted(len(plan.prompts), 'prompt')}, {counted(len(plan.seeds), 'seed')} each, "
         f"{counted(plan.steps, 'step')}, guidance {plan.guidance:g}, {plan.width} x {plan.height}",
         prompts=plan.prompts,
         environment=environment,
         exact=quality is None,
+        pictures=pictures.as_json(),
         plotly=get_plotlyjs(),
     )
 
 
-def _section(figure: Figure, control: Figure | None, quality: int | None) -> dict[str, Any]:
-    others = {verdict.measure: verdict for verdict in (control.verdicts if control else ())}
+def _count(rows: Sequence[Mapping[str, Any]], answer: str) -> dict[str, int]:
+    """How many verdicts give an answer, and how many of them go beyond what noise says."""
+    given = [row for row in rows if row["answer"] == answer]
+    return {
+        "all": len(given),
+        "beyond": sum(row["control"] is not None and row["control"]["beyond"] == "beyond noise" for row in given),
+    }
+
+
+def _section(figure: Figure, control: Figure | None, pictures: Pictures) -> dict[str, Any]:
     return {
         "number": figure.number,
         "title": figure.title,
         "shows": figure.shows,
         "claim": figure.claim,
-        "parts": _parts(figure, quality),
-        "control_parts": _parts(control, quality) if control else [],
+        "parts": _parts(figure, pictures),
+        "control_parts": _parts(control, pictures) if control else [],
         "verdicts": [
-            {**_row(verdict), "number": figure.number, "control": _row(others[verdict.measure]) if others else None}
-            for verdict in figure.verdicts
+            {**_row(verdict), "number": figure.number, "control": _control(verdict, other) if other else None}
+            for _, verdict, other in against([figure], [control] if control else [])
         ],
     }
 
 
-def _parts(figure: Figure, quality: int | None) -> list[dict[str, Any]]:
-    return [_plot(part) if isinstance(part, Panel) else _pictures(part, quality) for part in figure.content]
+def _parts(figure: Figure, pictures: Pictures) -> list[dict[str, Any]]:
+    return [_plot(part) if isinstance(part, Panel) else _grid(part, pictures) for part in figure.content]
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:
-    found = verdict.estimate
-    interval = "" if found.low is None or found.high is None else f" [{found.low:+.3g}, {found.high:+.3g}]"
     return {
         "claim": verdict.claim,
         "measure": verdict.measure,
         "expected": "above 0" if verdict.sign > 0 else "below 0",
-        "value": f"{found.value:+.3g}{interval}",
+        "value": _number(verdict.estimate),
         "answer": verdict.answer,
     }
+
+
+def _control(verdict: Verdict, control: Verdict) -> dict[str, Any]:
+    difference, beyond = verdict.beyond(control)
+    return {**_row(control), "difference": _number(difference), "beyond": beyond}
+
+
+def _number(found: Estimate) -> str:
+    interval = "" if found.low is None or found.high is None else f" [{found.low:+.3g}, {found.high:+.3g}]"
+    return f"{found.value:+.3g}{interval}"
 
 
 def _plot(panel: Panel) -> dict[str, Any]:
@@ -151,15 +169,17 @@ def _short(values: Sequence[float]) -> list[float]:
     return [float(f"{value:.5g}") for value in values]
 
 
-def _pictures(grid: Grid, quality: int | None) -> dict[str, Any]:
+def _grid(grid: Grid, pictures: Pictures) -> dict[str, Any]:
     rows = []
     for name, cells in zip(grid.rows, grid.cells, strict=True):
         shown = [
             {
-                "src": _source(cell, quality),
+                "picture": pictures.add(cell),
                 "alt": f"{name}, {column}",
                 "numbers": ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in cell.values.items()),
                 "is_map": cell.is_map,
+                "width": cell.pixels.shape[1],
+                "height": cell.pixels.shape[0],
             }
             for column, cell in zip(grid.columns, cells, strict=True)
         ]
@@ -167,21 +187,37 @@ def _pictures(grid: Grid, quality: int | None) -> dict[str, Any]:
     return {"kind": "pictures", "title": grid.title, "columns": grid.columns, "rows": rows}
 
 
-def _source(cell: Cell, quality: int | None) -> str:
+class Pictures:
+    """The pictures of a page, each held once: the same one stands in several figures.
+
+    Args:
+        quality: of WebP, or None to keep every pixel.
+    """
+
+    def __init__(self, quality: int | None) -> None:
+        self._quality = quality
+        self._sources: dict[str, str] = {}
+
+    def add(self, cell: Cell) -> str:
+        """The short name of a cell's picture; its file is kept for the page."""
+        pixels = np.ascontiguousarray(_coloured(cell.pixels) if cell.is_map else cell.pixels)
+        name = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()[:16]
+        if name not in self._sources:
+            self._sources[name] = _source(pixels, self._quality)
+        return name
+
+    def as_json(self) -> str:
+        """Every picture by name, as data addresses."""
+        return json.dumps(self._sources)
+
+
+def _source(pixels: NDArray[np.uint8], quality: int | None) -> str:
     from PIL import Image
 
-    pixels = _coloured(cell.pixels) if cell.is_map else cell.pixels
     buffer = io.BytesIO()
-    image = Image.fromarray(pixels)
-    if quality is None:
-        image.save(buffer, "PNG", optimize=True)
-        return _uri("png", buffer)
-    image.save(buffer, "WEBP", quality=quality)
-    return _uri("webp", buffer)
-
-
-def _uri(kind: str, buffer: io.BytesIO) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    options: dict[str, Any] = {"lossless": True} if quality is None else {"quality": quality}
+    Image.fromarray(pixels).save(buffer, "WEBP", **options)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _coloured(values: NDArray[Any]) -> NDArray[np.uint8]:

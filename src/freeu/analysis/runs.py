@@ -13,9 +13,10 @@ import torch
 from freeu.analysis.measure import Spectrum, spectrum
 from freeu.analysis.trace import Trace, read_trace, trace, write_trace
 from freeu.analysis.variants import Variant
-from freeu.evaluate.statistics import picture_statistics
-from freeu.metadata import png_bytes
-from freeu.pipelines.draw import draw
+from freeu.config import FreeUConfig
+from freeu.evaluate.statistics import STATISTICS, picture_statistics
+from freeu.pipelines.clips import Frames, frames_bytes, middle, read_frames
+from freeu.pipelines.draw import draw_frames
 from freeu.pipelines.loading import Loaded, quiet
 from freeu.pipelines.output import OutputFolder
 from freeu.pipelines.plan import Picture, Plan
@@ -31,15 +32,20 @@ class Drawn:
 
     Args:
         picture: which prompt and seed.
-        image: the pixels.
-        spectrum: of its red, green and blue planes.
-        statistics: see ``freeu.evaluate.picture_statistics``.
+        frames: the picture, or the frames of a clip.
+        spectrum: of the red, green and blue planes of all frames.
+        statistics: see ``freeu.evaluate.picture_statistics``; means over frames.
     """
 
     picture: Picture
-    image: Image
+    frames: Frames
     spectrum: Spectrum
     statistics: dict[str, float]
+
+    @property
+    def image(self) -> Image:
+        """The picture, or the middle frame of the clip."""
+        return middle(self.frames)
 
 
 class Runs:
@@ -68,31 +74,32 @@ class Runs:
         self.loaded, self.plan, self.folder, self.form, self.report = loaded, plan, folder, form, report
         self.made_with = made_with or {}
         self.shown = _spread(plan.steps, stages)
-        self._drawn: dict[str, list[Drawn]] = {}
-        self._traces: dict[str, list[Trace]] = {}
+        # By configuration: figures have different names for what draws the same pictures.
+        self._drawn: dict[FreeUConfig | None, list[Drawn]] = {}
+        self._traces: dict[FreeUConfig | None, list[Trace]] = {}
 
     def draw(self, pictures: Iterable[Variant], traces: Collection[Variant] = ()) -> None:
         """Draw what is not there yet; those in ``traces`` under the microscope, which gives the same pictures."""
         with quiet(), deterministic(self.plan.device, self.plan.threads):
             for variant in traces:
-                if variant.name not in self._traces:
-                    self._traces[variant.name] = [self._trace(*one) for one in self._each(variant)]
+                if variant.config not in self._traces:
+                    self._traces[variant.config] = [self._trace(*one) for one in self._each(variant)]
             for variant in pictures:
-                if variant.name not in self._drawn:
-                    self._drawn[variant.name] = [self._picture(*one) for one in self._each(variant)]
+                if variant.config not in self._drawn:
+                    self._drawn[variant.config] = [self._picture(*one) for one in self._each(variant)]
 
     def drawn(self, variant: Variant) -> list[Drawn]:
         """The pictures of a variant: seeds of the first prompt, of the second, and so on."""
-        return self._drawn[variant.name]
+        return self._drawn[variant.config]
 
     def traces(self, variant: Variant) -> list[Trace]:
         """The traces of a variant in the order of ``drawn``."""
-        return self._traces[variant.name]
+        return self._traces[variant.config]
 
     @property
-    def clusters(self) -> list[int]:
+    def clusters(self) -> tuple[int, ...]:
         """Number of the prompt of each picture."""
-        return [picture.index for picture in self.plan.pictures()]
+        return tuple(picture.index for picture in self.plan.pictures())
 
     def _each(self, variant: Variant) -> list[tuple[Variant, Plan, Picture]]:
         arm = "baseline" if variant.config is None else "freeu"
@@ -101,40 +108,36 @@ class Runs:
 
     def _picture(self, variant: Variant, plan: Plan, picture: Picture) -> Drawn:
         path = self.folder / variant.name / picture.file
-        found = _read_picture(path)
+        found = self._read(path)
         if found is None:
-            image, _ = draw(self.loaded.pipe, plan, picture)
-            self._write_picture(path, image, plan, picture)
-            found = image
+            found, _ = draw_frames(self.loaded.pipe, plan, picture)
+            self._write(path, found, plan, picture)
         self.report()
-        pixels = torch.from_numpy(np.asarray(found, dtype=np.float64) / 255.0).permute(2, 0, 1)
-        return Drawn(picture, found, spectrum(pixels, self.form), picture_statistics(found))
+        pixels = torch.from_numpy(np.array([np.asarray(frame) for frame in found]) / 255.0).permute(0, 3, 1, 2)
+        each = [picture_statistics(frame) for frame in found]
+        statistics = {name: float(np.mean([one[name] for one in each])) for name in STATISTICS}
+        return Drawn(picture, found, spectrum(pixels, self.form), statistics)
 
     def _trace(self, variant: Variant, plan: Plan, picture: Picture) -> Trace:
         path = self.folder / variant.name / picture.file
-        image = _read_picture(path)
-        found = None if image is None else read_trace(path.with_suffix(".npz"), image)
+        frames = self._read(path)
+        found = None if frames is None else read_trace(path.with_suffix(".npz"), frames)
         if found is None:
             found = trace(self.loaded.pipe, plan, picture, self.form, maps_at=self.shown, decode_at=self.shown)
             OutputFolder(path.parent).write(path.with_suffix(".npz").name, write_trace(found))
-            self._write_picture(path, found.picture, plan, picture)
+            self._write(path, found.frames, plan, picture)
         self.report()
         return found
 
-    def _write_picture(self, path: Path, image: Image, plan: Plan, picture: Picture) -> None:
-        OutputFolder(path.parent).write(path.name, png_bytes(image, settings_of(plan, picture, self.made_with)))
+    def _read(self, path: Path) -> Frames | None:
+        """What an interrupted analysis left there, if it is whole."""
+        found = read_frames(path)
+        return found if found is not None and len(found) == (self.plan.frames or 1) else None
+
+    def _write(self, path: Path, frames: Frames, plan: Plan, picture: Picture) -> None:
+        OutputFolder(path.parent).write(path.name, frames_bytes(frames, settings_of(plan, picture, self.made_with)))
 
 
 def _spread(steps: int, count: int) -> tuple[int, ...]:
     """At most ``count`` steps, first and last among them, evenly spread."""
     return tuple(dict.fromkeys(np.linspace(0, steps - 1, count).round().astype(int).tolist()))
-
-
-def _read_picture(path: Path) -> Image | None:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError):
-        return None

@@ -25,7 +25,8 @@ from freeu.adapters import adapter_for
 from freeu.analysis.measure import Curve, Spectrum, SpectrumSum, channel_mean, spectrum
 from freeu.api import unet_of
 from freeu.core.capture import PARTS, Capture, Features, Observer
-from freeu.pipelines.draw import draw
+from freeu.pipelines.clips import Frames, middle
+from freeu.pipelines.draw import draw_frames
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,21 +47,27 @@ class Trace:
     """What was seen while one picture was drawn.
 
     Args:
-        picture: the result.
+        frames: the result: one picture, or the frames of a clip.
         timesteps: of each denoising step.
         latents: spectra of the latents behind each step.
         features: spectra of features at each step, by place.
-        maps: channel means (H, W) of the last sample of the batch (the conditional half under guidance), by place and
-            step.
-        stages: pictures (H, W, 3), 0..1, decoded from the latents behind the steps that were asked for.
+        maps: channel means (H, W), of a clip those of its middle frame, under guidance from the conditional half of the
+            batch; by place and step.
+        stages: pictures (H, W, 3), 0..1, decoded from the latents behind the steps that were asked for; of a clip its
+            middle frame.
     """
 
-    picture: Image
+    frames: Frames
     timesteps: tuple[float, ...] = ()
     latents: tuple[Spectrum, ...] = ()
     features: Mapping[Place, tuple[Spectrum, ...]] = field(default_factory=dict)
     maps: Mapping[tuple[Place, int], NDArray[np.float32]] = field(default_factory=dict)
     stages: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def picture(self) -> Image:
+        """The picture, or the middle frame of the clip."""
+        return middle(self.frames)
 
 
 def watch(model: Any, observe: Observer) -> Capture:
@@ -82,10 +89,17 @@ class FeatureSpectra:
         parts: which of "backbone", "skip" and "fused".
         form: of the curves, see ``SpectrumSum.relative_log_amplitude``.
         maps_at: numbers of the steps (from 0) whose channel means are kept.
+        map_of: the sample of the batch that they are of; the last one belongs to the conditional half under guidance.
     """
 
-    def __init__(self, parts: Collection[str] = PARTS, form: str = "radial", maps_at: Collection[int] = ()) -> None:
-        self.parts, self.form, self.maps_at = frozenset(parts), form, frozenset(maps_at)
+    def __init__(
+        self,
+        parts: Collection[str] = PARTS,
+        form: str = "radial",
+        maps_at: Collection[int] = (),
+        map_of: int = -1,
+    ) -> None:
+        self.parts, self.form, self.maps_at, self.map_of = frozenset(parts), form, frozenset(maps_at), map_of
         self.timesteps: list[float] = []
         self.maps: dict[tuple[Place, int], NDArray[np.float32]] = {}
         self._done: dict[Place, list[Spectrum]] = {}
@@ -102,7 +116,7 @@ class FeatureSpectra:
         self._open.setdefault(place, SpectrumSum()).add(features.tensor)
         step = len(self.timesteps) - 1
         if step in self.maps_at:
-            self.maps[place, step] = channel_mean(features.tensor)[-1].cpu().numpy()
+            self.maps[place, step] = channel_mean(features.tensor)[self.map_of].cpu().numpy()
 
     def spectra(self) -> dict[Place, tuple[Spectrum, ...]]:
         """One spectrum for each step in which a place was seen."""
@@ -123,7 +137,7 @@ def trace(
     maps_at: Collection[int] = (),
     decode_at: Collection[int] = (),
 ) -> Trace:
-    """Draw one picture of a plan and measure its latents and features at every step.
+    """Draw one picture or clip of a plan and measure its latents and features at every step.
 
     The picture equals the one that is drawn without looking, to the bit.
 
@@ -149,27 +163,37 @@ def trace(
             kept[len(latents)] = found.detach().to("cpu", torch.float32, copy=True)
         latents.append(spectrum(found, form))
 
-    seen = FeatureSpectra(form=form, maps_at=maps_at)
+    frames = plan.frames or 1
+    # In the batch the frames of a clip follow each other.
+    seen = FeatureSpectra(form=form, maps_at=maps_at, map_of=frames // 2 - frames)
     with watch(pipe, seen):
-        drawn, _ = draw(pipe, plan, picture, on_step=on_step)
+        drawn, _ = draw_frames(pipe, plan, picture, on_step=on_step)
     stages = {step: decode(pipe, found) for step, found in kept.items()}
     return Trace(drawn, tuple(seen.timesteps), tuple(latents), seen.spectra(), seen.maps, stages)
 
 
 @torch.no_grad()
 def decode(pipe: Any, latents: Tensor) -> NDArray[np.float32]:
-    """The picture (H, W, 3), 0..1, that the pipeline's autoencoder makes of latents (1, C, h, w), noisy or not."""
+    """The picture (H, W, 3), 0..1, that the pipeline's autoencoder makes of latents, noisy or not.
+
+    Args:
+        latents: shape (1, C, h, w), or (1, C, F, h, w) of a clip, of which the middle frame is taken.
+    """
     vae = pipe.vae
+    if latents.dim() == 5:
+        latents = latents[:, :, latents.shape[2] // 2]
     parameter = next(vae.parameters())
     scaled = latents.to(parameter.device, parameter.dtype) / vae.config.scaling_factor
     shift = getattr(vae.config, "shift_factor", None)
     decoded = vae.decode(scaled if shift is None else scaled + shift, return_dict=False)[0]
-    pixels: NDArray[np.float32] = pipe.image_processor.postprocess(decoded, output_type="np")[0]
-    return pixels
+    processor = getattr(pipe, "image_processor", None) or pipe.video_processor
+    pixels: NDArray[np.float32] = processor.postprocess(decoded, output_type="np")[0]
+    # As it will be read from a file: the order in memory decides the last bits of transforms.
+    return np.ascontiguousarray(pixels)
 
 
 def write_trace(found: Trace) -> bytes:
-    """Everything of a trace but its picture, as the bytes of an ``.npz`` file."""
+    """Everything of a trace but its frames, as the bytes of an ``.npz`` file."""
     arrays: dict[str, Any] = {"timesteps": np.array(found.timesteps)}
     places = list(found.features)
     arrays["places"] = np.array([json.dumps(place) for place in places])
@@ -187,8 +211,8 @@ def write_trace(found: Trace) -> bytes:
     return buffer.getvalue()
 
 
-def read_trace(path: Path, picture: Image) -> Trace | None:
-    """What ``write_trace`` wrote, with its picture; None if the file is not there or is damaged."""
+def read_trace(path: Path, frames: Frames) -> Trace | None:
+    """What ``write_trace`` wrote, with its frames; None if the file is not there or is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -202,7 +226,7 @@ def read_trace(path: Path, picture: Image) -> Trace | None:
                 maps[places[int(numbers[0])], int(numbers[1])] = values
             elif kind == "stage":
                 stages[int(numbers[0])] = values
-        return Trace(picture, tuple(arrays["timesteps"].tolist()), _unpack(arrays, "latents"), features, maps, stages)
+        return Trace(frames, tuple(arrays["timesteps"].tolist()), _unpack(arrays, "latents"), features, maps, stages)
     except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,14 @@ class Variant:
     name: str
     label: str
     config: FreeUConfig | None
+
+
+def distinct(ways: Iterable[Variant]) -> list[Variant]:
+    """The first way of each configuration: ways that draw the same pictures have different names in some figures."""
+    found: dict[FreeUConfig | None, Variant] = {}
+    for way in ways:
+        found.setdefault(way.config, way)
+    return list(found.values())
 
 
 @dataclass(frozen=True)

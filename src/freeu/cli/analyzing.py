@@ -30,6 +30,7 @@ Full = Annotated[bool, typer.Option("--full", help="Wider sweeps and twice the p
 Control = Annotated[
     bool, typer.Option("--control", help="Do the same with random weights: what says the same there is no evidence.")
 ]
+Frames = Annotated[int | None, typer.Option("--frames", metavar="N", help="Of each clip, where the model draws video.")]
 Form = Annotated[
     str, typer.Option("--form", metavar="radial|diagonal", help="Spectra over all directions, or along the diagonal.")
 ]
@@ -60,6 +61,7 @@ def analyze(
     guidance: o.Guidance = None,
     negative_prompt: o.Negative = "",
     scheduler: o.Scheduler = None,
+    frames: Frames = None,
     width: o.Width = None,
     height: o.Height = None,
     model_config: o.ModelConfig = None,
@@ -92,6 +94,8 @@ def analyze(
         prompts=() if prompts else _default_prompts(model, FULL_PROMPTS if full else LIGHT_PROMPTS),
         prompts_from=prompts,
         freeu=FreeUChoice(**{name: values[name] for name in o.FREEU_FIELDS}),
+        frames=frames,
+        clips=True,
         **{name: values[name] for name in o.REQUEST_FIELDS},
     )
     source = check_request(request, folder)
@@ -141,13 +145,12 @@ def _default_prompts(model: str | None, count: int) -> tuple[str, ...]:
 
 def _summary(results: dict[str, Any]) -> list[str]:
     """A line for each verdict."""
-    controls = {(one["figure"], one["measure"]): one["answer"] for one in results["control_verdicts"]}
     lines = []
     for one in results["verdicts"]:
         interval = "" if one["low"] is None else f" [{one['low']:+.3g}, {one['high']:+.3g}]"
-        other = controls.get((one["figure"], one["measure"]))
+        other = one["control"]
         lines.append(
             f"Fig. {one['figure']:>2}  {one['answer']:<9}  {one['claim']}  {one['value']:+.3g}{interval}"
-            + (f"  (random weights: {other})" if other else "")
+            + (f"  (random weights: {other['answer']}, {other['value']:+.3g}; {other['beyond']})" if other else "")
         )
     return lines

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
+from freeu.pipelines.clips import Frames
 from freeu.pipelines.plan import Picture, Plan
 from freeu.pipelines.schedulers import fresh_scheduler
 
@@ -25,7 +26,21 @@ def draw(
     mask: Image | None = None,
     on_step: OnStep = lambda fraction, latents: None,
 ) -> tuple[Image, bool]:
-    """One picture, and whether the safety checker blacked it out.
+    """One still picture, and whether the safety checker blacked it out; arguments and errors as ``draw_frames``."""
+    frames, flagged = draw_frames(pipe, plan, picture, image, mask, on_step)
+    assert len(frames) == 1, "callers that draw still pictures refuse models that draw clips"
+    return frames[0], flagged
+
+
+def draw_frames(
+    pipe: Any,
+    plan: Plan,
+    picture: Picture,
+    image: Image | None = None,
+    mask: Image | None = None,
+    on_step: OnStep = lambda fraction, latents: None,
+) -> tuple[Frames, bool]:
+    """One picture or clip, and whether the safety checker blacked it out.
 
     Args:
         pipe: the pipeline that the plan was made for.
@@ -52,8 +67,12 @@ def draw(
         "image": image,
         "mask_image": mask,
         "strength": plan.image_strength,
+        "num_frames": plan.frames,
+        "output_type": "pil",
         "generator": torch.Generator("cpu").manual_seed(picture.seed),
         "callback_on_step_end": _reporter(pipe, on_step),
+        # Pipelines that have not moved on to the other one.
+        "callback": lambda step, _timestep, latents: on_step(min((step + 1) / plan.steps, 0.99), latents),
     }
     known = inspect.signature(pipe.__call__).parameters
     arguments = {name: value for name, value in arguments.items() if name in known and value is not None}
@@ -73,8 +92,10 @@ def draw(
         if isinstance(error, FreeUValueError):
             raise
         raise FreeUValueError(f"{type(pipe).__name__} refuses these settings: {error}") from error
+    if plan.frames is not None:
+        return tuple(frame.convert("RGB") for frame in result.frames[0]), False
     flags = getattr(result, "nsfw_content_detected", None)
-    return result.images[0].convert("RGB"), bool(flags and flags[0])
+    return (result.images[0].convert("RGB"),), bool(flags and flags[0])
 
 
 def _reporter(pipe: Any, report: OnStep) -> Callable[..., dict[str, Any]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
+from freeu.pipelines.clips import draws_clips
 from freeu.pipelines.extras import need_diffusers
 from freeu.pipelines.inputs import SIDE_MULTIPLE
 from freeu.pipelines.schedulers import set_sampler
@@ -23,7 +24,7 @@ TASKS = {
     "image": "AutoPipelineForImage2Image",
     "inpaint": "AutoPipelineForInpainting",
 }
-TASK_NAMES = {"text": "text-to-image", "image": "image-to-image", "inpaint": "inpainting"}
+TASK_NAMES = {"text": "text-to-image", "image": "image-to-image", "inpaint": "inpainting", "video": "text-to-video"}
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -34,10 +35,11 @@ class Loaded:
     Args:
         pipe: the pipeline of diffusers, on its device.
         source: where it came from; ``source.path`` is local.
-        task: "text", "image" or "inpaint".
+        task: "text", "image", "inpaint" or "video".
         native: side in pixels of the square picture it draws by default.
         multiple: sides of its pictures must be multiples of this, in pixels.
         steps, guidance: its defaults.
+        frames: of its clips by default; None where it draws still pictures.
     """
 
     pipe: Any
@@ -47,6 +49,7 @@ class Loaded:
     multiple: int
     steps: int
     guidance: float
+    frames: int | None = None
 
 
 def pick_device(name: str) -> str:
@@ -95,7 +98,7 @@ def load(
 
     Args:
         source: what ``find_model`` gave.
-        task: "text", "image" or "inpaint".
+        task: "text", "image" or "inpaint"; a model that draws clips from a text makes "text" "video".
         dtype: one of ``DTYPES``.
         device: a device of torch.
         scheduler: a name of ``schedulers.SAMPLERS``; None keeps the model's own.
@@ -111,6 +114,8 @@ def load(
         raise FreeUValueError(f"{source.label} is a U-Net alone: give the directory of its whole pipeline")
     if source.kind == "hub":
         source = hub_snapshot(source, variant)
+    if task == "text" and draws_clips(source):
+        task = "video"
     with quiet():
         pipe = (
             _load_file(source, task, dtype, model_config)
@@ -129,7 +134,7 @@ def load(
 def _load(source: ModelSource, task: str, dtype: str, variant: str | None) -> Any:
     import diffusers
 
-    auto = getattr(diffusers, TASKS[task])
+    auto = getattr(diffusers, TASKS.get(task, source.class_name))
     options: dict[str, Any] = {"local_files_only": True, **_dtype_option(dtype)}
     if variant is not None:
         options["variant"] = variant
@@ -225,9 +230,8 @@ def _describe(pipe: Any, source: ModelSource, task: str) -> Loaded:
     sample = pipe.unet.config.sample_size
     side = sample if isinstance(sample, int) else (max(sample) if sample else 64)
     parameters = inspect.signature(pipe.__call__).parameters
-    defaults = {
-        name: parameters[name].default for name in ("num_inference_steps", "guidance_scale") if name in parameters
-    }
+    names = ("num_inference_steps", "guidance_scale", "num_frames")
+    defaults = {name: parameters[name].default for name in names if name in parameters}
     world = source.world
     return Loaded(
         pipe=pipe,
@@ -237,6 +241,7 @@ def _describe(pipe: Any, source: ModelSource, task: str) -> Loaded:
         multiple=math.lcm(SIDE_MULTIPLE, factor),
         steps=int(world.get("default_steps", defaults.get("num_inference_steps", 30))),
         guidance=float(world.get("default_guidance_scale", defaults.get("guidance_scale", 7.5))),
+        frames=int(world.get("default_frames", defaults.get("num_frames", 16))) if task == "video" else None,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from freeu.config import FreeUConfig
@@ -15,7 +15,7 @@ from freeu.pipelines.inputs import MAX_SEED, format_seeds
 ARMS = {"baseline": "without FreeU", "freeu": "with FreeU"}
 COMMANDS = ("compare", "generate")
 KINDS = ("embedded", "directory", "file", "hub")
-TASKS = ("text", "image", "inpaint")
+TASKS = ("text", "image", "inpaint", "video")
 INPUT_IMAGE, INPUT_MASK = "input-image.png", "input-mask.png"
 
 
@@ -64,7 +64,7 @@ class Plan:
         arms: "baseline" and "freeu", or one of them.
         config: what FreeU does; None if no picture uses it.
         model: see ``ModelReference``.
-        task: "text", "image" or "inpaint".
+        task: "text", "image", "inpaint" or "video".
         steps: denoising steps.
         guidance: scale of classifier-free guidance.
         scheduler: a name of ``schedulers.SAMPLERS``, or None for the model's own.
@@ -72,6 +72,7 @@ class Plan:
         image_sha, mask_sha: SHA-256 of the pixels of the input picture and mask at that size, or None.
         image_strength: 0..1, how much of the input picture is noised away; None for text-to-image.
         dtype, device, threads: the arithmetic; all three can change the last bits.
+        frames: of each clip, for the task "video"; None for still pictures.
 
     Raises:
         FreeUValueError: a field that is of the wrong type or outside its range, by name.
@@ -96,6 +97,7 @@ class Plan:
     dtype: str
     device: str
     threads: int
+    frames: int | None = None
 
     def __post_init__(self) -> None:
         _require("command", self.command in COMMANDS, self.command)
@@ -109,6 +111,8 @@ class Plan:
         for name in ("width", "height"):
             _require(name, _whole(getattr(self, name), 8, 16_384), getattr(self, name))
         _require("threads", _whole(self.threads, 1, 4_096), self.threads)
+        frames = self.frames
+        _require("frames", _whole(frames, 1, 4_096) if self.task == "video" else frames is None, frames)
         strength = self.image_strength
         _require("image_strength", strength is None or _real(strength, 0.0, 1.0), strength)
         for name in ("negative_prompt", "dtype", "device"):
@@ -209,12 +213,13 @@ def _real(value: object, low: float, high: float) -> bool:
 
 
 def _exact_fields(what: str, data: Any, cls: type) -> dict[str, Any]:
-    """The fields of a dataclass, none missing and none more."""
+    """The fields of a dataclass, none more, and none missing but those with a default, which came later."""
     if not isinstance(data, Mapping):
         raise FreeUValueError(f"{what} must be a JSON object, got {type(data).__name__}")
-    known = {item.name for item in fields(cls)}
-    for name in sorted(known - data.keys()):
-        raise FreeUValueError(f"{what} has no field {name!r}")
-    for name in sorted(data.keys() - known):
+    known = {item.name: item.default for item in fields(cls)}
+    for name in sorted(known.keys() - data.keys()):
+        if known[name] is MISSING:
+            raise FreeUValueError(f"{what} has no field {name!r}")
+    for name in sorted(data.keys() - known.keys()):
         raise FreeUValueError(f"{what} has an unknown field {name!r}")
-    return dict(data)
+    return {**{name: default for name, default in known.items() if default is not MISSING}, **data}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
+from freeu.pipelines.clips import refuse_clips
 from freeu.pipelines.extras import need_diffusers
 from freeu.pipelines.inputs import check_side, fit_size, open_image, open_mask, parse_factors, parse_seeds, pixel_sha
 from freeu.pipelines.output import refuse_foreign
@@ -107,6 +108,7 @@ class Request:
         prompts, prompts_from: see ``prompts.collect_prompts``.
         seeds: text for ``inputs.parse_seeds``.
         freeu: see ``FreeUChoice``; None makes pictures without FreeU.
+        clips: whether a model that draws video is welcome.
         the others: as in ``plan.Plan``, and as the options of the same names.
     """
 
@@ -130,6 +132,8 @@ class Request:
     dtype: str = "auto"
     device: str = "auto"
     threads: int | None = None
+    frames: int | None = None
+    clips: bool = False
 
     @property
     def task(self) -> str:
@@ -167,6 +171,7 @@ def check_request(request: Request, output: Path) -> ModelSource:
     check_range("--guidance", request.guidance, 0.0, 100.0)
     check_range("--threads", request.threads, 1, 4_096)
     check_range("--image-strength", request.image_strength, 0.0, 1.0)
+    check_range("--frames", request.frames, 1, 1_000)
     if request.image is None:
         if request.mask is not None:
             raise FreeUValueError("--mask needs the picture it belongs to: give --image FILE too")
@@ -185,6 +190,8 @@ def check_request(request: Request, output: Path) -> ModelSource:
     source = find_model(request.model)
     if not source.whole:
         raise FreeUValueError(f"{source.label} is a U-Net alone: give the directory of its whole pipeline")
+    if not request.clips:
+        refuse_clips(source)
     return source
 
 
@@ -220,6 +227,10 @@ def prepare(request: Request, source: ModelSource) -> Prepared:
         variant=request.variant,
         model_config=request.model_config,
     )
+    if not request.clips:
+        refuse_clips(loaded.source)  # a model of the hub is known only now
+    if request.frames is not None and loaded.frames is None:
+        raise FreeUValueError(f"--frames is for models that draw video; {loaded.source.label} draws still pictures")
     image = mask = None
     width, height = request.width or loaded.native, request.height or loaded.native
     if request.image is not None:
@@ -256,7 +267,7 @@ def prepare(request: Request, source: ModelSource) -> Prepared:
             variant=request.variant,
             model_config=str(request.model_config.resolve()) if request.model_config else None,
         ),
-        task=request.task,
+        task=loaded.task,
         steps=steps,
         guidance=loaded.guidance if request.guidance is None else request.guidance,
         scheduler=scheduler,
@@ -268,6 +279,7 @@ def prepare(request: Request, source: ModelSource) -> Prepared:
         dtype=dtype,
         device=device,
         threads=request.threads or torch.get_num_threads(),
+        frames=request.frames or loaded.frames,
     )
     return Prepared(plan, loaded, image, mask)
 

@@ -163,6 +163,7 @@ def settings_of(plan: Plan, picture: Picture, made_with: Mapping[str, str]) -> d
         "image_sha256": plan.image_sha,
         "mask_sha256": plan.mask_sha,
         "image_strength": plan.image_strength,
+        "frames": plan.frames,
         "dtype": plan.dtype,
         "device": plan.device,
         "threads": plan.threads,

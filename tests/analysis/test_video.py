@@ -1,0 +1,127 @@
+"""``freeu analyze`` on a text-to-video pipeline, clips as files, and what draws still pictures only."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_pipelines import save_pipeline
+
+from freeu.analysis import watch
+from freeu.analysis.trace import Place, trace
+from freeu.metadata import read_png
+from freeu.pipelines.clips import frames_bytes, middle, read_frames
+from freeu.pipelines.draw import draw_frames
+from freeu.pipelines.loading import load
+from freeu.pipelines.sources import find_model
+
+FRAMES = 3
+
+
+@pytest.fixture(scope="session")
+def video_dir(tmp_path_factory):
+    """A TextToVideoSDPipeline directory with random weights: clips of 16x16."""
+    from diffusers import UNet3DConditionModel
+
+    torch.manual_seed(0)
+    unet = UNet3DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16, 32),
+        layers_per_block=1,
+        norm_num_groups=4,
+        cross_attention_dim=16,
+        attention_head_dim=4,
+        down_block_types=("DownBlock3D", "CrossAttnDownBlock3D", "CrossAttnDownBlock3D"),
+        up_block_types=("CrossAttnUpBlock3D", "CrossAttnUpBlock3D", "UpBlock3D"),
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny-video"
+    save_pipeline(folder, "TextToVideoSDPipeline", unet=unet)
+    return folder
+
+
+@pytest.fixture
+def words(tmp_path):
+    (tmp_path / "prompts.txt").write_text("a red fox\na blue car\n")
+    return ("--prompts", tmp_path / "prompts.txt", "--steps", "2", "--threads", "1")
+
+
+def test_a_whole_run(run, video_dir, words, tmp_path):
+    out = tmp_path / "out"
+    numbers = (3, 8, 13, 19)  # latents, features, both, and pixels of pairs
+    command = ("analyze", video_dir, *words, "--frames", FRAMES, "--output", out)
+    command += tuple(word for number in numbers for word in ("--figure", number))
+    code, said, err = run(*command)
+    assert (code, err) == (0, "")
+    assert "text-to-video" in said
+    results = json.loads((out / "results.json").read_text())
+    assert results["plan"]["frames"] == FRAMES
+    assert {one["figure"] for one in results["verdicts"]} == set(numbers)
+    clip = out / "pictures" / "none" / "p000-s0000-baseline.png"
+    frames = read_frames(clip)
+    assert len(frames) == FRAMES
+    assert not np.array_equal(frames[0], frames[1])
+    assert read_png(clip)["frames"] == FRAMES
+    with Image.open(clip) as image:
+        assert image.is_animated
+    # Going on where everything is there draws nothing and ends the same.
+    before = {path: path.stat().st_mtime_ns for path in (out / "pictures").rglob("*.*")}
+    assert run(*command)[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in (out / "pictures").rglob("*.*")} == before
+    assert json.loads((out / "results.json").read_text()) == results
+
+
+def test_maps_and_stages_are_of_the_middle_frame(video_dir, plan):
+    loaded = load(find_model(str(video_dir)))
+    assert (loaded.task, loaded.frames) == ("video", 16)
+    made = replace(plan, task="video", frames=FRAMES, width=16, height=16, steps=2, prompts=("a red fox",))
+    picture = next(made.pictures())
+    kept = {}
+
+    def keep(features):
+        if features.part == "backbone" and features.call == 1:
+            kept[features.site.path] = features.tensor.clone()
+
+    with watch(loaded.pipe, keep):
+        draw_frames(loaded.pipe, made, picture)
+    seen = trace(loaded.pipe, made, picture, maps_at=(1,), decode_at=(1,))
+    assert len(kept) == 6
+    for path, features in kept.items():
+        assert features.shape[0] == 2 * FRAMES  # under guidance: the unconditional half first
+        expected = features[FRAMES + FRAMES // 2].mean(dim=0).numpy()
+        np.testing.assert_allclose(seen.maps[Place(path, "backbone", False), 1], expected, rtol=1e-6)
+    assert seen.picture is seen.frames[FRAMES // 2]
+    # The last latents are what the clip is decoded from.
+    np.testing.assert_allclose(seen.stages[1], np.asarray(seen.picture) / 255.0, atol=0.5 / 255 + 1e-3)
+
+
+def test_clips_are_stored_without_loss(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 12, 3), dtype=np.uint8)
+    pixels[3] = pixels[2]  # equal frames in a row
+    frames = tuple(Image.fromarray(one) for one in pixels)
+    path = tmp_path / "clip.png"
+    path.write_bytes(frames_bytes(frames, {"prompt": "x"}))
+    found = read_frames(path)
+    assert np.array_equal(np.array([np.asarray(one) for one in found]), pixels)
+    assert np.array_equal(np.asarray(middle(found)), pixels[2])
+    path.write_bytes(path.read_bytes()[:-200])
+    assert read_frames(path) is None
+    path.write_bytes(frames_bytes(frames[:1], {}))
+    assert len(read_frames(path)) == 1
+
+
+@pytest.mark.parametrize("command", [("compare", "a fox"), ("sweep", "a fox", "--x", "b=1,1.2")])
+def test_what_draws_stills_refuses_video(run, video_dir, tmp_path, command):
+    code, _, err = run(*command, "--model", video_dir, "--output", tmp_path / "out")
+    assert code == 2
+    assert "tiny-video (TextToVideoSDPipeline) draws video, and this draws still pictures: freeu analyze" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_frames_are_for_video(run, words, tmp_path):
+    pytest.importorskip("freeu_zoo")
+    code, _, err = run("analyze", *words, "--frames", 4, "--output", tmp_path / "out")
+    assert code == 2
+    assert "--frames is for models that draw video; mini-sd draws still pictures" in err
+    assert run("analyze", *words, "--frames", 0, "--output", tmp_path / "out")[0] == 2
