@@ -221,6 +221,77 @@ def test_bad_input_is_one_line(run, tmp_path, monkeypatch, words, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_of_one_channel(run, prompts, tmp_path):
+    """Latents and pictures of one channel; of a backbone's channels half are still scaled."""
+    from diffusers import AutoencoderKL
+    from tiny_pipelines import save_pipeline, tiny_unet
+
+    vae = AutoencoderKL(
+        in_channels=1,
+        out_channels=1,
+        latent_channels=1,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        sample_size=16,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+    )
+    folder = save_pipeline(tmp_path / "grey", vae=vae, unet=tiny_unet(in_channels=1, out_channels=1))
+    numbers = [word for number in (3, 4, 8, 13, 16) for word in ("--figure", number)]
+    words = ("analyze", folder, "--prompts", prompts, "--steps", "2", "--threads", "1", *numbers)
+    code, _, err = run(*words, "--output", tmp_path / "out")
+    assert (code, err) == (0, "")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert all(np.isfinite(one["values"]).all() for one in results["verdicts"])
+    assert any(one["value"] != 0.0 for one in results["verdicts"] if one["figure"] == 13)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ({"_class_name": "PixArtAlphaPipeline", "transformer": ["diffusers", "PixArtTransformer2DModel"]}, "(DiT)"),
+        (
+            {"_class_name": "SomethingPipeline", "prior": ["diffusers", "PriorTransformer"]},
+            "a pipeline without a U-Net",
+        ),
+    ],
+)
+def test_a_model_without_skips(run, prompts, tmp_path, index, message):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model_index.json").write_text(json.dumps(index))
+    code, _, err = run("analyze", folder, "--prompts", prompts, "--output", tmp_path / "out")
+    assert code == 2
+    assert message in err
+    assert "no skip connections that meet a decoder" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_figures_from_python(mini):
+    pipe = mini.pipe
+    scheduler, bars = pipe.scheduler.config, dict(pipe._progress_bar_config)
+    seen = []
+    made = freeu.analysis.make_figures(pipe, LINES, (16, 4), steps=2, config=CONFIG, report=lambda: seen.append(1))
+    assert [figure.number for figure in made] == [4, 16]
+    assert len(seen) == 2 * 4  # none under the microscope, and three ways of Fig. 16
+    with freeu.analysis.random_unet(pipe):
+        noise = freeu.analysis.make_figures(pipe, LINES, (16, 4), steps=2, config=CONFIG)
+    pairs = list(freeu.analysis.against(made, noise))
+    assert [figure.number for figure, _, _ in pairs] == [4, 16]
+    assert all(ours.measure == theirs.measure and ours.values != theirs.values for _, ours, theirs in pairs)
+    assert (pipe.scheduler.config, dict(pipe._progress_bar_config)) == (scheduler, bars)
+    assert not freeu.active(pipe)
+    assert len(freeu.analysis.plotly_figure(made[0].content[0]).data) == 2
+    for change, message in (
+        ({"numbers": (2,)}, "--figure 2"),
+        ({"steps": 1}, "at least 2"),
+        ({"prompts": ()}, "prompts"),
+    ):
+        arguments = {"prompts": LINES, "numbers": (4,), "config": CONFIG} | change
+        with pytest.raises(FreeUValueError, match=message):
+            freeu.analysis.make_figures(pipe, **arguments)
+
+
 def test_figure_numbers():
     assert check_numbers([7, 3, 7]) == (3, 7)
     for number, entry in FIGURES.items():

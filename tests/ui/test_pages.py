@@ -104,12 +104,21 @@ def test_the_studio(watched, studio):
     page.locator("#pair img").first.wait_for()
     page.locator("#spectra .main-svg").first.wait_for()
     watched.screenshot("studio")
-    # Another factor: the picture without FreeU is remembered.
-    page.locator("#b1 input[type=number]").fill("1.6")
-    page.locator("#b1 input[type=number]").press("Enter")
+    # Another factor, by dragging its slider: the picture without FreeU is remembered.
+    slider = page.locator("#b1 input[type=range]")
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    # A slider's thumb does not reach its very edges; 1.4 of 2 is near 0.7 of its length.
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 0.7 * box["width"], y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.85 * box["width"], y, steps=5)
+    page.mouse.up()
+    dragged = float(page.locator("#b1 input[type=number]").input_value())
+    assert 1.6 < dragged < 1.9
     page.locator("#generate").click()
     page.get_by_text("drew 1 of 2 pictures").wait_for()
-    assert "b1=1.6" in page.locator("#said code").inner_text()
+    assert f"b1={dragged:g}" in page.locator("#said code").inner_text()
     page.get_by_text("Settings to copy").click()
     assert "freeu.enabled" in page.locator("#python").inner_text()
     page.locator("#prompt textarea").fill("  ")

@@ -11,7 +11,8 @@ from freeu.errors import FreeUValueError, NoEffectWarning
 pytest.importorskip("freeu_zoo")
 pytest.importorskip("gradio")
 
-from freeu.ui.page import OWN, plotly_figure, wish_from
+from freeu.analysis import plotly_figure
+from freeu.ui.page import OWN, wish_from
 from freeu.ui.studio import Studio, Wish, check_models
 
 CONFIG = freeu.preset("sd14")

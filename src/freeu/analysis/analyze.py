@@ -123,11 +123,11 @@ def run_analysis(
         },
         "analysis",
     )
-    figures = _figures(loaded, analysis, folder / "pictures", made_with, say, report)
+    figures = figures_of(loaded, analysis, folder / "pictures", made_with, say, report)
     control: tuple[Figure, ...] = ()
     if analysis.control:
         with random_unet(loaded.pipe):
-            control = _figures(
+            control = figures_of(
                 loaded,
                 analysis,
                 folder / "control" / "pictures",
@@ -146,7 +146,7 @@ def run_analysis(
     return results
 
 
-def _figures(
+def figures_of(
     loaded: Loaded,
     analysis: Analysis,
     folder: Path,
@@ -154,6 +154,7 @@ def _figures(
     say: Callable[[str], None],
     report: Callable[[], None],
 ) -> tuple[Figure, ...]:
+    """Draw what is not in ``folder`` yet, measure it, and make the figures of an analysis; see ``run_analysis``."""
     variants = analysis.variants
     plain, traced = needed(analysis.figures, variants)
     runs = Runs(
@@ -196,7 +197,12 @@ def _beyond(verdict: Verdict, control: Verdict | None) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def random_unet(pipe: Any, seed: int = CONTROL_SEED) -> Iterator[None]:
-    """Exchange a pipeline's U-Net for one of the same configuration with random weights, and put it back."""
+    """Exchange a pipeline's U-Net for one of the same configuration with random weights, for a ``with`` block.
+
+    Args:
+        pipe: a pipeline with a U-Net of diffusers.
+        seed: of the weights; the random state of torch stays as it is.
+    """
     trained = pipe.unet
     parameter = next(trained.parameters())
     with torch.random.fork_rng(devices=[]):

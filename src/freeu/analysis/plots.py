@@ -120,6 +120,40 @@ def line_colours(panel: Panel) -> list[str]:
     return colours
 
 
+def plotly_figure(panel: Panel) -> Any:
+    """A panel as a figure of plotly, for a page or a notebook: it zooms.
+
+    Raises:
+        FreeUValueError: plotly is not installed.
+    """
+    need("analysis", "plotly", "matplotlib")
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for line, colour in zip(panel.series, line_colours(panel), strict=True):
+        if line.low is not None and line.high is not None:
+            edge = {"x": line.x, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+            figure.add_scatter(y=line.low, **edge)
+            figure.add_scatter(y=line.high, fill="tonexty", fillcolor=f"rgba{(*_bytes(colour), 0.2)}", **edge)
+        style = {"color": colour, "dash": "dash" if line.dashed else "solid"}
+        figure.add_scatter(x=line.x, y=line.y, name=line.label, mode="lines", line=style)
+    angular = panel.x_label == FREQUENCY
+    figure.update_layout(
+        title=panel.title,
+        xaxis_title=panel.x_label + (" (π: Nyquist)" if angular else ""),
+        yaxis_title="relative log amplitude" if angular else panel.y_label,
+        height=320,
+        margin={"l": 64, "r": 16, "t": 56, "b": 56},
+        legend={"x": 1, "xanchor": "right", "y": 1},
+    )
+    return figure
+
+
+def _bytes(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue of #rrggbb."""
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
 def _panel(canvas: Any, panel: Panel) -> None:
     axes = canvas.subplots()
     for line, colour in zip(panel.series, line_colours(panel), strict=True):

@@ -128,7 +128,7 @@ def load(
             set_sampler(pipe, scheduler)
         pipe.to(device)
         pipe.set_progress_bar_config(disable=True)
-    return _describe(pipe, source, task)
+    return describe_pipeline(pipe, source, task)
 
 
 def _load(source: ModelSource, task: str, dtype: str, variant: str | None) -> Any:
@@ -225,7 +225,8 @@ def _dtype_option(dtype: str) -> dict[str, Any]:
     return {name: getattr(torch, dtype)}
 
 
-def _describe(pipe: Any, source: ModelSource, task: str) -> Loaded:
+def describe_pipeline(pipe: Any, source: ModelSource, task: str) -> Loaded:
+    """A pipeline with what its settings mean by default, from its own configuration and from what ``source`` knows."""
     factor = int(getattr(pipe, "vae_scale_factor", 8))
     sample = pipe.unet.config.sample_size
     side = sample if isinstance(sample, int) else (max(sample) if sample else 64)

@@ -7,8 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from freeu.analysis.content import Panel
-from freeu.analysis.plots import OKABE_ITO
+from freeu.analysis.plots import plotly_figure
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUError
 from freeu.pipelines.schedulers import SAMPLERS
@@ -199,30 +198,3 @@ def wish_from(given: dict[str, Any]) -> Wish:
         scheduler=None if given["scheduler"] == OWN else given["scheduler"],
         config=config,
     )
-
-
-def plotly_figure(panel: Panel) -> Any:
-    """A panel as a figure of plotly."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure(
-        [
-            go.Scatter(
-                x=line.x,
-                y=line.y,
-                name=line.label,
-                mode="lines",
-                line={"color": colour, "dash": "dash" if line.dashed else "solid"},
-            )
-            for line, colour in zip(panel.series, OKABE_ITO, strict=False)
-        ]
-    )
-    figure.update_layout(
-        title=panel.title,
-        xaxis_title=f"{panel.x_label} (π: Nyquist)",
-        yaxis_title="relative log amplitude",
-        height=320,
-        margin={"l": 64, "r": 16, "t": 56, "b": 56},
-        legend={"x": 1, "xanchor": "right", "y": 1},
-    )
-    return figure

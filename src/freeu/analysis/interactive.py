@@ -1,0 +1,97 @@
+"""The figures from Python, for a pipeline that is in memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import freeu
+from freeu.analysis.analyze import Analysis, check_analysis, figures_of
+from freeu.analysis.content import Figure
+from freeu.analysis.figures import FIGURES, check_numbers
+from freeu.analysis.variants import FULL, LIGHT
+from freeu.api import unet_of
+from freeu.config import FreeUConfig
+from freeu.pipelines.clips import CLIP_PIPELINES
+from freeu.pipelines.loading import describe_pipeline
+from freeu.pipelines.plan import ModelReference, Plan
+from freeu.pipelines.sources import ModelSource
+
+
+def make_figures(
+    pipe: Any,
+    prompts: Sequence[str],
+    numbers: Iterable[int] = (),
+    *,
+    seeds: Sequence[int] = (0,),
+    config: FreeUConfig | None = None,
+    full: bool = False,
+    form: str = "radial",
+    steps: int | None = None,
+    guidance: float | None = None,
+    negative_prompt: str = "",
+    width: int | None = None,
+    height: int | None = None,
+    frames: int | None = None,
+    report: Callable[[], None] = lambda: None,
+) -> tuple[Figure, ...]:
+    """Draw and measure what figures of the paper need, as ``freeu analyze`` does; nothing stays on the disk.
+
+    Within ``random_unet(pipe)`` it makes the control, and ``against`` puts the two side by side.
+
+    Args:
+        pipe: a text-to-image or text-to-video pipeline of diffusers; what it draws with stays as it is.
+        prompts: verdicts need at least five.
+        numbers: of the figures; none means all that can be made.
+        seeds: every prompt is drawn with each.
+        config: FreeU as it is examined; None is ``freeu.recommend(pipe)``.
+        full: wider sweeps.
+        form: of the spectra, "radial" or "diagonal".
+        steps, guidance, width, height, frames: None is the pipeline's own; sides in pixels.
+        negative_prompt: of every picture.
+        report: told of every picture that is ready.
+
+    Raises:
+        NoSitesError: the model has no skip concatenation that is known.
+        FreeUValueError: no such figure, settings that touch nothing or that the pipeline refuses, too few steps.
+    """
+    name = type(pipe).__name__
+    source = ModelSource("directory", name, None, name)
+    loaded = describe_pipeline(pipe, source, "video" if name in CLIP_PIPELINES else "text")
+    parameter = next(unet_of(pipe).parameters())
+    examined = freeu.recommend(pipe) if config is None else config
+    plan = Plan(
+        command="generate",
+        prompts=tuple(prompts),
+        negative_prompt=negative_prompt,
+        seeds=tuple(seeds),
+        arms=("freeu",),
+        config=examined,
+        model=ModelReference(source.kind, source.reference, name, name, ""),
+        task=loaded.task,
+        steps=loaded.steps if steps is None else steps,
+        guidance=loaded.guidance if guidance is None else guidance,
+        scheduler=None,
+        width=width or loaded.native,
+        height=height or loaded.native,
+        image_sha=None,
+        mask_sha=None,
+        image_strength=None,
+        dtype=str(parameter.dtype).removeprefix("torch."),
+        device=str(parameter.device),
+        threads=torch.get_num_threads(),
+        frames=frames or loaded.frames,
+    )
+    analysis = Analysis(plan, examined, check_numbers(numbers) or tuple(FIGURES), FULL if full else LIGHT, form)
+    check_analysis(loaded, analysis)
+    bars = dict(getattr(pipe, "_progress_bar_config", {}))
+    pipe.set_progress_bar_config(**{**bars, "disable": True})
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return figures_of(loaded, analysis, Path(folder), {}, lambda _: None, report)
+    finally:
+        pipe.set_progress_bar_config(**bars)
