@@ -55,6 +55,9 @@ def test_a_whole_run(run, prompts, tmp_path):
                 rows = list(csv.reader(file))
             assert len(rows) > 1
             assert {len(row) for row in rows} == {len(rows[0])}
+    table = (folder / "table.md").read_text().splitlines()
+    assert len(table) == 2 + len(results["verdicts"])
+    assert {line.count("|") for line in table} == {9}
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert len(page.encode()) < 20e6
     body = page[: page.index("<script>")]
@@ -99,7 +102,7 @@ def test_an_interrupted_analysis_goes_on_and_ends_equal(run, prompts, tmp_path, 
     assert run(*words, "--output", parts)[0] == 0
     # Two ways are traced and a third is drawn, of two prompts each. Five of the six were there, one of them damaged.
     assert len(calls) - 6 == 1 + 1
-    for name in ("results.json", "report.html"):
+    for name in ("results.json", "table.md", "report.html"):
         assert (parts / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     for path in (tmp_path / "whole" / "figures").iterdir():
         assert path.read_bytes() == (parts / "figures" / path.name).read_bytes(), path.name

@@ -16,6 +16,7 @@ from freeu.analysis.figures import FIGURES, needed
 from freeu.analysis.plots import figure_files
 from freeu.analysis.report import make_report
 from freeu.analysis.runs import Runs
+from freeu.analysis.table import TABLE, as_markdown
 from freeu.analysis.variants import Extent, Variants
 from freeu.api import unet_of
 from freeu.config import FreeUConfig
@@ -90,7 +91,7 @@ def run_analysis(
     say: Callable[[str], None] = lambda text: None,
     report: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Draw what is missing, make the figures, and write them, ``results.json`` and ``report.html``.
+    """Draw what is missing, make the figures, and write them, ``results.json``, ``table.md`` and ``report.html``.
 
     Args:
         loaded: the pipeline of the plan; its U-Net is exchanged for a random one for the control, and put back.
@@ -142,6 +143,7 @@ def run_analysis(
                 OutputFolder(place).write(name, data)
     results = {**record, "verdicts": _verdicts(figures, control), "control_verdicts": _verdicts(control)}
     output.write(RESULTS, as_json(results))
+    output.write(TABLE, as_markdown(results))
     output.write(REPORT, make_report(figures, control, analysis.plan, analysis.config, made_with, note))
     return results
 

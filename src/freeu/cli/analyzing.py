@@ -73,8 +73,8 @@ def analyze(
 ) -> None:
     """Make the spectral figures and ablations of the paper for a model, and a report of what they say about it.
 
-    Writes report.html, figures/ (PNG, SVG and CSV), pictures/ and results.json. An interrupted analysis goes on if the
-    same command is given again with the same --output.
+    Writes report.html, table.md, results.json, figures/ (PNG, SVG and CSV) and pictures/. An interrupted analysis goes
+    on if the same command is given again with the same --output.
     """
     values = locals()
     from freeu.analysis.figures import FIGURES, check_numbers
@@ -130,7 +130,7 @@ def analyze(
         raise stopped(folder) from None
     for line in _summary(results):
         print(line)
-    print(f"wrote {folder / REPORT}, figures/ and results.json")
+    print(f"wrote {folder / REPORT}, figures/, table.md and results.json")
 
 
 def _default_prompts(model: str | None, count: int) -> tuple[str, ...]:
@@ -145,12 +145,13 @@ def _default_prompts(model: str | None, count: int) -> tuple[str, ...]:
 
 def _summary(results: dict[str, Any]) -> list[str]:
     """A line for each verdict."""
+    from freeu.analysis.table import number
+
     lines = []
     for one in results["verdicts"]:
-        interval = "" if one["low"] is None else f" [{one['low']:+.3g}, {one['high']:+.3g}]"
         other = one["control"]
         lines.append(
-            f"Fig. {one['figure']:>2}  {one['answer']:<9}  {one['claim']}  {one['value']:+.3g}{interval}"
+            f"Fig. {one['figure']:>2}  {one['answer']:<9}  {one['claim']}  {number(one)}"
             + (f"  (random weights: {other['answer']}, {other['value']:+.3g}; {other['beyond']})" if other else "")
         )
     return lines
