@@ -1,0 +1,352 @@
+"""Who is asked what, in which order and on which side: a seeded balanced incomplete design.
+
+Everything is a function of the seed. For every beginning of the list of slots, so that it holds however many raters
+come: two pairs of the same arms are asked equally often up to 1, and a pair stands as often this way round as the
+other up to 1. Within a slot: no pair twice (but for repeats), prompts and pairs of arms spread, as many left as right
+up to 1.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from freeu.errors import FreeUValueError
+
+SPARE, LEAST_SPARE = 0.2, 2
+GAP = 4
+"""At least so many pairs stand between one and its repeat."""
+CHECK_POOL = 4
+"""So many times as many different checks are made as a rater is given."""
+
+
+@dataclass(frozen=True)
+class DesignPair:
+    """Two arms compared in one group (one prompt and seed), by number; ``first < second``."""
+
+    group: int
+    first: int
+    second: int
+
+
+@dataclass(frozen=True)
+class DesignCheck:
+    """A picture to be compared with its own noised copy: the group and the arm, by number."""
+
+    group: int
+    arm: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A pair as one rater meets it; every question is asked about it.
+
+    Args:
+        number: of the pair, or of the check.
+        first_left: whether the first of the pair (in a check, the clean one) stands on the left.
+        kind: "vote", "check" or "repeat".
+    """
+
+    number: int
+    first_left: bool
+    kind: str
+
+
+@dataclass(frozen=True)
+class Design:
+    """The pairs and checks that are asked, and for each slot its trials in order."""
+
+    pairs: tuple[DesignPair, ...]
+    checks: tuple[DesignCheck, ...]
+    slots: tuple[tuple[Trial, ...], ...]
+
+
+def spare_slots(raters: int) -> int:
+    """Slots beyond the planned raters: a fifth, at least 2. They stand in for raters who give up."""
+    return max(LEAST_SPARE, -int(-raters * SPARE // 1))
+
+
+def make_design(
+    prompts: Sequence[int],
+    arms: int,
+    *,
+    raters: int,
+    pairs_per_rater: int,
+    checks: int = 2,
+    repeats: int = 2,
+    spare: int | None = None,
+    seed: int = 0,
+) -> Design:
+    """The design of a study.
+
+    Args:
+        prompts: the prompt of each group (one prompt and seed), by number.
+        arms: how many are compared in each group, at least 2. Every two are a pair.
+        raters: planned, at least 1.
+        pairs_per_rater: different pairs put to each; at least ``arms - 1``, so that each rater's pairs connect all
+            arms, and at most ``len(prompts) * arms * (arms - 1) / 2``.
+        checks: attention checks in each slot.
+        repeats: pairs in each slot that come again with sides exchanged.
+        spare: slots beyond ``raters``; None takes ``spare_slots(raters)``.
+        seed: of everything that is random here.
+
+    Raises:
+        FreeUValueError: a number outside its range.
+    """
+    spare = spare_slots(raters) if spare is None else spare
+    pairs = [DesignPair(group, *two) for group in range(len(prompts)) for two in itertools.combinations(range(arms), 2)]
+    _check(len(prompts), arms, raters, spare, pairs_per_rater, len(pairs), checks, repeats)
+    rng = random.Random(seed)
+    chosen = _assign(pairs, prompts, arms, raters + spare, pairs_per_rater, rng)
+    sides = _sides(chosen, pairs, rng)
+    pool = _check_pool(prompts, arms, checks, rng)
+    uses: Counter[int] = Counter()
+    slots = []
+    for number, numbers in enumerate(chosen):
+        order = _order(numbers, pairs, prompts, rng)
+        votes = [Trial(pair, sides[number, pair], "vote") for pair in order]
+        trials = _with_repeats(votes, repeats, rng)
+        slots.append(_with_checks(trials, checks, len(pool), uses, rng))
+    return _only_asked(pairs, pool, slots)
+
+
+def _check(
+    groups: int, arms: int, raters: int, spare: int, per_rater: int, pairs: int, checks: int, repeats: int
+) -> None:
+    rules = (
+        (groups >= 1, f"a study needs at least one prompt, got {groups}"),
+        (arms >= 2, f"a study compares at least 2 arms, got {arms}"),
+        (raters >= 1, f"raters must be at least 1, got {raters}"),
+        (spare >= 0, f"spare slots must be at least 0, got {spare}"),
+        (checks >= 0, f"checks must be at least 0, got {checks}"),
+        (repeats >= 0, f"repeats must be at least 0, got {repeats}"),
+        (
+            arms - 1 <= per_rater,
+            f"pairs per rater must be at least {arms - 1}, so that they connect all {arms} arms, got {per_rater}",
+        ),
+        (
+            per_rater <= pairs,
+            f"pairs per rater must be at most {pairs}, since there are no more and none is put twice, got {per_rater}",
+        ),
+        (
+            repeats <= _repeatable(per_rater),
+            f"repeats must be at most {_repeatable(per_rater)} with {per_rater} pairs per rater (each comes {GAP} "
+            f"pairs later or more), got {repeats}",
+        ),
+        (
+            checks <= per_rater + repeats,
+            f"checks must be at most {per_rater + repeats}, the pairs between which they stand, got {checks}",
+        ),
+    )
+    for fine, message in rules:
+        if not fine:
+            raise FreeUValueError(message)
+
+
+def _assign(
+    pairs: list[DesignPair],
+    prompts: Sequence[int],
+    arms: int,
+    slots: int,
+    per_rater: int,
+    rng: random.Random,
+) -> list[list[int]]:
+    """The pairs of each slot: those that were asked least, and among them those of prompts that are rare so far."""
+    kinds: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for number, pair in enumerate(pairs):
+        kinds[pair.first, pair.second].append(number)
+    asked: Counter[int] = Counter()
+    asked_kinds: Counter[tuple[int, int]] = Counter()
+    found = []
+    for _ in range(slots):
+        wanted = _arm_pairs(list(kinds), arms, per_rater, asked_kinds, rng)
+        seen_prompts: Counter[int] = Counter()
+        seen_groups: Counter[int] = Counter()
+        mine: list[int] = []
+        for kind, number in wanted.items():
+            left = set(kinds[kind])
+            for _ in range(number):
+                least = min(asked[pair] for pair in left)
+                # Of a prompt with many pairs that are due, one must be taken soon: else the last slot gets them all.
+                due = Counter(prompts[pairs[pair].group] for pair in left if asked[pair] == least)
+                best = min(
+                    sorted(left),
+                    key=lambda pair: (
+                        asked[pair],
+                        seen_prompts[prompts[pairs[pair].group]],
+                        seen_groups[pairs[pair].group],
+                        -due[prompts[pairs[pair].group]],
+                        rng.random(),
+                    ),
+                )
+                left.remove(best)
+                mine.append(best)
+                seen_prompts[prompts[pairs[best].group]] += 1
+                seen_groups[pairs[best].group] += 1
+            asked_kinds[kind] += number
+        asked.update(mine)
+        found.append(mine)
+    return found
+
+
+def _arm_pairs(
+    kinds: list[tuple[int, int]], arms: int, number: int, asked: Counter[tuple[int, int]], rng: random.Random
+) -> dict[tuple[int, int], int]:
+    """How often each pair of arms comes in a slot: equally often up to 1, the rarest first, all arms connected.
+
+    Where not every pair of arms fits, a spanning tree of the rarest ones comes first (Kruskal), then the rarest others.
+    """
+    every, more = divmod(number, len(kinds))
+    order = sorted(kinds, key=lambda kind: (asked[kind], rng.random()))
+    if not every:
+        tree, root = [], list(range(arms))
+        for kind in order:
+            one, other = root[kind[0]], root[kind[1]]
+            if one != other:
+                tree.append(kind)
+                root = [one if value == other else value for value in root]
+        order = tree + [kind for kind in order if kind not in tree]
+    extra = set(order[:more])
+    wanted = {kind: every + (kind in extra) for kind in kinds}
+    return {kind: wanted[kind] for kind in rng.sample(kinds, len(kinds)) if wanted[kind]}
+
+
+def _sides(chosen: list[list[int]], pairs: list[DesignPair], rng: random.Random) -> dict[tuple[int, int], bool]:
+    """For each (slot, pair) whether its first stands on the left.
+
+    The first and second rater of a pair see it the two ways round, so do the third and fourth, and so on. Make each
+    such two an edge between their slots, and let its direction say who has the first on the left. If directions follow
+    closed walks through all edges (Euler), as many leave each slot as enter it. Slots are split by pairs of arms, so
+    that each of these is balanced too; loose ends are tied within the slot first, then to one node more.
+    """
+    edges: list[tuple[_Node, _Node]] = []
+    places: list[tuple[tuple[int, int] | None, tuple[int, int] | None]] = []
+    waiting: dict[int, tuple[_Node, tuple[int, int]]] = {}
+    for slot, numbers in enumerate(chosen):
+        for pair in numbers:
+            node, place = (slot, pairs[pair].first, pairs[pair].second), (slot, pair)
+            if pair in waiting:
+                other, before = waiting.pop(pair)
+                edges.append((other, node))
+                places.append((before, place))
+            else:
+                waiting[pair] = node, place
+    for node, place in waiting.values():
+        edges.append((node, None))
+        places.append((place, None))
+    degree = Counter(node for edge in edges for node in edge)
+    loose: dict[int, list[_Node]] = defaultdict(list)
+    for node, number in degree.items():
+        if number % 2 and node is not None:
+            loose[node[0]].append(node)
+    for ends in loose.values():
+        rng.shuffle(ends)
+        ends += [None] * (len(ends) % 2)
+        edges += zip(ends[::2], ends[1::2], strict=True)
+    sides: dict[tuple[int, int], bool] = {}
+    for (before, after), forward in zip(places, _directions(edges, rng), strict=False):
+        if before is not None:
+            sides[before] = forward
+        if after is not None:
+            sides[after] = not forward
+    return sides
+
+
+_Node = tuple[int, int, int] | None
+"""A slot and two arms; None is the node that takes what is left over."""
+
+
+def _directions(edges: Sequence[tuple[_Node, _Node]], rng: random.Random) -> list[bool]:
+    """For each edge whether it is walked from its first node to its second, in closed walks through all of them.
+
+    Args:
+        edges: every node has an even number of them.
+    """
+    at: dict[_Node, list[int]] = defaultdict(list)
+    for number, edge in enumerate(edges):
+        for node in edge:
+            at[node].append(number)
+    for numbers in at.values():
+        rng.shuffle(numbers)
+    forward: dict[int, bool] = {}
+    for start in rng.sample(list(at), len(at)):
+        node, backwards = start, rng.random() < 0.5
+        while at[node]:
+            number = at[node].pop()
+            if number not in forward:
+                first, second = edges[number]
+                forward[number] = (node == first) != backwards
+                node = second if node == first else first
+    return [forward[number] for number in range(len(edges))]
+
+
+def _order(numbers: list[int], pairs: list[DesignPair], prompts: Sequence[int], rng: random.Random) -> list[int]:
+    """A random order in which every prompt comes once before any comes again."""
+    turns: Counter[int] = Counter()
+    keys = {}
+    for pair in rng.sample(numbers, len(numbers)):
+        prompt = prompts[pairs[pair].group]
+        keys[pair] = turns[prompt], rng.random()
+        turns[prompt] += 1
+    return sorted(numbers, key=keys.__getitem__)
+
+
+def _repeatable(pairs: int) -> int:
+    """How many pairs can come again: those of the first half that have enough others behind them."""
+    return max(0, min((pairs + 1) // 2, pairs - GAP))
+
+
+def _with_repeats(votes: list[Trial], repeats: int, rng: random.Random) -> list[Trial]:
+    trials = list(votes)
+    for vote in rng.sample(votes[: _repeatable(len(votes))], repeats):
+        place = rng.randint(trials.index(vote) + GAP + 1, len(trials))
+        trials.insert(place, Trial(vote.number, not vote.first_left, "repeat"))
+    return trials
+
+
+def _check_pool(prompts: Sequence[int], arms: int, checks: int, rng: random.Random) -> list[DesignCheck]:
+    """Different pictures for checks, of different prompts as far as there are any."""
+    found = [DesignCheck(group, arm) for group in range(len(prompts)) for arm in range(arms)]
+    rng.shuffle(found)
+    turns: Counter[int] = Counter()
+    keys = {}
+    for check in found:
+        keys[check] = turns[prompts[check.group]]
+        turns[prompts[check.group]] += 1
+    return sorted(found, key=keys.__getitem__)[: CHECK_POOL * checks]
+
+
+def _with_checks(trials: list[Trial], checks: int, pool: int, uses: Counter[int], rng: random.Random) -> list[Trial]:
+    """Checks spread over the slot: one within each equal part of it, never at its beginning."""
+    if checks > pool:
+        raise FreeUValueError(f"checks must be at most {pool}, the number of pictures, got {checks}")
+    numbers = sorted(range(pool), key=lambda number: (uses[number], rng.random()))[:checks]
+    uses.update(numbers)
+    start = rng.randrange(2)
+    lefts = [(index + start) % 2 == 0 for index in range(checks)]
+    rng.shuffle(lefts)
+    found = list(trials)
+    bounds = [1 + len(trials) * part // max(1, checks) for part in range(checks + 1)]
+    for part in reversed(range(checks)):
+        place = rng.randrange(bounds[part], max(bounds[part] + 1, bounds[part + 1]))
+        found.insert(place, Trial(numbers[part], lefts[part], "check"))
+    return found
+
+
+def _only_asked(pairs: list[DesignPair], pool: list[DesignCheck], slots: list[list[Trial]]) -> Design:
+    """The design without what nobody is asked."""
+    asked = sorted({trial.number for slot in slots for trial in slot if trial.kind != "check"})
+    used = sorted({trial.number for slot in slots for trial in slot if trial.kind == "check"})
+    renamed = {"check": {old: new for new, old in enumerate(used)}}
+    renamed["vote"] = renamed["repeat"] = {old: new for new, old in enumerate(asked)}
+    return Design(
+        tuple(pairs[number] for number in asked),
+        tuple(pool[number] for number in used),
+        tuple(
+            tuple(Trial(renamed[trial.kind][trial.number], trial.first_left, trial.kind) for trial in slot)
+            for slot in slots
+        ),
+    )
