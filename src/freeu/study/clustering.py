@@ -24,7 +24,7 @@ class Effective:
     """How much a set of clustered votes knows about a share.
 
     Args:
-        votes: as many independent votes would be as precise; may exceed the true number where sides balance.
+        votes: as many independent votes would be as precise; with ties, more than were given.
         freedom: degrees of freedom of that estimate, at least 1.
     """
 
@@ -51,8 +51,9 @@ def effective_votes(outcome: Floats, raters: Ints, prompts: Ints) -> Effective |
 
     The variance of the mean is that between raters plus that between prompts less that between their cells (Cameron,
     Gelbach & Miller 2011, two-way clustering), each with its factor G / (G - 1), and never less than that of either
-    factor alone. A factor of one level is left out, and the answer is then about that level only. Degrees of freedom:
-    the smaller number of levels, less 1. Where every vote is the same nothing can be estimated: then each level of the
+    factor alone or of independent votes (with few levels an estimate may come out too small by chance). A factor of one
+    level is left out, and the answer is then about that level only. Degrees of freedom: the smaller number of levels,
+    less 1. Where every vote is the same nothing can be estimated: then each level of the
     smaller factor counts as one vote, which errs on the safe side.
 
     Args:
@@ -62,7 +63,7 @@ def effective_votes(outcome: Floats, raters: Ints, prompts: Ints) -> Effective |
     Returns:
         None where neither factor has two levels.
     """
-    rows, columns, cells = (_codes(labels) for labels in (raters, prompts, _joined(raters, prompts)))
+    rows, columns = _codes(raters), _codes(prompts)
     levels = [int(codes.max(initial=-1)) + 1 for codes in (rows, columns)]
     smaller = min((number for number in levels if number > 1), default=0)
     if not smaller:
@@ -72,8 +73,10 @@ def effective_votes(outcome: Floats, raters: Ints, prompts: Ints) -> Effective |
     if not deviations.any():
         return Effective(float(smaller), smaller - 1)
     parts = [_between(deviations, codes) for codes in (rows, columns)]
-    both = sum(parts) - _between(deviations, cells) if min(levels) > 1 else 0.0
-    return Effective(share * (1.0 - share) / max(*parts, both), smaller - 1)
+    if min(levels) > 1:
+        parts.append(sum(parts) - _between(deviations, _codes(rows * levels[1] + columns)))
+    parts.append(_between(deviations, np.arange(len(deviations))))
+    return Effective(share * (1.0 - share) / max(parts), smaller - 1)
 
 
 def clustered_interval(share: float, known: Effective, level: float = LEVEL) -> Interval:
@@ -178,11 +181,6 @@ def _check_level(level: float) -> None:
 def _codes(labels: Ints) -> NDArray[np.int64]:
     """Labels as 0, 1, 2, ..."""
     return np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.int64)
-
-
-def _joined(raters: Ints, prompts: Ints) -> Ints:
-    """A label for each cell."""
-    return _codes(raters) * (int(_codes(prompts).max(initial=0)) + 1) + _codes(prompts)
 
 
 def _between(deviations: Floats, codes: Ints) -> float:

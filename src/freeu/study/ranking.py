@@ -127,7 +127,7 @@ def fit_scores(wins: Floats, ties: Floats, arms: Sequence[str]) -> tuple[Floats,
 
     groups, labels = connected_components(wins + ties > 0.0, directed=False)
     if groups > 1:
-        apart = " and ".join(_names(arms, labels == group) for group in range(groups))
+        apart = " with ".join(f"({_names(arms, labels == group)})" for group in range(groups))
         raise FreeUValueError(f"no ranking: nobody compared {apart}: more votes are needed, or a ranking of each alone")
     scores, log_nu, found = _maximise(wins[None], ties[None])
     if not found[0]:
