@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from freeu.errors import FreeUValueError
+from freeu.study.sides import balance_sides
 
 SPARE, LEAST_SPARE = 0.2, 2
 GAP = 4
@@ -101,7 +102,7 @@ def make_design(
     _check(len(prompts), arms, raters, spare, pairs_per_rater, len(pairs), checks, repeats)
     rng = random.Random(seed)
     chosen = _assign(pairs, prompts, arms, raters + spare, pairs_per_rater, rng)
-    sides = _sides(chosen, pairs, rng)
+    sides = balance_sides(chosen, [(pair.first, pair.second) for pair in pairs], rng)
     pool = _check_pool(prompts, arms, checks, rng)
     uses: Counter[int] = Counter()
     slots = []
@@ -212,75 +213,6 @@ def _arm_pairs(
     extra = set(order[:more])
     wanted = {kind: every + (kind in extra) for kind in kinds}
     return {kind: wanted[kind] for kind in rng.sample(kinds, len(kinds)) if wanted[kind]}
-
-
-def _sides(chosen: list[list[int]], pairs: list[DesignPair], rng: random.Random) -> dict[tuple[int, int], bool]:
-    """For each (slot, pair) whether its first stands on the left.
-
-    The first and second rater of a pair see it the two ways round, so do the third and fourth, and so on. Make each
-    such two an edge between their slots, and let its direction say who has the first on the left. If directions follow
-    closed walks through all edges (Euler), as many leave each slot as enter it. Slots are split by pairs of arms, so
-    that each of these is balanced too; loose ends are tied within the slot first, then to one node more.
-    """
-    edges: list[tuple[_Node, _Node]] = []
-    places: list[tuple[tuple[int, int] | None, tuple[int, int] | None]] = []
-    waiting: dict[int, tuple[_Node, tuple[int, int]]] = {}
-    for slot, numbers in enumerate(chosen):
-        for pair in numbers:
-            node, place = (slot, pairs[pair].first, pairs[pair].second), (slot, pair)
-            if pair in waiting:
-                other, before = waiting.pop(pair)
-                edges.append((other, node))
-                places.append((before, place))
-            else:
-                waiting[pair] = node, place
-    for node, place in waiting.values():
-        edges.append((node, None))
-        places.append((place, None))
-    degree = Counter(node for edge in edges for node in edge)
-    loose: dict[int, list[_Node]] = defaultdict(list)
-    for node, number in degree.items():
-        if number % 2 and node is not None:
-            loose[node[0]].append(node)
-    for ends in loose.values():
-        rng.shuffle(ends)
-        ends += [None] * (len(ends) % 2)
-        edges += zip(ends[::2], ends[1::2], strict=True)
-    sides: dict[tuple[int, int], bool] = {}
-    for (before, after), forward in zip(places, _directions(edges, rng), strict=False):
-        if before is not None:
-            sides[before] = forward
-        if after is not None:
-            sides[after] = not forward
-    return sides
-
-
-_Node = tuple[int, int, int] | None
-"""A slot and two arms; None is the node that takes what is left over."""
-
-
-def _directions(edges: Sequence[tuple[_Node, _Node]], rng: random.Random) -> list[bool]:
-    """For each edge whether it is walked from its first node to its second, in closed walks through all of them.
-
-    Args:
-        edges: every node has an even number of them.
-    """
-    at: dict[_Node, list[int]] = defaultdict(list)
-    for number, edge in enumerate(edges):
-        for node in edge:
-            at[node].append(number)
-    for numbers in at.values():
-        rng.shuffle(numbers)
-    forward: dict[int, bool] = {}
-    for start in rng.sample(list(at), len(at)):
-        node, backwards = start, rng.random() < 0.5
-        while at[node]:
-            number = at[node].pop()
-            if number not in forward:
-                first, second = edges[number]
-                forward[number] = (node == first) != backwards
-                node = second if node == first else first
-    return [forward[number] for number in range(len(edges))]
 
 
 def _order(numbers: list[int], pairs: list[DesignPair], prompts: Sequence[int], rng: random.Random) -> list[int]:

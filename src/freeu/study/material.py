@@ -153,7 +153,7 @@ def _from_manifests(folders: Sequence[Path], names: Sequence[str]) -> _Found:
             found.keys = [(picture.index, picture.seed) for picture in own]
             short, label = (arm, ARMS[arm]) if len(folders) == 1 else (f"{name}/{arm}", f"{ARMS[arm]} ({name})")
             settings = plan.config.to_dict() if plan.config is not None and arm == "freeu" else None
-            files = [(folder / p.file, manifest.pictures[p.file].sha256) for p in own]
+            files: list[tuple[Path, str | None]] = [(folder / p.file, manifest.pictures[p.file].sha256) for p in own]
             found.arms.append((Arm(short, label, settings), folder, files))
         model = plan.model.name if plan.model.kind == "hub" else Path(plan.model.name).name
         found.source.append(f"{name}: freeu {plan.command}, {model}, {plan.steps} steps, guidance {plan.guidance:g}")

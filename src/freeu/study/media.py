@@ -89,13 +89,12 @@ def read_image(path: Path) -> Image:
     Raises:
         FreeUValueError: damaged, animated, no PNG, JPEG or WebP, more pixels than Pillow's limit, or more than 8 bits.
     """
-    from PIL import Image as images
-    from PIL import UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", images.DecompressionBombWarning)
-            with images.open(path, formats=FORMATS) as image:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
                 if getattr(image, "n_frames", 1) > 1:
                     raise FreeUValueError(f"{path} is animated: save it as MP4")
                 if image.mode.startswith(("I", "F")):
@@ -103,8 +102,8 @@ def read_image(path: Path) -> Image:
             return open_image(path)
     except UnidentifiedImageError:
         raise FreeUValueError(f"{path} is no PNG, JPEG or WebP that Pillow can read") from None
-    except (images.DecompressionBombWarning, images.DecompressionBombError):
-        raise FreeUValueError(f"{path} has more than {images.MAX_IMAGE_PIXELS} pixels: make it smaller") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise FreeUValueError(f"{path} has more than {Image.MAX_IMAGE_PIXELS} pixels: make it smaller") from None
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, FreeUValueError):
             raise
@@ -117,10 +116,10 @@ def encode_png(image: Image) -> bytes:
     Args:
         image: any mode that converts to RGB.
     """
-    from PIL import Image as images
+    from PIL import Image
 
     rgb = image.convert("RGB")
-    bare = images.frombytes("RGB", rgb.size, rgb.tobytes())  # what Pillow knew of the file stays behind
+    bare = Image.frombytes("RGB", rgb.size, rgb.tobytes())  # what Pillow knew of the file stays behind
     buffer = io.BytesIO()
     bare.save(buffer, "PNG")
     return buffer.getvalue()
@@ -133,9 +132,9 @@ def noised(image: Image, seed: int) -> Image:
         image: RGB.
         seed: of the noise.
     """
-    from PIL import Image as images
+    from PIL import Image
 
-    return images.fromarray(add_noise(np.asarray(image.convert("RGB")), np.random.default_rng(seed)))
+    return Image.fromarray(add_noise(np.asarray(image.convert("RGB")), np.random.default_rng(seed)))
 
 
 def add_noise(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
