@@ -65,11 +65,12 @@ def open_engine(url: str) -> Engine:
         return create_engine(
             parsed,
             connect_args={"options": "-csynchronous_commit=on", "connect_timeout": 10},
+            hide_parameters=True,
             pool_size=8,
             max_overflow=CONNECTIONS - 8,
             pool_pre_ping=True,
         )
-    engine = create_engine(parsed, pool_size=8, max_overflow=CONNECTIONS - 8)
+    engine = create_engine(parsed, hide_parameters=True, pool_size=8, max_overflow=CONNECTIONS - 8)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:

@@ -62,10 +62,14 @@ class Store:
 
     # Reading.
 
-    def rater(self, code: str) -> Rater | None:
-        """The rater of a personal code, or None."""
-        found = self._read(select(raters).where(raters.c.token == codes.hashed(code)))
-        return rater_of(found[0]) if found else None
+    def find(self, code: str) -> tuple[Rater, Standing] | None:
+        """The rater of a personal code and how far they have come, or None."""
+        with self._reading.connect() as connection:
+            row = connection.execute(select(raters).where(raters.c.token == codes.hashed(code))).one_or_none()
+            if row is None:
+                return None
+            rater = rater_of(row)
+            return rater, standing(self.tasks(rater), _marks(connection, rater.key))
 
     def raters(self) -> list[Rater]:
         """Everybody who ever had a slot, in the order of arrival."""
@@ -140,11 +144,6 @@ class Store:
         values = {"language": language, "nickname": nickname, "joined": now()}
         change = raters.update().where(raters.c.key == rater.key, raters.c.joined.is_(None), ~raters.c.deleted)
         self._writer.do(lambda connection: connection.execute(change.values(values)))
-
-    def speak(self, rater: Rater, language: str) -> None:
-        """Change the language of a rater's pages."""
-        change = raters.update().where(raters.c.key == rater.key).values(language=language)
-        self._writer.do(lambda connection: connection.execute(change))
 
     def vote(self, rater: Rater, task: str, revision: int, choice: str, seconds: float) -> Receipt:
         """Record an answer to the current task.
