@@ -58,7 +58,7 @@ def results(
         "media": plan.items[0].media,
         "source": list(plan.source),
         "questions": [{"name": one.name, "text": dict(one.text)} for one in plan.questions],
-        "arms": [{"name": arm.name, "label": arm.label} for arm in plan.arms],
+        "arms": [{"name": arm.name, "label": arm.label, "freeu": arm.settings is not None} for arm in plan.arms],
         "prompts": list(plan.prompts),
         "ties_offered": plan.ties,
         "ties": DEFAULT_TIES,
