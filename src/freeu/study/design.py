@@ -159,38 +159,48 @@ def _assign(
     kinds: dict[tuple[int, int], list[int]] = defaultdict(list)
     for number, pair in enumerate(pairs):
         kinds[pair.first, pair.second].append(number)
+    groups = [pair.group for pair in pairs]
     asked: Counter[int] = Counter()
     asked_kinds: Counter[tuple[int, int]] = Counter()
     found = []
     for _ in range(slots):
         wanted = _arm_pairs(list(kinds), arms, per_rater, asked_kinds, rng)
-        seen_prompts: Counter[int] = Counter()
-        seen_groups: Counter[int] = Counter()
+        seen: Counter[int] = Counter()  # groups
         mine: list[int] = []
         for kind, number in wanted.items():
             left = set(kinds[kind])
             for _ in range(number):
                 least = min(asked[pair] for pair in left)
-                # Of a prompt with many pairs that are due, one must be taken soon: else the last slot gets them all.
-                due = Counter(prompts[pairs[pair].group] for pair in left if asked[pair] == least)
-                best = min(
-                    sorted(left),
-                    key=lambda pair: (
-                        asked[pair],
-                        seen_prompts[prompts[pairs[pair].group]],
-                        seen_groups[pairs[pair].group],
-                        -due[prompts[pairs[pair].group]],
-                        rng.random(),
-                    ),
-                )
-                left.remove(best)
-                mine.append(best)
-                seen_prompts[prompts[pairs[best].group]] += 1
-                seen_groups[pairs[best].group] += 1
+                due = sorted(pair for pair in left if asked[pair] == least)
+                rarest = _rarest(due, groups, prompts, seen, rng)
+                left.remove(rarest)
+                mine.append(rarest)
+                seen[groups[rarest]] += 1
             asked_kinds[kind] += number
         asked.update(mine)
         found.append(mine)
     return found
+
+
+def _rarest(
+    due: list[int], groups: Sequence[int], prompts: Sequence[int], seen: Counter[int], rng: random.Random
+) -> int:
+    """The pair that is due and whose prompt, then group, was seen least in this slot.
+
+    Prompts come in proportion to how many of their pairs are due (Sainte-Lague): of one that was put off, nothing but
+    its pairs would be left for the last slots.
+    """
+    ready = Counter(prompts[groups[pair]] for pair in due)
+    prompts_seen: Counter[int] = Counter()
+    for group, times in seen.items():
+        prompts_seen[prompts[group]] += times
+
+    def key(pair: int) -> tuple[float, int, float]:
+        prompt = prompts[groups[pair]]
+        share = (prompts_seen[prompt] + 0.5) / (prompts_seen[prompt] + ready[prompt])
+        return share, seen[groups[pair]], rng.random()
+
+    return min(due, key=key)
 
 
 def _arm_pairs(

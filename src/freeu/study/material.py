@@ -206,6 +206,8 @@ def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
 
 def _verified(found: _Found, report: Callable[[int, int], None]) -> Material:
     """Open every file, and leave out what cannot be told apart."""
+    if not found.keys:
+        raise FreeUValueError("nothing is left to compare: " + "; ".join(found.notes))
     suffixes = {path.suffix.lower() for _, _, files in found.arms for path, _ in files}
     if suffixes & set(VIDEOS) and suffixes & set(IMAGES):
         raise FreeUValueError("images and videos cannot be compared with each other: name folders of one sort")
