@@ -9,7 +9,7 @@ from PIL import Image
 from freeu.study.folder import StudyFolder
 from freeu.study.plan import CHECK_ARM, QUESTIONS, Arm, Item, Pair, StudyPlan, Task
 
-PROMPTS = ("a 3d fox on a blue background", "a <b>flat</b> cat & a \"dog\"'s bowl")
+PROMPTS = ("a 3d fox on a blue background", 'a <b>flat</b> cat & a "dog"\'s bowl')
 SIDE = 96
 
 
@@ -38,7 +38,7 @@ def video(seed, size=64, frames=8):
     noise = np.random.default_rng(seed)
     color = noise.integers(60, 255, 3)
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=8)
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"
@@ -77,7 +77,9 @@ def make_study(path, *, slots=4, seeds=2, media="image", seed=0, **changes):
         dice.shuffle(asked)
         asked.insert(2, ("check", "quality", "check"))
         asked.append((*asked[0][:2], "repeat"))
-        return tuple(Task(opaque("task", slot, n), *one[:2], dice.random() < 0.5, one[2]) for n, one in enumerate(asked))
+        return tuple(
+            Task(opaque("task", slot, n), *one[:2], dice.random() < 0.5, one[2]) for n, one in enumerate(asked)
+        )
 
     values = {
         "title": "Which picture?",

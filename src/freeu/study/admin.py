@@ -21,7 +21,8 @@ SESSION_SECONDS = 12 * 3600
 MOST_LINKS = 1_000
 # The report is one file with its own style; the sandbox keeps it away from our cookies and pages.
 REPORT_POLICY = (
-    "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'"
+    "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
 TYPES = {"csv": "text/csv", "json": "application/json", "parquet": "application/vnd.apache.parquet"}
 
@@ -64,7 +65,7 @@ def routes(site: Site) -> APIRouter:
     """The routes of the administrator."""
     router = APIRouter(prefix="/admin")
     sessions = Sessions(site)
-    outcome = Outcome(site.store)
+    outcome = Outcome(site.store, lambda item: site.folder.media(item.id))
 
     @router.get("/login", response_class=HTMLResponse, responses=answers(303), summary="Log in")
     def login(request: Request) -> Response:

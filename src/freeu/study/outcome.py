@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from freeu.study.plan import Item
 from freeu.study.store import Store
 from freeu.study.votes import Vote
 
@@ -14,11 +16,17 @@ NAMES = tuple(f"{table}.{form}" for table in ("votes", "results") for form in ("
 
 
 class Outcome:
-    """What a store's votes say. Safe to be asked by several threads; one of them computes."""
+    """What a store's votes say. Safe to be asked by several threads; one of them computes.
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    Args:
+        store: of the study.
+        media: the file of an item, for the pictures of the report; None leaves them out.
+    """
+
+    def __init__(self, store: Store, media: Callable[[Item], Path] | None = None) -> None:
+        self._store, self._media = store, media
         self._lock = threading.Lock()
+        self._pictures: dict[int, dict[str, str]] | None = None
         self._last: tuple[Sequence[Vote], dict[str, Any]] | None = None
 
     def results(self) -> dict[str, Any]:
@@ -33,9 +41,13 @@ class Outcome:
 
     def report(self) -> str:
         """The report as one HTML page."""
-        from freeu.study.report import make_report
+        from freeu.study.report import make_report, pictures
 
-        return make_report(self.results())
+        found = self.results()
+        with self._lock:
+            if self._media is not None and self._pictures is None:
+                self._pictures = pictures(self._store.plan, self._media)
+        return make_report(found, self._pictures)
 
     def export(self, name: str) -> bytes | None:
         """A file of ``NAMES``; None for another name."""

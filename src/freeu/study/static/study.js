@@ -115,8 +115,8 @@ function voting(main) {
     await new Promise((resume) => requestAnimationFrame(() => requestAnimationFrame(resume)));
     shown = performance.now();
     enable(true);
-    say(spoken ? [spoken, find("#count").textContent, task.question, task.prompt].join(" ") : "");
-    status.classList.toggle("quiet", Boolean(spoken));
+    say(spoken);
+    find("#spoken").textContent = spoken ? [find("#count").textContent, task.question, task.prompt].join(". ") : "";
     ahead.clear();
     if (state.following) {
       for (const side of ["left", "right"]) {
