@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from freeu.pipelines.plan import counted
-from freeu.study.numbers import interval, percent
+from freeu.study.numbers import interval, p_text, percent
 
 FEW = 10
 """Fewer raters or prompts than this are few to speak for others."""
@@ -53,20 +53,28 @@ def _may(results: Mapping[str, Any]) -> list[str]:
             "and whether its statistics find the preference that was put in. The sentences below read as they would "
             "for people."
         )
-    for one in main["comparisons"]:
-        first, second, found = labels[one["first"]], labels[one["second"]], one["preference"]
-        share = f"{percent(found['share'])}, {percent(level, 0)} interval {interval(found['clustered'])}"
-        answer = verdict(one, level)
-        if answer == "undecided":
-            lines.append(f"{one['question'].capitalize()}: undecided between {first} and {second} ({second}: {share}).")
-        else:
-            better, worse = (second, first) if answer == "preferred" else (first, second)
-            lines.append(f"{one['question'].capitalize()}: {better} is preferred to {worse} ({second}: {share}).")
+    lines += [_sentence(one, labels, level) for one in main["comparisons"]]
     lines.append(
         f"The intervals speak for raters like these {main['raters']} and for prompts like these "
         f"{len({row['prompt'] for one in main['comparisons'] for row in one['prompts']})}: both were allowed to differ."
     )
     return lines
+
+
+def _sentence(one: Mapping[str, Any], labels: Mapping[str, str], level: float) -> str:
+    first, second, found = labels[one["first"]], labels[one["second"]], one["preference"]
+    numbers = f"({second}: {percent(found['share'])}, {percent(level, 0)} interval {interval(found['clustered'])})"
+    answer, question = verdict(one, level), one["question"].capitalize()
+    if answer != "undecided":
+        better, worse = (second, first) if answer == "preferred" else (first, second)
+        return f"{question}: {better} is preferred to {worse} {numbers}."
+    ends = found["clustered"]
+    if ends is None or ends[0] <= 0.5 <= ends[1]:
+        return f"{question}: undecided between {first} and {second} {numbers}."
+    return (
+        f"{question}: undecided between {first} and {second} once the number of comparisons is allowed for {numbers}, "
+        f"adjusted p = {p_text(found['p_holm'])}."
+    )
 
 
 def _may_not(results: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Votes and results as tables: CSV, JSON and Parquet, written whole or not at all. No nickname is ever in them."""
+"""Votes and results as tables: CSV, JSON and Parquet. No nickname is ever in them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from freeu.errors import FreeUValueError, unknown_name
+from freeu.errors import unknown_name
 from freeu.pipelines.extras import need
-from freeu.pipelines.output import OutputFolder
 from freeu.study.ballots import check_votes, rater_names
 from freeu.study.exclusion import conduct
 from freeu.study.plan import StudyPlan
@@ -150,27 +148,6 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: str) 
     if form == "parquet":
         return _parquet(rows, columns)
     raise unknown_name("format", form, FORMATS)
-
-
-def write_export(
-    folder: Path, tables: Mapping[str, tuple[Sequence[Mapping[str, Any]], Sequence[str]]], form: str
-) -> list[Path]:
-    """Write tables as ``<name>.<form>``; nothing is written if one of them cannot be made.
-
-    Args:
-        folder: created if it is not there; files of these names are replaced.
-        tables: rows and columns by name.
-        form: as in ``table``.
-
-    Raises:
-        FreeUValueError: as in ``table``, or the folder is a file.
-        FreeURuntimeError: the folder cannot be written.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise FreeUValueError(f"--output {folder} is a file: name a folder")
-    files = {f"{name}.{form}": table(rows, columns, form) for name, (rows, columns) in tables.items()}
-    output = OutputFolder(folder)
-    return [output.write(name, data) for name, data in files.items()]
 
 
 def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:

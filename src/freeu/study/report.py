@@ -47,7 +47,7 @@ def make_report(results: Mapping[str, Any], items: Pictures | None = None) -> st
         labels=labels,
         questions=results["questions"],
         counted=counted,
-        percent=percent,
+        percent=lambda share, digits=1: _held(percent(share, digits)),
         interval=interval,
         p_text=p_text,
         tables=_tables(results, questions),
@@ -55,8 +55,8 @@ def make_report(results: Mapping[str, Any], items: Pictures | None = None) -> st
         prompts=_prompts(results, questions, items or {}),
         paper=_paper(results),
         rankings=_rankings(main, labels),
-        conclusions=conclusions(results),
-        level=percent(results["level"], 0),
+        conclusions={name: [_held(line) for line in lines] for name, lines in conclusions(results).items()},
+        level=_held(percent(results["level"], 0)),
     )
 
 
@@ -100,6 +100,11 @@ def _thumb(path: Path, media: str) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=80)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _held(text: str) -> str:
+    """With no line break before a per cent sign."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _tables(results: Mapping[str, Any], questions: Sequence[str]) -> list[dict[str, Any]]:
