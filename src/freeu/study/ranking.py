@@ -18,7 +18,7 @@ DRAWS = 500
 """Of the bootstrap: each draw is a fit of its own."""
 MOST_LOST = 0.01
 """A larger share of draws without a finite estimate leaves no interval."""
-_FAR, _STEPS = 15.0, 200
+_FAR, _STEPS = 10.0, 200
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,18 @@ def _maximise(wins: Floats, ties: Floats) -> tuple[Floats, Floats, Floats]:
         if (np.abs(gradient).max(axis=1) <= 1e-11 * scale).all() or np.abs(step).max() < 1e-13:
             break
     scores = values[:, :-1] - values[:, :-1].mean(axis=1, keepdims=True)
-    return scores, values[:, -1], (np.abs(scores).max(axis=1) < _FAR) & (totals.sum(axis=(1, 2)) > 0.0)
+    # Where wins lead from every arm to every other the maximum is finite (Ford 1957). Without that it is not, unless
+    # ties make up for it: then it shows in scores that run away.
+    finite = _connected(wins) | (has_ties & (np.abs(scores).max(axis=1) < _FAR))
+    return scores, values[:, -1], finite & wins.any(axis=(1, 2))
+
+
+def _connected(wins: Floats) -> Floats:
+    """(b,), whether wins lead from every arm to every other."""
+    reached = (wins > 0.0) | np.eye(wins.shape[1], dtype=np.bool_)
+    for _ in range(wins.shape[1].bit_length()):
+        reached = np.matmul(reached, reached)
+    return np.asarray(reached.all(axis=(1, 2)))
 
 
 def _log_chances(values: Floats) -> tuple[Floats, Floats]:
