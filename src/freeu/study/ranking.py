@@ -131,11 +131,11 @@ def fit_scores(wins: Floats, ties: Floats, arms: Sequence[str]) -> tuple[Floats,
         raise FreeUValueError(f"no ranking: nobody compared {apart}: more votes are needed, or a ranking of each alone")
     scores, log_nu, found = _maximise(wins[None], ties[None])
     if not found[0]:
+        if not wins.any():
+            raise FreeUValueError("no ranking: every vote is a tie: more votes are needed")
         groups, labels = connected_components(wins > 0.0, directed=True, connection="strong")
-        winners = [g for g in range(groups) if not wins[np.ix_(labels != g, labels == g)].any()]
-        if groups == 1 or not winners:
-            raise FreeUValueError("no ranking: there are next to no votes but ties: more votes are needed")
-        names = _names(arms, labels == winners[0])
+        unbeaten = next(g for g in range(groups) if not wins[np.ix_(labels != g, labels == g)].any())
+        names = _names(arms, labels == unbeaten)
         raise FreeUValueError(f"no ranking: {names} never lost to any other arm: more votes are needed, or fewer arms")
     return scores[0], float(np.exp(log_nu[0])) if ties.any() else 0.0
 
