@@ -71,6 +71,6 @@ def caller(address: str) -> str:
         found = ipaddress.ip_address(address)
     except ValueError:
         return address[:64]
-    if found.version == 6 and found.ipv4_mapped is None:
-        return str(ipaddress.ip_network((found, 64), strict=False))
-    return str(found)
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    return str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))

@@ -24,6 +24,7 @@ _ERRORS = {
     403: "The form is not our own, or too old.",
     404: "There is no such thing for this session.",
     409: "Every slot is taken.",
+    413: "The request is too large.",
     422: "A field is missing or does not fit.",
     429: "Too many requests.",
     503: "The database is busy.",
@@ -33,7 +34,7 @@ _ERRORS = {
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The answers of a page for the OpenAPI document, besides the page itself."""
     found: dict[int | str, dict[str, Any]] = {
-        status: {"description": _ERRORS[status], **TEXT} for status in (*statuses, 429, 503)
+        status: {"description": _ERRORS[status], **TEXT} for status in (*statuses, 413, 429, 503)
     }
     if 303 in statuses:
         found[303] = {"description": "Go on there."}
@@ -86,7 +87,7 @@ def routes(site: Site) -> APIRouter:
 
     @router.get("/resume", response_class=HTMLResponse, responses=answers(), summary="Enter a personal code")
     def resume(request: Request) -> Response:
-        return site.page(request, site.visit(request), "resume.html", wrong=False, invited_only=False)
+        return site.page(request, site.visit(request), "resume.html", at="/resume", wrong=False, invited_only=False)
 
     @router.post("/resume", response_class=HTMLResponse, responses=answers(303, 403, 422), summary="Go on with a code")
     def resumed(request: Request, code: Text = "", csrf: Csrf = "") -> Response:
@@ -96,7 +97,9 @@ def routes(site: Site) -> APIRouter:
         known = codes.normalized(code)
         found = site.store.find(known) if known else None
         if known is None or found is None:
-            return site.page(request, visit, "resume.html", 422, wrong=True, invited_only=site.tokens_only)
+            return site.page(
+                request, visit, "resume.html", 422, at="/resume", wrong=True, invited_only=site.tokens_only
+            )
         return _enter(request, known, "/vote" if found[0].joined else "/")
 
     @router.get("/link", response_class=HTMLResponse, responses=answers(303), summary="One's personal link")
@@ -105,11 +108,11 @@ def routes(site: Site) -> APIRouter:
         if not visit.taking_part:
             return go(request, "/")
         address = f"{request.url.scheme}://{request.url.netloc}{root_of(request)}/resume#{visit.code}"
-        return site.page(request, visit, "link.html", code=visit.code, address=address)
+        return site.page(request, visit, "link.html", at="/link", code=visit.code, address=address)
 
     @router.get("/privacy", response_class=HTMLResponse, responses=answers(), summary="What is stored")
     def privacy(request: Request) -> Response:
-        return site.page(request, site.visit(request), "privacy.html")
+        return site.page(request, site.visit(request), "privacy.html", at="/privacy")
 
     @router.post("/forget", response_class=HTMLResponse, responses=answers(401, 403, 422), summary="Be forgotten")
     def forget(request: Request, csrf: Csrf = "") -> Response:

@@ -139,14 +139,21 @@ class Site:
         if not own or not self.keys.signed(purpose, session, token):
             raise HTTPException(403)
 
-    def page(self, request: Request, visit: Visit, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-        """A page for raters."""
+    def page(
+        self, request: Request, visit: Visit, template: str, status: int = 200, *, at: str = "/", **values: Any
+    ) -> HTMLResponse:
+        """A page for raters.
+
+        Args:
+            at: where the same page in another language is. Never the path of the request: "//elsewhere" is one too.
+        """
         words = texts.TEXTS[visit.language]
         html = self.render(
             request,
             template,
             t=words,
             language=visit.language,
+            path=root_of(request) + at,
             tag=texts.TAGS[visit.language],
             languages=[(name, texts.TAGS[name], texts.NAMES[name]) for name in self.plan.languages],
             rater=visit.rater if visit.taking_part else None,
@@ -163,11 +170,8 @@ class Site:
 
     def render(self, request: Request, template: str, **values: Any) -> str:
         """The text of a page."""
-        root = root_of(request)
-        path = request.scope["path"].removeprefix(root)
-        return self._templates.get_template(template).render(
-            root=root, path=root + path, assets=self.assets, plan=self.plan, **values
-        )
+        page = self._templates.get_template(template)
+        return page.render(root=root_of(request), assets=self.assets, plan=self.plan, **values)
 
     def remember(self, request: Request, answer: Response, value: str) -> None:
         """Give the browser the cookie of a visitor (until it is closed) or a rater (for a year)."""

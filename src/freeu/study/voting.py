@@ -149,7 +149,9 @@ def routes(site: Site) -> APIRouter:
             return go(request, "/done")
         words = {name: TEXTS[visit.language][name] for name in SCRIPT}
         since = _since(site, visit, state.task.task, state.task.revision, time.time_ns() // 1_000_000)
-        return site.page(request, visit, "vote.html", state=state, data=state.model_dump(), words=words, since=since)
+        return site.page(
+            request, visit, "vote.html", at="/vote", state=state, data=state.model_dump(), words=words, since=since
+        )
 
     @router.post("/vote", response_class=HTMLResponse, responses=answers(303, 401, 403, 422), summary="Vote by form")
     def voted(
@@ -185,7 +187,7 @@ def routes(site: Site) -> APIRouter:
         state = state_of(site, visit, visit.standing)
         if state.task is not None:
             return go(request, "/vote")
-        return site.page(request, visit, "done.html", state=state)
+        return site.page(request, visit, "done.html", at="/done", state=state)
 
     @router.get("/api/state", response_model=State, responses=_problems(401), summary="What to answer now")
     def state(request: Request) -> State:

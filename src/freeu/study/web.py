@@ -61,12 +61,14 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
+    names = {"static", "openapi.json"}
     for part in (pages, voting, media_routes, admin):
-        app.include_router(part.routes(site))
+        router = part.routes(site)
+        names |= {str(getattr(route, "path", "")).split("/")[1] for route in router.routes} - {""}
+        app.include_router(router)
     app.mount("/static", _Kept(StaticFiles(directory=STATIC)), name="static")
     _handle_errors(app, site)
-    first = root.split("/")[1] if root else ""
-    if not _ROOT.fullmatch(root) or first in _names(app):
+    if not _ROOT.fullmatch(root) or (root and root.split("/")[1] in names):
         raise FreeUValueError(
             f'the sub-path must look like "/study" and not begin with the name of a page, got {root_path!r}'
         )
@@ -86,10 +88,6 @@ class _Kept:
             await send(message)
 
         await self._app(scope, receive, answer)
-
-
-def _names(app: FastAPI) -> set[str]:
-    return {str(getattr(route, "path", "")).split("/")[1] for route in app.routes if getattr(route, "path", "")}
 
 
 def _handle_errors(app: FastAPI, site: Site) -> None:
