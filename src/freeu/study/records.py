@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from freeu.study.standing import Standing
+
 
 @dataclass(frozen=True)
 class Rater:
@@ -70,10 +72,12 @@ class Receipt:
         outcome: "counted" (this answer is recorded), "undone" (the undo is), "conflict" (another answer was there
             first and stays) or "stale" (this is not the task to answer now).
         choice: the answer that is recorded, "" if none.
+        standing: of the rater after it.
     """
 
     outcome: str
-    choice: str = ""
+    choice: str
+    standing: Standing
 
 
 def rater_of(row: Row[Any]) -> Rater:

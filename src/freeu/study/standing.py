@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from freeu.study.plan import Task
 
 VOTE, UNDO = "vote", "undo"
+MOST_REVISIONS = 1_000
 
 
 @dataclass(frozen=True)
@@ -61,3 +62,27 @@ def standing(tasks: Sequence[Task], marks: Iterable[Mark]) -> Standing:
     revision = undone.get(tasks[done].id, 0) if done < len(tasks) else 0
     undoable = (done - 1, undone.get(tasks[done - 1].id, 0)) if done else None
     return Standing(done, revision, undoable)
+
+
+def decide(tasks: Sequence[Task], marks: Sequence[Mark], wish: Mark, place: int) -> tuple[str, str, bool]:
+    """What becomes of a vote or an undo.
+
+    Args:
+        tasks: of the slot.
+        marks: the rater's events so far.
+        wish: what is asked for.
+        place: of its task in the slot.
+
+    Returns:
+        the outcome and the recorded choice of ``records.Receipt``, and whether the wish is to be written.
+    """
+    for mark in marks:
+        if (mark.task, mark.kind, mark.revision) == (wish.task, wish.kind, wish.revision):
+            if wish.kind == UNDO:
+                return "undone", "", False
+            return ("counted" if mark.choice == wish.choice else "conflict"), mark.choice, False
+    at = standing(tasks, marks)
+    expected = at.undoable if wish.kind == UNDO else (at.done, at.revision)
+    if expected != (place, wish.revision) or wish.revision + (wish.kind == UNDO) > MOST_REVISIONS:
+        return "stale", "", False
+    return ("undone" if wish.kind == UNDO else "counted"), wish.choice, True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -14,13 +15,12 @@ from freeu.study.database import open_engine, prepare
 from freeu.study.plan import StudyPlan, Task
 from freeu.study.records import Event, Rater, Receipt, rater_of
 from freeu.study.slots import claim, now
-from freeu.study.standing import UNDO, VOTE, Mark, Standing, standing
+from freeu.study.standing import UNDO, VOTE, Mark, Standing, decide, standing
 from freeu.study.tables import events, raters
 from freeu.study.votes import CHOICES, Vote
 from freeu.study.writer import MOST, Writer
 
 T = TypeVar("T")
-MOST_REVISIONS = 1_000
 
 
 class Store:
@@ -162,11 +162,11 @@ class Store:
         """
         if choice not in CHOICES or (choice == "tie" and not self.plan.ties):
             raise FreeUValueError(f"the choice must be one of {CHOICES}, 'tie' only where the plan has ties")
-        return self._write(rater, task, lambda c, place: self._vote(c, rater, place, revision, choice, seconds))
+        return self._write(rater, Mark(task, VOTE, revision, choice), seconds)
 
     def undo(self, rater: Rater, task: str, revision: int) -> Receipt:
         """Take back the last answer, so that its task is to be answered again at the next revision."""
-        return self._write(rater, task, lambda c, place: self._undo(c, rater, place, revision))
+        return self._write(rater, Mark(task, UNDO, revision, ""), 0.0)
 
     def forget(self, rater: Rater) -> None:
         """Delete what could tell who a rater is. The votes stay, under a fresh opaque id; the code works no more."""
@@ -176,53 +176,30 @@ class Store:
 
     # Inside a transaction.
 
-    def _write(self, rater: Rater, task: str, work: Callable[[Connection, int], Receipt]) -> Receipt:
-        place = next((number for number, one in enumerate(self.tasks(rater)) if one.id == task), None)
-        if place is None:
-            return Receipt("stale")
+    def _write(self, rater: Rater, wish: Mark, seconds: float) -> Receipt:
+        tasks = self.tasks(rater)
+        place = next((number for number, one in enumerate(tasks) if one.id == wish.task), None)
 
-        def guarded(connection: Connection) -> Receipt:
+        def work(connection: Connection) -> Receipt:
             # The lock makes votes of one rater queue up on PostgreSQL too; SQLite has one writer anyway.
             lock = select(raters.c.deleted, raters.c.slot).where(raters.c.key == rater.key).with_for_update()
             found = connection.execute(lock).one()
-            if found.deleted or found.slot != rater.slot:
-                return Receipt("stale")
-            return work(connection, place)
+            marks = _marks(connection, rater.key)
+            if place is None or found.deleted or found.slot != rater.slot:
+                return Receipt("stale", "", standing(tasks, marks))
+            outcome, choice, fresh = decide(tasks, marks, wish, place)
+            if fresh:
+                self._append(connection, rater, place, wish, seconds)
+                marks.append(wish)
+            return Receipt(outcome, choice, standing(tasks, marks))
 
-        return self._writer.do(guarded)
+        return self._writer.do(work)
 
-    def _vote(
-        self, connection: Connection, rater: Rater, place: int, revision: int, choice: str, seconds: float
-    ) -> Receipt:
-        tasks = self.tasks(rater)
-        marks = _marks(connection, rater.key)
-        for mark in marks:
-            if (mark.task, mark.kind, mark.revision) == (tasks[place].id, VOTE, revision):
-                return Receipt("counted" if mark.choice == choice else "conflict", mark.choice)
-        at = standing(tasks, marks)
-        if (at.done, at.revision) != (place, revision) or revision > MOST_REVISIONS:
-            return Receipt("stale")
-        self._append(connection, rater, place, VOTE, revision, choice, seconds)
-        return Receipt("counted", choice)
-
-    def _undo(self, connection: Connection, rater: Rater, place: int, revision: int) -> Receipt:
-        tasks = self.tasks(rater)
-        marks = _marks(connection, rater.key)
-        if any((mark.task, mark.kind, mark.revision) == (tasks[place].id, UNDO, revision) for mark in marks):
-            return Receipt("undone")
-        if standing(tasks, marks).undoable != (place, revision) or revision >= MOST_REVISIONS:
-            return Receipt("stale")
-        self._append(connection, rater, place, UNDO, revision, "", 0.0)
-        return Receipt("undone")
-
-    def _append(
-        self, connection: Connection, rater: Rater, place: int, kind: str, revision: int, choice: str, seconds: float
-    ) -> None:
+    def _append(self, connection: Connection, rater: Rater, place: int, wish: Mark, seconds: float) -> None:
         task = self.tasks(rater)[place]
         pair = self.plan.pair(task.pair)
-        values = {"rater": rater.key, "task": task.id, "kind": kind, "choice": choice, "revision": revision}
-        values |= {"seconds": seconds, "time": now(), "place": place, "plan": self.plan.sha256}
-        values |= {"left": pair.first if task.first_left else pair.second}
+        values = {"rater": rater.key, **asdict(wish), "seconds": seconds, "time": now(), "place": place}
+        values |= {"left": pair.first if task.first_left else pair.second, "plan": self.plan.sha256}
         connection.execute(events.insert().values(values))
 
     def _read(self, query: Any) -> Sequence[Row[Any]]:
@@ -230,6 +207,6 @@ class Store:
             return connection.execute(query).all()
 
 
-def _marks(connection: Connection, rater: int) -> Iterable[Mark]:
+def _marks(connection: Connection, rater: int) -> list[Mark]:
     columns = (events.c.task, events.c.kind, events.c.revision, events.c.choice)
     return [Mark(*row) for row in connection.execute(select(*columns).where(events.c.rater == rater))]

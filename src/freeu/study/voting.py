@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from freeu.study.pages import Csrf, answers
 from freeu.study.plan import Task
+from freeu.study.records import Receipt
 from freeu.study.site import Site, Visit, go
 from freeu.study.standing import Standing
 from freeu.study.texts import SCRIPT, TEXTS
@@ -206,14 +207,13 @@ def routes(site: Site) -> APIRouter:
     @router.post("/api/vote", response_model=Acknowledged, responses=responses, summary="Vote")
     def vote(request: Request, ballot: Ballot) -> Response:
         visit = _rater(request, "")
-        return _acknowledge(visit, *_vote(visit, ballot))
+        return _acknowledge(visit, _vote(visit, ballot))
 
     @router.post("/api/undo", response_model=Acknowledged, responses=responses, summary="Undo the last vote")
     def undo(request: Request, wish: Undo) -> Response:
         visit = _rater(request, "")
         assert visit.rater is not None
-        receipt = site.store.undo(visit.rater, wish.task, wish.revision)
-        return _acknowledge(visit, receipt.outcome, receipt.choice)
+        return _acknowledge(visit, site.store.undo(visit.rater, wish.task, wish.revision))
 
     def _rater(request: Request, csrf: str) -> Visit:
         visit = site.visit(request)
@@ -223,19 +223,16 @@ def routes(site: Site) -> APIRouter:
         site.limit("vote", visit.rater.id)
         return visit
 
-    def _vote(visit: Visit, ballot: Ballot) -> tuple[str, str]:
+    def _vote(visit: Visit, ballot: Ballot) -> Receipt:
         assert visit.rater is not None
         if ballot.choice == "tie" and not site.plan.ties:
             raise HTTPException(422)
-        receipt = site.store.vote(visit.rater, ballot.task, ballot.revision, ballot.choice, ballot.seconds)
-        return receipt.outcome, receipt.choice
+        return site.store.vote(visit.rater, ballot.task, ballot.revision, ballot.choice, ballot.seconds)
 
-    def _acknowledge(visit: Visit, outcome: str, choice: str) -> Response:
-        found = site.store.find(visit.code)
-        if found is None:
-            raise HTTPException(401)
-        data = {"outcome": outcome, "choice": choice, "state": state_of(site, visit, found[1]).model_dump()}
-        return JSONResponse(data, 200 if outcome in ("counted", "undone") else 409)
+    def _acknowledge(visit: Visit, receipt: Receipt) -> Response:
+        state = state_of(site, visit, receipt.standing).model_dump()
+        data = {"outcome": receipt.outcome, "choice": receipt.choice, "state": state}
+        return JSONResponse(data, 200 if receipt.outcome in ("counted", "undone") else 409)
 
     return router
 
