@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 
 import av
@@ -232,6 +233,14 @@ def test_files_that_cannot_be_used(tmp_path, name, make, words):
     line = refused([tmp_path / "one", tmp_path / "two"])
     assert words in line
     assert name in line
+
+
+def test_a_bomb_that_pillow_only_warns_of_is_refused_whatever_the_filter_of_warnings(tmp_path):
+    folders = plain_folders(tmp_path, names=("a",))
+    (folders[0] / "a.png").write_bytes(huge_png(10_000, 10_000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert "more than 89478485 pixels" in refused(folders)
 
 
 def test_damaged_files(tmp_path):

@@ -74,6 +74,11 @@ def test_design_effect_is_the_variance_of_simulated_studies(raters, each, prompt
     assert found == pytest.approx(expected, rel=0.09)
 
 
+def test_design_effect_of_single_votes_is_one():
+    assert design_effect(50, 1, 50, 0.3, 0.3) == 1.0
+    assert design_effect(40, 10, 20, 0.05, 0.02) == pytest.approx(1 + 9 * 0.05 + 19 * 0.02)
+
+
 @CLUSTERS
 def test_power_is_that_of_simulated_studies(raters, each, prompts, rho, prompt_rho):
     studies = 4_000

@@ -309,7 +309,7 @@ def test_new_takes_every_option(tmp_path):
     assert [question.name for question in plan.questions] == ["sharp", "quality"]
     assert plan.questions[0].text == {"zh": "更清晰?", "en": "Sharper?"}
     assert Counter(task.kind for task in plan.slots[0]) == {"vote": 10, "check": 2, "repeat": 2}
-    assert "2 to 3 votes per pair and question" in out
+    assert "2-3 votes per pair and question" in out
 
 
 def test_without_prompts_only_quality_is_asked(tmp_path):

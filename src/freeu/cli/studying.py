@@ -154,6 +154,7 @@ def new(
     from freeu.pipelines.inputs import MAX_SEED
     from freeu.pipelines.output import dated_folder, refuse_foreign
     from freeu.pipelines.request import check_range
+    from freeu.study.questions import parse_languages, parse_questions
 
     for name, value, low, high in (
         ("--raters", raters, 1, 10_000),
@@ -167,10 +168,7 @@ def new(
         ("--min-consistency", min_consistency, 0, 1),
     ):
         check_range(name, value, low, high)
-    from freeu.study.questions import parse_languages, parse_questions
-
-    spoken = parse_languages(languages)
-    asked = parse_questions(questions or [], spoken)
+    asked = parse_questions(questions or (), spoken := parse_languages(languages))
     need("study", "PIL", "numpy", "scipy")
     folder = output or dated_folder("freeu-study")
     refuse_foreign(folder, resumable=False)
@@ -270,18 +268,16 @@ def _summary(made: StudyFolder) -> Iterator[str]:
     plan = made.plan
     arms, asked = len(plan.arms), [pair for pair in plan.pairs if not pair.check]
     prompts = {pair.prompt for pair in asked}
-    first = plan.slots[0]
-    kinds = Tally(task.kind for task in first if task.question == plan.questions[0].name)
+    kinds = Tally(task.kind for task in plan.slots[0] if task.question == plan.questions[0].name)
     votes = Tally(task.pair for slot in plan.slots[: plan.raters] for task in slot if task.kind == "vote")
     per = [votes[pair.id] // len(plan.questions) for pair in asked]
-    few, most = min(per), max(per)
     yield f"{counted(len(prompts), 'prompt')}, {counted(len(asked), 'pair')} of {' / '.join(a.name for a in plan.arms)}"
     yield (
         f"{counted(plan.raters, 'rater')} ({len(plan.slots)} slots), each with {counted(kinds['vote'], 'pair')}, "
         f"{counted(kinds['check'], 'check')} and {counted(kinds['repeat'], 'repeat')}: "
-        f"{counted(len(first), 'answer')} to {counted(len(plan.questions), 'question')}"
+        f"{counted(len(plan.slots[0]), 'answer')} to {counted(len(plan.questions), 'question')}"
     )
-    yield f"{few if few == most else f'{few} to {most}'} votes per pair and question"
+    yield f"{'-'.join(map(str, sorted({min(per), max(per)})))} votes per pair and question"
     effect = detectable_effect(plan.raters, pairs_per_rater=kinds["vote"], prompts=len(prompts), arms=arms)
     found = "cannot find any preference" if effect is None else f"finds a preference of {effect:.1%}"
     yield f"{found} with probability 80% at level 0.05 (design effect with rho {RHO:g}: freeu study power)"
@@ -292,8 +288,8 @@ def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar that begins with the first report."""
     from freeu.cli.progress import Counter
 
+    bars: list[Counter] = []
     with contextlib.ExitStack() as stack:
-        bars: list[Counter] = []
 
         def report(done: int, total: int) -> None:
             if not bars:
