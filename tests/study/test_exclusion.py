@@ -65,8 +65,8 @@ def test_the_figures_stand_beside_the_reasons(plan):
     assert (found.votes, found.checks, found.checks_right, found.answered, found.hasty) == (16, 4, 2, 24, 7)
     assert (found.repeats, found.repeats_same, found.seconds) == (4, 4, 1.0)
     assert [(one.found, one.limit) for one in found.reasons] == [(0.5, 0.75), (7 / 24, 0.25)]
-    assert "2 of 4 checks right, at least 75% are asked" in found.reasons[0].text
-    assert "7 of 24 answers within 1 s, at most 25% may be" in found.reasons[1].text
+    assert "2 of 4 checks right, at least 75 % are asked" in found.reasons[0].text
+    assert "7 of 24 answers within 1 s, at most 25 % may be" in found.reasons[1].text
     assert found.excluded
 
 

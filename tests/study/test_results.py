@@ -175,6 +175,23 @@ def test_conclusions_say_what_the_numbers_say(study):
     assert told["may_not"][1].startswith("Much about others: ")
 
 
+def test_what_the_intervals_speak_for():
+    plan = bare_plan(2, 3)
+    votes = simulate_votes(plan, Behaviour())
+
+    def told(votes):
+        return conclusions(results(plan, votes, draws=50))["may"][-1]
+
+    assert told(votes) == (
+        "The intervals speak for raters like these 2 and for prompts like these 3: both were allowed to differ."
+    )
+    alone = [vote for vote in votes if vote.rater == votes[0].rater]
+    assert told(alone) == "The intervals speak for this one rater and for prompts like these 3."
+    on_one = [vote for vote in votes if plan.pair(plan.task(vote.task)[1].pair).prompt == 1]
+    assert told(on_one) == "The intervals speak for this one prompt and for raters like these 2."
+    assert told(alone[:1]) == "One rater on one prompt speaks for nothing else: there are no intervals."
+
+
 def test_torch_and_the_web_stay_out():
     code = (
         "import sys; import freeu.study.results, freeu.study.report, freeu.study.exporting, freeu.study.simulate; "

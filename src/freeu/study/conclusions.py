@@ -54,11 +54,26 @@ def _may(results: Mapping[str, Any]) -> list[str]:
             "for people."
         )
     lines += [_sentence(one, labels, level) for one in main["comparisons"]]
-    lines.append(
-        f"The intervals speak for raters like these {main['raters']} and for prompts like these "
-        f"{len({row['prompt'] for one in main['comparisons'] for row in one['prompts']})}: both were allowed to differ."
+    return [*lines, _scope(main["raters"], _prompts(main))]
+
+
+def _scope(raters: int, prompts: int) -> str:
+    """Whom and what the intervals speak for: of a single rater or prompt nothing is known about others."""
+    if raters > 1 and prompts > 1:
+        return (
+            f"The intervals speak for raters like these {raters} and for prompts like these {prompts}: both were "
+            "allowed to differ."
+        )
+    if raters == prompts == 1:
+        return "One rater on one prompt speaks for nothing else: there are no intervals."
+    alone, others = (
+        ("rater", f"prompts like these {prompts}") if raters == 1 else ("prompt", f"raters like these {raters}")
     )
-    return lines
+    return f"The intervals speak for this one {alone} and for {others}."
+
+
+def _prompts(main: Mapping[str, Any]) -> int:
+    return len({row["prompt"] for one in main["comparisons"] for row in one["prompts"]})
 
 
 def _sentence(one: Mapping[str, Any], labels: Mapping[str, str], level: float) -> str:
@@ -86,10 +101,9 @@ def _may_not(results: Mapping[str, Any]) -> list[str]:
             "voted. Intervals and tests hold for a number of raters that was fixed beforehand; looked at while votes "
             "come in, they promise too much."
         )
-    prompts = {row["prompt"] for one in main["comparisons"] for row in one["prompts"]}
-    if main["votes"] and min(main["raters"], len(prompts)) < FEW:
+    if main["votes"] and min(main["raters"], _prompts(main)) < FEW:
         lines.append(
-            f"Much about others: {counted(main['raters'], 'rater')} and {counted(len(prompts), 'prompt')} are few to "
+            f"Much about others: {counted(main['raters'], 'rater')} and {counted(_prompts(main), 'prompt')} are few to "
             "stand for the rest."
         )
     lines += [

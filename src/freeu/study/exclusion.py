@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from freeu.study.numbers import percent
 from freeu.study.plan import Rules, StudyPlan
 from freeu.study.votes import Answer, Vote, answers
 
@@ -122,13 +123,15 @@ def _reasons(
         found.append(Reason("no vote", None, None, "gave no vote that could count"))
     if checks and sum(checks) / len(checks) < rules.least_checks:
         share = sum(checks) / len(checks)
-        text = f"{sum(checks)} of {len(checks)} checks right, at least {rules.least_checks:.0%} are asked"
+        text = f"{sum(checks)} of {len(checks)} checks right, at least {percent(rules.least_checks, 0)} are asked"
         found.append(Reason("checks", share, rules.least_checks, text))
     if hasty / answered > rules.most_hasty:
-        text = f"{hasty} of {answered} answers within {rules.least_seconds:g} s, at most {rules.most_hasty:.0%} may be"
+        most = percent(rules.most_hasty, 0)
+        text = f"{hasty} of {answered} answers within {rules.least_seconds:g} s, at most {most} may be"
         found.append(Reason("hasty", hasty / answered, rules.most_hasty, text))
     if again and sum(again) / len(again) < rules.least_consistency:
         share = sum(again) / len(again)
-        text = f"{sum(again)} of {len(again)} repeats answered alike, at least {rules.least_consistency:.0%} are asked"
+        least = percent(rules.least_consistency, 0)
+        text = f"{sum(again)} of {len(again)} repeats answered alike, at least {least} are asked"
         found.append(Reason("consistency", share, rules.least_consistency, text))
     return found

@@ -49,6 +49,7 @@ def make_report(results: Mapping[str, Any], items: Pictures | None = None) -> st
         counted=counted,
         percent=lambda share, digits=1: _held(percent(share, digits)),
         interval=interval,
+        signed=lambda score: f"{score:+.2f}".replace("-", "\N{MINUS SIGN}"),
         p_text=p_text,
         tables=_tables(results, questions),
         tests=_tests(results, labels),
@@ -122,7 +123,7 @@ def _tables(results: Mapping[str, Any], questions: Sequence[str]) -> list[dict[s
                 "first": first,
                 "second": second,
                 "rows": rows,
-                "tied": {q: one["tied"] / max(1, one["preference"]["votes"]) for q, one in found.items()},
+                "tied": {q: one["tied"] / n if (n := one["preference"]["votes"]) else None for q, one in found.items()},
                 "found": found,
             }
         )
