@@ -18,10 +18,12 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -121,29 +123,32 @@ class Server:
         return self._process.wait(30)
 
 
-async def rate(number: int, address: str, tally: Tally, begin: float, end: float, down: asyncio.Event) -> None:
+async def join(client: httpx.AsyncClient) -> Any:
+    """Give consent; the first state."""
+    page = await client.get("/")
+    token = re.search(r'name="csrf" value="(\w+)"', page.text)
+    assert token
+    begun = await client.post("/start", data={"csrf": token[1], "consent": "yes"})
+    assert begun.status_code == 303, begun.text
+    page = await client.get("/vote")
+    csrf = re.search(r'data-csrf="(\w+)"', page.text)
+    assert csrf
+    client.headers["x-csrf-token"] = csrf[1]
+    return (await client.get("/api/state")).json()
+
+
+async def rate(
+    client: httpx.AsyncClient, state: Any, number: int, tally: Tally, begin: float, end: float, down: asyncio.Event
+) -> None:
     """One rater: a vote every three seconds, sent until it is acknowledged."""
     dice = random.Random(number)
-    limits = httpx.Limits(max_connections=2, keepalive_expiry=60)
-    async with httpx.AsyncClient(base_url=address, timeout=20, limits=limits) as client:
-        page = await client.get("/")
-        token = re.search(r'name="csrf" value="(\w+)"', page.text)
-        assert token
-        begun = await client.post("/start", data={"csrf": token[1], "consent": "yes"})
-        assert begun.status_code == 303, begun.text
-        page = await client.get("/vote")
-        csrf = re.search(r'data-csrf="(\w+)"', page.text)
-        assert csrf
-        client.headers["x-csrf-token"] = csrf[1]
-        state = (await client.get("/api/state")).json()
-        due = begin + EVERY * number / RATERS
-        while due < end:
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            due += EVERY
-            choice = dice.choice(("left", "right", "tie"))
-            state = await _vote(client, tally, state, choice, down)
-            if state["following"]:
-                await _pictures(client, tally, state["following"])
+    due = begin + EVERY * number / RATERS
+    while due < end:
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        due += EVERY
+        state = await _vote(client, tally, state, dice.choice(("left", "right", "tie")), down)
+        if state["following"]:
+            await _pictures(client, tally, state["following"])
 
 
 async def _vote(
@@ -180,19 +185,28 @@ async def _pictures(client: httpx.AsyncClient, tally: Tally, following: dict[str
 async def run(server: Server, seconds: float, kills: int) -> tuple[Tally, float]:
     """Let everybody vote, and kill the server now and then; the tally and the seconds without a server."""
     tally, down, off = Tally(), asyncio.Event(), 0.0
-    begin = time.perf_counter() + 5.0
-    end = begin + seconds
-    people = [asyncio.create_task(rate(number, server.address, tally, begin, end, down)) for number in range(RATERS)]
-    for number in range(kills):
-        await asyncio.sleep(max(0.0, begin + seconds * (number + 1) / (kills + 1) - time.perf_counter()))
-        gone = time.perf_counter()
-        down.set()
-        server.kill()
-        await asyncio.to_thread(server.start)
-        off += time.perf_counter() - gone
-        await asyncio.sleep(1.0)  # what had piled up is answered first; it belongs to the kill
-        down.clear()
-    await asyncio.gather(*people)
+    plain = ssl.create_default_context()  # one for all: no request needs it, and making it takes time
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(httpx.AsyncClient(base_url=server.address, timeout=20, verify=plain))
+            for _ in range(RATERS)
+        ]
+        states = [await join(client) for client in clients]
+        begin = time.perf_counter() + 0.5
+        people = [
+            asyncio.create_task(rate(client, state, number, tally, begin, begin + seconds, down))
+            for number, (client, state) in enumerate(zip(clients, states, strict=True))
+        ]
+        for number in range(kills):
+            await asyncio.sleep(max(0.0, begin + seconds * (number + 1) / (kills + 1) - time.perf_counter()))
+            gone = time.perf_counter()
+            down.set()
+            server.kill()
+            await asyncio.to_thread(server.start)
+            off += time.perf_counter() - gone
+            await asyncio.sleep(1.0)  # what had piled up is answered first; it belongs to the kill
+            down.clear()
+        await asyncio.gather(*people)
     return tally, off
 
 
@@ -240,6 +254,10 @@ def main() -> None:
         "votes_that_met_a_kill": {"count": len(tally.disturbed), **quantiles(tally.disturbed)},
         "votes_per_second": round((len(tally.seconds) + len(tally.disturbed)) / options.seconds, 1),
         "pictures": tally.pictures,
+        "processor_seconds": {
+            "server": round(sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]), 1),
+            "raters": round(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]), 1),
+        },
         "kills": options.kills,
         "seconds_without_server": round(off, 2),
         "start_seconds": [round(one, 2) for one in server.starts],
