@@ -1,0 +1,141 @@
+"""``secrets.json``: the signing key and the hash of the administrator's password, readable by its owner."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import stat
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from freeu.errors import FreeURuntimeError, FreeUValueError
+
+FILE = "secrets.json"
+KIND, SCHEMA = "freeu-study-secrets", 1
+LEAST_LETTERS, MOST_LETTERS = 8, 1_000
+_COST = {"n": 2**15, "r": 8, "p": 1, "maxmem": 2**26}
+_one_at_a_time = threading.Lock()  # scrypt takes 32 MiB
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What only the server knows.
+
+    Args:
+        key: 32 random bytes for signatures.
+        password: scrypt hash of the administrator's password, with its salt.
+    """
+
+    key: bytes = field(repr=False)
+    password: str = field(repr=False)
+
+    def sign(self, purpose: str, text: str) -> str:
+        """A signature (64 hexadecimal digits) that holds for one purpose only."""
+        return hmac.new(self.key, f"{purpose}\0{text}".encode(), hashlib.sha256).hexdigest()
+
+    def signed(self, purpose: str, text: str, signature: str) -> bool:
+        """Whether the signature is right, in constant time."""
+        return hmac.compare_digest(self.sign(purpose, text).encode(), signature.encode(errors="replace"))
+
+    def is_password(self, password: str) -> bool:
+        """Whether this is the administrator's password; takes some 0.1 s whatever it is."""
+        salt, _, wanted = self.password.partition("$")
+        found = _scrypt(password[:MOST_LETTERS], base64.b64decode(salt))
+        return hmac.compare_digest(found, base64.b64decode(wanted))
+
+
+def load_or_create(folder: Path, password_file: Path | None = None) -> tuple[Secrets, str | None]:
+    """Read the secrets of a study, or make them.
+
+    Args:
+        folder: of the study.
+        password_file: its first line becomes the administrator's password; None makes one up for a new study and
+            keeps the old one of a known study.
+
+    Returns:
+        the secrets, and the password if one was made up: it cannot be had again.
+
+    Raises:
+        FreeUValueError: a password that is too short or cannot be read, or damaged secrets, or secrets that others
+            on the machine may read.
+        FreeURuntimeError: they cannot be written.
+    """
+    path = folder / FILE
+    known = _read(path) if path.exists() else None
+    given = _password(password_file) if password_file else None
+    if known and (given is None or known.is_password(given)):
+        return known, None
+    made_up = None if given else secrets.token_urlsafe(12)
+    password = given or made_up
+    assert password is not None
+    # A new password comes with a new key: whoever was logged in by the old one no longer is.
+    fresh = Secrets(secrets.token_bytes(32), hash_password(password))
+    _write(path, fresh)
+    return fresh, made_up
+
+
+def hash_password(password: str) -> str:
+    """Salt and scrypt hash of a password, in base 64."""
+    salt = secrets.token_bytes(16)
+    return "$".join(base64.b64encode(part).decode() for part in (salt, _scrypt(password, salt)))
+
+
+def _scrypt(password: str, salt: bytes) -> bytes:
+    with _one_at_a_time:
+        return hashlib.scrypt(password.encode(errors="replace"), salt=salt, dklen=32, **_COST)
+
+
+def _password(path: Path) -> str:
+    try:
+        words = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FreeUValueError(f"cannot read --admin-password-file {path}: {error}") from None
+    password = words[0].strip() if words else ""
+    if not LEAST_LETTERS <= len(password) <= MOST_LETTERS:
+        raise FreeUValueError(
+            f"the first line of --admin-password-file {path} has {len(password)} letters: "
+            f"a password has {LEAST_LETTERS} to {MOST_LETTERS}"
+        )
+    return password
+
+
+def _read(path: Path) -> Secrets:
+    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise FreeUValueError(f"others on this machine may read {path}: run chmod 600 on it")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if (data["kind"], data["schema"]) != (KIND, SCHEMA):
+            raise ValueError
+        found = Secrets(base64.b64decode(data["key"], validate=True), data["password"])
+        salt, _, wanted = found.password.partition("$")
+        sizes = [len(found.key), *(len(base64.b64decode(part, validate=True)) for part in (salt, wanted))]
+        if sizes != [32, 16, 32]:
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise FreeUValueError(
+            f"{path} is damaged: remove it, and serve makes new secrets (raters keep their links)"
+        ) from None
+    return found
+
+
+def _write(path: Path, found: Secrets) -> None:
+    data = {"kind": KIND, "schema": SCHEMA, "key": base64.b64encode(found.key).decode(), "password": found.password}
+    try:
+        number, part = tempfile.mkstemp(prefix=".secrets.", suffix=".part", dir=path.parent)  # mode 0600
+        try:
+            with os.fdopen(number, "w", encoding="utf-8") as file:
+                json.dump(data, file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(part).replace(path)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise FreeURuntimeError(f"cannot write {path}: {error.strerror or error}") from None

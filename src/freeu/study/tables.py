@@ -1,0 +1,89 @@
+"""The tables of a study's database, and the triggers that keep events append-only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    event,
+)
+
+SCHEMA = 1
+
+metadata = MetaData()
+
+study = Table(
+    "freeu_study",
+    metadata,
+    Column("schema", Integer, nullable=False, primary_key=True, autoincrement=False),
+    Column("plan", String(64), nullable=False),
+    Column("created", String(32), nullable=False),
+)
+
+# Events point to "key". "id" is what the outside sees: it can be exchanged when a rater wishes to be forgotten, without
+# touching an event.
+raters = Table(
+    "freeu_raters",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("slot", Integer, unique=True),
+    Column("token", String(64), unique=True),
+    Column("nickname", String(80)),
+    Column("language", String(8), nullable=False),
+    Column("joined", String(32)),
+    Column("deleted", Boolean, nullable=False, default=False),
+)
+
+events = Table(
+    "freeu_events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("rater", Integer, ForeignKey("freeu_raters.key"), nullable=False, index=True),
+    Column("task", String(64), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("choice", String(8), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("time", String(32), nullable=False),
+    Column("place", Integer, nullable=False),
+    Column("left", String(64), nullable=False),
+    Column("plan", String(64), nullable=False),
+    UniqueConstraint("rater", "task", "revision", "kind"),
+    CheckConstraint("kind IN ('vote', 'undo')"),
+    CheckConstraint("choice IN ('left', 'right', 'tie') OR (kind = 'undo' AND choice = '')"),
+    sqlite_autoincrement=True,
+)
+
+_TRIGGERS = {
+    "sqlite": [
+        f"CREATE TRIGGER freeu_events_no_{change.lower()} BEFORE {change} ON freeu_events "
+        "BEGIN SELECT RAISE(ABORT, 'votes are append-only'); END"
+        for change in ("UPDATE", "DELETE")
+    ],
+    "postgresql": [
+        "CREATE OR REPLACE FUNCTION freeu_events_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'votes are append-only'; END $$",
+        "CREATE TRIGGER freeu_events_no_change BEFORE UPDATE OR DELETE ON freeu_events "
+        "FOR EACH ROW EXECUTE FUNCTION freeu_events_append_only()",
+        "CREATE TRIGGER freeu_events_no_truncate BEFORE TRUNCATE ON freeu_events "
+        "FOR EACH STATEMENT EXECUTE FUNCTION freeu_events_append_only()",
+    ],
+}
+
+
+@event.listens_for(events, "after_create")
+def _append_only(_: Table, connection: Connection, **__: Any) -> None:
+    for statement in _TRIGGERS[connection.dialect.name]:
+        connection.exec_driver_sql(statement)
