@@ -21,7 +21,7 @@ ORDER = [
     ("api",),
     ("pipelines",),
     ("evaluate",),
-    ("analysis",),
+    ("analysis", "study"),
     ("ui",),
     ("cli",),
     ("__main__",),

@@ -12,7 +12,18 @@ from typing import Annotated, Any
 
 import typer
 
-from freeu.cli import analyzing, checking, evaluating, listing, pictures, serving, sweeping
+from freeu.cli import (
+    analyzing,
+    checking,
+    evaluating,
+    listing,
+    pictures,
+    serving,
+    study_results,
+    study_serving,
+    studying,
+    sweeping,
+)
 from freeu.cli.errors import CheckFailedError, StoppedError
 from freeu.errors import FreeUError
 
@@ -34,6 +45,13 @@ app.command("evaluate")(evaluating.evaluate)
 app.command("analyze")(analyzing.analyze)
 app.command("sweep")(sweeping.sweep)
 app.command("ui")(serving.ui)
+app.add_typer(studying.study, name="study")
+studying.study.command("serve")(study_serving.serve)
+studying.study.command("status")(study_serving.status)
+studying.study.command("tokens")(study_serving.tokens)
+studying.study.command("backup")(study_serving.backup)
+studying.study.command("results")(study_results.results)
+studying.study.command("export")(study_results.export)
 
 
 def _version(wanted: bool) -> None:
