@@ -4,13 +4,19 @@ import numpy as np
 import pytest
 
 from freeu.study.ballots import select
-from freeu.study.exclusion import conduct, kept, repeats
+from freeu.study.exclusion import conduct, repeats
 from freeu.study.plan import Rules
 from freeu.study.proportions import proportion
 from freeu.study.simulate import Behaviour, Crowd, bare_plan, strengths_for_share
 from freeu.study.votes import Vote, answers
 
 RULES = Rules(least_checks=0.75, least_seconds=1.0, most_hasty=0.25, least_consistency=0.5)
+
+
+def kept(plan, votes):
+    """The votes of the raters who count."""
+    found = conduct(plan, votes)
+    return [vote for vote in votes if not found[vote.rater].excluded]
 
 
 @pytest.fixture(scope="module")

@@ -68,14 +68,16 @@ def test_only_votes_count_and_each_once(study):
             and plan.task(vote.task)[0] not in crowd.spammers
         ]
         assert one["for_first"] + one["for_second"] + one["tied"] == len(wanted) == 160
-        chosen = 0
+        chosen = on_left = 0
         for vote in wanted:
             task = plan.task(vote.task)[1]
             pair = plan.pair(task.pair)
             left, right = (pair.first, pair.second) if task.first_left else (pair.second, pair.first)
             picked = {"left": left, "right": right}.get(vote.choice)
             chosen += picked is not None and plan.item(picked).arm == "arm 1"
+            on_left += picked == left and plan.item(picked).arm == "arm 1"
         assert one["for_second"] == chosen
+        assert one["second_on_left"]["for_second"] == on_left
         assert one["tied"] == sum(vote.choice == "tie" for vote in wanted)
         for name in ("for_first", "for_second", "tied"):
             assert sum(row[name] for row in one["prompts"]) == one[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -160,14 +161,18 @@ def _store(study: Any, database: str | None) -> Any:
 
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family, backlog=512)
-    except OSError as error:
-        raise FreeUValueError(
-            f"cannot listen on {host}, port {port}: {error.strerror or error}: choose another --port"
-        ) from None
-    with listening:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named, asyncio switches Nagle's algorithm off; otherwise pictures wait 40 ms for an ACK.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        try:
+            if os.name == "posix":
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, port))
+            listening.listen(512)
+        except OSError as error:
+            raise FreeUValueError(
+                f"cannot listen on {host}, port {port}: {error.strerror or error}: choose another --port"
+            ) from None
         yield listening
 
 

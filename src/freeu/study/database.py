@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,7 @@ def open_engine(url: str) -> Engine:
             max_overflow=CONNECTIONS - 8,
             pool_pre_ping=True,
         )
+    _own(Path(parsed.database or ""))
     engine = create_engine(parsed, hide_parameters=True, pool_size=8, max_overflow=CONNECTIONS - 8)
 
     @event.listens_for(engine, "connect")
@@ -90,6 +93,12 @@ def open_engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _own(file: Path) -> None:
+    """Create a new database readable by its owner only; SQLite gives its companions the same mode."""
+    with contextlib.suppress(OSError):  # a folder that is missing or closed is told of when it is opened
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def prepare(engine: Engine, plan: str, now: str) -> None:

@@ -10,16 +10,13 @@ from freeu.study.numbers import percent
 from freeu.study.plan import Rules, StudyPlan
 from freeu.study.votes import Answer, Vote, answers
 
-RULES = ("checks", "hasty", "consistency", "no vote")
-"""Names of the reasons."""
-
 
 @dataclass(frozen=True)
 class Reason:
     """Why a rater is left out.
 
     Args:
-        rule: one of ``RULES``.
+        rule: "checks", "hasty", "consistency" or "no vote".
         found: the rater's figure, a share in 0..1; None for "no vote".
         limit: the figure of the rule; None for "no vote".
         text: both in words.
@@ -80,12 +77,6 @@ def conduct(plan: StudyPlan, votes: Sequence[Vote]) -> dict[str, Conduct]:
     for answer in answers(plan, votes):
         by_rater.setdefault(answer.rater, []).append(answer)
     return {rater: _conduct(rater, given, plan.rules) for rater, given in by_rater.items()}
-
-
-def kept(plan: StudyPlan, votes: Sequence[Vote]) -> list[Vote]:
-    """The votes of the raters who count, in their order; of every kind."""
-    found = conduct(plan, votes)
-    return [vote for vote in votes if not found[vote.rater].excluded]
 
 
 def repeats(given: Iterable[Answer]) -> list[tuple[str, bool]]:

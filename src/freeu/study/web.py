@@ -107,8 +107,8 @@ def _handle_errors(app: FastAPI, site: Site) -> None:
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> Response:
-        if error.status_code in (416, 429):
-            return Response("", error.status_code, error.headers, "text/plain")
+        if error.status_code == 429:
+            return Response("too many requests: wait a moment", 429, error.headers, "text/plain")
         return tell(request, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)

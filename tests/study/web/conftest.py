@@ -73,7 +73,8 @@ def fresh_postgres(postgres):
     name = f"study{next(_numbers)}"
     with psycopg.connect(postgres.format(name="postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    return postgres.format(name=name)
+        yield postgres.format(name=name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -404,6 +404,14 @@ def test_damaged_secrets(tmp_path, change):
         load_or_create(tmp_path)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes of files are those of POSIX")
+def test_the_votes_are_for_their_owner(folder, store):
+    store.claim_slot("en")
+    files = [path for path in folder.path.iterdir() if path.name.startswith("study.sqlite")]
+    assert len(files) == 3  # with the companions of SQLite
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+
+
 # Limits.
 
 

@@ -44,8 +44,8 @@ def ready(page, place):
     """Wait until the task at a place (from 0) can be answered."""
     page.wait_for_function(
         "([at]) => document.title.startsWith(`${at + 1} /`) && "
-        "document.querySelector('[data-vote]').dataset.ready && "
-        "document.querySelector('button[value=left]').getAttribute('aria-disabled') === 'false'",
+        "document.querySelector('[data-vote]')?.dataset.ready && "
+        "document.querySelector('button[value=left]')?.getAttribute('aria-disabled') === 'false'",
         arg=[place],
     )
 
@@ -334,6 +334,24 @@ def test_answers_wait_for_both_pictures(folder, store, contexts):
         ready(page, 1)
         (vote,) = store.counted_votes()
         assert 0.4 <= vote.seconds < 5.0
+
+
+def test_the_next_pair_is_loaded_ahead(folder, store, contexts):
+    with served(create_app(folder, store, KEYS)) as address:
+        seen = contexts()
+        page = seen.page
+        asked = []
+        page.on("requestfinished", lambda request: asked.append(request.url.rpartition("/")[2]))
+        start(page, address)
+        pairs = [folder.plan.pair(task.pair) for task in folder.plan.slots[0]]
+        wanted = [{pair.first, pair.second} for pair in pairs]
+        page.wait_for_load_state("networkidle")
+        assert {name for name in asked if name in {item.id for item in folder.plan.items}} == wanted[0] | wanted[1]
+        page.route("**/media/*", lambda route: route.abort())
+        page.keyboard.press("ArrowLeft")
+        ready(page, 1)
+        assert page.evaluate("[...document.querySelectorAll('.frame img')].every((one) => one.naturalWidth > 0)")
+        seen.errors.clear()  # the requests that were cut off
 
 
 def test_the_shortcuts_can_be_switched_off(folder, store, contexts):
