@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -99,6 +100,8 @@ def serve(
             limit_concurrency=1_000,
         )
         server = uvicorn.Server(config)
+        gc.collect()
+        gc.freeze()  # the libraries and the plan stay: walking through them again would hold up every vote meanwhile
         with _ending_well(server):
             server.run(sockets=[listening])
 
