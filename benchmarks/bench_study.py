@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import hashlib
 import io
 import json
@@ -53,6 +54,8 @@ class Tally:
     seconds: list[float] = field(default_factory=list)  # of votes that were answered while the server was up
     disturbed: list[float] = field(default_factory=list)  # of those that met a kill: from the first try on
     acknowledged: dict[str, str] = field(default_factory=dict)
+    waiting: int = 0  # votes on their way
+    recovery: list[float] = field(default_factory=list)  # from each start until no vote was waiting any more
     retries: int = 0
     pictures: int = 0
     problems: Counter[str] = field(default_factory=Counter)
@@ -157,6 +160,7 @@ async def _vote(
     task = state["task"]
     body = {"task": task["task"], "revision": task["revision"], "choice": choice, "seconds": 2.5}
     start, disturbed = time.perf_counter(), False
+    tally.waiting += 1
     while True:
         disturbed = disturbed or down.is_set()
         try:
@@ -168,7 +172,8 @@ async def _vote(
                 break
             tally.problems[f"{answer.status_code} {answer.text[:60]}"] += 1
         tally.retries += 1
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)
+    tally.waiting -= 1
     (tally.disturbed if disturbed or down.is_set() else tally.seconds).append(time.perf_counter() - start)
     tally.acknowledged[task["task"]] = choice
     return answer.json()["state"]
@@ -191,6 +196,8 @@ async def run(server: Server, seconds: float, kills: int) -> tuple[Tally, float]
             await stack.enter_async_context(httpx.AsyncClient(base_url=server.address, timeout=20, verify=plain))
             for _ in range(RATERS)
         ]
+        gc.collect()
+        gc.freeze()  # a pause of the raters' own collector is no latency of the server
         states = [await join(client) for client in clients]
         begin = time.perf_counter() + 0.5
         people = [
@@ -204,7 +211,10 @@ async def run(server: Server, seconds: float, kills: int) -> tuple[Tally, float]
             server.kill()
             await asyncio.to_thread(server.start)
             off += time.perf_counter() - gone
-            await asyncio.sleep(1.0)  # what had piled up is answered first; it belongs to the kill
+            back = time.perf_counter()
+            while tally.waiting > 1 and time.perf_counter() - back < 10.0:  # what had piled up belongs to the kill
+                await asyncio.sleep(0.02)
+            tally.recovery.append(time.perf_counter() - back)
             down.clear()
         await asyncio.gather(*people)
     return tally, off
@@ -260,6 +270,7 @@ def main() -> None:
         },
         "kills": options.kills,
         "seconds_without_server": round(off, 2),
+        "recovery_seconds": [round(one, 2) for one in tally.recovery],
         "start_seconds": [round(one, 2) for one in server.starts],
         "retries": tally.retries,
         "problems": {name: count for name, count in tally.problems.items() if count},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -80,13 +81,6 @@ def serve(
     keys, made_up = load_or_create(folder, admin_password_file)
     with _store(study, database) as store, _listening(host, port) as listening:
         app = create_app(study, store, keys, root_path=root_path, tokens_only=tokens_only, behind_proxy=behind_proxy)
-        at = f"[{host}]" if ":" in host else host
-        address = f"http://{at}:{listening.getsockname()[1]}{root_path.rstrip('/')}/"
-        print(f"freeu study: {address} (Ctrl-C ends it)")
-        print(f"administration: {address}admin" + (f", password {made_up} (shown this once)" if made_up else ""))
-        if study.plan.demonstration:
-            print("a demonstration with simulated raters: no result of it is evidence about people")
-        sys.stdout.flush()
         # No access log: it would tie network addresses to votes. The proxy's headers are read by the application.
         config = uvicorn.Config(
             app,
@@ -99,7 +93,16 @@ def serve(
             limit_concurrency=1_000,
         )
         server = uvicorn.Server(config)
+        gc.collect()
+        gc.freeze()  # the libraries and the plan stay: walking through them again would hold up every vote meanwhile
         with _ending_well(server):
+            at = f"[{host}]" if ":" in host else host
+            address = f"http://{at}:{listening.getsockname()[1]}{root_path.rstrip('/')}/"
+            print(f"freeu study: {address} (Ctrl-C ends it)")
+            print(f"administration: {address}admin" + (f", password {made_up} (shown this once)" if made_up else ""))
+            if study.plan.demonstration:
+                print("a demonstration with simulated raters: no result of it is evidence about people")
+            sys.stdout.flush()
             server.run(sockets=[listening])
 
 

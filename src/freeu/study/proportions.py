@@ -1,7 +1,8 @@
 """The share of votes for an arm, with what is known about it: three intervals and two tests.
 
 Which to believe: the *clustered* interval and test. They allow for raters who differ and for prompts that differ, and
-in simulations of studies of the paper's size they keep what they promise (``benchmarks/bench_study_statistics.py``).
+in simulations of studies of the paper's size they keep what they promise, or a little more where all are alike
+(``benchmarks/bench_study_statistics.py``).
 The *bootstrap* interval allows for both as well and is wider than it need be where neither differs much. The *Wilson*
 interval and the *exact* test are what most papers print; they take every vote as independent, which holds for one
 vote a rater at most, and are here for comparison: with 20 votes of every rater they promise far too much.

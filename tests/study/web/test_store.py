@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DatabaseError
 from study.handmade import make_study
 
@@ -47,10 +47,10 @@ def test_a_vote_is_counted_once(both):
     (vote,) = both.counted_votes()
     assert (vote.rater, vote.task, vote.choice, vote.seconds) == (rater.id, task.id, "left", 1.25)
     assert vote.plan == both.plan.sha256
-    (event,) = both.events()
+    (written,) = both.events()
     pair = both.plan.pair(task.pair)
-    assert event.left == (pair.first if task.first_left else pair.second)
-    assert (event.place, event.kind, event.time) == (0, "vote", vote.time)
+    assert written.left == (pair.first if task.first_left else pair.second)
+    assert (written.place, written.kind, written.time) == (0, "vote", vote.time)
 
 
 def test_undo_and_vote_again(both):
@@ -280,6 +280,21 @@ def test_one_failure_does_not_take_its_neighbours_along(both):
     writer.close()
     with pytest.raises(FreeURuntimeError, match="closed"):
         writer.do(lambda _: None)
+
+
+def test_nothing_is_acknowledged_before_the_commit(both):
+    rater, _ = both.claim_slot("en")
+    task = both.tasks(rater)[0]
+
+    def fail(_):
+        raise OSError("the disk is full")
+
+    event.listen(both.engine, "commit", fail)
+    with pytest.raises(OSError, match="disk is full"):
+        both.vote(rater, task.id, 0, "left", 1.0)
+    event.remove(both.engine, "commit", fail)
+    assert both.events() == []
+    assert both.vote(rater, task.id, 0, "right", 1.0).outcome == "counted"
 
 
 CRASH = """

@@ -451,3 +451,21 @@ def test_no_library_is_loaded_that_is_not_needed():
 def test_the_password_opens_nothing_else(client):
     assert client.log_in(PASSWORD).status_code == 303
     assert client.get("/api/state").status_code == 401
+
+
+def test_a_study_made_by_freeu_study_new(study_folder):
+    """The real folder: every task of a slot can be answered, and the results count them."""
+    plan = study_folder.plan
+    with Store(database_url(study_folder.path), plan) as store:
+        client = Browser(create_app(study_folder, store, KEYS, rates={"vote": Rate(1e9, 1e9)}))
+        client.start()
+        for task in plan.slots[0]:
+            state = client.state()["task"]
+            sizes = {len(client.get(f"/media/{state[side]}").content) for side in ("left", "right")}
+            assert (state["task"], len(sizes)) == (task.id, 1)
+            assert client.vote(seconds=3.0).status_code == 200
+        client.log_in()
+        found = client.get("/admin/export/results.json").json()
+        assert found["raters"]["voted"] == 1
+        assert found["demonstration"] is plan.demonstration
+        assert len(store.counted_votes()) == len(plan.slots[0])
