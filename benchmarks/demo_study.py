@@ -2,7 +2,7 @@
 
     python -m freeu_zoo.prompts prompts.jsonl --count 24
     freeu compare --prompts prompts.txt --output pairs     # prompts.txt: the prompts of that file, one a line
-    freeu study new pairs --demonstration --raters 24 --pairs-per-rater 16 --output study
+    freeu study new pairs --demonstration --raters 24 --pairs-per-rater 16 --checks 2 --output study
     python benchmarks/demo_study.py study
 
 The raters are programs that do what a browser does: they fetch the page's state and both pictures, and answer from the

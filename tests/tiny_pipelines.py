@@ -34,6 +34,25 @@ def tiny_unet(**changes: Any) -> Any:
     return UNet2DConditionModel(**settings | changes)
 
 
+def tiny_video_unet(**changes: Any) -> Any:
+    """ModelScope's kind of U-Net, of the same widths."""
+    import torch
+    from diffusers import UNet3DConditionModel
+
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {
+        "sample_size": 8,
+        "block_out_channels": (8, 16, 32),
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "cross_attention_dim": 16,
+        "attention_head_dim": 4,
+        "down_block_types": ("DownBlock3D", "CrossAttnDownBlock3D", "CrossAttnDownBlock3D"),
+        "up_block_types": ("CrossAttnUpBlock3D", "CrossAttnUpBlock3D", "UpBlock3D"),
+    }
+    return UNet3DConditionModel(**settings | changes)
+
+
 def tiny_vae() -> Any:
     from diffusers import AutoencoderKL
 

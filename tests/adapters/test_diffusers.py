@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import tiny_inputs, tiny_sdxl_unet, tiny_unet
+from tiny_pipelines import tiny_video_unet
 from tolerances import UNET, relative_error
 from torch.overrides import TorchFunctionMode
 
@@ -110,19 +111,8 @@ def test_unconditional_unets(name):
 
 def test_video_unet():
     """ModelScope's: every frame is a sample of the batch at the sites, with a map of its own."""
-    from diffusers import UNet3DConditionModel
-
-    model = UNet3DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 16, 32),
-        layers_per_block=2,
-        norm_num_groups=4,
-        cross_attention_dim=8,
-        attention_head_dim=4,
-        down_block_types=("DownBlock3D", "CrossAttnDownBlock3D", "CrossAttnDownBlock3D"),
-        up_block_types=("CrossAttnUpBlock3D", "CrossAttnUpBlock3D", "UpBlock3D"),
-    ).eval()
-    clip, text = torch.randn(2, 4, 3, 8, 8), torch.randn(2, 5, 8)
+    model = tiny_video_unet(layers_per_block=2).eval()
+    clip, text = torch.randn(2, 4, 3, 8, 8), torch.randn(2, 5, 16)
 
     def call(timestep=10):
         with torch.no_grad():

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from tiny_pipelines import save_pipeline
+from tiny_pipelines import save_pipeline, tiny_video_unet
 
 from freeu.analysis import watch
 from freeu.analysis.trace import Place, trace
@@ -23,21 +22,8 @@ FRAMES = 3
 @pytest.fixture(scope="session")
 def video_dir(tmp_path_factory):
     """A TextToVideoSDPipeline directory with random weights: clips of 16x16."""
-    from diffusers import UNet3DConditionModel
-
-    torch.manual_seed(0)
-    unet = UNet3DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 16, 32),
-        layers_per_block=1,
-        norm_num_groups=4,
-        cross_attention_dim=16,
-        attention_head_dim=4,
-        down_block_types=("DownBlock3D", "CrossAttnDownBlock3D", "CrossAttnDownBlock3D"),
-        up_block_types=("CrossAttnUpBlock3D", "CrossAttnUpBlock3D", "UpBlock3D"),
-    )
     folder = tmp_path_factory.mktemp("models") / "tiny-video"
-    save_pipeline(folder, "TextToVideoSDPipeline", unet=unet)
+    save_pipeline(folder, "TextToVideoSDPipeline", unet=tiny_video_unet())
     return folder
 
 

@@ -83,7 +83,7 @@ def test_a_prompt_comes_once_before_any_comes_again():
 
 @pytest.mark.parametrize(("arms", "pairs"), [(3, 2), (5, 4), (6, 9), (4, 6), (4, 7)])
 def test_each_rater_connects_all_arms(arms, pairs):
-    design = make_design(list(range(7)), arms, raters=20, pairs_per_rater=pairs, repeats=0, seed=5)
+    design = make_design(list(range(7)), arms, raters=20, pairs_per_rater=pairs, checks=1, repeats=0, seed=5)
     for slot in design.slots:
         group = {arm: {arm} for arm in range(arms)}
         for trial in votes(slot):

@@ -273,7 +273,7 @@ def test_new_says_what_was_planned(tmp_path):
         "new", compared_folder(tmp_path / "run", seeds=(0, 1, 2)), "--raters", 10, "--output", tmp_path / "s"
     )
     assert "2 prompts, 6 pairs of baseline / freeu" in out
-    assert "10 raters (12 slots), each with 6 pairs, 2 checks and 2 repeats: 20 answers to 2 questions" in out
+    assert "10 raters (12 slots), each with 6 pairs, 4 checks and 2 repeats: 24 answers to 2 questions" in out
     assert "10 votes per pair and question" in out
     assert "cannot find" not in out
     assert f"wrote {tmp_path / 's'}" in out

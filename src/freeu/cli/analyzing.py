@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,9 @@ from freeu.cli import options as o
 from freeu.cli.errors import stopped
 from freeu.errors import FreeUValueError
 
-LIGHT_PROMPTS, FULL_PROMPTS = 6, 12
+LIGHT_PROMPTS, FULL_PROMPTS = 6, 24
+LIGHT_STEPS = 12
+"""At most so many where nobody asks for more or for --full: the embedded model takes two minutes on two cores."""
 
 PromptFile = Annotated[
     str | None,
@@ -26,7 +29,9 @@ Figures = Annotated[
     list[int] | None,
     typer.Option("--figure", metavar="N", help="A figure of the paper; may be given again (default: all of them)."),
 ]
-Full = Annotated[bool, typer.Option("--full", help="Wider sweeps and twice the prompts: about four times the work.")]
+Full = Annotated[
+    bool, typer.Option("--full", help="Wider sweeps, more prompts, every step: five to ten times the work.")
+]
 Control = Annotated[
     bool, typer.Option("--control", help="Do the same with random weights: what says the same there is no evidence.")
 ]
@@ -105,13 +110,14 @@ def analyze(
     from freeu.cli.progress import Counter
     from freeu.pipelines.finish import headline
 
-    assert prepared.plan.config is not None
-    analysis = Analysis(
-        prepared.plan, prepared.plan.config, numbers, FULL if full else LIGHT, form=form, control=control
-    )
-    for line in notes(prepared.plan, source.world):
+    plan = prepared.plan
+    if steps is None and not full:
+        plan = replace(plan, steps=min(plan.steps, LIGHT_STEPS))
+    assert plan.config is not None
+    analysis = Analysis(plan, plan.config, numbers, FULL if full else LIGHT, form=form, control=control)
+    for line in notes(plan, source.world):
         print(f"freeu: {line}", file=sys.stderr)
-    lines = list(headline(prepared.plan, source.world))
+    lines = list(headline(plan, source.world))
     for line in lines:
         print(line)
     sys.stdout.flush()

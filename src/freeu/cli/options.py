@@ -226,3 +226,12 @@ Output = Annotated[
         "--output", metavar="DIR", help="Where to write (default: a new folder freeu-DATE-TIME).", rich_help_panel=_RUN
     ),
 ]
+StudyFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the study.")]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        metavar="URL",
+        help="postgresql://user@host/name, or the path of an SQLite file (default: study.sqlite in the folder).",
+    ),
+]

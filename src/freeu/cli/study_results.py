@@ -8,19 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from freeu.cli import options as o
 from freeu.errors import FreeUValueError
 
 RESULTS, REPORT = "results.json", "report.html"
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the study.")]
-Database = Annotated[
-    str | None,
-    typer.Option(
-        "--database",
-        metavar="URL",
-        help="postgresql://user@host/name, or the path of an SQLite file (default: study.sqlite in the folder).",
-    ),
-]
 Output = Annotated[
     Path | None,
     typer.Option("--output", metavar="DIR", help="Where to write (default: results in the study's folder)."),
@@ -31,7 +23,7 @@ AsJson = Annotated[
 Format = Annotated[str, typer.Option("--format", metavar="csv|json|parquet", help="Of the files.")]
 
 
-def results(folder: Folder, database: Database = None, output: Output = None, as_json: AsJson = False) -> None:
+def results(folder: o.StudyFolder, database: o.Database = None, output: Output = None, as_json: AsJson = False) -> None:
     """Tell what a study found, with intervals that allow for raters and prompts; also while it goes on.
 
     Writes results.json (everything as data) and report.html (one page that opens from disk).
@@ -56,7 +48,7 @@ def results(folder: Folder, database: Database = None, output: Output = None, as
         print(f"wrote {target / REPORT} and {RESULTS}")
 
 
-def export(folder: Folder, database: Database = None, form: Format = "csv", output: Output = None) -> None:
+def export(folder: o.StudyFolder, database: o.Database = None, form: Format = "csv", output: Output = None) -> None:
     """Write every counted vote and the results as tables. Nicknames and personal links are never in them.
 
     Writes votes and results in the format; results.json is the whole of the results, the other two its table of shares.

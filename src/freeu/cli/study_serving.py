@@ -14,17 +14,9 @@ from typing import Annotated, Any
 
 import typer
 
+from freeu.cli import options as o
 from freeu.errors import FreeUValueError
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the study.")]
-Database = Annotated[
-    str | None,
-    typer.Option(
-        "--database",
-        metavar="URL",
-        help="postgresql://user@host/name, or the path of an SQLite file (default: study.sqlite in the folder).",
-    ),
-]
 Host = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0 lets others in.")]
 Port = Annotated[int, typer.Option("--port", metavar="N", help="The port; 0 takes a free one.")]
 BehindProxy = Annotated[
@@ -53,10 +45,10 @@ Address = Annotated[
 
 
 def serve(
-    folder: Folder,
+    folder: o.StudyFolder,
     host: Host = "127.0.0.1",
     port: Port = 8000,
-    database: Database = None,
+    database: o.Database = None,
     behind_proxy: BehindProxy = False,
     root_path: RootPath = "",
     admin_password_file: PasswordFile = None,
@@ -106,7 +98,7 @@ def serve(
             server.run(sockets=[listening])
 
 
-def status(folder: Folder, database: Database = None) -> None:
+def status(folder: o.StudyFolder, database: o.Database = None) -> None:
     """Tell how a study stands: raters, votes, and whom the rules would leave out."""
     with _store(_open(folder), database) as store:
         from freeu.study.overview import overview
@@ -126,7 +118,9 @@ def status(folder: Folder, database: Database = None) -> None:
                 print(f"  R{row.rater.slot + 1:03d}: {reasons}")
 
 
-def tokens(folder: Folder, count: Count, url: Address = "http://127.0.0.1:8000", database: Database = None) -> None:
+def tokens(
+    folder: o.StudyFolder, count: Count, url: Address = "http://127.0.0.1:8000", database: o.Database = None
+) -> None:
     """Reserve places and print a personal link for each; also while the study is served. Only hashes are stored."""
     from freeu.pipelines.request import check_range
 
@@ -136,7 +130,7 @@ def tokens(folder: Folder, count: Count, url: Address = "http://127.0.0.1:8000",
             print(f"{url.rstrip('/')}/resume#{code}")
 
 
-def backup(folder: Folder, output: Output, database: Database = None) -> None:
+def backup(folder: o.StudyFolder, output: Output, database: o.Database = None) -> None:
     """Copy the votes of a study to one file, also while it is served."""
     from freeu.study.backup import back_up
     from freeu.study.database import database_url

@@ -134,7 +134,7 @@ def new(
     pairs_per_rater: PairsPerRater = None,
     questions: Questions = None,
     ties: Ties = False,
-    checks: Checks = 2,
+    checks: Checks = 4,
     repeats: Repeats = 2,
     seed: Seed = 0,
     prompts: PromptFile = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from freeu.evaluate.prompts import Prompt
 from freeu.evaluate.results import KIND, RESULTS, SCHEMA, TABLE, as_markdown
 from freeu.evaluate.scoring import Drawn, Judges, pictures_in
 from freeu.evaluate.summary import score_everything
+from freeu.pipelines.inputs import short_names
 from freeu.pipelines.manifest import as_json, environment, read_manifest
 from freeu.pipelines.output import MANIFEST, OutputFolder
 
@@ -53,7 +53,7 @@ def read_existing(folders: Sequence[Path], prompts: Sequence[Prompt]) -> tuple[E
         if places.count(place) > 1:
             raise FreeUValueError(f"--pictures {folder} is given twice")
     found: list[Existing] = []
-    for folder, name in zip(folders, _names(places), strict=True):
+    for folder, name in zip(folders, short_names(places), strict=True):
         if (folder / MANIFEST).is_file():
             found += _of_manifest(folder, name, prompts)
         else:
@@ -69,15 +69,6 @@ def read_existing(folders: Sequence[Path], prompts: Sequence[Prompt]) -> tuple[E
         if any(a is not None and b is not None and a != b for a, b in pairs):
             raise FreeUValueError(f"--pictures {arm.name} and {first.name} have other seeds, so they are no pairs")
     return tuple(found)
-
-
-def _names(places: Sequence[Path]) -> list[str]:
-    """The last part of each path, or as many parts as it takes to tell different folders apart."""
-    for length in itertools.count(1):
-        names = ["/".join(place.parts[-length:]) for place in places]
-        if len(set(names)) == len(places):
-            break
-    return names
 
 
 def _plain(folder: Path, name: str, prompts: Sequence[Prompt]) -> Existing:

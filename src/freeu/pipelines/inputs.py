@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +41,15 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise FreeUValueError(f"more than {MAX_SEEDS} seeds in {text!r}: make several runs")
         seeds.update(dict.fromkeys(range(first, last + 1)))
     return tuple(seeds)
+
+
+def short_names(places: Sequence[Path]) -> list[str]:
+    """The last part of each path, or as many parts as it takes to tell different folders apart."""
+    for length in itertools.count(1):
+        names = ["/".join(place.parts[-length:]) for place in places]
+        if len(set(names)) == len(places):
+            break
+    return names
 
 
 def format_seeds(seeds: tuple[int, ...]) -> str:

@@ -26,7 +26,7 @@ def new_study(
     pairs_per_rater: int,
     questions: Sequence[Question] = QUESTIONS,
     ties: bool = False,
-    checks: int = 2,
+    checks: int = 4,
     repeats: int = 2,
     spare: int | None = None,
     seed: int = 0,

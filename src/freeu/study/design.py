@@ -76,7 +76,7 @@ def make_design(
     *,
     raters: int,
     pairs_per_rater: int,
-    checks: int = 2,
+    checks: int = 4,
     repeats: int = 2,
     spare: int | None = None,
     seed: int = 0,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from freeu.errors import FreeUValueError
+from freeu.pipelines.inputs import short_names
 from freeu.pipelines.manifest import read_manifest
 from freeu.pipelines.output import MANIFEST
 from freeu.pipelines.plan import ARMS
@@ -107,7 +107,7 @@ def read_material(
             f"{folders[planned.index(False)]} has no manifest and {folders[planned.index(True)]} has one: "
             "compare folders of one sort"
         )
-    names = _names(places)
+    names = short_names(places)
     if all(planned):
         if prompts is not None:
             raise FreeUValueError("the manifests say what the pictures show: leave --prompts out")
@@ -115,15 +115,6 @@ def read_material(
     else:
         found = _from_names(folders, names, prompts)
     return _verified(found, report)
-
-
-def _names(places: Sequence[Path]) -> list[str]:
-    """The last part of each path, or as many parts as it takes to tell different folders apart."""
-    for length in itertools.count(1):
-        names = ["/".join(place.parts[-length:]) for place in places]
-        if len(set(names)) == len(places):
-            break
-    return names
 
 
 def _from_manifests(folders: Sequence[Path], names: Sequence[str]) -> _Found:
