@@ -1,11 +1,7 @@
 """A headless browser that tells of everything that goes wrong on a page."""
 
-import contextlib
 import os
-import shutil
 from pathlib import Path
-
-import pytest
 
 
 class Watched:
@@ -33,25 +29,3 @@ class Watched:
     def fits(self):
         """Whether the page is no wider than its window."""
         return self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api")
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    with contextlib.ExitStack() as stack:
-        started = stack.enter_context(playwright.sync_playwright())
-        try:
-            browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        except playwright.Error:
-            pytest.skip("no Chromium: install it, or run `playwright install chromium`")
-        stack.callback(browser.close)
-        yield browser
-
-
-@pytest.fixture
-def watched(chromium):
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    context.set_default_timeout(120_000)
-    yield Watched(context.new_page())
-    context.close()

@@ -1,6 +1,8 @@
 """Fixtures that many tests share: tiny U-Nets of real classes, a fixed seed, one thread per test."""
 
+import contextlib
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -70,3 +72,27 @@ def run(inputs):
             return model(sample, t if timestep is None else timestep, text, return_dict=False)[0]
 
     return call
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    with contextlib.ExitStack() as stack:
+        started = stack.enter_context(playwright.sync_playwright())
+        try:
+            browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        except playwright.Error:
+            pytest.skip("no Chromium: install it, or run `playwright install chromium`")
+        stack.callback(browser.close)
+        yield browser
+
+
+@pytest.fixture
+def watched(chromium):
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    context.set_default_timeout(120_000)
+    from browser import Watched
+
+    yield Watched(context.new_page())
+    context.close()

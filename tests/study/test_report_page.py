@@ -8,7 +8,6 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from browser import chromium, watched
 from PIL import Image
 from study.handmade import make_study
 
@@ -16,8 +15,6 @@ from freeu.study.plan import Arm
 from freeu.study.report import make_report, pictures
 from freeu.study.results import results
 from freeu.study.simulate import Behaviour, bare_plan, simulate_votes
-
-__all__ = ["chromium", "watched"]
 
 PROMPTS = (
     "a <b>bold</b> fox & a 'dog'",

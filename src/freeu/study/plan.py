@@ -40,11 +40,11 @@ class Question:
 QUESTIONS = (
     Question(
         "alignment",
-        {"en": "Which one shows better what the text says?", "zh": "哪一个更符合文字描述?"},
+        {"en": "Which one shows better what the text says?", "zh": "哪一个更符合文字描述？"},
     ),
     Question(
         "quality",
-        {"en": "Which one looks better, whatever the text says?", "zh": "不考虑文字,哪一个画质更好?"},
+        {"en": "Which one looks better, whatever the text says?", "zh": "不考虑文字，哪一个画质更好？"},
     ),
 )
 """Those of the paper: image-text alignment and image quality (video quality for Table 2)."""

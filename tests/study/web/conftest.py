@@ -9,15 +9,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from browser import chromium, watched
 from study.handmade import make_study
 from study.webapp import KEYS, Browser
 
 from freeu.study.database import database_url
 from freeu.study.store import Store
 from freeu.study.web import create_app
-
-__all__ = ["chromium", "watched"]
 
 _numbers = count()
 
