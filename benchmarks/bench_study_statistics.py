@@ -98,7 +98,7 @@ def coverage(number: int) -> list[dict[str, Any]]:
 def spammers(number: int, truth: float = 0.7) -> list[dict[str, Any]]:
     """The share that is found of a planted one, with a fifth of the raters choosing by chance."""
     rows = []
-    for checks in (2, 5):
+    for checks in (2, 4, 5):
         plan = bare_plan(30, 20, checks=checks, repeats=2)
         for name, seconds in (("hasty spammers", 0.4), ("patient spammers", 4.0)):
             behaviour = Behaviour(
