@@ -313,6 +313,16 @@ def test_colours_are_told_apart():
     assert len(set(line_colours(alone))) == 7
 
 
+def test_bands_of_a_zooming_figure():
+    from freeu.analysis import Panel, Series, plotly_figure
+
+    line = Series("a", (0.0, 1.0), (2.0, 3.0), low=(1.0, 2.5), high=(3.0, 4.0))
+    low, high, middle = plotly_figure(Panel("t", "x", "y", (line,))).data
+    assert (low.y, high.y, middle.y) == (line.low, line.high, line.y)
+    assert (high.fill, high.fillcolor) == ("tonexty", "rgba(0, 114, 178, 0.2)")
+    assert [trace.showlegend for trace in (low, high, middle)] == [False, False, None]
+
+
 def test_maps_span_the_colours():
     from freeu.analysis.report import _coloured
 

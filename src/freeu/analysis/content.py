@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -180,6 +180,11 @@ def against(figures: Iterable[Figure], control: Iterable[Figure]) -> Iterator[tu
     for figure in figures:
         for verdict in figure.verdicts:
             yield figure, verdict, others.get((figure.number, verdict.measure))
+
+
+def minus(values: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
+    """Differences, picture by picture."""
+    return tuple(float(a - b) for a, b in zip(values, others, strict=True))
 
 
 def as_pixels(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from freeu.analysis.content import AMPLITUDE, FREQUENCY, Cell, Figure, Grid, Panel, Series, Verdict, as_pixels
+from freeu.analysis.content import AMPLITUDE, FREQUENCY, Cell, Figure, Grid, Panel, Series, Verdict, as_pixels, minus
 from freeu.analysis.measure import fourier_split
 from freeu.analysis.runs import Runs
 from freeu.analysis.trace import Trace
@@ -153,14 +152,14 @@ def figure_13(runs: Runs, variants: Variants) -> Figure:
                 "FreeU lowers high frequencies during denoising.",
                 "relative log amplitude of the upper half of frequencies, mean over steps, with FreeU minus without",
                 -1,
-                _minus([_high(one).mean() for one in on], [_high(one).mean() for one in off]),
+                minus([_high(one).mean() for one in on], [_high(one).mean() for one in off]),
                 runs.clusters,
             ),
             Verdict(
                 "With FreeU high frequencies decay faster.",
                 "slope of that amplitude from the first step (0) to the last (1), with FreeU minus without",
                 -1,
-                _minus([_decay(one) for one in on], [_decay(one) for one in off]),
+                minus([_decay(one) for one in on], [_decay(one) for one in off]),
                 runs.clusters,
             ),
         ),
@@ -176,7 +175,3 @@ def _decay(found: Trace) -> float:
     """Its slope over the denoising, in units of the whole of it."""
     values = _high(found)
     return float(np.polyfit(np.linspace(0.0, 1.0, len(values)), values, 1)[0])
-
-
-def _minus(values: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
-    return tuple(float(a - b) for a, b in zip(values, others, strict=True))

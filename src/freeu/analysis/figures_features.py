@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image, Resampling
 
-from freeu.analysis.content import AMPLITUDE, FREQUENCY, Cell, Figure, Grid, Panel, Series, Verdict
+from freeu.analysis.content import AMPLITUDE, FREQUENCY, Cell, Figure, Grid, Panel, Series, Verdict, minus
 from freeu.analysis.measure import Spectrum
 from freeu.analysis.runs import Runs
 from freeu.analysis.trace import Place, Trace
@@ -84,7 +84,7 @@ def figure_8(runs: Runs, variants: Variants) -> Figure:
                 "The backbone's channel mean shows the picture.",
                 "absolute correlation of the last map with its own picture's luma, minus that with other prompts'",
                 1,
-                tuple(a - b for a, b in zip(own, other, strict=True)),
+                minus(own, other),
                 runs.clusters,
             ),
         ),
@@ -127,7 +127,7 @@ def _minus(
 ) -> tuple[float, ...]:
     """For each picture the mean of a number over its spectra, minus that over others of the same picture."""
     means = [[float(np.mean([number(one) for one in spectra])) for spectra in each] for each in (some, others)]
-    return tuple(a - b for a, b in zip(*means, strict=True))
+    return minus(*means)
 
 
 def _paths(found: Trace) -> list[str]:

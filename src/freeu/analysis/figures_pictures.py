@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from freeu.analysis.content import AMPLITUDE, FREQUENCY, Cell, Figure, Grid, Panel, Series, Verdict
+from freeu.analysis.content import AMPLITUDE, FREQUENCY, Cell, Figure, Grid, Panel, Series, Verdict, minus
 from freeu.analysis.runs import Drawn, Runs
 from freeu.analysis.variants import Sweep, Variant, Variants
 
@@ -18,7 +18,7 @@ HIGH = "relative log amplitude of the upper half of frequencies of the pictures"
 def figure_5(runs: Runs, variants: Variants) -> Figure:
     """Pictures with whole backbone or whole skip scaled."""
     backbone, skip = variants.plain_backbone(), variants.plain_skip()
-    gap = tuple(abs(b) - abs(s) for b, s in zip(_slopes(runs, backbone), _slopes(runs, skip), strict=True))
+    gap = minus(*(np.abs(_slopes(runs, sweep)).tolist() for sweep in (backbone, skip)))
     return Figure(
         5,
         "Scaling the whole backbone by b, or the whole skip by s",
@@ -246,7 +246,7 @@ def _high(runs: Runs, way: Variant) -> list[float]:
 
 
 def _difference(runs: Runs, way: Variant, baseline: Variant) -> tuple[float, ...]:
-    return tuple(a - b for a, b in zip(_high(runs, way), _high(runs, baseline), strict=True))
+    return minus(_high(runs, way), _high(runs, baseline))
 
 
 def _slopes(runs: Runs, sweep: Sweep) -> tuple[float, ...]:
