@@ -31,6 +31,10 @@ class Host:
         """The timestep argument: a number or a tensor, or None if there is none."""
         return args[1] if len(args) > 1 else kwargs.get("timestep")
 
+    def frames(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        """Frames of each clip in the batch, which the sites see as samples in a row; 1 for still pictures."""
+        return 1
+
     def conflict(self, model: nn.Module) -> str | None:
         """A message if something else already applies FreeU to the model."""
         return None

@@ -27,9 +27,9 @@ FILLERS = ("cute", "beautiful", "high quality", "detailed", "emoji", "icon", "ph
 """Words that mean nothing here: the model learns to ignore what it does not know."""
 
 
-def plain_caption(scene: Scene) -> str:
-    """The caption for fixed prompts: everything is said, in the plainest words."""
-    return _sentence(_body(scene, _Plain()), f"on a {_ground(scene, 0)}")
+def plain_caption(scene: Scene, doing: str = "") -> str:
+    """The caption for fixed prompts: everything is said, in the plainest words; ``doing`` is what the object does."""
+    return _sentence(f"{_body(scene, _Plain())} {doing}", f"on a {_ground(scene, 0)}")
 
 
 def full_caption(scene: Scene, draw: random.Random) -> str:
@@ -37,21 +37,22 @@ def full_caption(scene: Scene, draw: random.Random) -> str:
     return _varied(scene, draw, omit=0.0, noise=0.0)
 
 
-def caption(scene: Scene, draw: random.Random, drop: float = 0.0) -> str:
+def caption(scene: Scene, draw: random.Random, drop: float = 0.0, doing: str = "") -> str:
     """One of the captions that fit a scene, some of which leave something open, as a hasty user does.
 
     Args:
         scene: what is in the picture.
         draw: where chance comes from.
         drop: probability of an empty caption (for classifier-free guidance).
+        doing: what the object does, such as "moving left" (of a clip, see ``clips``).
     """
     if draw.random() < drop:
         return ""
     if draw.random() < 0.35:
-        return plain_caption(scene)
+        return plain_caption(scene, doing)
     if scene.layout == "single" and draw.random() < 0.06:
-        return scene.things[0].noun
-    return _varied(scene, draw, omit=0.08, noise=0.12)
+        return f"{scene.things[0].noun} {doing}".strip()
+    return _varied(scene, draw, omit=0.08, noise=0.12, doing=doing)
 
 
 def words(world: World | None = None) -> set[str]:
@@ -85,11 +86,11 @@ class _Plain:
         return next(iter(things))
 
 
-def _varied(scene: Scene, draw: random.Random, omit: float, noise: float) -> str:
+def _varied(scene: Scene, draw: random.Random, omit: float, noise: float, doing: str = "") -> str:
     style = "first" if draw.random() < 0.7 else "last"
     if draw.random() < omit:
         style = "never"
-    body = _body(scene, draw, style == "first", omit)
+    body = f"{_body(scene, draw, style == 'first', omit)} {doing}"
     tail = "" if draw.random() < omit else _ground(scene, draw.randint(0, 1))
     if tail:
         tail = draw.choice((f"on a {tail}", f"on a {tail}", f"against a {tail}", f", {tail}", f"with a {tail}"))

@@ -31,7 +31,8 @@ def scheduler() -> DDIMScheduler:
 
 def noised(latent: Tensor, noise: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     """The noisy latent and its v target; ``kept`` is the cumulative alpha of each sample, (batch,)."""
-    signal, spread = kept.sqrt().view(-1, 1, 1, 1), (1 - kept).sqrt().view(-1, 1, 1, 1)
+    kept = kept.view(-1, *[1] * (latent.ndim - 1))
+    signal, spread = kept.sqrt(), (1 - kept).sqrt()
     return signal * latent + spread * noise, signal * noise - spread * latent
 
 

@@ -49,7 +49,7 @@ def fit(shape: Shape, long_side: float) -> Shape:
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
-def _box(centre_x: float, centre_y: float, size: Shape) -> Box:
+def box_around(centre_x: float, centre_y: float, size: Shape) -> Box:
     """The box around a centre, moved into the picture."""
     width, height = size
     left = min(max(round(centre_x - width / 2), 0), SIZE - width)
@@ -61,7 +61,7 @@ def single(draw: random.Random, shape: Shape, sides: tuple[int, int], jitter: in
     """One object near the middle."""
     size = fit(shape, draw.randint(*sides))
     middle = SIZE / 2
-    return Placing((_box(middle + draw.randint(-jitter, jitter), middle + draw.randint(-jitter, jitter), size),))
+    return Placing((box_around(middle + draw.randint(-jitter, jitter), middle + draw.randint(-jitter, jitter), size),))
 
 
 def placed(draw: random.Random, shape: Shape) -> Placing:
@@ -70,13 +70,13 @@ def placed(draw: random.Random, shape: Shape) -> Placing:
     long_side = draw.randint(*SIZES[word])
     width, height = fit(shape, long_side)
     if word == "large":  # too large to be anywhere but in the middle
-        return Placing((_box(64 + draw.randint(-4, 4), 64 + draw.randint(-4, 4), (width, height)),), size=word)
+        return Placing((box_around(64 + draw.randint(-4, 4), 64 + draw.randint(-4, 4), (width, height)),), size=word)
     name = draw.choice(list(POSITIONS))
     x, y = POSITIONS[name]
     room_x, room_y = SIZE - width - 2 * MARGIN, SIZE - height - 2 * MARGIN
     left = MARGIN + x * room_x + draw.randint(-4, 4)
     top = MARGIN + y * room_y + draw.randint(-4, 4)
-    return Placing((_box(left + width / 2, top + height / 2, (width, height)),), size=word, position=name)
+    return Placing((box_around(left + width / 2, top + height / 2, (width, height)),), size=word, position=name)
 
 
 def pair(draw: random.Random, first: Shape, second: Shape) -> Placing:
@@ -86,24 +86,24 @@ def pair(draw: random.Random, first: Shape, second: Shape) -> Placing:
         return Placing(_beside(draw, first, second, relation), relation)
     middle = SIZE / 2
     if relation == "inside":
-        outer = _box(middle + draw.randint(-4, 4), middle + draw.randint(-4, 4), fit(second, draw.randint(104, 122)))
+        outer = box_around(middle + draw.randint(-4, 4), middle + draw.randint(-4, 4), fit(second, draw.randint(104, 122)))
         size = fit(first, draw.randint(38, 48))
         x = outer[0] + outer[2] / 2 + draw.randint(-4, 4)
         y = outer[1] + outer[3] / 2 + draw.randint(-4, 4)
-        return Placing((_box(x, y, size), outer), relation)
+        return Placing((box_around(x, y, size), outer), relation)
     if relation == "on":
         a, b = fit(first, draw.randint(46, 56)), fit(second, draw.randint(62, 74))
         overlap = 0.12 * b[1]  # touching, so that sprites with rounded tops do not seem to float
         height = a[1] + b[1] - overlap
         top = (SIZE - height) / 2 + draw.randint(-3, 3)
         x = middle + draw.randint(-6, 6)
-        upper = _box(x + draw.randint(-6, 6), top + a[1] / 2, a)
-        return Placing((upper, _box(x, top + height - b[1] / 2, b)), relation)
+        upper = box_around(x + draw.randint(-6, 6), top + a[1] / 2, a)
+        return Placing((upper, box_around(x, top + height - b[1] / 2, b)), relation)
     a, b = fit(first, draw.randint(72, 84)), fit(second, draw.randint(62, 74))
     side = draw.choice((-1, 1))
     shift = draw.randint(17, 22)
-    farther = _box(middle - side * shift, middle - draw.randint(12, 18), a)
-    return Placing((farther, _box(middle + side * shift, middle + draw.randint(14, 20), b)), relation)
+    farther = box_around(middle - side * shift, middle - draw.randint(12, 18), a)
+    return Placing((farther, box_around(middle + side * shift, middle + draw.randint(14, 20), b)), relation)
 
 
 def _beside(draw: random.Random, first: Shape, second: Shape, relation: str) -> tuple[Box, Box]:
@@ -113,8 +113,8 @@ def _beside(draw: random.Random, first: Shape, second: Shape, relation: str) -> 
     across = [SIZE / 2 + draw.randint(-8, 8) for _ in sizes]
     along = (near, far) if relation in ("left of", "above") else (far, near)
     if relation in ("left of", "right of"):
-        return _box(along[0], across[0], sizes[0]), _box(along[1], across[1], sizes[1])
-    return _box(across[0], along[0], sizes[0]), _box(across[1], along[1], sizes[1])
+        return box_around(along[0], across[0], sizes[0]), box_around(along[1], across[1], sizes[1])
+    return box_around(across[0], along[0], sizes[0]), box_around(across[1], along[1], sizes[1])
 
 
 _ROWS = {2: ((33, 64), (95, 64)), 3: ((64, 34), (34, 94), (94, 94)), 4: ((34, 34), (94, 34), (34, 94), (94, 94))}
@@ -126,10 +126,10 @@ def spread(draw: random.Random, shapes: Sequence[Shape], in_row: bool) -> Placin
     if in_row:
         centres = [(SIZE * (2 * i + 1) / (2 * count), 64 + draw.randint(-10, 10)) for i in range(count)]
         sizes = [fit(shape, draw.randint(36, 41)) for shape in shapes]
-        return Placing(tuple(_box(x, y, size) for (x, y), size in zip(centres, sizes, strict=True)))
+        return Placing(tuple(box_around(x, y, size) for (x, y), size in zip(centres, sizes, strict=True)))
     long_side = draw.randint(46, 54)
     boxes = [
-        _box(x + draw.randint(-3, 3), y + draw.randint(-3, 3), fit(shape, long_side))
+        box_around(x + draw.randint(-3, 3), y + draw.randint(-3, 3), fit(shape, long_side))
         for (x, y), shape in zip(_ROWS[count], shapes, strict=True)
     ]
     return Placing(tuple(boxes))

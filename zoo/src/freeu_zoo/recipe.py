@@ -100,6 +100,27 @@ class UnetRecipe:
 
 
 @dataclass(frozen=True)
+class VideoRecipe:
+    """What a video model has beside an image model (``video``).
+
+    Args:
+        frames: of a clip.
+        fps: at which its clips are shown.
+        short: frames of the pieces of clips that the run begins with; they cost less and teach most of it.
+        short_samples: how many of these.
+        head_width: channels of an attention head.
+        spatial_rate: learning rate of layers over space, as a share of that of layers over time.
+    """
+
+    frames: int = 8
+    fps: int = 8
+    short: int = 4
+    short_samples: int = 0
+    head_width: int = 12
+    spatial_rate: float = 0.3
+
+
+@dataclass(frozen=True)
 class Sampling:
     """The defaults that go with the model."""
 
@@ -146,8 +167,9 @@ class Recipe:
     Args:
         name: of the recipe and of the model.
         world: which scenes.
-        kind: "diffusion", "judge" or "reader".
-        parent: a recipe whose autoencoder is kept and whose U-Net this one begins with.
+        kind: "diffusion", "video", "judge" or "reader".
+        parent: a recipe whose autoencoder is kept and whose U-Net this one begins with; of a video model the name of
+            the image model.
         notes: for the model card.
     """
 
@@ -161,6 +183,7 @@ class Recipe:
     vae: VaeRecipe = field(default_factory=VaeRecipe)
     text: TextRecipe = field(default_factory=TextRecipe)
     unet: UnetRecipe = field(default_factory=UnetRecipe)
+    video: VideoRecipe = field(default_factory=VideoRecipe)
     sampling: Sampling = field(default_factory=Sampling)
     judge: JudgeRecipe = field(default_factory=JudgeRecipe)
     reader: ReaderRecipe = field(default_factory=ReaderRecipe)
@@ -172,12 +195,14 @@ _PARTS: dict[str, type[Any]] = {
     "vae": VaeRecipe,
     "text": TextRecipe,
     "unet": UnetRecipe,
+    "video": VideoRecipe,
     "sampling": Sampling,
     "judge": JudgeRecipe,
     "reader": ReaderRecipe,
 }
 _KINDS = {
     "diffusion": ("world", "data", "vae", "text", "unet", "sampling"),
+    "video": ("world", "text", "unet", "video", "sampling"),
     "judge": ("world", "data", "text", "judge"),
     "reader": ("world", "data", "reader"),
 }
@@ -275,6 +300,7 @@ def smoke(recipe: Recipe) -> Recipe:
         unet=replace(
             recipe.unet, widths=(16, 32, 64), samples=32, batch=8, warmup=2, checkpoint_minutes=0.02, captions=2
         ),
+        video=replace(recipe.video, frames=4, short=2, short_samples=min(recipe.video.short_samples, 16), head_width=4),
         sampling=replace(recipe.sampling, steps=3),
         judge=replace(recipe.judge, width=48, layers=1, heads=2, projection=32, samples=64, batch=16),
         reader=replace(recipe.reader, widths=(8, 16, 32, 64), samples=64, batch=16),

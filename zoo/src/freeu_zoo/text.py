@@ -24,9 +24,16 @@ def byte_alphabet() -> list[str]:
     return [chr(byte) for byte in kept] + [chr(256 + i) for i in range(len(others))]
 
 
-def learn_merges(words: Iterable[str], most: int = 2000) -> list[tuple[str, str]]:
-    """Byte-pair merges, most frequent pair first (ties: alphabetical), until every word is one token."""
+def learn_merges(
+    words: Iterable[str], most: int = 2000, known: Iterable[tuple[str, str]] = ()
+) -> list[tuple[str, str]]:
+    """Byte-pair merges, most frequent pair first (ties: alphabetical), until every word is one token.
+
+    ``known`` merges are done before, and are not among those returned.
+    """
     spelt = {word: [*word[:-1], word[-1] + "</w>"] for word in words}
+    for pair in known:
+        spelt = {word: _merge(parts, pair) for word, parts in spelt.items()}
     merges: list[tuple[str, str]] = []
     while len(merges) < most:
         pairs: Counter[tuple[str, str]] = Counter()
@@ -56,9 +63,13 @@ def corpus() -> list[str]:
     return sorted({word for text in captions.words() for word in _WORD.findall(text)})
 
 
-def build_tokenizer(length: int) -> CLIPTokenizer:
-    """A lower-casing CLIP tokenizer whose inputs are ``length`` tokens long."""
+def build_tokenizer(length: int, more: Iterable[str] = ()) -> CLIPTokenizer:
+    """A lower-casing CLIP tokenizer whose inputs are ``length`` tokens long.
+
+    ``more`` words become one token each; their merges come last, so all other words are spelt as without them.
+    """
     merges = learn_merges(corpus())
+    merges += learn_merges(more, known=merges)
     letters = byte_alphabet()
     tokens = [*letters, *(letter + "</w>" for letter in letters), *(a + b for a, b in merges), START, END]
     vocabulary = {token: number for number, token in enumerate(tokens)}

@@ -19,6 +19,7 @@ from .recipe import Recipe, read, shipped, smoke
 
 STAGES = {
     "diffusion": ("sprites", "vae", "text", "unet", "polish", "export"),
+    "video": ("unet", "export"),
     "judge": ("train", "export"),
     "reader": ("train", "export"),
 }
@@ -204,6 +205,39 @@ class Job:
             before = self._vae if parent is None else parent.home / "vae-polished"
             self._diffusion_sprites(forced)
             vae.polish(self.recipe, self._extra, before if before.exists() else self._vae, out, self.say)
+        return True
+
+    def _image_model(self) -> Path:
+        """The parent of a video model: made here if recipes are being tried or it was trained here, else as shipped."""
+        from . import model_path
+
+        parent = self._parent()
+        if parent is None:
+            raise ZooError(f"{self.recipe.name}: a video model needs a parent, the image model that it begins with")
+        if self.recipe.name.endswith("-smoke") and not parent.destination.exists():
+            parent.run()
+        return parent.destination if parent.destination.exists() else model_path(parent.recipe.name)
+
+    def _video_unet(self, forced: bool) -> bool:
+        from . import clip_sheet, video, video_export
+
+        parent = video.Parent(self._image_model())
+        trainer = video.Trainer(self.recipe, video.load_coder(parent.coder), self.home, self.say, self.device)
+        if not trainer.resume():
+            trainer.start_from(parent)
+
+        def draw() -> None:
+            made, _ = video_export.pipeline(self.recipe, self.home, parent)
+            path = self.home / "grids" / f"step-{trainer.step:06}.png"
+            clip_sheet.progress_sheet(made, self.recipe, path)
+            self.say(f"clips in {path}")
+
+        return trainer.go(self.minutes, draw, self.recipe.unet.grid_minutes)
+
+    def _video_export(self, forced: bool) -> bool:
+        from . import video, video_export
+
+        video_export.export(self.recipe, self.home, video.Parent(self._image_model()), self.destination)
         return True
 
     def _judge_train(self, forced: bool) -> bool:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +112,7 @@ class Run(ABC):
         self.device = torch.device(device)
         self.model = model.to(self.device).train()
         self.optimizer = torch.optim.AdamW(
-            model.parameters(),
+            self.learning_rates(),
             lr=pace.learning_rate,
             betas=pace.betas,
             weight_decay=pace.weight_decay,
@@ -121,6 +121,10 @@ class Run(ABC):
         self.step, self.seconds = 0, 0.0
         self.curve: list[list[float]] = []
         self.begin_average()
+
+    def learning_rates(self) -> list[dict[str, Any]]:
+        """Groups of parameters; a group's ``share`` (1 unless given) scales its learning rate."""
+        return [{"params": list(self.model.parameters())}]
 
     @abstractmethod
     def loss_of(self, step: int) -> Tensor:
@@ -142,7 +146,7 @@ class Run(ABC):
         """One optimizer step; returns the loss."""
         pace = self.pace
         for group in self.optimizer.param_groups:
-            group["lr"] = pace.learning_rate * rate(self.step, self.progress(), pace.warmup, pace.level)
+            group["lr"] = group.get("share", 1.0) * pace.learning_rate * rate(self.step, self.progress(), pace.warmup, pace.level)
         loss = self.loss_of(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
