@@ -165,6 +165,11 @@ def test_bad_text(text, message):
         ({"b": (1.3, 1.4), "s": (0.9, 0.2, 0.1)}, "one factor per stage each, got 2 b and 3 s"),
         ({"b": {4: 1.0}}, "no stage 4"),
         ({"version": True}, "version must be 1"),
+        ({"over_time": "shred"}, "unknown over_time 'shred': did you mean shared"),
+        ({"frame_strength": (1.0, 1.5)}, "frame_strength must lie in 0 to 1, got 1.5"),
+        ({"frame_strength": 0.5}, "frame_strength must be a tuple"),
+        ({"time_threshold": -1}, "time_threshold must be at least 0"),
+        ({"time_threshold": 1.5}, "time_threshold must be a whole number"),
     ],
 )
 def test_bad_fields(fields, message):
@@ -185,3 +190,13 @@ def test_bad_fields(fields, message):
 def test_bad_json(text, message):
     with pytest.raises(FreeUValueError, match=message):
         FreeUConfig.from_json(text)
+
+
+def test_fields_over_time_survive_text_and_json_and_old_json_has_none_of_them():
+    config = FreeUConfig(b=(1.3, 1.4), over_time="clip", frame_strength=(1.0, 0.5, 0.25), time_threshold=2)
+    assert FreeUConfig.parse(str(config)) == config
+    assert FreeUConfig.from_json(config.to_json()) == config
+    one = FreeUConfig(b=(1.3, 1.4), frame_strength=(0.5,))
+    assert FreeUConfig.parse(str(one)) == one
+    old = {key: value for key, value in config.to_dict().items() if "frame" not in key and "time" not in key}
+    assert FreeUConfig.from_dict(old) == FreeUConfig(b=(1.3, 1.4))

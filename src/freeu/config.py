@@ -19,6 +19,7 @@ MASKS = ("window", "radial", "symmetric", "gaussian")
 CHANNELS = ("first", "second", "even", "all", "first-inclusive")
 SHARES = ("none", "guidance")
 GUIDANCE = ("both", "conditional")
+OVER_TIME = ("frame", "clip", "smooth", "shared")
 UNITS = ("fraction", "timestep", "sigma")
 VERSIONS = (1, 2)
 # Operator version of each profile unless told otherwise: diffusers has version 1 alone, and the A1111 extension began
@@ -171,6 +172,13 @@ class FreeUConfig:
         guidance: "both": act on both halves of classifier-free guidance; "conditional": on the conditional half only.
         start, end, ramp, unit: see ``Schedule``.
         strength: 0..1, interpolates every factor from the identity to its value.
+        over_time: for video and version 2, what of the structure map the frames of a clip have in common: "frame"
+            nothing, as published; "clip" its minimum and maximum; "smooth" the same, smoothed over neighbouring frames;
+            "shared" the whole map, the mean of theirs.
+        frame_strength: for video, strengths in 0..1 (as ``strength``) at equal distances from the first frame to the
+            last, linear in between; empty: 1 everywhere.
+        time_threshold: for video, 0 filters the skip of every frame by itself, as published; from 1 on the transform is
+            over (T, H, W), and the low band holds what is low in the picture and slower than this many bins over time.
         sites: factors of single sites that override their stage's: mapping from site path to ``Stage`` or (b, s),
             kept as a sorted tuple.
 
@@ -193,6 +201,9 @@ class FreeUConfig:
     ramp: float = 0.0
     unit: str = "fraction"
     strength: float = 1.0
+    over_time: str = "frame"
+    frame_strength: tuple[float, ...] = ()
+    time_threshold: int = 0
     sites: tuple[tuple[str, Stage], ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -234,6 +245,9 @@ class FreeUConfig:
                 "share='guidance' needs both halves and guidance='conditional' leaves one out: choose one of them"
             )
         put("strength", _number("strength", self.strength, 0.0, 1.0))
+        _choice("over_time", self.over_time, OVER_TIME)
+        put("frame_strength", _frame_strength(self.frame_strength))
+        put("time_threshold", _threshold(self.time_threshold, "time_threshold", 0))
         schedule = self.schedule
         for name in ("start", "end", "ramp"):
             put(name, getattr(schedule, name))
@@ -307,7 +321,7 @@ class FreeUConfig:
         for name in values:
             if name not in known:
                 raise unknown_name("configuration field", name, known)
-        for name in ("b", "s", "channels"):
+        for name in ("b", "s", "channels", "frame_strength"):
             if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
         return cls(**values)
@@ -374,12 +388,18 @@ class FreeUConfig:
         return cls(b=factors["b"] or (1.0, 1.0), s=factors["s"] or None, **values)
 
 
-def _threshold(value: object) -> int:
+def _threshold(value: object, name: str = "threshold", least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != math.floor(value):
-        raise FreeUValueError(f"threshold must be a whole number of frequency bins, got {value!r}")
-    if value < 1:
-        raise FreeUValueError(f"threshold must be at least 1 frequency bin, got {value:g}")
+        raise FreeUValueError(f"{name} must be a whole number of frequency bins, got {value!r}")
+    if value < least:
+        raise FreeUValueError(f"{name} must be at least {least} frequency bin{'' if least else 's'}, got {value:g}")
     return int(value)
+
+
+def _frame_strength(value: Any) -> tuple[float, ...]:
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise FreeUValueError(f"frame_strength must be a tuple of strengths such as (1, 0.5), got {value!r}")
+    return tuple(_number("frame_strength", strength, 0.0, 1.0) for strength in value)
 
 
 def _no_constant(name: str) -> float:
@@ -394,11 +414,13 @@ def _parse_float(name: str, text: str) -> float:
 
 
 def _parse_value(name: str, text: str) -> Any:
-    if name in ("version", "threshold"):
+    if name in ("version", "threshold", "time_threshold"):
         number = _parse_float(name, text)
         return int(number) if number == math.floor(number) and math.isfinite(number) else number
     if name in ("high_gain", "start", "end", "ramp", "strength"):
         return _parse_float(name, text)
+    if name == "frame_strength":
+        return tuple(_parse_float(name, part) for part in text.split(":"))
     if name == "channels":
         if ":" in text:
             parts = [_parse_float(name, part) for part in text.split(":")]

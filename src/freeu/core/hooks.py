@@ -15,6 +15,7 @@ from freeu.config import FreeUConfig, Stage
 from freeu.core.schedule import Clock, one_timestep, tensor_weight
 from freeu.core.site import Site
 from freeu.errors import FreeURuntimeError
+from freeu.ops._over_time import frame_weights
 from freeu.ops.backbone import scale_backbone
 from freeu.ops.skip import filter_skip
 
@@ -51,6 +52,7 @@ class Call:
         self.weight = 1.0
         self.weight_tensor = torch.ones((), device=device)
         self.halves = 1  # 2: classifier-free guidance stacks [unconditional, conditional] in the batch
+        self.frames = 1  # of each clip; the sites see them as samples in a row
         self.compiled = False  # True once a compiler traced a site: its code must stay right from then on
 
 
@@ -106,13 +108,40 @@ class SiteHook:
         return None if inplace else (changed, *args[1:])
 
     def _change(self, x: Tensor, b: float | Tensor, s: float | Tensor, high: float | Tensor, inplace: bool) -> Tensor:
-        config = self.config
+        config, frames = self.config, self.call.frames
         share = config.share if self.call.halves == 2 else "none"
         h, skip = self.site.split(x)
         assert config.channels is not None, "a checked configuration names its channels"
-        h = scale_backbone(h, b, config.version, channels=config.channels, share=share, inplace=inplace)
-        skip = filter_skip(skip, s, config.threshold, config.mask, high_gain=high, inplace=inplace)
-        return x if inplace else torch.cat([h, skip], dim=1)
+        by_frame = bool(config.frame_strength) and frames > 1
+        within = inplace and not by_frame
+        h = scale_backbone(
+            h,
+            b,
+            config.version,
+            channels=config.channels,
+            share=share,
+            frames=frames,
+            over_time=config.over_time if frames > 1 else "frame",
+            inplace=within,
+        )
+        skip = filter_skip(
+            skip,
+            s,
+            config.threshold,
+            config.mask,
+            high_gain=high,
+            frames=frames,
+            time_threshold=config.time_threshold,
+            inplace=within,
+        )
+        if within:
+            return x
+        changed = torch.cat([h, skip], dim=1)
+        if by_frame:
+            # Both operators are linear in their factors' distance from 1, so a weaker frame lies between the two.
+            weights = frame_weights(config.frame_strength, frames, x).repeat(x.shape[0] // frames)
+            changed = torch.lerp(x, changed, weights.view(-1, 1, 1, 1))
+        return x.copy_(changed) if inplace else changed
 
 
 class RootHook:
@@ -127,6 +156,7 @@ class RootHook:
     def set(self, config: FreeUConfig) -> None:
         self.schedule = config.schedule
         self.needs_halves = config.share == "guidance" or config.guidance == "conditional"
+        self.needs_frames = bool(config.over_time != "frame" or config.frame_strength or config.time_threshold)
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         conflict = self.host.conflict(module)
@@ -143,6 +173,8 @@ class RootHook:
                 self.call.weight_tensor.fill_(self.call.weight)
         if self.needs_halves:
             self.call.halves = self._halves(args, kwargs)
+        if self.needs_frames:
+            self.call.frames = self.host.frames(args, kwargs)
 
     def _halves(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         sample = self.host.sample(args, kwargs)

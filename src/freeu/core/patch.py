@@ -215,6 +215,7 @@ class Handle:
         self._call.weight = 1.0
         self._call.weight_tensor.fill_(1.0)
         self._call.halves = 1
+        self._call.frames = 1
         if self._root is not None:
             self._root.set(config)
 

@@ -22,6 +22,9 @@ def freeu(
     channels: ChannelSpec = "first",
     share: str | int = "none",
     high_gain: float | Tensor = 1.0,
+    frames: int = 1,
+    over_time: str = "frame",
+    time_threshold: int = 0,
     inplace: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """FreeU at one concatenation: amplify the backbone, turn down the skip's low frequencies.
@@ -29,8 +32,9 @@ def freeu(
     Args:
         h: backbone features (B, C, H, W).
         skip: skip features (B, C', H, W).
-        b, version, channels, share: see ``scale_backbone``.
-        s, threshold, mask, high_gain: see ``filter_skip`` (``s`` is its ``scale``).
+        b, version, channels, share, over_time: see ``scale_backbone``.
+        s, threshold, mask, high_gain, time_threshold: see ``filter_skip`` (``s`` is its ``scale``).
+        frames: of each clip; 1 for still pictures.
         inplace: change both tensors and return them.
 
     Returns:
@@ -44,6 +48,17 @@ def freeu(
             f"h and skip must agree in batch and map size, got {tuple(h.shape)} and {tuple(skip.shape)}"
         )
     return (
-        scale_backbone(h, b, version, channels=channels, share=share, inplace=inplace),
-        filter_skip(skip, s, threshold, mask, high_gain=high_gain, inplace=inplace),
+        scale_backbone(
+            h, b, version, channels=channels, share=share, frames=frames, over_time=over_time, inplace=inplace
+        ),
+        filter_skip(
+            skip,
+            s,
+            threshold,
+            mask,
+            high_gain=high_gain,
+            frames=frames,
+            time_threshold=time_threshold,
+            inplace=inplace,
+        ),
     )

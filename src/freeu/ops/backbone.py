@@ -8,6 +8,7 @@ from torch import Tensor
 from freeu.config import CHANNELS, VERSIONS, ChannelSpec
 from freeu.errors import FreeUValueError, unknown_name
 from freeu.ops._checks import channel_chunks, check_factor, check_features, check_inplace, is_one, wide
+from freeu.ops._over_time import map_range
 
 
 def channel_slice(channels: ChannelSpec, count: int) -> slice:
@@ -48,6 +49,8 @@ def scale_backbone(
     *,
     channels: ChannelSpec = "first",
     share: str | int = "none",
+    frames: int = 1,
+    over_time: str = "frame",
     inplace: bool = False,
 ) -> Tensor:
     """Amplify a part of the backbone's channels (FreeU, arXiv:2309.11497, Eq. 2-4).
@@ -62,8 +65,10 @@ def scale_backbone(
         version: 1 (constant) or 2 (structure-aware).
         channels: which channels, see ``channel_slice``.
         share: version 2 only. "none": each sample has its own map; "guidance": rows i and i + B/2, the two halves of
-            classifier-free guidance, share the map of their mean; a number n: each run of n samples (the frames of a
-            clip) shares one.
+            classifier-free guidance, share the map of their mean; a number n: each run of n samples shares one.
+        frames: of each clip, whose frames are samples in a row; 1 for still pictures.
+        over_time: version 2 only, what of the map the frames of a clip have in common: "frame" nothing, as published;
+            "clip" minimum and maximum; "smooth" the same, but smoothed over time; "shared" the whole map.
         inplace: change ``h`` itself and return it. Needs grad mode off and an ``h`` that does not require grad.
 
     Returns:
@@ -82,7 +87,7 @@ def scale_backbone(
         check_inplace("h", h)
     if is_one(b):
         return h if inplace else h.clone()
-    gain = b if version == 1 else structure_gain(h, b, share)
+    gain = b if version == 1 else structure_gain(h, b, share, frames=frames, over_time=over_time)
     if not inplace and torch.is_grad_enabled() and (h.requires_grad or isinstance(b, Tensor)):
         # Written without assignment to a slice, so that gradients of h and b are those of the formula.
         parts = [h[:, : chosen.start], (h[:, chosen] * gain).to(h.dtype), h[:, chosen.stop :]]
@@ -96,17 +101,25 @@ def scale_backbone(
     return out
 
 
-def structure_gain(h: Tensor, b: float | Tensor, share: str | int = "none") -> Tensor:
-    """The structure-aware factor map alpha of Eq. 3.
+def structure_gain(
+    h: Tensor, b: float | Tensor, share: str | int = "none", *, frames: int = 1, over_time: str = "frame"
+) -> Tensor:
+    """The structure-aware factor map alpha of Eq. 3; for the arguments see ``scale_backbone``.
 
     Returns:
         (B, 1, H, W) in float32 (float64 for float64 input), between 1 and b; 1 where the map is constant.
     """
     mean = _shared(_channel_mean(h), share)
-    low = mean.amin(dim=(2, 3), keepdim=True)
-    span = mean.amax(dim=(2, 3), keepdim=True) - low
+    if over_time == "frame":
+        low, high = mean.amin(dim=(2, 3), keepdim=True), mean.amax(dim=(2, 3), keepdim=True)
+    else:
+        mean, low, high = map_range(mean, frames, over_time)
+    span = high - low
     # A constant map has span 0: dividing by 1 instead leaves alpha = 1 everywhere.
-    return (mean - low) / torch.where(span == 0, torch.ones_like(span), span) * (b - 1.0) + 1.0
+    share_of_span = (mean - low) / torch.where(span == 0, torch.ones_like(span), span)
+    if over_time == "smooth":  # the range is not quite the frame's own
+        share_of_span = torch.where(span == 0, torch.zeros_like(share_of_span), share_of_span.clamp(0.0, 1.0))
+    return share_of_span * (b - 1.0) + 1.0
 
 
 def _channel_mean(h: Tensor) -> Tensor:

@@ -57,6 +57,25 @@ def filter_skip(skip: Tensor, scale: float, threshold: int = 1, mask: str = "win
     return real.to(skip.dtype)
 
 
+def filter_clip(
+    skip: Tensor, scale: float, threshold: int = 1, mask: str = "window", time_threshold: int = 1
+) -> Tensor:
+    """The filter over time as well: a transform over (T, H, W) of one clip, whose frames are the batch.
+
+    Args:
+        skip: (T, C, H, W).
+        scale, threshold, mask: as in ``filter_skip``.
+        time_threshold: the band holds the frequencies |k_t| < time_threshold over time.
+    """
+    work = skip if skip.dtype == torch.float64 else skip.float()
+    frames = skip.shape[0]
+    slow = (torch.fft.fftfreq(frames, d=1 / frames).abs() < time_threshold - 0.5).to(work)
+    region = torch.fft.ifftshift(low_band(skip.shape[-2], skip.shape[-1], threshold, mask)).to(work)
+    gain = 1.0 + (scale - 1.0) * slow[:, None, None, None] * region
+    filtered: Tensor = torch.fft.ifftn(torch.fft.fftn(work, dim=(0, 2, 3)) * gain, dim=(0, 2, 3)).real
+    return filtered.to(skip.dtype)
+
+
 def scale_backbone(h: Tensor, b: float, version: int = 2) -> Tensor:
     """Amplify the first half of the backbone's channels (FreeU Eq. 2-4), as published.
 

@@ -15,6 +15,7 @@ from freeu.ops._checks import (
     wide,
 )
 from freeu.ops._lowband import Dense, Separable, check_band, low_band_operator
+from freeu.ops._over_time import check_frames, project, time_band
 
 
 def filter_skip(
@@ -24,6 +25,8 @@ def filter_skip(
     mask: str = "window",
     *,
     high_gain: float | Tensor = 1.0,
+    frames: int = 1,
+    time_threshold: int = 0,
     inplace: bool = False,
 ) -> Tensor:
     """Scale the low frequencies of skip features (FreeU, arXiv:2309.11497, Eq. 5-8).
@@ -39,6 +42,10 @@ def filter_skip(
         mask: "window" (the published code: bins -t..t-1, real part kept), "radial" (Eq. 8: r < t; one bin for t = 1),
             "symmetric" (bins -t..t), "gaussian" (weights exp(-r^2 / 2 t^2)).
         high_gain: gain of everything outside the band; 1 as published.
+        frames: of each clip, whose frames are samples in a row; 1 for still pictures.
+        time_threshold: 0 filters every frame by itself, as published. From 1 on the transform is over (T, H, W): the
+            band holds what is low in the picture *and* slower than this many frequency bins over time, |k_t| < t; 1 is
+            what all frames have in common. At most frames // 2 + 1.
         inplace: change ``skip`` itself and return it. Needs grad mode off and a ``skip`` that does not require grad.
 
     Returns:
@@ -55,13 +62,45 @@ def filter_skip(
     check_band(height, width, threshold, mask)
     if inplace:
         check_inplace("skip", skip)
+    check_frames(skip.shape[0], frames)
     if is_one(scale) and is_one(high_gain):
         return skip if inplace else skip.clone()
+    if time_threshold and frames > 1:
+        return _filter_slow(skip, scale, threshold, mask, high_gain, frames, time_threshold, inplace)
     band = low_band_operator(height, width, threshold, mask, wide(skip.dtype), skip.device)
     if torch.is_autocast_enabled(skip.device.type):
         with torch.autocast(skip.device.type, enabled=False):
             return _filter(skip, band, scale, high_gain, inplace)
     return _filter(skip, band, scale, high_gain, inplace)
+
+
+def _filter_slow(
+    skip: Tensor,
+    scale: float | Tensor,
+    threshold: int,
+    mask: str,
+    high_gain: float | Tensor,
+    frames: int,
+    time_threshold: int,
+    inplace: bool,
+) -> Tensor:
+    """high_gain * x + (scale - high_gain) * P L x: the band over time is even, so it commutes with the real part.
+
+    A few channels at a time: the low part is a second tensor.
+    """
+    time_band(frames, time_threshold, skip)  # refuses a threshold before anything is changed
+    out = skip if inplace else torch.empty_like(skip)
+    tracked = torch.is_grad_enabled() and not inplace
+    parts = []
+    for channels in channel_chunks(skip, skip.shape[1], skip.shape[0] * skip.shape[2] * skip.shape[3]):
+        x = skip[:, channels].to(wide(skip.dtype)).contiguous()
+        low = project(filter_skip(x, 2.0, threshold, mask) - x, frames, time_threshold)
+        changed = (high_gain * x + (scale - high_gain) * low).to(skip.dtype)
+        if tracked:
+            parts.append(changed)
+        else:
+            out[:, channels] = changed
+    return torch.cat(parts, dim=1) if tracked else out
 
 
 def _filter(

@@ -106,7 +106,8 @@ def encode(coder: AutoencoderTiny, made: list[Clip]) -> Tensor:
     pixels = vae.to_tensor([picture for clip in made for picture in clips.pictures(clip)])
     with torch.autocast("cpu", torch.bfloat16):
         latent = coder.encode(pixels).latents.float() * coder.config.scaling_factor
-    return latent.unflatten(0, (len(made), -1)).transpose(1, 2).contiguous()
+    clip_wise: Tensor = latent.unflatten(0, (len(made), -1)).transpose(1, 2).contiguous()
+    return clip_wise
 
 
 class Trainer(Run):
