@@ -127,7 +127,8 @@ def _make(command: str, values: dict[str, Any], with_freeu: bool = True) -> None
 def _make_again(path: Path, values: dict[str, Any]) -> None:
     from freeu.pipelines.manifest import environment_differences, read_manifest
     from freeu.pipelines.output import dated_folder, refuse_foreign
-    from freeu.pipelines.request import check_range, reload
+    from freeu.pipelines.remaking import reload
+    from freeu.pipelines.request import check_range
 
     defaults = {"seeds": "0", "negative_prompt": "", "dtype": "auto", "device": "auto", "no_freeu": False}
     for name, value in values.items():

@@ -8,28 +8,30 @@ from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeUValueError
 from freeu.metadata import FRAME_MS, png_bytes
+from freeu.pipelines.families import family_of
 from freeu.pipelines.sources import ModelSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 CLIP_PIPELINES = ("TextToVideoSDPipeline",)
-"""Pipelines of diffusers that draw clips from a text."""
+"""Pipelines of diffusers that draw clips from a text alone, and that ``freeu analyze`` takes."""
 
 Frames = tuple["Image", ...]
 """One picture, or the frames of a clip in order."""
 
 
 def draws_clips(source: ModelSource) -> bool:
-    """Whether a model draws clips; of a hub id nobody knows before it has been fetched."""
+    """Whether a model draws clips from a text; of a hub id nobody knows before it has been fetched."""
     return source.class_name in CLIP_PIPELINES
 
 
 def refuse_clips(source: ModelSource) -> None:
     """For what handles still pictures only: raise ``FreeUValueError`` for a model that draws clips."""
-    if draws_clips(source):
+    if family_of(source.class_name) is not None:
+        takers = "freeu analyze and freeu video take it" if draws_clips(source) else "freeu video takes it"
         raise FreeUValueError(
-            f"{source.label} ({source.class_name}) draws video, and this draws still pictures: freeu analyze takes it"
+            f"{source.label} ({source.class_name}) draws video, and this draws still pictures: {takers}"
         )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
@@ -52,6 +54,47 @@ def draw_frames(
         FreeUValueError: the pipeline refuses these settings.
         FreeURuntimeError: FreeU did not act, or the device has too little memory.
     """
+    arguments = {
+        "image": image,
+        "mask_image": mask,
+        "strength": plan.image_strength,
+        "output_type": "pil",
+    }
+    result = _called(pipe, plan, picture, arguments, on_step)
+    if plan.frames is not None:
+        return tuple(frame.convert("RGB") for frame in result.frames[0]), False
+    flags = getattr(result, "nsfw_content_detected", None)
+    return (result.images[0].convert("RGB"),), bool(flags and flags[0])
+
+
+def draw_latents(
+    pipe: Any,
+    plan: Plan,
+    picture: Picture,
+    image: Image | None = None,
+    video: Frames | None = None,
+    on_step: OnStep = lambda fraction, latents: None,
+) -> Any:
+    """The latents of one clip, for ``decoding.decode_frames``; the frames of none are in memory.
+
+    Args:
+        image, video: what the tasks "image-to-video" and "video-to-video" begin with.
+        the others, and errors: as ``draw_frames``.
+    """
+    arguments = {
+        "image": image,
+        "video": list(video) if video is not None else None,
+        "strength": plan.video_strength,
+        "max_guidance_scale": plan.guidance,
+        "fps": plan.fps,
+        "target_fps": plan.fps,
+        "output_type": "latent",
+    }
+    return _called(pipe, plan, picture, arguments, on_step).frames
+
+
+def _called(pipe: Any, plan: Plan, picture: Picture, special: dict[str, Any], on_step: OnStep) -> Any:
+    """What the pipeline returns; it is given those arguments that it knows and that are not None."""
     import torch
 
     import freeu
@@ -64,38 +107,46 @@ def draw_frames(
         "guidance_scale": plan.guidance,
         "width": plan.width,
         "height": plan.height,
-        "image": image,
-        "mask_image": mask,
-        "strength": plan.image_strength,
         "num_frames": plan.frames,
-        "output_type": "pil",
         "generator": torch.Generator("cpu").manual_seed(picture.seed),
         "callback_on_step_end": _reporter(pipe, on_step),
         # Pipelines that have not moved on to the other one.
         "callback": lambda step, _timestep, latents: on_step(min((step + 1) / plan.steps, 0.99), latents),
+        **special,
     }
     known = inspect.signature(pipe.__call__).parameters
     arguments = {name: value for name, value in arguments.items() if name in known and value is not None}
+    told = "callback_on_step_end" in known or "callback" in known
     try:
-        if picture.arm == "freeu":
-            with freeu.enabled(pipe, plan.config) as handle:
+        with contextlib.nullcontext() if told else _counted_calls(pipe, plan.steps, on_step):
+            if picture.arm == "freeu":
+                with freeu.enabled(pipe, plan.config) as handle:
+                    result = pipe(**arguments)
+                    handle.verify()
+            else:
                 result = pipe(**arguments)
-                handle.verify()
-        else:
-            result = pipe(**arguments)
     except torch.OutOfMemoryError:
+        fewer = " and fewer --frames" if plan.frames is not None else ""
         raise FreeURuntimeError(
-            f"out of memory at {plan.width}x{plan.height} in {plan.dtype}: use a smaller --width and --height, "
+            f"out of memory at {plan.width}x{plan.height} in {plan.dtype}: use a smaller --width and --height{fewer}, "
             "--dtype float16 or --device cpu"
         ) from None
     except ValueError as error:
         if isinstance(error, FreeUValueError):
             raise
         raise FreeUValueError(f"{type(pipe).__name__} refuses these settings: {error}") from error
-    if plan.frames is not None:
-        return tuple(frame.convert("RGB") for frame in result.frames[0]), False
-    flags = getattr(result, "nsfw_content_detected", None)
-    return (result.images[0].convert("RGB"),), bool(flags and flags[0])
+    return result
+
+
+@contextlib.contextmanager
+def _counted_calls(pipe: Any, steps: int, report: OnStep) -> Iterator[None]:
+    """For pipelines without callbacks: every call of the U-Net is a step."""
+    calls = itertools.count(1)
+    hook = pipe.unet.register_forward_hook(lambda *_: report(min(next(calls) / steps, 0.99), None))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _reporter(pipe: Any, report: OnStep) -> Callable[..., dict[str, Any]]:

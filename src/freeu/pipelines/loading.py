@@ -15,7 +15,9 @@ from typing import Any
 from freeu.errors import FreeUValueError
 from freeu.pipelines.clips import draws_clips
 from freeu.pipelines.extras import need_diffusers
+from freeu.pipelines.families import FAMILIES, MOTION, base_class, family_of
 from freeu.pipelines.inputs import SIDE_MULTIPLE
+from freeu.pipelines.plan import VIDEO_TASKS
 from freeu.pipelines.schedulers import set_sampler
 from freeu.pipelines.sources import ModelSource, check_checkpoint_keys, hub_snapshot
 
@@ -24,7 +26,14 @@ TASKS = {
     "image": "AutoPipelineForImage2Image",
     "inpaint": "AutoPipelineForInpainting",
 }
-TASK_NAMES = {"text": "text-to-image", "image": "image-to-image", "inpaint": "inpainting", "video": "text-to-video"}
+TASK_NAMES = {
+    "text": "text-to-image",
+    "image": "image-to-image",
+    "inpaint": "inpainting",
+    "video": "text-to-video",
+    "video-to-video": "video-to-video",
+    "image-to-video": "image-to-video",
+}
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -35,11 +44,12 @@ class Loaded:
     Args:
         pipe: the pipeline of diffusers, on its device.
         source: where it came from; ``source.path`` is local.
-        task: "text", "image", "inpaint" or "video".
+        task: one of ``plan.TASKS``.
         native: side in pixels of the square picture it draws by default.
         multiple: sides of its pictures must be multiples of this, in pixels.
         steps, guidance: its defaults.
         frames: of its clips by default; None where it draws still pictures.
+        fps: frames a second of its clips by default.
     """
 
     pipe: Any
@@ -50,6 +60,7 @@ class Loaded:
     steps: int
     guidance: float
     frames: int | None = None
+    fps: int | None = None
 
 
 def pick_device(name: str) -> str:
@@ -93,18 +104,21 @@ def load(
     scheduler: str | None = None,
     variant: str | None = None,
     model_config: Path | None = None,
+    motion_adapter: ModelSource | None = None,
 ) -> Loaded:
     """Load a pipeline.
 
     Args:
         source: what ``find_model`` gave.
-        task: "text", "image" or "inpaint"; a model that draws clips from a text makes "text" "video".
+        task: one of ``plan.TASKS``; a model that draws clips from a text makes "text" "video".
         dtype: one of ``DTYPES``.
         device: a device of torch.
         scheduler: a name of ``schedulers.SAMPLERS``; None keeps the model's own.
         variant: of the weights' files, such as "fp16".
         model_config: for a single file, a directory of diffusers with the configuration and tokenizers; without it
             diffusers looks them up on the hub.
+        motion_adapter: a local one makes an AnimateDiff pipeline of a Stable Diffusion, with the noise schedule that
+            such adapters were trained on.
 
     Raises:
         FreeUValueError: damaged or missing files, a model without a U-Net, or one that cannot do this task.
@@ -117,11 +131,14 @@ def load(
     if task == "text" and draws_clips(source):
         task = "video"
     with quiet():
+        first = "text" if motion_adapter is not None else task
         pipe = (
-            _load_file(source, task, dtype, model_config)
+            _load_file(source, first, dtype, model_config)
             if source.kind == "file"
-            else _load(source, task, dtype, variant)
+            else _load(source, first, dtype, variant)
         )
+        if motion_adapter is not None:
+            pipe = _set_in_motion(pipe, motion_adapter, task, dtype, source)
         if getattr(pipe, "unet", None) is None:
             raise FreeUValueError(f"{source.label} ({type(pipe).__name__}) has no U-Net: FreeU has nothing to act on")
         if scheduler is not None:
@@ -134,7 +151,9 @@ def load(
 def _load(source: ModelSource, task: str, dtype: str, variant: str | None) -> Any:
     import diffusers
 
-    auto = getattr(diffusers, TASKS.get(task, source.class_name))
+    family = family_of(source.class_name)
+    own = family.from_video if family is not None and task == "video-to-video" else base_class(source.class_name)
+    auto = getattr(diffusers, TASKS.get(task) or own or source.class_name)
     options: dict[str, Any] = {"local_files_only": True, **_dtype_option(dtype)}
     if variant is not None:
         options["variant"] = variant
@@ -187,6 +206,31 @@ def _load_file(source: ModelSource, task: str, dtype: str, model_config: Path | 
     return pipe if task == "text" else getattr(diffusers, TASKS[task]).from_pipe(pipe)
 
 
+def _set_in_motion(pipe: Any, adapter: ModelSource, task: str, dtype: str, source: ModelSource) -> Any:
+    """The AnimateDiff pipeline of a Stable Diffusion and a motion adapter."""
+    import diffusers
+
+    if type(pipe).__name__ != "StableDiffusionPipeline":
+        raise FreeUValueError(
+            f"{source.label} ({type(pipe).__name__}) takes no motion adapter here: those of AnimateDiff belong to "
+            "Stable Diffusion 1.x"
+        )
+    with _readable(adapter):
+        motion = diffusers.MotionAdapter.from_pretrained(adapter.path, local_files_only=True, **_dtype_option(dtype))
+    name = FAMILIES[MOTION].from_video if task == "video-to-video" else MOTION
+    parts = {part: getattr(pipe, part) for part in ("vae", "text_encoder", "tokenizer", "unet")}
+    # What the adapters were trained with, and diffusers documents for them.
+    settings = {"beta_schedule": "linear", "clip_sample": False, "timestep_spacing": "linspace", "steps_offset": 1}
+    scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, **settings)
+    try:
+        return getattr(diffusers, str(name))(**parts, motion_adapter=motion, scheduler=scheduler)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise FreeUValueError(
+            f"the motion adapter {adapter.label} does not fit {source.label}: another kind of model? ({reason})"
+        ) from None
+
+
 def _is_hub_error(error: BaseException | None) -> bool:
     while error is not None:
         if type(error).__module__.startswith(("huggingface_hub", "requests", "httpx", "httpcore", "urllib3")):
@@ -228,21 +272,39 @@ def _dtype_option(dtype: str) -> dict[str, Any]:
 def describe_pipeline(pipe: Any, source: ModelSource, task: str) -> Loaded:
     """A pipeline with what its settings mean by default, from its own configuration and from what ``source`` knows."""
     factor = int(getattr(pipe, "vae_scale_factor", 8))
-    sample = pipe.unet.config.sample_size
+    config = pipe.unet.config
+    sample = config.sample_size
     side = sample if isinstance(sample, int) else (max(sample) if sample else 64)
     parameters = inspect.signature(pipe.__call__).parameters
-    names = ("num_inference_steps", "guidance_scale", "num_frames")
-    defaults = {name: parameters[name].default for name in names if name in parameters}
+    family = family_of(type(pipe).__name__)
+
+    def default(*names: str) -> Any:
+        """What the model says of itself, then what its pipeline does unless told otherwise."""
+        for name in names:
+            found = world.get(name, parameters[name].default if name in parameters else None)
+            if found is not None:
+                return found
+        return None
+
     world = source.world
+    clips = task in VIDEO_TASKS
+    wide, high = default("width"), default("height")
+    native = side * factor
+    if clips and isinstance(wide, int) and isinstance(high, int):
+        native = round(math.sqrt(wide * high))
+    frames = default("default_frames", "num_frames") or getattr(config, "num_frames", None) or 16
+    guidance = default("default_guidance_scale", "guidance_scale", "max_guidance_scale")
+    levels = 2 ** (len(config.block_out_channels) - 1) if family is not None and family.whole_levels else 1
     return Loaded(
         pipe=pipe,
         source=source,
         task=task,
-        native=int(world.get("native_size", side * factor)),
-        multiple=math.lcm(SIDE_MULTIPLE, factor),
-        steps=int(world.get("default_steps", defaults.get("num_inference_steps", 30))),
-        guidance=float(world.get("default_guidance_scale", defaults.get("guidance_scale", 7.5))),
-        frames=int(world.get("default_frames", defaults.get("num_frames", 16))) if task == "video" else None,
+        native=int(world.get("native_size", native)),
+        multiple=math.lcm(SIDE_MULTIPLE, factor * levels),
+        steps=int(default("default_steps", "num_inference_steps") or 30),
+        guidance=7.5 if guidance is None else float(guidance),
+        frames=int(frames) if clips else None,
+        fps=int(world.get("default_fps", family.fps if family is not None else 8)) if clips else None,
     )
 
 

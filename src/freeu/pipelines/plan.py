@@ -19,6 +19,8 @@ VIDEO_TASKS = ("video", "video-to-video", "image-to-video")
 TASKS = ("text", "image", "inpaint", *VIDEO_TASKS)
 CLIP_FORMATS = ("mp4", "webp", "gif")
 MAX_FPS = 120
+OF_VIDEO = ("fps", "formats", "decode_chunk", "video_sha", "video_strength", "motion_adapter")
+"""Fields of a plan that only ``freeu video`` has."""
 INPUT_IMAGE, INPUT_MASK, INPUT_VIDEO = "input-image.png", "input-mask.png", "input-video.png"
 
 
@@ -179,7 +181,7 @@ class Plan:
         data["motion_adapter"] = asdict(self.motion_adapter) if self.motion_adapter else None
         if self.command != "video":
             # Manifests of pictures are what they were before there was video.
-            for name in _OF_VIDEO:
+            for name in OF_VIDEO:
                 del data[name]
         return data
 
@@ -234,9 +236,6 @@ class Plan:
         """Fields in which two plans differ, as "name: mine, theirs"."""
         mine, theirs = self.to_dict(), other.to_dict()
         return [f"{name}: {_short(mine[name])}, {_short(theirs[name])}" for name in mine if mine[name] != theirs[name]]
-
-
-_OF_VIDEO = ("fps", "formats", "decode_chunk", "video_sha", "video_strength", "motion_adapter")
 
 
 def counted(number: int, noun: str) -> str:

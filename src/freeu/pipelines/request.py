@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
-from freeu.pipelines.clips import refuse_clips
+from freeu.pipelines.clips import Frames, refuse_clips
 from freeu.pipelines.extras import need_diffusers
 from freeu.pipelines.inputs import check_side, fit_size, open_image, open_mask, parse_factors, parse_seeds, pixel_sha
 from freeu.pipelines.output import refuse_foreign
@@ -34,7 +34,9 @@ class FreeUChoice:
         preset: name of a preset.
         config: short text ("b1=1.3 b2=1.4 ...") or JSON, or a file that holds either.
         b, s: factors with commas.
-        version, profile, start, end, ramp, strength: fields of ``FreeUConfig`` that override the rest.
+        version, profile, start, end, ramp, strength, over_time, time_threshold: fields of ``FreeUConfig`` that override
+            the rest.
+        frame_strength: the field of that name, with commas.
     """
 
     preset: str | None = None
@@ -47,11 +49,17 @@ class FreeUChoice:
     end: float | None = None
     ramp: float | None = None
     strength: float | None = None
+    over_time: str | None = None
+    frame_strength: str | None = None
+    time_threshold: int | None = None
 
     def overrides(self) -> dict[str, Any]:
         """The single fields that were given."""
-        names = ("version", "profile", "start", "end", "ramp", "strength")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        names = ("version", "profile", "start", "end", "ramp", "strength", "over_time", "time_threshold")
+        found = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.frame_strength is not None:
+            found["frame_strength"] = _strengths(self.frame_strength)
+        return found
 
     def base(self) -> FreeUConfig | None:
         """What was named, or None for the model's recommendation.
@@ -84,6 +92,16 @@ class FreeUChoice:
         """Everything that can be wrong with it without a model."""
         base = self.base()
         (FreeUConfig(b=(1.1, 1.1)) if base is None else base).replace(**self.overrides())
+
+
+def _strengths(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise FreeUValueError(
+            f"--frame-strength must be numbers of 0 to 1 with commas, from the first frame to the last, such as "
+            f"1,1,0.5; got {text!r}"
+        ) from None
 
 
 def parse_config(text: str) -> FreeUConfig:
@@ -144,12 +162,13 @@ class Request:
 
 @dataclass
 class Prepared:
-    """A request whose model is loaded: the plan, the pipeline, and the pictures to start from."""
+    """A request whose model is loaded: the plan, the pipeline, and the pictures or frames to start from."""
 
     plan: Plan
     loaded: Loaded
     image: Image | None
     mask: Image | None
+    video: Frames | None = None
 
 
 def check_request(request: Request, output: Path) -> ModelSource:
@@ -159,6 +178,31 @@ def check_request(request: Request, output: Path) -> ModelSource:
         FreeUValueError: the first thing that is wrong, with its value and the fix.
     """
     collect_prompts(request.prompts, request.prompts_from)
+    check_settings(request, output)
+    if request.image is None:
+        if request.mask is not None:
+            raise FreeUValueError("--mask needs the picture it belongs to: give --image FILE too")
+        if request.image_strength is not None:
+            raise FreeUValueError("--image-strength needs a picture to start from: give --image FILE too")
+    need_diffusers()
+    if request.image is not None:
+        image = open_image(request.image)
+        if request.mask is not None:
+            open_mask(request.mask, image)
+    source = find_model(request.model)
+    if not source.whole:
+        raise FreeUValueError(f"{source.label} is a U-Net alone: give the directory of its whole pipeline")
+    if not request.clips:
+        refuse_clips(source)
+    return source
+
+
+def check_settings(request: Request, output: Path) -> None:
+    """What can be wrong with the numbers and names of any run; nothing is read but the output folder.
+
+    Raises:
+        FreeUValueError: the first thing that is wrong, with its value and the fix.
+    """
     parse_seeds(request.seeds)
     if request.freeu is not None:
         request.freeu.check()
@@ -172,27 +216,11 @@ def check_request(request: Request, output: Path) -> ModelSource:
     check_range("--threads", request.threads, 1, 4_096)
     check_range("--image-strength", request.image_strength, 0.0, 1.0)
     check_range("--frames", request.frames, 1, 1_000)
-    if request.image is None:
-        if request.mask is not None:
-            raise FreeUValueError("--mask needs the picture it belongs to: give --image FILE too")
-        if request.image_strength is not None:
-            raise FreeUValueError("--image-strength needs a picture to start from: give --image FILE too")
     refuse_foreign(output)
     if request.model_config is not None and not (request.model_config / "model_index.json").is_file():
         raise FreeUValueError(
             f"--model-config {request.model_config} is no directory of diffusers: no model_index.json"
         )
-    need_diffusers()
-    if request.image is not None:
-        image = open_image(request.image)
-        if request.mask is not None:
-            open_mask(request.mask, image)
-    source = find_model(request.model)
-    if not source.whole:
-        raise FreeUValueError(f"{source.label} is a U-Net alone: give the directory of its whole pipeline")
-    if not request.clips:
-        refuse_clips(source)
-    return source
 
 
 def check_range(name: str, value: float | None, low: float, high: float) -> None:
@@ -304,53 +332,3 @@ def notes(plan: Plan, world: dict[str, Any]) -> Iterator[str]:
             words = unknown_words(prompt, world)
             if words:
                 yield f"the embedded model cannot draw {', '.join(words)!r} (in {prompt!r}): it never saw them"
-
-
-def reload(plan: Plan, folder: Path, model: str | None, device: str | None, threads: int | None) -> Prepared:
-    """Load what a manifest's plan needs, to make its pictures again.
-
-    Args:
-        plan: of the manifest.
-        folder: of the manifest; the input picture and mask are read from there.
-        model: another place of the same model, or None.
-        device, threads: other than the manifest's, or None.
-
-    Raises:
-        FreeUValueError: the model is not there, or the input pictures are not those of the plan.
-    """
-    from freeu.pipelines.loading import load, pick_device
-    from freeu.pipelines.plan import INPUT_IMAGE, INPUT_MASK
-
-    need_diffusers()
-    source = find_model(plan.model.reference if model is None else model)
-    image = open_image(folder / INPUT_IMAGE) if plan.image_sha else None
-    mask = open_mask(folder / INPUT_MASK, image) if plan.mask_sha and image else None
-    for name, picture, sha in ((INPUT_IMAGE, image, plan.image_sha), (INPUT_MASK, mask, plan.mask_sha)):
-        if picture is not None and pixel_sha(picture) != sha:
-            raise FreeUValueError(f"{folder / name} is not the picture that the manifest names: its pixels differ")
-    try:
-        device = pick_device(device or plan.device)
-    except FreeUValueError:
-        if device is not None:
-            raise
-        device = pick_device("auto")
-    loaded = load(
-        source,
-        plan.task,
-        dtype=plan.dtype,
-        device=device,
-        scheduler=plan.scheduler,
-        variant=plan.model.variant,
-        model_config=Path(plan.model.model_config) if plan.model.model_config else None,
-    )
-    assert loaded.source.path is not None
-    found = replace(
-        plan.model,
-        kind=loaded.source.kind,
-        reference=loaded.source.reference,
-        name=loaded.source.label,
-        class_name=type(loaded.pipe).__name__,
-        fingerprint=fingerprint(loaded.source.path),
-    )
-    plan = replace(plan, model=found, device=device, threads=threads or plan.threads)
-    return Prepared(plan, loaded, image, mask)

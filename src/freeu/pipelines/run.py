@@ -19,7 +19,7 @@ from freeu.pipelines.inputs import pixel_sha
 from freeu.pipelines.loading import Loaded, quiet
 from freeu.pipelines.manifest import Manifest, PictureRecord, environment, environment_differences, read_manifest
 from freeu.pipelines.output import MANIFEST, OutputFolder
-from freeu.pipelines.plan import ARMS, INPUT_IMAGE, INPUT_MASK, Picture, Plan
+from freeu.pipelines.plan import ARMS, INPUT_IMAGE, INPUT_MASK, OF_VIDEO, Picture, Plan
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,7 +65,7 @@ def make_pictures(
         FreeURuntimeError: FreeU did not act on a picture, or the disk is full.
     """
     progress = progress or Silent()
-    manifest = _claim(output, plan)
+    manifest = claimed(output, plan)
     kept = _verified(output.path, manifest)
     manifest.pictures = kept
     if kept:
@@ -73,13 +73,13 @@ def make_pictures(
     output.write(MANIFEST, manifest.to_json())
     for name, picture in ((INPUT_IMAGE, image), (INPUT_MASK, mask)):
         if picture is not None:
-            output.write(name, _png(picture))
+            output.write(name, png(picture))
     with quiet(), deterministic(plan.device, plan.threads):
         for todo in plan.pictures():
             if todo.file in kept:
                 continue
             began = time.perf_counter()
-            result, flagged = draw(loaded.pipe, plan, todo, image, mask, _telling(progress, todo))
+            result, flagged = draw(loaded.pipe, plan, todo, image, mask, telling(progress, todo))
             seconds = time.perf_counter() - began
             output.write(todo.file, png_bytes(result, settings_of(plan, todo, manifest.environment)))
             manifest.pictures[todo.file] = PictureRecord(
@@ -90,8 +90,12 @@ def make_pictures(
     return manifest
 
 
-def _claim(output: OutputFolder, plan: Plan) -> Manifest:
-    """The manifest to continue, or a new one."""
+def claimed(output: OutputFolder, plan: Plan) -> Manifest:
+    """The manifest to continue, or a new one.
+
+    Raises:
+        FreeUValueError: the folder belongs to another plan or environment.
+    """
     now = environment(plan.device)
     if not (output.path / MANIFEST).exists():
         return Manifest(plan, now)
@@ -116,11 +120,13 @@ def _verified(folder: Path, manifest: Manifest) -> dict[str, PictureRecord]:
     return kept
 
 
-def _telling(progress: Progress, picture: Picture) -> OnStep:
+def telling(progress: Progress, picture: Picture) -> OnStep:
+    """What a pipeline call tells of its steps, for one picture."""
     return lambda fraction, _latents: progress.step(picture, fraction)
 
 
-def _png(image: Image) -> bytes:
+def png(image: Image) -> bytes:
+    """A PNG file of the pixels alone."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
@@ -145,7 +151,10 @@ def deterministic(device: str, threads: int) -> Iterator[None]:
 
 
 def settings_of(plan: Plan, picture: Picture, made_with: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that go inside a picture; no path of the machine is among them."""
+    """The settings that go inside a picture or clip; no path of the machine is among them."""
+    data = plan.to_dict()
+    if plan.motion_adapter is not None:
+        data["motion_adapter"] = {name: data["motion_adapter"][name] for name in ("name", "fingerprint")}
     return {
         "prompt": picture.prompt,
         "negative_prompt": plan.negative_prompt,
@@ -164,6 +173,7 @@ def settings_of(plan: Plan, picture: Picture, made_with: Mapping[str, str]) -> d
         "mask_sha256": plan.mask_sha,
         "image_strength": plan.image_strength,
         "frames": plan.frames,
+        **({name: data[name] for name in OF_VIDEO} if plan.command == "video" else {}),
         "dtype": plan.dtype,
         "device": plan.device,
         "threads": plan.threads,

@@ -56,10 +56,11 @@ class ModelSource:
         return Path(self.reference).name
 
 
-def find_model(text: str | None) -> ModelSource:
+def find_model(text: str | None, default: str = "DEFAULT_MODEL") -> ModelSource:
     """Find the model that a user named; None is the embedded one.
 
     Args:
+        default: how ``freeu_zoo`` calls the embedded one: "DEFAULT_MODEL", or "DEFAULT_VIDEO_MODEL".
         text: a directory, a ``.safetensors`` or ``.ckpt`` file, the name of an embedded model, or a hub id
             ("owner/name") that is in the local cache or on the hub.
 
@@ -68,7 +69,7 @@ def find_model(text: str | None) -> ModelSource:
             no embedded model.
     """
     if text is None:
-        return _embedded(None)
+        return _embedded(None, default)
     text = text.strip()
     path = Path(text).expanduser()
     if path.is_dir():
@@ -76,7 +77,7 @@ def find_model(text: str | None) -> ModelSource:
     if path.is_file():
         return _file(path.resolve())
     if text in embedded_models():
-        return _embedded(text)
+        return _embedded(text, default)
     owner, slash, _ = text.partition("/")
     is_hub = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", text) and not text.endswith(CHECKPOINTS)
     if is_hub and slash and not Path(owner).exists():
@@ -96,14 +97,13 @@ def embedded_models() -> dict[str, Path]:
     return {str(name): Path(path) for name, path in zoo.models().items()}
 
 
-def _embedded(name: str | None) -> ModelSource:
+def _embedded(name: str | None, default: str) -> ModelSource:
     need("demo", "freeu_zoo")
     models = embedded_models()
-    name = name or str(importlib.import_module("freeu_zoo").DEFAULT_MODEL)
+    name = name or str(getattr(importlib.import_module("freeu_zoo"), default, ""))
     if name not in models:
-        raise FreeUValueError(
-            "freeu-zoo holds no embedded model: give one with --model, a directory, a file or a hub id"
-        )
+        kind = "embedded video model" if default == "DEFAULT_VIDEO_MODEL" else "embedded model"
+        raise FreeUValueError(f"freeu-zoo holds no {kind}: give one with --model, a directory, a file or a hub id")
     return describe_directory(models[name], ModelSource("embedded", name, models[name]))
 
 
