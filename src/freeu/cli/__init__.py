@@ -16,6 +16,7 @@ from freeu.cli import (
     analyzing,
     checking,
     evaluating,
+    filming,
     listing,
     pictures,
     serving,
@@ -43,6 +44,7 @@ app.command("presets")(listing.presets)
 app.command("check")(checking.check)
 app.command("evaluate")(evaluating.evaluate)
 app.command("analyze")(analyzing.analyze)
+app.command("video")(filming.video)
 app.command("sweep")(sweeping.sweep)
 app.command("ui")(serving.ui)
 app.add_typer(studying.study, name="study")

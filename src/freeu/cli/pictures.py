@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from freeu.cli import options as o
-from freeu.cli.errors import CheckFailedError, stopped
+from freeu.cli.errors import stopped
+from freeu.cli.remaking import make_again
 from freeu.errors import FreeUValueError
 
 
@@ -98,14 +99,11 @@ def generate(
     values = locals()
     if values.pop("manifest") is not None:
         assert manifest is not None
-        _make_again(manifest, values)
+        make_again(manifest, values)
         return
     if values.pop("no_freeu") and any(values[name] is not None for name in o.FREEU_FIELDS):
         raise FreeUValueError("--no-freeu leaves nothing for FreeU's own options to say: give one or the other")
     _make("generate", values, with_freeu=not no_freeu)
-
-
-_FROM_OPTIONS = ("output", "model", "device", "threads")
 
 
 def _make(command: str, values: dict[str, Any], with_freeu: bool = True) -> None:
@@ -121,51 +119,10 @@ def _make(command: str, values: dict[str, Any], with_freeu: bool = True) -> None
     prepared = prepare(request, source)
     for note in notes(prepared.plan, source.world):
         print(f"freeu: {note}", file=sys.stderr)
-    _draw(prepared, folder)
+    draw(prepared, folder)
 
 
-def _make_again(path: Path, values: dict[str, Any]) -> None:
-    from freeu.pipelines.manifest import environment_differences, read_manifest
-    from freeu.pipelines.output import dated_folder, refuse_foreign
-    from freeu.pipelines.remaking import reload
-    from freeu.pipelines.request import check_range
-
-    defaults = {"seeds": "0", "negative_prompt": "", "dtype": "auto", "device": "auto", "no_freeu": False}
-    for name, value in values.items():
-        if name not in _FROM_OPTIONS and value not in (None, [], defaults.get(name)):
-            option = (
-                "a prompt"
-                if name == "prompts"
-                else "--" + {"prompts_from": "prompts"}.get(name, name).replace("_", "-")
-            )
-            raise FreeUValueError(f"--from takes everything from the manifest: leave {option} out")
-    check_range("--threads", values["threads"], 1, 4_096)
-    folder: Path = values["output"] or dated_folder()
-    refuse_foreign(folder)
-    then = read_manifest(path)
-    if folder.resolve() == (path if path.is_dir() else path.parent).resolve():
-        raise FreeUValueError(f"--output {folder} is the folder of the manifest itself: name another one")
-    base = path if path.is_dir() else path.parent
-    device = None if values["device"] == "auto" else values["device"]
-    prepared = reload(then.plan, base, values["model"], device, values["threads"])
-    now = _draw(prepared, folder)
-
-    equal = [name for name, record in then.pictures.items() if now.pictures[name].sha256 == record.sha256]
-    print(f"{len(equal)} of {len(then.pictures)} pictures are equal to the bit to those of {path}")
-    if len(equal) == len(then.pictures):
-        return
-    changes = environment_differences(then.environment, now.environment)
-    changes += [change for change in then.plan.differences(now.plan) if not change.startswith("model:")]
-    if then.plan.model.fingerprint != now.plan.model.fingerprint:
-        changes.append("the model's files are not the same")
-    if not changes:
-        raise CheckFailedError(
-            "pictures differ although model, versions, device and threads are the same: look into it"
-        )
-    print(f"what differs: {'; '.join(changes)}")
-
-
-def _draw(prepared: Any, folder: Path) -> Any:
+def draw(prepared: Any, folder: Path) -> Any:
     """Make the pictures, then the grid and the page; say what was made and where."""
     from freeu.cli.progress import Bar
     from freeu.pipelines.finish import finish, headline

@@ -79,6 +79,7 @@ class Bar:
         self._console = Console(stderr=True)
         self._progress = _progress(self._console, TextColumn("{task.fields[pictures]}"))
         self._count_of_all = 0 if plan is None else plan.count * times
+        self._noun = "picture" if plan is None else plan.noun
         self._task = self._progress.add_task(
             "drawing", total=self._count_of_all, pictures=self._count(), visible=plan is not None
         )
@@ -98,7 +99,7 @@ class Bar:
 
     def kept(self, count: int) -> None:
         self.done += count
-        self._console.print(f"kept {counted(count, 'picture')} of the earlier run", highlight=False)
+        self._console.print(f"kept {counted(count, self._noun)} of the earlier run", highlight=False)
         self._progress.update(self._task, completed=self.done, pictures=self._count())
 
     def say(self, text: str) -> None:

@@ -235,7 +235,11 @@ class Plan:
     def differences(self, other: Plan) -> list[str]:
         """Fields in which two plans differ, as "name: mine, theirs"."""
         mine, theirs = self.to_dict(), other.to_dict()
-        return [f"{name}: {_short(mine[name])}, {_short(theirs[name])}" for name in mine if mine[name] != theirs[name]]
+        return [
+            f"{name}: {_short(mine[name])}, {_short(theirs.get(name))}"
+            for name in mine
+            if mine[name] != theirs.get(name)
+        ]
 
 
 def counted(number: int, noun: str) -> str:

@@ -326,7 +326,7 @@ def resized(image: Image, mask: Image | None, size: tuple[int, int]) -> tuple[Im
 def notes(plan: Plan, world: dict[str, Any]) -> Iterator[str]:
     """What a user should know before the pictures are made: no effect, or words the embedded model cannot draw."""
     if plan.config is not None and plan.config.identity:
-        yield "these settings are the identity: pictures with and without FreeU will be equal"
+        yield f"these settings are the identity: {plan.noun}s with and without FreeU will be equal"
     if world:
         for prompt in plan.prompts:
             words = unknown_words(prompt, world)

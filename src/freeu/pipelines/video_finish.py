@@ -1,0 +1,62 @@
+"""What follows the clips: the films side by side, the strip, the page, and the lines that say what was made."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from freeu.pipelines.finish import embedded_note
+from freeu.pipelines.loading import TASK_NAMES
+from freeu.pipelines.manifest import Manifest
+from freeu.pipelines.output import MANIFEST, OutputFolder
+from freeu.pipelines.plan import Plan, counted
+from freeu.pipelines.strip import make_side_by_side, make_strip
+from freeu.pipelines.video_page import make_video_page
+
+STRIP, PAGE = "strip.png", "video.html"
+TOGETHER = "side-by-side.mp4"
+
+
+def finish_video(
+    output: OutputFolder,
+    manifest: Manifest,
+    world: Mapping[str, Any],
+    say: Callable[[str], None] = lambda what: None,
+) -> list[tuple[str, str]]:
+    """Write everything that shows both arms at once.
+
+    Returns:
+        the files worth opening with what each is for.
+    """
+    plan = manifest.plan
+    say("side by side")
+    for index in range(len(plan.prompts)):
+        for seed in plan.seeds:
+            off, on = (p for p in plan.pictures() if (p.index, p.seed) == (index, seed))
+            with output.file(f"{off.pair}-{TOGETHER}") as part:
+                make_side_by_side(output.path, (off.file, on.file), plan, part)
+    say("strip and page")
+    title = f"{plan.model.name}, {TASK_NAMES[plan.task]}, {counted(plan.steps, 'step')}, guidance {plan.guidance:g}"
+    buffer = io.BytesIO()
+    make_strip(output.path, manifest, title).save(buffer, format="PNG")
+    output.write(STRIP, buffer.getvalue())
+    output.write(PAGE, make_video_page(output.path, manifest, embedded_note(plan, world)))
+    return [
+        (PAGE, "open it in a browser: every pair in step, side by side or under a slider"),
+        (STRIP, "frames of all clips with labels"),
+        (f"*-{TOGETHER}", "each pair as one film"),
+        (MANIFEST, f"makes it all again: freeu video --from {output.path / MANIFEST} --output DIR"),
+    ]
+
+
+def video_headline(plan: Plan, world: Mapping[str, Any]) -> list[str]:
+    """What is about to be made, for the terminal."""
+    model = embedded_note(plan, world) or f"model {plan.model.name}"
+    if plan.motion_adapter is not None:
+        model += f" with the motion adapter {plan.motion_adapter.name}"
+    assert plan.config is not None
+    clips = f"{counted(plan.count, 'clip')}: {TASK_NAMES[plan.task]}, {plan.frames} frames at {plan.fps} a second"
+    size = f"{plan.width}x{plan.height}, {counted(plan.steps, 'step')}, guidance {plan.guidance:g}"
+    arithmetic = f"{plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}"
+    return [model, f"FreeU {plan.config} (profile {plan.config.profile})", f"{clips}, {size}, {arithmetic}"]
