@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tiny_pipelines import save_pipeline, tiny_text_encoder, tiny_tokenizer, tiny_unet, tiny_vae
+from tiny_pipelines import save_pipeline, tiny_text_encoder, tiny_tokenizer, tiny_unet, tiny_vae, tiny_video_unet
 
 COMPARED = ("a red fox", "ein grüner Apfel <b>&</b> 日本", "--seeds", "3-4", "--steps", "2", "--threads", "1")
 
@@ -93,3 +93,22 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def video_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TextToVideoSDPipeline directory with random weights: clips of 16x16."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-video"
+    return save_pipeline(folder, "TextToVideoSDPipeline", unet=tiny_video_unet())
+
+
+FILMED = ("a red fox", "ein grüner Apfel <b>&</b> 日本", "--seeds", "3-4", "--frames", "5", "--fps", "7")
+FILMED += ("--steps", "2", "--threads", "1")
+
+
+@pytest.fixture(scope="session")
+def filmed(video_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """The folder and the words of one run of freeu video: two prompts, seeds 3 and 4, five frames at 7 a second."""
+    folder = tmp_path_factory.mktemp("runs") / "filmed"
+    words = ("video", *FILMED, "--model", video_dir, "--format", "mp4,webp,gif", "--output", folder)
+    return folder, run_cli(*words)

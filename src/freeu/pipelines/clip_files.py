@@ -315,7 +315,7 @@ class ClipWriter:
         plain = VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
         if self._form == "webp":
             return plain.reformat(format=_PIXELS["webp"])
-        return plain.reformat(format=YUV420, dst_colorspace=1, dst_color_range=1)
+        return _padded(plain.reformat(format=YUV420, dst_colorspace=1, dst_color_range=1))
 
     def _send(self, frame: VideoFrame | None) -> None:
         for packet in self._stream.encode(frame):
@@ -350,6 +350,21 @@ def _fill(plane: Any, pixels: Frame) -> None:
     rows = np.zeros((plane.height, plane.line_size), np.uint8)
     rows[:, : pixels.shape[1]] = pixels
     plane.update(rows.tobytes())
+
+
+def _padded(frame: VideoFrame) -> VideoFrame:
+    """The same YUV 4:2:0 frame with zeros behind its rows: x264 looks there, and what memory holds there is chance."""
+    from av import VideoFrame
+
+    whole = cast("Frame", frame.to_ndarray())
+    width, height = frame.width, frame.height
+    made = VideoFrame(width, height, YUV420)
+    luma, chroma = width * height, width * height // 4
+    flat = whole.reshape(-1)
+    _fill(made.planes[0], flat[:luma].reshape(height, width))
+    _fill(made.planes[1], flat[luma : luma + chroma].reshape(height // 2, width // 2))
+    _fill(made.planes[2], flat[luma + chroma :].reshape(height // 2, width // 2))
+    return made
 
 
 def comment_of(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from freeu.pipelines.decoding import FramesSha, decode_frames
 from freeu.pipelines.draw import draw_latents
 from freeu.pipelines.loading import Loaded, quiet
 from freeu.pipelines.manifest import Manifest, PictureRecord
-from freeu.pipelines.output import MANIFEST, OutputFolder
+from freeu.pipelines.output import MANIFEST, OutputFolder, file_sha
 from freeu.pipelines.plan import INPUT_IMAGE, INPUT_VIDEO, Picture, Plan
 from freeu.pipelines.run import Progress, Silent, claimed, deterministic, png, settings_of, telling
 
@@ -104,12 +103,3 @@ def _is_whole(folder: Path, record: PictureRecord, plan: Plan) -> bool:
         fitting = {Path(name).suffix[1:] for name in record.files} == set(plan.formats)
         return fitting and all(file_sha(folder / name) == sha for name, sha in record.files.items())
     return False
-
-
-def file_sha(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

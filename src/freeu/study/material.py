@@ -1,4 +1,4 @@
-"""What a study compares: folders of ``freeu compare`` and ``generate``, or plain folders of pictures or videos."""
+"""What a study compares: folders of ``freeu compare``, ``generate`` and ``video``, or plain ones of pictures or videos."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from freeu.errors import FreeUValueError
 from freeu.pipelines.inputs import short_names
-from freeu.pipelines.manifest import read_manifest
-from freeu.pipelines.output import MANIFEST
+from freeu.pipelines.manifest import PictureRecord, read_manifest
+from freeu.pipelines.output import MANIFEST, file_sha
 from freeu.pipelines.plan import ARMS
 from freeu.pipelines.prompts import collect_prompts
 from freeu.study.media import Look, look_at
@@ -144,11 +144,24 @@ def _from_manifests(folders: Sequence[Path], names: Sequence[str]) -> _Found:
             found.keys = [(picture.index, picture.seed) for picture in own]
             short, label = (arm, ARMS[arm]) if len(folders) == 1 else (f"{name}/{arm}", f"{ARMS[arm]} ({name})")
             settings = plan.config.to_dict() if plan.config is not None and arm == "freeu" else None
-            files: list[tuple[Path, str | None]] = [(folder / p.file, manifest.pictures[p.file].sha256) for p in own]
+            files = [_recorded(folder, manifest.pictures[p.file]) for p in own]
             found.arms.append((Arm(short, label, settings), folder, files))
         model = plan.model.name if plan.model.kind == "hub" else Path(plan.model.name).name
         found.source.append(f"{name}: freeu {plan.command}, {model}, {plan.steps} steps, guidance {plan.guidance:g}")
     return found
+
+
+def _recorded(folder: Path, record: PictureRecord) -> tuple[Path, str | None]:
+    """The file of a picture or clip, and the hash of its pixels where it can be compared.
+
+    That of a clip is of the frames before they were encoded; its file is compared byte for byte instead.
+    """
+    path = folder / record.file
+    if not record.files:
+        return path, record.sha256
+    if file_sha(path) != record.files.get(record.file):
+        raise FreeUValueError(f"{path} is not the clip that its manifest speaks of: it was changed")
+    return path, None
 
 
 def _from_names(folders: Sequence[Path], names: Sequence[str], prompts: str | None) -> _Found:
