@@ -141,6 +141,7 @@ def load(
             pipe = _set_in_motion(pipe, motion_adapter, task, dtype, source)
         if getattr(pipe, "unet", None) is None:
             raise FreeUValueError(f"{source.label} ({type(pipe).__name__}) has no U-Net: FreeU has nothing to act on")
+        _find_text_model(pipe)
         if scheduler is not None:
             set_sampler(pipe, scheduler)
         pipe.to(device)
@@ -204,6 +205,13 @@ def _load_file(source: ModelSource, task: str, dtype: str, model_config: Path | 
                 ) from None
             raise
     return pipe if task == "text" else getattr(diffusers, TASKS[task]).from_pipe(pipe)
+
+
+def _find_text_model(pipe: Any) -> None:
+    """I2VGen-XL asks its text encoder for ``text_model.final_layer_norm``, which transformers 5 has one level up."""
+    encoder = getattr(pipe, "text_encoder", None)
+    if type(pipe).__name__ == "I2VGenXLPipeline" and not hasattr(encoder, "text_model"):
+        vars(encoder)["text_model"] = encoder  # past torch, which would take it for a part of itself
 
 
 def _set_in_motion(pipe: Any, adapter: ModelSource, task: str, dtype: str, source: ModelSource) -> Any:
