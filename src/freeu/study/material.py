@@ -1,4 +1,4 @@
-"""What a study compares: folders of ``freeu compare``, ``generate`` or ``video``, or plain ones of images or videos."""
+"""What a study compares: folders of ``freeu compare``, ``generate``, ``video``, or plain ones of pictures or clips."""
 
 from __future__ import annotations
 
