@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,18 @@ def test_identity_settings_and_options_over_time(video_dir: Path, cli: Callable[
     assert cli(*words, "--b", "1.3,1.4", "--output", tmp_path / "plain").code == 0
     shas = {read_manifest(tmp_path / name).pictures[f"{CLIPS[1]}.mp4"].sha256 for name in ("over", "plain")}
     assert len(shas) == 2
+
+
+def test_what_a_model_says_of_itself_is_used(video_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
+    folder = shutil.copytree(video_dir, tmp_path / "mini")
+    world = {"nouns": ["fox"], "colours": ["red"], "default_steps": 1, "default_guidance_scale": 2.5}
+    world |= {"default_frames": 3, "default_fps": 5, "native_size": 24}
+    (folder / "freeu-zoo.json").write_text(json.dumps(world), encoding="utf-8")
+    outcome = cli("video", "a red zebra", "--model", folder, "--format", "mp4", "--output", tmp_path / "out")
+    assert outcome.code == 0
+    assert "cannot draw 'zebra' (in 'a red zebra'): it never saw them" in outcome.one_line()
+    plan = read_manifest(tmp_path / "out").plan
+    assert (plan.steps, plan.guidance, plan.frames, plan.fps, plan.width, plan.height) == (1, 2.5, 3, 5, 24, 24)
 
 
 def test_a_manifest_of_pictures_is_what_it_was(compared: tuple[Path, Any]) -> None:

@@ -177,15 +177,17 @@ def test_memory_does_not_grow_with_the_clip(tmp_path: Path) -> None:
         sizes: list[int] = []
         decode = pipe.vae.decode
         pipe.vae.decode = lambda z, *rest, **more: (sizes.append(len(z)), decode(z, *rest, **more))[1]
-        alive: weakref.WeakSet[Any] = weakref.WeakSet()
+        seen: dict[int, Any] = {}
         most = 0
         gc.collect()
         tracemalloc.start()
         with ClipWriter(tmp_path / f"{count}.mp4", "mp4", 8, 64, 64) as writer:
             for frame in decode_frames(pipe, latents, 4):
-                alive.add(frame.base if frame.base is not None else frame)
+                chunk = frame.base if frame.base is not None else frame
+                seen[id(chunk)] = weakref.ref(chunk)
+                del chunk
                 writer.add(frame)
-                most = max(most, len(alive))
+                most = max(most, sum(one() is not None for one in seen.values()))
         held = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         del pipe.vae.decode
