@@ -121,16 +121,29 @@ def inspect(model: Any) -> Inspection:
     return Inspection(type(unet).__name__, adapter_for(unet).find_sites(unet))
 
 
+_PRESETS = {
+    "UNet3DConditionModel": "modelscope-v1",
+    "UNetSD": "modelscope-v1",
+    "UNetSpatioTemporalConditionModel": "gentle",
+    "I2VGenXLUNet": "gentle",
+}
+"""Of classes whose configuration looks like that of another family."""
+
+
 def recommend(model: Any) -> FreeUConfig:
-    """The published version-2 preset for a model's family, told from its own configuration.
+    """The published preset for a model's family (of operator version 2 where there is one), told from the model itself.
 
     Stable Diffusion XL by its two text encoders, 2.x by the 1024-wide text embedding, 1.x by the 768-wide one (the
-    factors of SD 1.4, milder than those of 1.5, unless its name says 1.5). Video U-Nets are told in the same way: they
-    descend from one of these. Everything else, the embedded miniature models included, gets those of SD 1.4 too: they
-    are also those of SDXL.
+    factors of SD 1.4, milder than those of 1.5, unless its name says 1.5); AnimateDiff as its image model. ModelScope's
+    kind of U-Net gets the factors published for it, which are of version 1. For Stable Video Diffusion and I2VGen-XL none
+    were ever published: they get ``gentle``. Everything else, the embedded image model included, gets those of SD 1.4
+    too: they are also those of SDXL.
     """
     unet = unet_of(model)
     adapter_for(unet)
+    for cls in type(unet).__mro__:
+        if cls.__name__ in _PRESETS:
+            return preset(_PRESETS[cls.__name__])
     configs: list[Any] = [getattr(item, "config", None) for item in (unet, model)]
     config, whole = (item if hasattr(item, "get") else {} for item in configs)
     width = config.get("cross_attention_dim") or getattr(unet, "context_dim", None)

@@ -1,4 +1,4 @@
-"""Every family of video U-Nets: sites against the concatenations that really happen, FreeU against its published form."""
+"""Every family of video U-Nets: sites against the real concatenations, FreeU against its published form."""
 
 import copy
 
@@ -202,12 +202,41 @@ def test_profile_diffusers_has_nothing_to_do_on_stable_video_diffusion():
         assert handle.sites == ()
 
 
-def test_recommended_factors_are_legal(family):
-    model = family.model()
+@pytest.mark.parametrize("name", FAMILIES)
+def test_counts_at_full_width(name):
+    """The table of docs/semantics.md, on the published architectures; nothing is computed on the meta device."""
+    import diffusers
+
+    with torch.device("meta"):
+        if name == "UNetSD":
+            # configuration.json of damo/text-to-video-synthesis
+            model = FAMILIES[name].build(
+                dim=320, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[1, 0.5, 0.25], head_dim=64, num_heads=8
+            )
+        else:
+            model = getattr(diffusers, name)()
+    table = freeu.inspect(model)
+    assert [site.backbone_channels for site in table] == [1280] * 7 + [640] * 3 + [320] * 2
+    by_index = 0 if name == "UNetSpatioTemporalConditionModel" else 6
+    counts = {"official": 10, "comfyui": 10, "a1111": 10, "diffusers": by_index}
+    assert {profile: len(table.touched(profile)) for profile in counts} == counts
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        ("UNet3DConditionModel", "modelscope-v1"),
+        ("UNetSD", "modelscope-v1"),
+        ("UNetMotionModel", "sd14"),
+        ("UNetSpatioTemporalConditionModel", "gentle"),
+        ("I2VGenXLUNet", "gentle"),
+    ],
+)
+def test_what_is_recommended_for_each_family(name, preset):
+    model = FAMILIES[name].model()
     with freeu.enabled(model) as handle:
-        assert handle.config == freeu.recommend(model)
-        assert handle.config in [preset.config for preset in freeu.presets().values()]
-        assert len(handle.sites) == 5
+        assert handle.config == freeu.recommend(model) == freeu.preset(preset)
+        assert len(handle.sites) >= 4
 
 
 def test_features_by_keyword_under_checkpointing():

@@ -8,18 +8,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderTiny, UNet3DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from . import clips, diffusion, text, vae
+from . import clips, diffusion, text, text_lesson, vae
 from .checkpoint import Checkpoint
 from .clips import Clip, ClipMaker
 from .errors import ZooError
 from .recipe import Recipe
 from .training import Pace, Run, Say
+from .unet import LayoutProbe
 
 TEMPORAL = ("transformer_in", "temp_convs", "temp_attentions")
 """Parts of a parameter's name that tell layers over time from layers over space."""
@@ -126,16 +128,21 @@ class Trainer(Run):
                 module.p = 0.0  # clips never come twice, so there is nothing to forget
         pace = Pace.of(settings, settings.warmup, betas=(0.9, 0.99), ema=settings.ema, report_steps=100)
         model = nn.ModuleDict({"unet": unet, "text": encoder})
+        if settings.layout_weight:
+            # Read frame by frame, it teaches where the motion that the caption tells takes the object.
+            model["probe"] = LayoutProbe(recipe, unet)
         super().__init__("unet", model, pace, Checkpoint(home / "unet.ckpt", identity(recipe)), say, device)
         self.parts: Any = model
         self.kept = diffusion.scheduler().alphas_cumprod.to(self.device)
         self.maker = ClipMaker(recipe.world, recipe.video.frames, settings.seed, held_out=False)
 
     def learning_rates(self) -> list[dict[str, Any]]:
-        """The spatial layers have learnt already: they follow slowly."""
-        space = [p for name, p in self.model.named_parameters() if not any(part in name for part in TEMPORAL)]
-        time = [p for name, p in self.model.named_parameters() if any(part in name for part in TEMPORAL)]
-        return [{"params": time}, {"params": space, "share": self.recipe.video.spatial_rate}]
+        """What the image model has learnt already follows slowly; what must learn of motion does not."""
+        new = (*TEMPORAL, "attn2", "text.", "probe.")
+        known, learning = [], []
+        for name, parameter in self.model.named_parameters():
+            (learning if any(part in name for part in new) else known).append(parameter)
+        return [{"params": learning}, {"params": known, "share": self.recipe.video.spatial_rate}]
 
     def start_from(self, parent: Parent) -> None:
         """Begin with an image model's spatial layers and text encoder."""
@@ -164,10 +171,14 @@ class Trainer(Run):
         latent = encode(self.coder, chosen)
         times = diffusion.spread_timesteps(len(latent), generator, settings.time_exponent)
         noise = torch.randn(latent.shape, generator=generator)
-        return self.loss(*(part.to(self.device) for part in (latent, words, times, noise)))
+        layouts = [text_lesson.layout(scene, self.recipe.world) for clip in chosen for scene in clip.frames]
+        parts = (latent, words, times, noise, torch.from_numpy(np.stack(layouts)))
+        return self.loss(*(part.to(self.device) for part in parts))
 
-    def loss(self, latent: Tensor, words: Tensor, times: Tensor, noise: Tensor) -> Tensor:
-        """The weighted v-prediction loss of one batch of clips."""
+    def loss(
+        self, latent: Tensor, words: Tensor, times: Tensor, noise: Tensor, layouts: Tensor | None = None
+    ) -> Tensor:
+        """The weighted v-prediction loss of a batch of clips; with ``layouts`` (clips * frames, 8, 8) the probe's too."""
         kept = self.kept[times]
         noisy, target = diffusion.noised(latent, noise, kept)
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -176,6 +187,8 @@ class Trainer(Run):
         each = (guess.float() - target).square().mean(dim=(1, 2, 3, 4))
         weight = diffusion.weights(kept, self.recipe.unet.min_snr)
         mean: Tensor = (each * weight).sum() / weight.sum()
+        if layouts is not None and "probe" in self.parts:
+            mean = mean + self.recipe.unet.layout_weight * self.parts["probe"](layouts)
         return mean
 
     def measure(self) -> float:
