@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shutil
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,10 @@ import torch
 from PIL import Image
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.clip_files import comment_of, read_clip
+from freeu.pipelines.clip_files import ClipWriter, comment_of, read_clip
 from freeu.pipelines.decoding import frames_sha
-from freeu.pipelines.manifest import read_manifest
-from freeu.pipelines.strip import thinned
+from freeu.pipelines.manifest import Manifest, read_manifest
+from freeu.pipelines.strip import make_side_by_side, make_strip, thinned
 
 PAIRS = [f"p{p:03d}-s{s:04d}" for p in (0, 1) for s in (3, 4)]
 CLIPS = [f"{pair}-{arm}" for pair in PAIRS for arm in ("baseline", "freeu")]
@@ -127,6 +130,30 @@ def test_the_strip_shows_frames_of_both_arms(filmed: tuple[Path, Any]) -> None:
     assert thinned(5) == [0, 1, 2, 3, 4]
     assert thinned(64) == [0, 7, 14, 21, 28, 35, 42, 49, 56, 63]
     assert thinned(11, 3) == [0, 5, 10]
+
+
+def test_films_and_strips_hold_one_frame_at_a_time(filmed: tuple[Path, Any], tmp_path: Path) -> None:
+    plan = read_manifest(filmed[0]).plan
+    side = 64
+
+    def peak(count: int) -> int:
+        made = replace(plan, width=side, height=side, frames=count, prompts=("x",), seeds=(0,))
+        for clip in made.pictures():
+            with ClipWriter(tmp_path / clip.file, "mp4", 8, side, side) as writer:
+                for number in range(count):
+                    writer.add(np.full((side, side, 3), 3 * number, np.uint8))
+        names = [clip.file for clip in made.pictures()]
+        gc.collect()
+        tracemalloc.start()  # which counts the arrays that frames are decoded to
+        make_side_by_side(tmp_path, (names[0], names[1]), made, tmp_path / "film.mp4")
+        make_strip(tmp_path, Manifest(made, {}), "title")
+        held = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert read_clip(tmp_path / "film.mp4").frames == count
+        return held
+
+    peak(8)
+    assert peak(64) < peak(8) + 12 * side * side * 3
 
 
 @pytest.mark.parametrize("command", ["video", "generate"])
