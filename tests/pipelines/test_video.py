@@ -274,6 +274,17 @@ def test_what_a_model_says_of_itself_is_used(video_dir: Path, cli: Callable[...,
     assert (plan.steps, plan.guidance, plan.frames, plan.fps, plan.width, plan.height) == (1, 2.5, 3, 5, 24, 24)
 
 
+def test_without_a_model_the_embedded_one_films(
+    video_dir: Path, cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zoo = pytest.importorskip("freeu_zoo")
+    monkeypatch.setattr(zoo, "models", lambda: {"mini-modelscope": video_dir})
+    outcome = cli("video", *SHORT, "--output", tmp_path / "out")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "Made by the embedded miniature model mini-modelscope; --model takes your own." in outcome.out
+    assert "the embedded miniature model mini-modelscope" in (tmp_path / "out" / "video.html").read_text("utf-8")
+
+
 def test_a_manifest_of_pictures_is_what_it_was(compared: tuple[Path, Any]) -> None:
     data = json.loads((compared[0] / "manifest.json").read_text(encoding="utf-8"))
     assert not {"fps", "formats", "decode_chunk", "motion_adapter", "video_sha"} & data["plan"].keys()

@@ -130,8 +130,12 @@ def test_an_input_video_is_read_at_the_wanted_rate(families: Path, cli: Callable
     words = ("a fox", "--model", families / "modelscope", "--video", families / "start.mp4", *SMALL)
     assert cli("video", *words, "--fps", "4", "--output", tmp_path / "out").code == 0
     assert read_manifest(tmp_path / "out").plan.frames == 3, "12 frames at 16 a second are 3 at 4"
-    given = read_frames(tmp_path / "out" / "input-video.png")
+    given = read_frames(tmp_path / "out" / "input-video.png", 250)
     assert given is not None
+    stored = read_clip(tmp_path / "out" / "input-video.png")
+    assert (stored.frames, stored.fps) == (3, 4.0), "the command that the page shows reads it at its own rate"
+    outcome = cli("generate", "--from", tmp_path / "out", "--output", tmp_path / "again")
+    assert "2 of 2 clips are equal to the bit" in outcome.out
     source = list(read_clip(families / "start.mp4"))
     for frame, place in zip(given, (0, 4, 8), strict=True):
         wanted = Image.fromarray(source[place]).resize((32, 16), Image.Resampling.LANCZOS)

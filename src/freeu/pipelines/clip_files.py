@@ -240,8 +240,8 @@ def _pictures(path: Path) -> Iterator[Frame]:
 class ClipWriter:
     """Writes one clip, a frame at a time; use it with ``with``. A file left by an exception is not whole.
 
-    MP4 is H.264 (yuv420p, fast start) that every browser plays, with no tag but ``comment``; equal frames make equal bytes
-    with the same x264. WebP is lossy, of high quality; GIF has 256 colours chosen for each frame.
+    MP4 is H.264 (yuv420p, fast start) that every browser plays, with no tag but ``comment``; equal frames make equal
+    bytes with the same x264. WebP is lossy, of high quality; GIF has 256 colours chosen for each frame.
 
     Args:
         path: the file; an old one is overwritten.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,8 +46,20 @@ def frames_bytes(frames: Frames, settings: Mapping[str, Any]) -> bytes:
     return png_bytes(frames[0], settings, frames[1:])
 
 
-def read_frames(path: Path) -> Frames | None:
-    """What ``frames_bytes`` wrote; None if the file is not there or is damaged."""
+def timed_bytes(frames: Frames, fps: int) -> bytes:
+    """An animated PNG of a clip, without loss, that plays at its own rate; ``read_frames`` reads it."""
+    buffer = io.BytesIO()
+    following = list(frames[1:])
+    frames[0].save(buffer, format="PNG", save_all=True, append_images=following, duration=1000 / fps, loop=0)
+    return buffer.getvalue()
+
+
+def read_frames(path: Path, frame_ms: float = FRAME_MS) -> Frames | None:
+    """What ``frames_bytes`` or ``timed_bytes`` wrote; None if the file is not there or is damaged.
+
+    Args:
+        frame_ms: how long one frame is shown, in milliseconds.
+    """
     from PIL import Image, ImageSequence
 
     try:
@@ -54,7 +67,7 @@ def read_frames(path: Path) -> Frames | None:
             found: list[Image.Image] = []
             for frame in ImageSequence.Iterator(image):
                 # Equal frames in a row are stored as one that is shown longer.
-                times = round(frame.info.get("duration", FRAME_MS) / FRAME_MS)
+                times = round(frame.info.get("duration", frame_ms) / frame_ms)
                 found += [frame.convert("RGB")] * times
             return tuple(found)
     except (OSError, SyntaxError, ValueError, EOFError):

@@ -210,7 +210,7 @@ def _load_file(source: ModelSource, task: str, dtype: str, model_config: Path | 
 def _find_text_model(pipe: Any) -> None:
     """I2VGen-XL asks its text encoder for ``text_model.final_layer_norm``, which transformers 5 has one level up."""
     encoder = getattr(pipe, "text_encoder", None)
-    if type(pipe).__name__ == "I2VGenXLPipeline" and not hasattr(encoder, "text_model"):
+    if encoder is not None and type(pipe).__name__ == "I2VGenXLPipeline" and not hasattr(encoder, "text_model"):
         vars(encoder)["text_model"] = encoder  # past torch, which would take it for a part of itself
 
 

@@ -44,8 +44,8 @@ def reload(
         if picture is not None and pixel_sha(picture) != sha:
             raise FreeUValueError(f"{folder / name} is not the picture that the manifest names: its pixels differ")
     video = None
-    if plan.video_sha is not None:
-        video = read_frames(folder / INPUT_VIDEO)
+    if plan.video_sha is not None and plan.fps is not None:
+        video = read_frames(folder / INPUT_VIDEO, 1000 / plan.fps)
         if video is None or frames_sha(video) != plan.video_sha:
             raise FreeUValueError(f"{folder / INPUT_VIDEO} is not the video that the manifest names, or not there")
     adapter = None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freeu.pipelines.clip_files import ClipWriter
-from freeu.pipelines.clips import Frames, frames_bytes
+from freeu.pipelines.clips import Frames, timed_bytes
 from freeu.pipelines.decoding import FramesSha, decode_frames
 from freeu.pipelines.draw import draw_latents
 from freeu.pipelines.loading import Loaded, quiet
@@ -53,7 +53,8 @@ def make_clips(
     if image is not None:
         output.write(INPUT_IMAGE, png(image))
     if video is not None:
-        output.write(INPUT_VIDEO, frames_bytes(video, {}))
+        assert plan.fps is not None
+        output.write(INPUT_VIDEO, timed_bytes(video, plan.fps))
     with quiet(), deterministic(plan.device, plan.threads):
         for todo in plan.pictures():
             if todo.file in kept:
