@@ -135,9 +135,9 @@ def recommend(model: Any) -> FreeUConfig:
 
     Stable Diffusion XL by its two text encoders, 2.x by the 1024-wide text embedding, 1.x by the 768-wide one (the
     factors of SD 1.4, milder than those of 1.5, unless its name says 1.5); AnimateDiff as its image model. ModelScope's
-    kind of U-Net gets the factors published for it, which are of version 1. For Stable Video Diffusion and I2VGen-XL none
-    were ever published: they get ``gentle``. Everything else, the embedded image model included, gets those of SD 1.4
-    too: they are also those of SDXL.
+    kind of U-Net gets the factors published for it, which are of version 1. For Stable Video Diffusion and I2VGen-XL
+    none were ever published: they get ``gentle``. Everything else, the embedded image model included, gets those of
+    SD 1.4 too: they are also those of SDXL.
     """
     unet = unet_of(model)
     adapter_for(unet)

@@ -124,6 +124,10 @@ def test_a_deep_copy_takes_freeu_along_and_stays_apart(family):
 
 def test_a_schedule_reads_the_timestep(family):
     model = family.model()
+    if adapter_for(model).host.continuous:
+        with pytest.raises(FreeURuntimeError, match="do not tell how much of the denoising is done"):
+            freeu.apply(model, **FACTORS, start=0.5)
+        return
     early, late = family(model, 900), family(model, 100)
     with freeu.enabled(model, **FACTORS, start=0.5):
         assert torch.equal(family(model, 900), early)
@@ -131,6 +135,43 @@ def test_a_schedule_reads_the_timestep(family):
     with freeu.enabled(model, **FACTORS, end=0.5):
         assert not torch.equal(family(model, 900), early)
         assert torch.equal(family(model, 100), late)
+
+
+@pytest.mark.parametrize(("unit", "half"), [("fraction", 0.5), ("sigma", 1.0)])
+def test_timesteps_that_are_a_function_of_the_noise_level(unit, half):
+    from diffusers import EulerDiscreteScheduler
+
+    scheduler = EulerDiscreteScheduler(
+        timestep_type="continuous",
+        use_karras_sigmas=True,
+        sigma_min=0.01,
+        sigma_max=100.0,
+        timestep_spacing="leading",
+        prediction_type="v_prediction",
+    )
+    scheduler.set_timesteps(5)
+    family = FAMILIES["UNetSpatioTemporalConditionModel"]
+    model = family.model()
+    before = [family(model, float(t)) for t in scheduler.timesteps]
+    edges = {"start": half} if unit == "fraction" else {"start": half, "end": 0.0}
+    with freeu.enabled(model, **FACTORS, **edges, unit=unit, scheduler=scheduler):
+        changed = [
+            not torch.equal(family(model, float(t)), x) for t, x in zip(scheduler.timesteps, before, strict=True)
+        ]
+    sigmas = scheduler.sigmas[:-1].tolist()
+    assert changed == ([False, False, False, True, True] if unit == "fraction" else [sigma <= 1.0 for sigma in sigmas])
+    assert True in changed
+    assert False in changed
+
+
+def test_halves_of_guidance_in_calls_of_their_own_cannot_be_told_apart():
+    family = FAMILIES["UNetSD"]
+    model = family.model()
+    with (
+        freeu.enabled(model, **FACTORS, guidance="conditional"),
+        pytest.raises(FreeURuntimeError, match="once for each"),
+    ):
+        family(model)
 
 
 def test_arguments_are_found_by_name_and_by_place(family):

@@ -116,8 +116,9 @@ def test_gradients_reach_the_latents_through_every_way(video_unet):
     with freeu.enabled(video_unet, **FACTORS, over_time="clip", time_threshold=1, frame_strength=(1.0, 0.5)):
         grown = video_unet(sample, torch.tensor(500), words).sample
     grown.square().mean().backward()
-    with torch.no_grad(), freeu.enabled(
-        video_unet, **FACTORS, over_time="clip", time_threshold=1, frame_strength=(1.0, 0.5)
+    with (
+        torch.no_grad(),
+        freeu.enabled(video_unet, **FACTORS, over_time="clip", time_threshold=1, frame_strength=(1.0, 0.5)),
     ):
         assert relative_error(video_unet(sample, torch.tensor(500), words).sample, grown.detach()) <= UNET
     assert torch.isfinite(sample.grad).all()

@@ -40,6 +40,8 @@ class DiffusersHost(Host):
 
     def __init__(self, frames_axis: int | None = None) -> None:
         self.frames_axis = frames_axis
+        # Of Stable Video Diffusion, the one whose sample has its frames before its channels.
+        self.continuous = frames_axis == 1
 
     def frames(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         return 1 if self.frames_axis is None else int(self.sample(args, kwargs).shape[self.frames_axis])

@@ -21,6 +21,8 @@ FAMILIES = ("UNetSD", "UNetSD_temporal", "Img2VidSDUNet", "Vid2VidSDUNet")
 class ModelScopeHost(Host):
     """Calls of the form ``unet(x, t, y, ...)`` with x of shape (B, C, F, H, W)."""
 
+    stacked = False  # ModelScope's own sampler calls the U-Net once for each half of guidance
+
     def sample(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         value: Tensor = args[0] if args else kwargs["x"]
         return value

@@ -21,7 +21,15 @@ from freeu.ops.skip import filter_skip
 
 
 class Host:
-    """What an adapter knows about calls of its family; the defaults fit U-Nets called as (sample, timestep, ...)."""
+    """What an adapter knows about calls of its family; the defaults fit U-Nets called as (sample, timestep, ...).
+
+    Attributes:
+        continuous: whether timesteps are not steps of a schedule but a function of the noise level.
+        stacked: whether the two halves of classifier-free guidance come in one batch.
+    """
+
+    continuous = False
+    stacked = True
 
     def sample(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """The noisy input, shape (B, ...)."""
@@ -177,6 +185,11 @@ class RootHook:
             self.call.frames = self.host.frames(args, kwargs)
 
     def _halves(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        if not self.host.stacked:
+            raise FreeURuntimeError(
+                "share='guidance' and guidance='conditional' need both halves of guidance in one batch, and samplers "
+                "of this family call the U-Net once for each: use the defaults"
+            )
         sample = self.host.sample(args, kwargs)
         pipe = self.clock.pipe()
         guided = getattr(pipe, "do_classifier_free_guidance", None)

@@ -181,7 +181,7 @@ class Handle:
         for path, _ in config.sites:
             if path not in known:
                 raise unknown_name("site", path, known)
-        self._clock.check(config.schedule)
+        self._clock.check(config.schedule, self._host.continuous)
 
     def _touched(self, config: FreeUConfig) -> dict[str, tuple[Stage, float]]:
         """Factors and high-frequency gain of each site that the configuration changes."""

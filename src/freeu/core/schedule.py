@@ -48,13 +48,31 @@ class Clock:
         pipe = self.pipe()
         return self._scheduler if pipe is None else getattr(pipe, "scheduler", None)
 
-    def check(self, schedule: Schedule) -> None:
-        """Refuse a schedule by sigma where no scheduler can translate timesteps.
+    @property
+    def _continuous(self) -> bool:
+        """Whether the scheduler's timesteps are 0.25 log(sigma), as those of Stable Video Diffusion (EDM's c_noise)."""
+        return getattr(getattr(self.scheduler, "config", None), "timestep_type", None) == "continuous"
+
+    def check(self, schedule: Schedule, continuous: bool = False) -> None:
+        """Refuse a schedule where no scheduler can translate timesteps.
+
+        Args:
+            schedule: when FreeU is to act.
+            continuous: whether the U-Net's timesteps are a function of the noise level.
 
         Raises:
             FreeURuntimeError: no pipeline and no scheduler were given, or the scheduler has no noise levels.
         """
-        if schedule.unit == "sigma" and getattr(self.scheduler, "alphas_cumprod", None) is None:
+        if continuous and schedule.unit == "fraction" and not schedule.whole and self.scheduler is None:
+            raise FreeURuntimeError(
+                "this U-Net's timesteps do not tell how much of the denoising is done: apply FreeU to the pipeline "
+                "instead of its U-Net, or give scheduler=..."
+            )
+        if (
+            schedule.unit == "sigma"
+            and not self._continuous
+            and getattr(self.scheduler, "alphas_cumprod", None) is None
+        ):
             raise FreeURuntimeError(
                 "a schedule by sigma needs the scheduler's noise levels (alphas_cumprod): apply FreeU to the pipeline "
                 f"instead of its U-Net, or give scheduler=...; got {type(self.scheduler).__name__}"
@@ -67,6 +85,8 @@ class Clock:
         if unit == "timestep":
             return t
         scheduler = self.scheduler
+        if unit == "sigma" and self._continuous:
+            return (4.0 * t).exp()
         if unit == "sigma":
             alphas = scheduler.alphas_cumprod.to(device=t.device, dtype=dtype)
             t = t.clamp(0, len(alphas) - 1)

@@ -139,7 +139,8 @@ class Trainer(Run):
     def learning_rates(self) -> list[dict[str, Any]]:
         """What the image model has learnt already follows slowly; what must learn of motion does not."""
         new = (*TEMPORAL, "attn2", "text.", "probe.")
-        known, learning = [], []
+        known: list[nn.Parameter] = []
+        learning: list[nn.Parameter] = []
         for name, parameter in self.model.named_parameters():
             (learning if any(part in name for part in new) else known).append(parameter)
         return [{"params": learning}, {"params": known, "share": self.recipe.video.spatial_rate}]
@@ -178,7 +179,10 @@ class Trainer(Run):
     def loss(
         self, latent: Tensor, words: Tensor, times: Tensor, noise: Tensor, layouts: Tensor | None = None
     ) -> Tensor:
-        """The weighted v-prediction loss of a batch of clips; with ``layouts`` (clips * frames, 8, 8) the probe's too."""
+        """The weighted v-prediction loss of a batch of clips.
+
+        With ``layouts`` (clips * frames, 8, 8) the probe's beside it.
+        """
         kept = self.kept[times]
         noisy, target = diffusion.noised(latent, noise, kept)
         with torch.autocast(self.device.type, torch.bfloat16):
