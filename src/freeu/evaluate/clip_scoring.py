@@ -14,6 +14,7 @@ from freeu.errors import FreeUValueError
 from freeu.evaluate import motion, temporal
 from freeu.evaluate.alignment import Asked, Reading, score_alignment
 from freeu.evaluate.clip import CLIP, retrieval
+from freeu.evaluate.clip_drawing import clip_frames
 from freeu.evaluate.consistency import Parts, consistency, subject_and_ground
 from freeu.evaluate.distance import Floats
 from freeu.evaluate.diversity import mean_distance, vendi_score
@@ -41,6 +42,9 @@ OVER_TIME = (
     "frame_consistency",
 )
 """The measures of ``measure_clip`` besides the means of ``STATISTICS``."""
+
+CLIP_ASPECTS = ("clip_right", "motion", "motion_agreement")
+"""The scores that ``score_clip_alignment`` adds to those of pictures."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from freeu.evaluate.arms import RECOMMENDED, Arm
+from freeu.evaluate.clip_drawing import make_clips
 from freeu.evaluate.guidance import Calibration, calibrate_guidance
 from freeu.evaluate.prompts import Prompt
 from freeu.evaluate.results import KIND, RESULTS, SCHEMA, TABLE, as_markdown
@@ -32,7 +33,7 @@ class Experiment:
         plan: prompts, seeds, model and settings, drawn without FreeU.
         judges: what scores.
         judged_by: names of the judges, for the record.
-        reference: files of real pictures; empty leaves distances out.
+        reference: files of real pictures, or of real clips for a model that draws clips; empty leaves distances out.
         reference_matches: whether the i-th of them shows the i-th prompt.
         calibration_prompts: how many prompts, spread evenly, calibrate guidance.
     """
@@ -98,7 +99,8 @@ def run_experiment(
     for number, (name, plan) in enumerate(plans.items()):
         say(f"drawing {name}")
         place = folder / arms[number].folder(number)
-        make_pictures(loaded, plan, OutputFolder(place), progress=progress)
+        make = make_pictures if plan.frames is None else make_clips
+        make(loaded, plan, OutputFolder(place), progress=progress)
         drawn[name] = [Drawn(place / picture.file, picture.index, picture.seed) for picture in plan.pictures()]
     with quiet(), deterministic(experiment.plan.device, experiment.plan.threads):
         found = score_everything(
@@ -107,6 +109,7 @@ def run_experiment(
             experiment.judges,
             experiment.reference,
             experiment.reference_matches,
+            clips=experiment.plan.frames is not None,
             names=lambda path: path.relative_to(folder).as_posix(),
             say=say,
             report=report,
@@ -158,4 +161,5 @@ def _calibrate(loaded: Loaded, experiment: Experiment, config: Any) -> Calibrati
             seeds=[plan.seeds[0]] * count,
             width=plan.width,
             height=plan.height,
+            frames=plan.frames,
         )

@@ -158,9 +158,10 @@ def calibrate_guidance(
     seeds: Sequence[int] | None = None,
     width: int | None = None,
     height: int | None = None,
+    frames: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Calibration:
-    """``match_guidance`` on a loaded text-to-image pipeline of Stable Diffusion's kind (XL included).
+    """``match_guidance`` on a loaded text-to-image or text-to-video pipeline of Stable Diffusion's kind (XL included).
 
     Runs the plain trajectory of each prompt; at each of its states the U-Net is evaluated once more with FreeU. The
     trajectory itself is not touched, and FreeU's schedule sees the step that it is at.
@@ -174,6 +175,7 @@ def calibrate_guidance(
         negative_prompt: what the unconditional half is given.
         seeds: one for each prompt; None means 0, 1, 2 ...
         width, height: of the pictures in pixels; None is the pipeline's default.
+        frames: of each clip; None for pictures.
         progress: told the number of prompts done.
 
     Raises:
@@ -206,6 +208,7 @@ def calibrate_guidance(
                 guidance_scale=guidance,
                 width=width,
                 height=height,
+                **({} if frames is None else {"num_frames": frames}),
                 generator=torch.Generator("cpu").manual_seed(seed),
                 output_type="latent",
             )

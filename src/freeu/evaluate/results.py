@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from freeu.evaluate.alignment import ASPECTS
+from freeu.evaluate.clip_scoring import CLIP_ASPECTS, OVER_TIME
 from freeu.evaluate.statistics import STATISTICS
+from freeu.evaluate.video_distance import NAMES
 from freeu.pipelines.plan import counted
 
 KIND = "freeu-evaluation"
@@ -17,12 +19,15 @@ CEILING, FLOOR = "real scenes", "shuffled prompts"
 """Names of the rows above and below the arms."""
 
 ORDER = (
+    *CLIP_ASPECTS,
     *ASPECTS,
     "clip_score",
     "retrieval",
     "kid",
     "fid",
     "fid_limit",
+    *NAMES.values(),
+    *OVER_TIME,
     *STATISTICS,
     "pixel_diversity",
     "feature_diversity",
@@ -30,8 +35,23 @@ ORDER = (
 )
 """Measures as they follow each other in the table."""
 
-GLANCE = ("noun_strict", "colour", "style", "count", "relation", "clip_score", "kid")
+GLANCE = (
+    "noun_strict",
+    "colour",
+    "style",
+    "count",
+    "relation",
+    "motion",
+    "flicker",
+    "subject_consistency",
+    "clip_score",
+    "kid",
+    NAMES["kid"],
+)
 """Measures of the first table."""
+
+KERNEL = ("kid", NAMES["kid"])
+"""Distances that are small numbers: a thousand times as large in the first table."""
 
 
 def as_markdown(results: Mapping[str, Any]) -> str:
@@ -102,7 +122,7 @@ def _glance(results: Mapping[str, Any]) -> Iterator[str]:
     yield "## At a glance"
     yield ""
     yield from _table(
-        ["arm", *("kid x 1000" if name == "kid" else name for name in measures)],
+        ["arm", *(f"{name} x 1000" if name in KERNEL else name for name in measures)],
         [[name, *(_half(row.get(measure), measure) for measure in measures)] for name, row in rows],
     )
 
@@ -156,13 +176,13 @@ def _half(found: Mapping[str, Any] | None, measure: str) -> str:
     """A value with half the width of its interval."""
     if found is None:
         return "-"
-    scale = 1000.0 if measure == "kid" else 1.0
-    form = ".2f" if measure == "clip_score" else ".3g" if measure == "kid" else ".3f"
+    scale = 1000.0 if measure in KERNEL else 1.0
+    form = ".2f" if measure == "clip_score" else ".3g" if measure in KERNEL else ".3f"
     value = format(scale * found["value"], form)
     if found["low"] is None:
         return value
     half = scale * (found["high"] - found["low"]) / 2.0
-    return f"{value} ± {format(half, '.2g' if measure == 'kid' else form)}"
+    return f"{value} ± {format(half, '.2g' if measure in KERNEL else form)}"
 
 
 def _estimate(found: Mapping[str, Any] | None) -> str:

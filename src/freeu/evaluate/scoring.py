@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from freeu.errors import FreeUValueError
-from freeu.evaluate.alignment import Reader, Reading, score_alignment
+from freeu.evaluate.alignment import Asked, Reader, Reading, score_alignment
 from freeu.evaluate.clip import CLIP, clip_score, retrieval
 from freeu.evaluate.distance import Floats
 from freeu.evaluate.diversity import mean_distance, pixel_diversity, vendi_score
@@ -68,8 +68,10 @@ class Scored:
         pictures: values of each picture.
         prompts: values of each prompt that has several pictures.
         features: of each picture, for distances; None without a judge.
-        clip: the same from the CLIP; None without one.
-        readings: of each picture; None without a reader.
+        clip: the same from the CLIP; None without one. Of clips, means over frames.
+        readings: of each picture, or what was seen of each clip; None without a reader.
+        align: scores what a prompt asks for against one of ``readings``.
+        similarity: the CLIP score from ``clip`` and the features of the texts.
     """
 
     labels: list[int]
@@ -77,24 +79,27 @@ class Scored:
     prompts: list[Values]
     features: Floats | None = None
     clip: Floats | None = None
-    readings: list[Reading] | None = None
+    readings: list[Any] | None = None
+    align: Callable[[Asked, Any], Values] = score_alignment
+    similarity: Callable[[Floats, Floats], Floats] = clip_score
 
 
-def pictures_in(folder: Path, option: str) -> list[Path]:
+def pictures_in(folder: Path, option: str, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     """The pictures of a folder in the order of their names; numbers in names count as numbers, so 2 is before 10.
 
     Args:
         folder: files in folders inside it do not count.
         option: what named it, for the message.
+        suffixes: of what counts as a picture.
 
     Raises:
         FreeUValueError: no folder, or no picture.
     """
     if not folder.is_dir():
         raise FreeUValueError(f"{option} {folder} is no folder: name one that holds pictures")
-    found = [item for item in folder.iterdir() if item.suffix.lower() in SUFFIXES and item.is_file()]
+    found = [item for item in folder.iterdir() if item.suffix.lower() in suffixes and item.is_file()]
     if not found:
-        raise FreeUValueError(f"{option} {folder} holds no pictures ({', '.join(SUFFIXES)})")
+        raise FreeUValueError(f"{option} {folder} holds no pictures ({', '.join(suffixes)})")
     return sorted(found, key=_natural)
 
 
