@@ -45,7 +45,14 @@ def png_bytes(image: Image, settings: Mapping[str, Any], following: Sequence[Ima
     info = PngInfo()
     info.add_itxt(KEY, text)
     buffer = io.BytesIO()
-    animated: dict[str, Any] = {"save_all": True, "append_images": list(following), "duration": FRAME_MS, "loop": 0}
+    animated: dict[str, Any] = {
+        "save_all": True,
+        "append_images": list(following),
+        "duration": FRAME_MS,
+        "loop": 0,
+        # Equal frames that ask for the same would be merged into one; for opaque pixels the two ways are one.
+        "blend": [number % 2 for number in range(len(following) + 1)],
+    }
     image.save(buffer, format="PNG", pnginfo=info, **(animated if following else {}))
     return buffer.getvalue()
 

@@ -12,12 +12,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .reader import SceneReader
 
-__all__ = ["DEFAULT_MODEL", "__version__", "judge_path", "load_reader", "model_path", "models", "reader_path"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "DEFAULT_VIDEO_MODEL",
+    "__version__",
+    "judge_path",
+    "load_reader",
+    "model_path",
+    "models",
+    "reader_path",
+]
 
 __version__ = "0.2.0"
 
 DEFAULT_MODEL = "mini-sd"
 """The model to use when nobody names one."""
+
+DEFAULT_VIDEO_MODEL = "mini-modelscope"
+"""The model that draws clips when nobody names one."""
 
 
 def _directories(kind: str) -> dict[str, Path]:
@@ -31,7 +43,7 @@ def _directories(kind: str) -> dict[str, Path]:
 
 def models() -> dict[str, Path]:
     """Shipped pipelines by name: directories that ``from_pretrained`` loads, each with a ``freeu-zoo.json``."""
-    return _directories("diffusion")
+    return _directories("diffusion") | _directories("video")
 
 
 def model_path(name: str = DEFAULT_MODEL) -> Path:

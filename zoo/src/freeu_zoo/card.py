@@ -35,6 +35,8 @@ def text(facts: dict[str, Any]) -> str:
         "licence": _LICENCE,
     }
     kind = facts.get("kind", "diffusion")
+    if kind == "video":
+        return _template("video").format(**common, **_of_video(facts))
     if kind == "judge":
         found = facts["retrieval_of_500_held_out"]
         return _template("judge").format(**common, retrieval=found, parameters=facts["parameters"])
@@ -74,6 +76,30 @@ def _of_diffusion(facts: dict[str, Any]) -> dict[str, Any]:
         "vae_minutes": training["vae"]["minutes"],
         "vae_crops": f"{training['vae']['crops']:,}",
         "psnr": training["vae"]["psnr_db"],
+        "speed": training["samples_per_second"],
+        "held_out": training["curve"][-1]["held_out"] if training["curve"] else "not measured",
+    }
+
+
+def _of_video(facts: dict[str, Any]) -> dict[str, Any]:
+    parts = [f"| {p['part']} | `{p['class']}` | {p['parameters']:,} | {p['notes']} |" for p in facts["parts"]]
+    training = facts["training"]
+    return {
+        "steps": facts["default_steps"],
+        "guidance": facts["default_guidance_scale"],
+        "frames": facts["default_frames"],
+        "fps": facts["default_fps"],
+        "parent": facts["parent"],
+        "nouns": ", ".join(facts["nouns"]),
+        "styles": ", ".join(facts["styles"]),
+        "colours": ", ".join(facts["colours"]),
+        "motions": "; ".join(f"{name} ({', '.join(phrases)})" for name, phrases in facts["motions"].items()),
+        "prompt": facts["prompt"],
+        "sample_prompts": _list(facts["sheets"]["samples"]),
+        "parts": "\n".join(parts),
+        "alignment": _alignment(facts.get("alignment")),
+        "scored_prompts": facts.get("alignment", {}).get("prompts", 28),
+        "notes": facts["notes"],
         "speed": training["samples_per_second"],
         "held_out": training["curve"][-1]["held_out"] if training["curve"] else "not measured",
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,6 @@ from .clips import Clip, ClipMaker
 from .files import write_atomically
 from .grid import sheet
 from .recipe import Recipe
-
-PROGRESS = 7
-"""Clips of a sheet of a half-trained model: one for each motion."""
 
 
 def of_each_motion(recipe: Recipe, seed: int, held_out: bool | None = None) -> list[Clip]:
@@ -52,16 +51,36 @@ def draw(
     return made
 
 
-def write(pipe: Any, recipe: Recipe, asked: list[str], seeds: list[int], output: Path) -> None:
-    """Draw clips with the recipe's settings and write them as rows of one picture."""
-    settings = recipe.sampling
-    rows = draw(pipe, asked, recipe.video.frames, settings.steps, settings.guidance, seeds)
-    picture = sheet([frame for row in rows for frame in row], recipe.video.frames)
-    write_atomically(output, picture.save)
+def sample_prompts(recipe: Recipe) -> list[str]:
+    """Prompts of the sample sheet: each motion in each style, clips that training never showed."""
+    found = []
+    for place, style in enumerate(recipe.world.styles):
+        world = dataclasses.replace(recipe.world, styles=(style,))
+        made = of_each_motion(dataclasses.replace(recipe, world=world), 9000 + place, held_out=True)
+        found += [clips.plain_caption(clip) for clip in made]
+    return found
+
+
+def write_samples(folder: Path, output: Path) -> None:
+    """Load the model in ``folder`` as a user would, and write ``samples.png`` into the folder ``output``.
+
+    A row for each prompt in its ``freeu-zoo.json``, in order; row n has seed n.
+    """
+    from diffusers import TextToVideoSDPipeline
+
+    facts = json.loads((folder / "freeu-zoo.json").read_text(encoding="utf-8"))
+    pipe = TextToVideoSDPipeline.from_pretrained(folder)
+    asked = facts["sheets"]["samples"]
+    names = ("default_frames", "default_steps", "default_guidance_scale")
+    frames, steps, guidance = (facts[name] for name in names)
+    rows = draw(pipe, asked, frames, steps, guidance, list(range(len(asked))))
+    write_atomically(output / "samples.png", sheet([frame for row in rows for frame in row], frames).save)
 
 
 def progress_sheet(pipe: Any, recipe: Recipe, output: Path) -> None:
     """Write what a half-trained pipeline makes of a clip of each motion, and the captions beside it."""
     asked = [clips.plain_caption(clip) for clip in of_each_motion(recipe, seed=77)]
-    write(pipe, recipe, asked, list(range(len(asked))), output)
+    settings, frames = recipe.sampling, recipe.video.frames
+    rows = draw(pipe, asked, frames, settings.steps, settings.guidance, list(range(len(asked))))
+    write_atomically(output, sheet([frame for row in rows for frame in row], frames).save)
     write_atomically(output.with_suffix(".txt"), lambda path: path.write_text("\n".join(asked) + "\n", "utf-8"))

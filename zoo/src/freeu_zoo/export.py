@@ -59,7 +59,7 @@ def export(recipe: Recipe, home: Path, coder: Path, destination: Path, samples: 
     made.save_pretrained(new, safe_serialization=True)
     vocabulary_files(new / "tokenizer")
     for name in ("vae", "unet"):
-        _tidy(new / name / "config.json")
+        tidy(new / name / "config.json")
     facts = describe(recipe, numbers, parts(made))
     write_json(new / "freeu-zoo.json", facts)
     (new / "README.md").write_text(card.text(facts), encoding="utf-8")
@@ -95,7 +95,7 @@ def vocabulary_files(folder: Path) -> None:
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _tidy(path: Path) -> None:
+def tidy(path: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     # The first tells where the weights lay on the machine that trained; for the second see vae.py.
     for entry in ("_name_or_path", "block_out_channels" if path.parent.name == "vae" else ""):
@@ -103,8 +103,8 @@ def _tidy(path: Path) -> None:
     write_json(path, config)
 
 
-def parts(made: StableDiffusionPipeline) -> list[dict[str, Any]]:
-    """What the pipeline consists of, for the card."""
+def parts(made: Any) -> list[dict[str, Any]]:
+    """What a pipeline consists of, for the card."""
     network, encoder, coder = made.unet.config, made.text_encoder.config, made.vae.config
     notes = {
         "unet": f"widths {'-'.join(map(str, network.block_out_channels))}, "

@@ -86,7 +86,9 @@ def pair(draw: random.Random, first: Shape, second: Shape) -> Placing:
         return Placing(_beside(draw, first, second, relation), relation)
     middle = SIZE / 2
     if relation == "inside":
-        outer = box_around(middle + draw.randint(-4, 4), middle + draw.randint(-4, 4), fit(second, draw.randint(104, 122)))
+        outer = box_around(
+            middle + draw.randint(-4, 4), middle + draw.randint(-4, 4), fit(second, draw.randint(104, 122))
+        )
         size = fit(first, draw.randint(38, 48))
         x = outer[0] + outer[2] / 2 + draw.randint(-4, 4)
         y = outer[1] + outer[3] / 2 + draw.randint(-4, 4)

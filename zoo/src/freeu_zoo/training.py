@@ -146,7 +146,9 @@ class Run(ABC):
         """One optimizer step; returns the loss."""
         pace = self.pace
         for group in self.optimizer.param_groups:
-            group["lr"] = group.get("share", 1.0) * pace.learning_rate * rate(self.step, self.progress(), pace.warmup, pace.level)
+            group["lr"] = (
+                group.get("share", 1.0) * pace.learning_rate * rate(self.step, self.progress(), pace.warmup, pace.level)
+            )
         loss = self.loss_of(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

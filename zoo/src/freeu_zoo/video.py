@@ -91,7 +91,7 @@ class Parent:
         for token, number in tokenizer.get_vocab().items():
             if token in known:
                 table[number] = weights[name][known[token]]
-        return {key: weights[key] if key in weights else value for key, value in new.items()} | {name: table}
+        return {key: weights.get(key, value) for key, value in new.items()} | {name: table}
 
 
 def load_coder(folder: Path) -> AutoencoderTiny:
@@ -139,10 +139,11 @@ class Trainer(Run):
 
     def start_from(self, parent: Parent) -> None:
         """Begin with an image model's spatial layers and text encoder."""
-        missing, unknown = self.parts["unet"].load_state_dict(parent.space(), strict=False)
-        strangers = [*unknown, *(name for name in missing if not any(part in name for part in TEMPORAL))]
-        if strangers:
-            raise ZooError(f"{parent.folder} is no image model of these widths: {', '.join(strangers[:3])}")
+        own, space = self.parts["unet"].state_dict(), parent.space()
+        wanted = {name: value.shape for name, value in own.items() if not any(part in name for part in TEMPORAL)}
+        if wanted != {name: value.shape for name, value in space.items()}:
+            raise ZooError(f"{parent.folder} is no image model of the widths {self.recipe.unet.widths}")
+        self.parts["unet"].load_state_dict(own | space)
         encoder = self.parts["text"]
         encoder.load_state_dict(parent.encoder(self.tokenizer, encoder.state_dict()))
         self.begin_average()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import TextToVideoSDPipeline
 
-from . import diffusion, video
-from .checkpoint import Checkpoint
+from . import __version__, captions, card, clip_sheet, clips, diffusion, video
+from .checkpoint import Checkpoint, State
 from .errors import ZooError
+from .export import finish, parts, tidy, training_facts, vocabulary_files
+from .files import write_json
 from .recipe import Recipe
+from .scenes import SIZE
 from .training import average_of
 from .video import Parent
 
@@ -38,3 +43,54 @@ def pipeline(recipe: Recipe, home: Path, parent: Parent) -> tuple[TextToVideoSDP
         scheduler=diffusion.scheduler(),
     )
     return made, state.facts
+
+
+def export(recipe: Recipe, home: Path, parent: Parent, destination: Path, samples: bool = True) -> None:
+    """Write the pipeline in float16, its ``freeu-zoo.json``, card and sample sheet; replaces ``destination``.
+
+    Raises:
+        ZooError: nothing was trained yet.
+    """
+    made, numbers = pipeline(recipe, home, parent)
+    new = destination.with_name(f".{destination.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    for model in (made.unet, made.vae):  # the text encoder stays float32, see ``export``
+        torch.nn.Module.to(model, torch.float16)
+    made.save_pretrained(new, safe_serialization=True)
+    vocabulary_files(new / "tokenizer")
+    for name in ("vae", "unet"):
+        tidy(new / name / "config.json")
+    facts = describe(recipe, numbers, parts(made))
+    write_json(new / "freeu-zoo.json", facts)
+    (new / "README.md").write_text(card.text(facts), encoding="utf-8")
+    if samples:
+        clip_sheet.write_samples(new, new)
+    finish(new, destination)
+
+
+def describe(recipe: Recipe, numbers: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """What ``freeu-zoo.json`` says: what the model draws, how to ask, and how it was made."""
+    return {
+        "kind": "video",
+        "name": recipe.name,
+        "description": recipe.description,
+        "pipeline": "TextToVideoSDPipeline",
+        "zoo_version": __version__,
+        "recipe": recipe.name,
+        "parent": recipe.parent,
+        "native_size": SIZE,
+        "default_steps": recipe.sampling.steps,
+        "default_guidance_scale": recipe.sampling.guidance,
+        "default_frames": recipe.video.frames,
+        "default_fps": recipe.video.fps,
+        "prompt": "a {style} {noun} {motion} on a {colour} background",
+        "nouns": list(recipe.world.nouns),
+        "styles": list(recipe.world.styles),
+        "colours": list(recipe.world.colours),
+        "motions": {name: list(phrases) for name, phrases in clips.MOTIONS.items()},
+        "words": sorted({*captions.words(recipe.world), *clips.words()}),
+        "sheets": {"samples": clip_sheet.sample_prompts(recipe)},
+        "parts": parts,
+        "notes": recipe.notes,
+        "training": training_facts(State({}, numbers), recipe.unet.batch),
+    }
