@@ -26,9 +26,11 @@ class PictureRecord:
     Args:
         file: its name in the folder.
         prompt, seed, arm: as in ``plan.Picture``.
-        sha256: of its pixels (``inputs.pixel_sha``).
+        sha256: of its pixels (``inputs.pixel_sha``), or of the pixels of all frames before they were encoded
+            (``decoding.FramesSha``).
         seconds: how long its pipeline call took.
         flagged: True if the model's own safety checker blacked it out.
+        files: of a clip, the SHA-256 of the bytes of each of its files by name; empty for a picture.
     """
 
     file: str
@@ -38,6 +40,7 @@ class PictureRecord:
     sha256: str
     seconds: float
     flagged: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,9 +64,16 @@ class Manifest:
             "complete": self.complete,
             "plan": self.plan.to_dict(),
             "environment": self.environment,
-            "pictures": [asdict(record) for record in records],
+            "pictures": [_plain(record) for record in records],
         }
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def _plain(record: PictureRecord) -> dict[str, Any]:
+    data = asdict(record)
+    if not record.files:
+        del data["files"]
+    return data
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -98,7 +108,7 @@ def read_manifest(path: Path) -> Manifest:
 
 def _strings(data: Any) -> dict[str, str]:
     if not isinstance(data, Mapping) or not all(isinstance(value, str) for value in data.values()):
-        raise FreeUValueError("environment must be an object of texts")
+        raise FreeUValueError("environment and files must be objects of texts")
     return dict(data)
 
 
@@ -108,10 +118,13 @@ def _records(data: Any) -> dict[str, PictureRecord]:
     known = {item.name for item in fields(PictureRecord)}
     records: dict[str, PictureRecord] = {}
     for entry in data:
-        if not isinstance(entry, Mapping) or entry.keys() != known:
+        if not isinstance(entry, Mapping) or not known - {"files"} <= entry.keys() <= known:
             raise FreeUValueError(f"a picture must have the fields {', '.join(sorted(known))}")
         if not isinstance(entry["file"], str) or not isinstance(entry["sha256"], str):
             raise FreeUValueError("a picture's file and sha256 must be texts")
+        # Names are joined to the folder later: one with a path in it could lead elsewhere.
+        if any(Path(name).name != name for name in _strings(entry.get("files", {}))):
+            raise FreeUValueError("files of a clip must be plain names")
         records[entry["file"]] = PictureRecord(**entry)
     return records
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
@@ -62,12 +63,23 @@ class OutputFolder:
             FreeURuntimeError: no space left, or the folder cannot be written; what was begun is removed.
         """
         content = data.encode() if isinstance(data, str) else data
+        with self.file(name) as part, part.open("wb") as file:
+            file.write(content)
+        return self.path / name
+
+    @contextlib.contextmanager
+    def file(self, name: str) -> Iterator[Path]:
+        """A temporary path to write to, which gets its name at the end of the ``with`` block, if nothing went wrong.
+
+        Raises:
+            FreeURuntimeError: an ``OSError`` in the block: no space left, or the folder cannot be written; what was
+                begun is removed.
+        """
         target = self.path / name
         part = self.path / f".{name}.{os.getpid()}.part"
         try:
             self._create()
-            with part.open("wb") as file:
-                file.write(content)
+            yield part
             part.replace(target)
         except OSError as error:
             self._undo(part)
@@ -82,7 +94,6 @@ class OutputFolder:
         except BaseException:
             self._undo(part)
             raise
-        return target
 
     def _create(self) -> None:
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]

@@ -13,10 +13,13 @@ from freeu.errors import FreeUValueError
 from freeu.pipelines.inputs import MAX_SEED, format_seeds
 
 ARMS = {"baseline": "without FreeU", "freeu": "with FreeU"}
-COMMANDS = ("compare", "generate")
+COMMANDS = ("compare", "generate", "video")
 KINDS = ("embedded", "directory", "file", "hub")
-TASKS = ("text", "image", "inpaint", "video")
-INPUT_IMAGE, INPUT_MASK = "input-image.png", "input-mask.png"
+VIDEO_TASKS = ("video", "video-to-video", "image-to-video")
+TASKS = ("text", "image", "inpaint", *VIDEO_TASKS)
+CLIP_FORMATS = ("mp4", "webp", "gif")
+MAX_FPS = 120
+INPUT_IMAGE, INPUT_MASK, INPUT_VIDEO = "input-image.png", "input-mask.png", "input-video.png"
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,26 @@ class ModelReference:
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture to make: prompt number, prompt, seed, and "baseline" or "freeu"."""
+    """One picture or clip to make: prompt number, prompt, seed, "baseline" or "freeu", and the suffix of its file."""
 
     index: int
     prompt: str
     seed: int
     arm: str
+    suffix: str = ".png"
+
+    @property
+    def pair(self) -> str:
+        """What the file names of both arms begin with."""
+        return f"p{self.index:03d}-s{self.seed:04d}"
 
     @property
     def file(self) -> str:
-        return f"p{self.index:03d}-s{self.seed:04d}-{self.arm}.png"
+        return f"{self.pair}-{self.arm}{self.suffix}"
+
+    def file_as(self, suffix: str) -> str:
+        """The name of the same clip in another format, such as "webp"."""
+        return f"{self.pair}-{self.arm}.{suffix}"
 
 
 @dataclass(frozen=True)
@@ -59,12 +72,12 @@ class Plan:
     """What a run makes.
 
     Args:
-        command: "compare" or "generate".
-        prompts, negative_prompt, seeds: every prompt is drawn with every seed.
+        command: "compare", "generate" or "video".
+        prompts, negative_prompt, seeds: every prompt is drawn with every seed. ("",) for a model that takes none.
         arms: "baseline" and "freeu", or one of them.
         config: what FreeU does; None if no picture uses it.
         model: see ``ModelReference``.
-        task: "text", "image", "inpaint" or "video".
+        task: "text", "image", "inpaint", "video" (from a text), "video-to-video" or "image-to-video".
         steps: denoising steps.
         guidance: scale of classifier-free guidance.
         scheduler: a name of ``schedulers.SAMPLERS``, or None for the model's own.
@@ -72,7 +85,14 @@ class Plan:
         image_sha, mask_sha: SHA-256 of the pixels of the input picture and mask at that size, or None.
         image_strength: 0..1, how much of the input picture is noised away; None for text-to-image.
         dtype, device, threads: the arithmetic; all three can change the last bits.
-        frames: of each clip, for the task "video"; None for still pictures.
+        frames: of each clip, for the tasks of video; None for still pictures.
+        fps: frames a second of the clips' files, and what a model that asks for it is told; None where no such file
+            is written.
+        formats: of the clips' files, "mp4" first.
+        decode_chunk: frames that are decoded at once; a decoder that looks at neighbours draws others with another.
+        video_sha: SHA-256 of the frames of the input video at that size, or None.
+        video_strength: 0..1, how much of the input video is noised away.
+        motion_adapter: what made a video model of ``model``, or None.
 
     Raises:
         FreeUValueError: a field that is of the wrong type or outside its range, by name.
@@ -98,10 +118,18 @@ class Plan:
     device: str
     threads: int
     frames: int | None = None
+    fps: int | None = None
+    formats: tuple[str, ...] = ()
+    decode_chunk: int | None = None
+    video_sha: str | None = None
+    video_strength: float | None = None
+    motion_adapter: ModelReference | None = None
 
     def __post_init__(self) -> None:
         _require("command", self.command in COMMANDS, self.command)
-        _require("prompts", bool(self.prompts) and all(isinstance(p, str) and p for p in self.prompts), self.prompts)
+        bare = self.task == "image-to-video" and self.prompts == ("",)
+        prompts = bool(self.prompts) and all(isinstance(p, str) and p for p in self.prompts)
+        _require("prompts", prompts or bare, self.prompts)
         _require("seeds", bool(self.seeds) and all(_whole(seed, 0, MAX_SEED) for seed in self.seeds), self.seeds)
         _require("arms", bool(self.arms) and all(arm in ARMS for arm in self.arms), self.arms)
         _require("config", self.config is not None or "freeu" not in self.arms, self.config)
@@ -112,18 +140,31 @@ class Plan:
             _require(name, _whole(getattr(self, name), 8, 16_384), getattr(self, name))
         _require("threads", _whole(self.threads, 1, 4_096), self.threads)
         frames = self.frames
-        _require("frames", _whole(frames, 1, 4_096) if self.task == "video" else frames is None, frames)
-        strength = self.image_strength
-        _require("image_strength", strength is None or _real(strength, 0.0, 1.0), strength)
+        _require("frames", _whole(frames, 1, 4_096) if self.task in VIDEO_TASKS else frames is None, frames)
+        for name in ("image_strength", "video_strength"):
+            strength = getattr(self, name)
+            _require(name, strength is None or _real(strength, 0.0, 1.0), strength)
+        films = self.command == "video"
+        _require("command", not films or self.task in VIDEO_TASKS, self.command)
+        _require("fps", _whole(self.fps, 1, MAX_FPS) if films else self.fps is None, self.fps)
+        _require("decode_chunk", _whole(self.decode_chunk, 1, 4_096) if films else True, self.decode_chunk)
+        known = all(form in CLIP_FORMATS for form in self.formats)
+        _require("formats", known and (not films or self.formats[:1] == ("mp4",)), self.formats)
         for name in ("negative_prompt", "dtype", "device"):
             _require(name, isinstance(getattr(self, name), str), getattr(self, name))
 
     def pictures(self) -> Iterator[Picture]:
         """Every picture in the order in which it is made: the pictures that belong together are neighbours."""
+        suffix = ".mp4" if self.command == "video" else ".png"
         for index, prompt in enumerate(self.prompts):
             for seed in self.seeds:
                 for arm in self.arms:
-                    yield Picture(index, prompt, seed, arm)
+                    yield Picture(index, prompt, seed, arm, suffix)
+
+    @property
+    def noun(self) -> str:
+        """What a run makes: "picture" or "clip"."""
+        return "clip" if self.command == "video" else "picture"
 
     @property
     def count(self) -> int:
@@ -135,6 +176,11 @@ class Plan:
         data = {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}
         data["config"] = self.config.to_dict() if self.config else None
         data["model"] = asdict(self.model)
+        data["motion_adapter"] = asdict(self.motion_adapter) if self.motion_adapter else None
+        if self.command != "video":
+            # Manifests of pictures are what they were before there was video.
+            for name in _OF_VIDEO:
+                del data[name]
         return data
 
     @classmethod
@@ -145,23 +191,23 @@ class Plan:
             FreeUValueError: a field that is missing, unknown or damaged, by name.
         """
         values = _exact_fields("plan", data, cls)
-        for name in ("prompts", "seeds", "arms"):
+        for name in ("prompts", "seeds", "arms", "formats"):
+            values[name] = list(values[name]) if values[name] == () else values[name]
             _require(name, isinstance(values[name], list), values[name])
             values[name] = tuple(values[name])
         if values["config"] is not None:
             values["config"] = FreeUConfig.from_dict(values["config"])
-        model = _exact_fields("model", values["model"], ModelReference)
-        for name, value in model.items():
-            optional = name in ("variant", "model_config")
-            _require(f"model.{name}", isinstance(value, str) or (optional and value is None), value)
-        _require("model.kind", model["kind"] in KINDS, model["kind"])
-        values["model"] = ModelReference(**model)
+        values["model"] = _reference("model", values["model"])
+        if values["motion_adapter"] is not None:
+            values["motion_adapter"] = _reference("motion_adapter", values["motion_adapter"])
         return cls(**values)
 
     def command_line(self) -> str:
         """The command that makes these pictures from the same model, for a shell."""
-        words = ["freeu", self.command, *self.prompts, "--seeds", format_seeds(self.seeds)]
+        words = ["freeu", self.command, *filter(None, self.prompts), "--seeds", format_seeds(self.seeds)]
         words += ["--model", self.model.name]
+        if self.motion_adapter is not None:
+            words += ["--motion-adapter", self.motion_adapter.name]
         if self.config is not None:
             words += ["--config", str(self.config)]
         elif self.command == "generate":
@@ -175,6 +221,12 @@ class Plan:
         if self.image_strength is not None:
             words += ["--image", INPUT_IMAGE, *(["--mask", INPUT_MASK] if self.mask_sha else [])]
             words += ["--image-strength", f"{self.image_strength:g}"]
+        if self.command == "video":
+            words += ["--image", INPUT_IMAGE] if self.image_sha else []
+            if self.video_sha and self.video_strength is not None:
+                words += ["--video", INPUT_VIDEO, "--video-strength", f"{self.video_strength:g}"]
+            words += ["--frames", str(self.frames), "--fps", str(self.fps), "--decode-chunk", str(self.decode_chunk)]
+            words += ["--format", ",".join(self.formats)]
         words += ["--dtype", self.dtype, "--device", self.device, "--threads", str(self.threads)]
         return shlex.join(words)
 
@@ -184,9 +236,21 @@ class Plan:
         return [f"{name}: {_short(mine[name])}, {_short(theirs[name])}" for name in mine if mine[name] != theirs[name]]
 
 
+_OF_VIDEO = ("fps", "formats", "decode_chunk", "video_sha", "video_strength", "motion_adapter")
+
+
 def counted(number: int, noun: str) -> str:
     """ "1 thread", "2 threads"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _reference(what: str, data: Any) -> ModelReference:
+    values = _exact_fields(what, data, ModelReference)
+    for name, value in values.items():
+        optional = name in ("variant", "model_config")
+        _require(f"{what}.{name}", isinstance(value, str) or (optional and value is None), value)
+    _require(f"{what}.kind", values["kind"] in KINDS, values["kind"])
+    return ModelReference(**values)
 
 
 def _short(value: Any) -> str:
