@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from freeu.evaluate.motion import Frame
 from freeu.metadata import read_png
 from freeu.pipelines.clip_files import CLIP_SUFFIXES, CONTAINERS, read_clip
 from freeu.pipelines.clips import frames_bytes, read_frames
-from freeu.pipelines.draw import draw_frames
+from freeu.pipelines.draw import OnStep, draw_frames
 from freeu.pipelines.loading import Loaded, quiet
 from freeu.pipelines.manifest import Manifest, PictureRecord, environment, environment_differences, read_manifest
 from freeu.pipelines.output import MANIFEST, OutputFolder
-from freeu.pipelines.plan import Plan
+from freeu.pipelines.plan import Picture, Plan
 from freeu.pipelines.run import Progress, Silent, deterministic, settings_of
 
 
@@ -49,9 +49,7 @@ def make_clips(loaded: Loaded, plan: Plan, output: OutputFolder, progress: Progr
             if todo.file in manifest.pictures:
                 continue
             began = time.perf_counter()
-            frames, flagged = draw_frames(
-                loaded.pipe, plan, todo, on_step=lambda fraction, _latents, todo=todo: progress.step(todo, fraction)
-            )
+            frames, flagged = draw_frames(loaded.pipe, plan, todo, on_step=_telling(progress, todo))
             seconds = round(time.perf_counter() - began, 3)
             output.write(todo.file, frames_bytes(frames, settings_of(plan, todo, manifest.environment)))
             manifest.pictures[todo.file] = PictureRecord(
@@ -60,6 +58,10 @@ def make_clips(loaded: Loaded, plan: Plan, output: OutputFolder, progress: Progr
             output.write(MANIFEST, manifest.to_json())
             progress.step(todo, 1.0)
     return manifest
+
+
+def _telling(progress: Progress, picture: Picture) -> OnStep:
+    return lambda fraction, _latents: progress.step(picture, fraction)
 
 
 def _claimed(output: OutputFolder, plan: Plan) -> Manifest:
@@ -112,8 +114,7 @@ def clip_frames(path: Path) -> Iterator[Frame]:
         frames = read_frames(path)
         if frames is None:
             raise FreeUValueError(f"cannot read {path}: it is damaged")
-        for frame in frames if len(frames) > 1 else frames * 2:
-            yield np.asarray(frame)
+        yield from map(np.asarray, frames if len(frames) > 1 else frames * 2)
         return
     for frame in clip:
         yield frame
@@ -130,6 +131,11 @@ def _ours(path: Path) -> bool:
     except FreeUValueError:
         return False
     return True
+
+
+def hold_clips(paths: Iterable[Path]) -> bool:
+    """Whether files are clips: one that moves is enough, since of a clip that stands still one frame may be stored."""
+    return any(map(is_clip, paths))
 
 
 def is_clip(path: Path) -> bool:

@@ -142,10 +142,10 @@ def optical_flow(first: Any, second: Any) -> Flow:
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         grey = [np.round(luma(frame)).astype(np.uint8) for frame in frames]
-        forward = np.asarray(search.calc(grey[0], grey[1], None), dtype=np.float32)  # type: ignore[call-overload]
-        backward = np.asarray(search.calc(grey[1], grey[0], None), dtype=np.float32)  # type: ignore[call-overload]
+        forward = np.asarray(search.calc(grey[0], grey[1], None), dtype=np.float32)
+        backward = np.asarray(search.calc(grey[1], grey[0], None), dtype=np.float32)
         home = _sampled(backward, forward)
     finally:
         cv2.setNumThreads(threads)

@@ -71,26 +71,27 @@ def as_markdown(results: Mapping[str, Any]) -> str:
 
 
 def _head(results: Mapping[str, Any]) -> Iterator[str]:
-    plan = results["plan"]
+    plan, noun = results["plan"], "clip" if results["clips"] else "picture"
     if plan is None:
-        yield "# Pictures that were drawn before"
+        yield f"# {noun.capitalize()}s that were drawn before"
         yield ""
         each = len(results["pictures"]) // (len(results["arms"]) * len(results["prompts"]))
-        yield f"{counted(len(results['prompts']), 'prompt')}, {counted(each, 'picture')} of each."
+        yield f"{counted(len(results['prompts']), 'prompt')}, {counted(each, noun)} of each."
         same = "prompt and seed" if all(one["seed"] is not None for one in results["pictures"]) else "prompt"
     else:
         yield f"# {plan['model']['name']}"
         yield ""
-        yield f"{len(plan['prompts'])} prompts, {len(plan['seeds'])} seeds, {plan['steps']} steps."
+        frames = f", {plan['frames']} frames" if results["clips"] else ""
+        yield f"{len(plan['prompts'])} prompts, {len(plan['seeds'])} seeds, {plan['steps']} steps{frames}."
         same = "prompt and seed"
     yield "In brackets, or behind ±: 95 % bootstrap interval over prompts."
     yield f"Difference: to the same {same} under the first arm; one whose interval holds 0 shows nothing."
     if results["ceiling"] is not None:
-        yield f'"{CEILING}": the reference pictures, each scored against the prompt that it shows. No arm is expected'
+        yield f'"{CEILING}": the reference {noun}s, each scored against the prompt that it shows. No arm is expected'
         yield 'to score above them, as what is missing there is the error of reader and CLIP. "of real" is the share of'
         yield "their score that an arm reaches."
     if results["floor"] is not None:
-        yield f'"{FLOOR}": the pictures of {results["floor"]["arm"]}, each scored against the prompt of another:'
+        yield f'"{FLOOR}": the {noun}s of {results["floor"]["arm"]}, each scored against the prompt of another:'
         yield "what chance gives."
     yield ""
     for name, found in results["calibration"].items():
@@ -99,7 +100,7 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
             f"{found['guidance']:g}; it can imitate {found['explained']:.0%} of FreeU's change."
         )
     if results["fid_floor"] is not None:
-        yield f"- FID of real against real at this number of pictures: {results['fid_floor']:.4g}."
+        yield f"- Frechet distance (FID) of real against real at this number of {noun}s: {results['fid_floor']:.4g}."
     if results["calibration"] or results["fid_floor"] is not None:
         yield ""
 

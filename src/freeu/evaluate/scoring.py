@@ -24,7 +24,8 @@ from freeu.pipelines.inputs import open_image
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".apng", ".mp4", ".m4v", ".mov", ".webm")
+"""Of pictures and of clips."""
 AT_ONCE = 64
 """About how many pictures are in memory together."""
 
@@ -84,22 +85,21 @@ class Scored:
     similarity: Callable[[Floats, Floats], Floats] = clip_score
 
 
-def pictures_in(folder: Path, option: str, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
-    """The pictures of a folder in the order of their names; numbers in names count as numbers, so 2 is before 10.
+def pictures_in(folder: Path, option: str) -> list[Path]:
+    """The pictures or clips of a folder by name; numbers in names count as numbers, so 2 is before 10.
 
     Args:
         folder: files in folders inside it do not count.
         option: what named it, for the message.
-        suffixes: of what counts as a picture.
 
     Raises:
         FreeUValueError: no folder, or no picture.
     """
     if not folder.is_dir():
         raise FreeUValueError(f"{option} {folder} is no folder: name one that holds pictures")
-    found = [item for item in folder.iterdir() if item.suffix.lower() in suffixes and item.is_file()]
+    found = [item for item in folder.iterdir() if item.suffix.lower() in SUFFIXES and item.is_file()]
     if not found:
-        raise FreeUValueError(f"{option} {folder} holds no pictures ({', '.join(suffixes)})")
+        raise FreeUValueError(f"{option} {folder} holds no pictures ({', '.join(SUFFIXES)})")
     return sorted(found, key=_natural)
 
 
@@ -109,7 +109,7 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
 
 
 def reference_pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder, as ``pictures_in``.
+    """The pictures or clips of a folder, as ``pictures_in``.
 
     Raises:
         FreeUValueError: no folder, or fewer than 2 pictures.

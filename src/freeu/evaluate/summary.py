@@ -55,7 +55,7 @@ def score_everything(
         report: told how many pictures are scored, and of how many.
 
     Returns:
-        these parts of ``results.json``: "summary" and "differences" (by arm and measure), "fid_floor", "ceiling",
+        these parts of ``results.json``: "clips", "summary" and "differences" (by arm and measure), "fid_floor", "ceiling",
         "floor", "share_of_ceiling", "by_layout" and "pictures". What cannot be told is None or empty.
 
     Raises:
@@ -90,6 +90,7 @@ def score_everything(
     floor = score_shuffled(scored[first], prompts, captions)
     summary, differences, fid_floor = compare_arms(scored, real_features, NAMES if clips else {})
     return {
+        "clips": clips,
         "summary": summary,
         "differences": differences,
         "fid_floor": fid_floor,
