@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ import numpy as np
 
 from freeu.errors import FreeUValueError
 from freeu.evaluate.motion import Frame
-from freeu.metadata import read_png
 from freeu.pipelines.clip_files import CLIP_SUFFIXES, CONTAINERS, read_clip
-from freeu.pipelines.clips import frames_bytes, read_frames
+from freeu.pipelines.clips import frames_bytes
 from freeu.pipelines.draw import OnStep, draw_frames
 from freeu.pipelines.loading import Loaded, quiet
 from freeu.pipelines.manifest import Manifest, PictureRecord, environment, environment_differences, read_manifest
@@ -78,16 +77,10 @@ def _claimed(output: OutputFolder, plan: Plan) -> Manifest:
     kept = {}
     for name, record in found.pictures.items():
         with contextlib.suppress(FreeUValueError):
-            frames = list(clip_frames(output.path / name))
-            whole = frames[:1] * (plan.frames or 1) if _stands_still(frames) else frames
-            if clip_sha(whole) == record.sha256:
+            if clip_sha(clip_frames(output.path / name)) == record.sha256:
                 kept[name] = record
     found.pictures = kept
     return found
-
-
-def _stands_still(frames: Sequence[Frame]) -> bool:
-    return all(np.array_equal(frame, frames[0]) for frame in frames)
 
 
 def clip_sha(frames: Any) -> str:
@@ -103,34 +96,16 @@ def clip_sha(frames: Any) -> str:
 def clip_frames(path: Path) -> Iterator[Frame]:
     """The frames of a clip on disk in order, uint8 (H, W, 3); see ``pipelines.clip_files.read_clip``.
 
-    A file of one frame is a clip that stands still, since animated pictures store equal frames once: it comes twice.
+    A file of one frame is a clip that stands still, since many writers store equal frames once: it comes twice.
 
     Raises:
         FreeUValueError: a file that cannot be read.
     """
     clip = read_clip(path)
-    if _ours(path):
-        # Equal frames in a row are told by how long freeu shows a frame.
-        frames = read_frames(path)
-        if frames is None:
-            raise FreeUValueError(f"cannot read {path}: it is damaged")
-        yield from map(np.asarray, frames if len(frames) > 1 else frames * 2)
-        return
     for frame in clip:
         yield frame
         if clip.frames == 1:
             yield frame
-
-
-def _ours(path: Path) -> bool:
-    """Whether freeu wrote an animated PNG."""
-    if path.suffix.lower() != ".png":
-        return False
-    try:
-        read_png(path)
-    except FreeUValueError:
-        return False
-    return True
 
 
 def hold_clips(paths: Iterable[Path]) -> bool:

@@ -179,6 +179,7 @@ def score_existing(
         "environment": environment(device),
         "calibration": {},
         "guidance": {arm.name: arm.guidance for arm in arms},
+        "equal_arms": {},
         **found,
     }
     output = OutputFolder(folder)

@@ -96,11 +96,13 @@ def run_experiment(
             plan = replace(plan, guidance=max(1.0, float(calibration["matched"])))
         plans[arm.name] = plan
     drawn: dict[str, list[Drawn]] = {}
+    pixels: dict[str, list[str]] = {}
     for number, (name, plan) in enumerate(plans.items()):
         say(f"drawing {name}")
         place = folder / arms[number].folder(number)
         make = make_pictures if plan.frames is None else make_clips
-        make(loaded, plan, OutputFolder(place), progress=progress)
+        made = make(loaded, plan, OutputFolder(place), progress=progress)
+        pixels[name] = [made.pictures[picture.file].sha256 for picture in plan.pictures()]
         drawn[name] = [Drawn(place / picture.file, picture.index, picture.seed) for picture in plan.pictures()]
     with quiet(), deterministic(experiment.plan.device, experiment.plan.threads):
         found = score_everything(
@@ -114,10 +116,18 @@ def run_experiment(
             say=say,
             report=report,
         )
-    results = {**record, "guidance": {name: plan.guidance for name, plan in plans.items()}, **found}
+    guidance = {name: plan.guidance for name, plan in plans.items()}
+    results = {**record, "guidance": guidance, "equal_arms": _equal(pixels), **found}
     output.write(RESULTS, as_json(results))
     output.write(TABLE, as_markdown(results))
     return results
+
+
+def _equal(pixels: dict[str, list[str]]) -> dict[str, str]:
+    """Arms that drew, pixel by pixel, what an arm before them drew: their settings make no difference on this model."""
+    first: dict[tuple[str, ...], str] = {}
+    found = {name: first.setdefault(tuple(shas), name) for name, shas in pixels.items()}
+    return {name: other for name, other in found.items() if name != other}
 
 
 def _resolved(loaded: Loaded, experiment: Experiment) -> tuple[Arm, ...]:

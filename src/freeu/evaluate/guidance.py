@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from freeu.config import FreeUConfig
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.evaluate.intervals import ratio_interval
+from freeu.pipelines.clips import CLIP_PIPELINES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Floats = NDArray[np.float64]
+
+GUIDED = "do_classifier_free_guidance"
 
 
 @dataclass(frozen=True)
@@ -229,11 +232,15 @@ def _check_pipeline(pipe: Any) -> None:
             f"{type(scheduler).__name__} has no noise levels (alphas_cumprod): use another --scheduler, such as ddim"
         )
     config = pipe.unet.config
-    if config.in_channels != config.out_channels or not hasattr(type(pipe), "do_classifier_free_guidance"):
+    if config.in_channels != config.out_channels or not (hasattr(type(pipe), GUIDED) or _draws_clips(pipe)):
         raise FreeUValueError(
-            f"guidance of {type(pipe).__name__} cannot be calibrated: it needs a text-to-image pipeline whose U-Net "
-            f"has as many output as input channels, got {config.in_channels} in and {config.out_channels} out"
+            f"guidance of {type(pipe).__name__} cannot be calibrated: it needs a pipeline that draws from text, whose "
+            f"U-Net has as many output as input channels, got {config.in_channels} in and {config.out_channels} out"
         )
+
+
+def _draws_clips(pipe: Any) -> bool:
+    return type(pipe).__name__ in CLIP_PIPELINES
 
 
 class _Probe:
@@ -254,7 +261,8 @@ class _Probe:
         import freeu
 
         plain = _prediction(output)
-        if not self.pipe.do_classifier_free_guidance or plain.shape[0] != 2:
+        # Pipelines of clips do not tell; at scales above 1 they guide.
+        if not getattr(self.pipe, GUIDED, _draws_clips(self.pipe)) or plain.shape[0] != 2:
             raise FreeURuntimeError(
                 f"{type(self.pipe).__name__} called its U-Net with {plain.shape[0]} samples and guidance in one batch "
                 "has 2 (unconditional, conditional): this pipeline cannot be calibrated"

@@ -99,9 +99,11 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
             f"- {name}: guidance {_text(found['matched'], found['low'], found['high'])} is as strong as FreeU at "
             f"{found['guidance']:g}; it can imitate {found['explained']:.0%} of FreeU's change."
         )
+    for name, other in results["equal_arms"].items():
+        yield f"- {name} drew the very same {noun}s as {other}: what tells them apart has no effect here."
     if results["fid_floor"] is not None:
         yield f"- Frechet distance (FID) of real against real at this number of {noun}s: {results['fid_floor']:.4g}."
-    if results["calibration"] or results["fid_floor"] is not None:
+    if results["calibration"] or results["equal_arms"] or results["fid_floor"] is not None:
         yield ""
 
 

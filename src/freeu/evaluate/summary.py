@@ -55,8 +55,8 @@ def score_everything(
         report: told how many pictures are scored, and of how many.
 
     Returns:
-        these parts of ``results.json``: "clips", "summary" and "differences" (by arm and measure), "fid_floor", "ceiling",
-        "floor", "share_of_ceiling", "by_layout" and "pictures". What cannot be told is None or empty.
+        these parts of ``results.json``: "clips", "summary" and "differences" (by arm and measure), "fid_floor",
+        "ceiling", "floor", "share_of_ceiling", "by_layout" and "pictures". What cannot be told is None or empty.
 
     Raises:
         FreeUValueError: pictures that cannot be read; ``matches`` with another number than that of the prompts.
