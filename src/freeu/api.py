@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from freeu.adapters import adapter_for
+from freeu.adapters import adapter_for, knows
 from freeu.config import FreeUConfig, Stage
 from freeu.core.patch import Handle, active_handles
 from freeu.core.schedule import Clock
@@ -16,6 +16,10 @@ from freeu.core.site import Site
 from freeu.errors import FreeUValueError, NoSitesError, unknown_name
 from freeu.presets import preset
 from freeu.profiles import PROFILES
+
+# Where pipelines and models keep their U-Net: diffusers' pipelines; ModelScope's models for text-to-video, for
+# image-to-video and video-to-video, VideoComposer; ModelScope's pipelines around these.
+_PLACES = ("unet", "sd_model", "generator", "model", "model.sd_model", "model.generator", "model.model")
 
 
 def apply(
@@ -27,7 +31,7 @@ def apply(
     replaces it until it is removed itself.
 
     Args:
-        model: a diffusers pipeline with a U-Net, or the U-Net.
+        model: a pipeline with a U-Net (of diffusers or ModelScope), or the U-Net.
         config: a ``FreeUConfig``, the name of a preset, or None.
         scheduler: for a bare U-Net with a schedule by fraction or sigma: the scheduler that drives it. A pipeline
             brings its own, also if it is exchanged later.
@@ -121,15 +125,16 @@ def recommend(model: Any) -> FreeUConfig:
     """The published version-2 preset for a model's family, told from its own configuration.
 
     Stable Diffusion XL by its two text encoders, 2.x by the 1024-wide text embedding, 1.x by the 768-wide one (the
-    factors of SD 1.4, milder than those of 1.5, unless its name says 1.5). Everything else, the embedded miniature
-    models included, gets those of SD 1.4 too: they are also those of SDXL.
+    factors of SD 1.4, milder than those of 1.5, unless its name says 1.5). Video U-Nets are told in the same way: they
+    descend from one of these. Everything else, the embedded miniature models included, gets those of SD 1.4 too: they
+    are also those of SDXL.
     """
     unet = unet_of(model)
     adapter_for(unet)
-    config: Any = getattr(unet, "config", {})
-    width = config.get("cross_attention_dim") if hasattr(config, "get") else None
-    configs = [getattr(item, "config", {}) for item in (unet, model)]
-    name = " ".join(str(item.get("_name_or_path", "")) for item in configs if hasattr(item, "get")).lower()
+    configs: list[Any] = [getattr(item, "config", None) for item in (unet, model)]
+    config, whole = (item if hasattr(item, "get") else {} for item in configs)
+    width = config.get("cross_attention_dim") or getattr(unet, "context_dim", None)
+    name = f"{config.get('_name_or_path', '')} {whole.get('_name_or_path', '')}".lower()
     if config.get("addition_embed_type") == "text_time" or width == 2048:
         return preset("sdxl")
     if width == 1024:
@@ -140,25 +145,38 @@ def recommend(model: Any) -> FreeUConfig:
 
 
 def unet_of(model: Any) -> nn.Module:
-    """The U-Net of a pipeline (its ``unet``), or the module itself; a compiled wrapper is looked through.
+    """The U-Net of a pipeline or of a model around one, or the module itself; a compiled wrapper is looked through.
 
     Raises:
         NoSitesError: a pipeline without a U-Net, or something that is no model.
     """
-    found = model
-    if not isinstance(model, nn.Module):
-        found = getattr(model, "unet", None)
+    found = getattr(model, "_orig_mod", model)
+    if isinstance(found, nn.Module) and knows(found):
+        return found
+    for place in _PLACES:
+        inside = _at(model, place)
+        if isinstance(inside, nn.Module) and knows(inside):
+            return inside
+    if not isinstance(found, nn.Module):
+        # None that is known: the adapters say what it is instead and what to do.
+        found = _at(model, "unet")
         if found is None:
-            inside = getattr(model, "transformer", None) or getattr(model, "prior", None)
-            if isinstance(inside, nn.Module):
-                adapter_for(inside)  # says what it is and what to do
+            other = getattr(model, "transformer", None) or getattr(model, "prior", None)
+            if isinstance(other, nn.Module):
+                adapter_for(other)
             raise NoSitesError(
                 f"{type(model).__name__} has no U-Net: FreeU needs a pipeline with a U-Net, or the U-Net itself"
             )
-    original = getattr(found, "_orig_mod", found)
-    if not isinstance(original, nn.Module):
+    if not isinstance(found, nn.Module):
         raise NoSitesError(f"expected a torch module or a pipeline with a U-Net, got {type(model).__name__}")
-    return original
+    return found
+
+
+def _at(model: Any, place: str) -> Any:
+    """What lies at a dotted path of attributes, without its compiled wrapper; None if there is nothing."""
+    for name in place.split("."):
+        model = getattr(model, name, None)
+    return getattr(model, "_orig_mod", model)
 
 
 def _resolve(model: Any, config: FreeUConfig | str | None, fields: dict[str, Any]) -> FreeUConfig:

@@ -6,7 +6,9 @@ from typing import Protocol
 
 from torch import nn
 
+from freeu.adapters import diffusers, modelscope
 from freeu.adapters.diffusers import DiffusersUNet
+from freeu.adapters.modelscope import ModelScopeUNet
 from freeu.core.hooks import Host
 from freeu.core.site import Site
 from freeu.errors import NoSitesError
@@ -24,7 +26,17 @@ class Adapter(Protocol):
         """Every decoder concatenation in the order of execution."""
 
 
-ADAPTERS: tuple[Adapter, ...] = (DiffusersUNet(),)
+ADAPTERS: tuple[Adapter, ...] = (
+    DiffusersUNet(),
+    DiffusersUNet(frames_axis=2),
+    DiffusersUNet(frames_axis=1),
+    ModelScopeUNet(),
+)
+
+
+def knows(model: nn.Module) -> bool:
+    """Whether an adapter knows the model's family."""
+    return any(adapter.matches(model) for adapter in ADAPTERS)
 
 
 def adapter_for(model: nn.Module) -> Adapter:
@@ -41,7 +53,7 @@ def adapter_for(model: nn.Module) -> Adapter:
 
 def _explain(model: nn.Module) -> str:
     name = type(model).__name__
-    families = "UNet2DConditionModel, UNet2DModel and UNet3DConditionModel of diffusers"
+    families = f"{', '.join(diffusers.FAMILIES)} of diffusers; {', '.join(modelscope.FAMILIES)} of ModelScope"
     if "ControlNet" in name or "Adapter" in name:
         return f"{name} has no decoder of its own: apply FreeU to the pipeline, whose U-Net it controls"
     if any(word in name for word in ("Autoencoder", "VAE", "VQ")):

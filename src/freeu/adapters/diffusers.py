@@ -1,6 +1,7 @@
-"""U-Nets of diffusers whose up-blocks concatenate: UNet2DConditionModel, UNet2DModel and UNet3DConditionModel.
+"""U-Nets of diffusers whose up-blocks concatenate: those for pictures and those for clips.
 
-The last one is ModelScope's: between its spatial layers, which see (batch x frames) pictures, stand temporal ones.
+In those for clips the spatial layers, which the sites belong to, see (batch x frames) pictures: the frames of a clip
+are rows of the batch that follow each other. Between them stand temporal layers.
 """
 
 from __future__ import annotations
@@ -9,18 +10,39 @@ from typing import Any
 
 from torch import nn
 
+from freeu.adapters.keyword import ByKeyword
 from freeu.core.hooks import Host
 from freeu.core.site import Site
 from freeu.errors import NoSitesError
 
-_FAMILIES = ("UNet2DConditionModel", "UNet2DModel", "UNet3DConditionModel")
+# The classes, and which axis of their sample counts the frames of a clip.
+FAMILIES: dict[str, int | None] = {
+    "UNet2DConditionModel": None,
+    "UNet2DModel": None,
+    "UNet3DConditionModel": 2,
+    "UNetMotionModel": 2,
+    "I2VGenXLUNet": 2,
+    "UNetSpatioTemporalConditionModel": 1,
+}
 # These blocks concatenate at most once, before the first of their resnets (the lowest one not at all); all others
 # before each resnet.
 _ONCE = ("KUpBlock2D", "KCrossAttnUpBlock2D")
+# These blocks hand the concatenation to their resnets as a keyword argument of that name.
+_KEYWORD = {"UpBlockMotion": "input_tensor", "CrossAttnUpBlockMotion": "input_tensor"}
 
 
 class DiffusersHost(Host):
-    """Calls of diffusers' U-Nets, and diffusers' own FreeU."""
+    """Calls of diffusers' U-Nets, and diffusers' own FreeU.
+
+    Args:
+        frames_axis: of the sample of a U-Net for clips; None for pictures.
+    """
+
+    def __init__(self, frames_axis: int | None = None) -> None:
+        self.frames_axis = frames_axis
+
+    def frames(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        return 1 if self.frames_axis is None else int(self.sample(args, kwargs).shape[self.frames_axis])
 
     def conflict(self, model: nn.Module) -> str | None:
         for block in getattr(model, "up_blocks", ()):
@@ -34,14 +56,19 @@ class DiffusersHost(Host):
 
 
 class DiffusersUNet:
-    """Finds the sites of diffusers' U-Nets from the widths that their blocks were built with."""
+    """Finds the sites of diffusers' U-Nets from the widths that their blocks were built with.
 
-    def __init__(self) -> None:
-        self.host: Host = DiffusersHost()
+    Args:
+        frames_axis: serves the classes with this value in ``FAMILIES``.
+    """
+
+    def __init__(self, frames_axis: int | None = None) -> None:
+        self.host: Host = DiffusersHost(frames_axis)
+        self._names = tuple(name for name, axis in FAMILIES.items() if axis == frames_axis)
 
     def matches(self, model: nn.Module) -> bool:
         """True for these classes and those derived from them, without importing diffusers."""
-        return any(c.__name__ in _FAMILIES and c.__module__.startswith("diffusers.") for c in type(model).__mro__)
+        return any(c.__name__ in self._names and c.__module__.startswith("diffusers.") for c in type(model).__mro__)
 
     def find_sites(self, model: nn.Module) -> list[Site]:
         """Every concatenation, from the lowest resolution up.
@@ -57,19 +84,28 @@ class DiffusersUNet:
         for index, block in enumerate(unet.up_blocks):
             kind = type(block).__name__
             for number, resnet in enumerate(block.resnets):
-                skip = int(resnet.in_channels) - coming
+                taken = int(_spatial(resnet).in_channels)
+                skip = taken - coming
                 if kind not in _ONCE or (number == 0 and skip):
+                    path = f"up_blocks.{index}.resnets.{number}"
                     if skip <= 0:
                         raise NoSitesError(
-                            f"up_blocks.{index}.resnets.{number} takes {resnet.in_channels} channels of which {coming} "
-                            "come up the decoder: nothing is left for a skip connection"
+                            f"{path} takes {taken} channels of which {coming} come up the decoder: nothing is left "
+                            "for a skip connection"
                         )
-                    path = f"up_blocks.{index}.resnets.{number}"
-                    sites.append(Site(path, resnet, coming, skip, model_channels, index, kind))
+                    module = ByKeyword(resnet, _KEYWORD[kind]) if kind in _KEYWORD else resnet
+                    sites.append(Site(path, module, coming, skip, model_channels, index, kind))
                 coming = _width(resnet)
         return sites
 
 
+def _spatial(resnet: Any) -> Any:
+    """The resnet that sees pictures, and whose widths are those of its wrapper."""
+    if type(resnet).__name__ == "SplitInferenceModule":  # FreeNoise: runs long clips in chunks of frames
+        resnet = resnet.module
+    return getattr(resnet, "spatial_res_block", resnet)  # Stable Video Diffusion: a temporal resnet follows it
+
+
 def _width(resnet: Any) -> int:
     """Output channels of a resnet: those of its last convolution, which k-blocks narrow below ``out_channels``."""
-    return int(resnet.conv2.out_channels)
+    return int(_spatial(resnet).conv2.out_channels)
