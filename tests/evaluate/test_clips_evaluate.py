@@ -61,6 +61,7 @@ def test_a_run_on_a_video_model(video_dir, clip_dir, prompts, tmp_path):
     out = tmp_path / "out"
     factors = "b1=1.2 b2=1.4 s1=0.9 s2=0.2"
     arms = f"none,constant: {factors} v=1,{factors} v=2,calibrated:constant,twin: {factors} v=1"
+    arms += f",smooth: {factors} v=2 over_time=smooth"
     words = ("evaluate", video_dir, "--prompts", prompts, "--arms", arms, "--frames", FRAMES, "--seeds", "0-1")
     words += ("--steps", 1, "--threads", 1, "--judge", clip_dir, "--no-reader", "--reference", real, "--output", out)
     code, said, err = run(*words)
@@ -68,7 +69,7 @@ def test_a_run_on_a_video_model(video_dir, clip_dir, prompts, tmp_path):
     assert "table.md" in said
     results = json.loads((out / "results.json").read_text())
     assert (results["plan"]["frames"], results["clips"]) == (FRAMES, True)
-    assert len(results["pictures"]) == 5 * 4
+    assert len(results["pictures"]) == 6 * 4
     names = [arm.name for arm in parse_arms(arms)]
     assert list(results["summary"]) == names
     measures = {*OVER_TIME, "motion", "clip_right", "clip_score", "retrieval", "brightness", "kernel_video_distance"}

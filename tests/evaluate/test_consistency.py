@@ -1,12 +1,14 @@
 """Subject and ground, consistency of features, the motion that is asked for, and distances between sets of clips."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from tolerances import DISTANCE
 
+from freeu import evaluate
 from freeu.errors import FreeUValueError
 from freeu.evaluate import (
     MOTIONS,
@@ -14,7 +16,7 @@ from freeu.evaluate import (
     Judges,
     Movement,
     clip_features,
-    consistency,
+    frame_consistency,
     frechet_video_distance,
     kernel_distance,
     kernel_video_distance,
@@ -55,14 +57,19 @@ def test_a_gradient_is_a_ground_and_clutter_is_none():
     assert subject_and_ground(clutter) is None
 
 
+def test_no_public_name_is_hidden_by_a_file_of_that_name():
+    files = {path.stem for path in Path(evaluate.__file__).parent.glob("*.py")}
+    assert not files & set(evaluate.__all__)
+
+
 def test_consistency_by_hand():
-    assert consistency(np.ones((4, 3))) == pytest.approx(1.0)
+    assert frame_consistency(np.ones((4, 3))) == pytest.approx(1.0)
     # To the first: 0, 1; to the one before: 0, 0.
-    assert consistency([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]]) == pytest.approx((0 + 1 + 0 + 0) / 4)
+    assert frame_consistency([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]]) == pytest.approx((0 + 1 + 0 + 0) / 4)
     with pytest.raises(FreeUValueError, match="at least 2"):
-        consistency(np.ones((1, 3)))
+        frame_consistency(np.ones((1, 3)))
     with pytest.raises(FreeUValueError, match="no direction"):
-        consistency(np.zeros((2, 3)))
+        frame_consistency(np.zeros((2, 3)))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from freeu.evaluate.alignment import Asked, Reader, Reading, score_alignment
     from freeu.evaluate.clip import CLIP, clip_score, retrieval
     from freeu.evaluate.clip_scoring import Seen, measure_clip, score_clip_alignment
-    from freeu.evaluate.consistency import consistency, subject_and_ground
+    from freeu.evaluate.consistency import frame_consistency, subject_and_ground
     from freeu.evaluate.distance import (
         frechet_distance,
         frechet_floor,
@@ -60,7 +60,7 @@ _HOMES = {
     "alignment": ("Asked", "Reader", "Reading", "score_alignment"),
     "clip": ("CLIP", "clip_score", "retrieval"),
     "clip_scoring": ("Seen", "measure_clip", "score_clip_alignment"),
-    "consistency": ("consistency", "subject_and_ground"),
+    "consistency": ("frame_consistency", "subject_and_ground"),
     "distance": (
         "frechet_distance",
         "frechet_floor",
@@ -109,9 +109,9 @@ __all__ = [
     "calibrate_guidance",
     "clip_features",
     "clip_score",
-    "consistency",
     "fast_share",
     "flicker",
+    "frame_consistency",
     "frame_difference",
     "frechet_distance",
     "frechet_floor",

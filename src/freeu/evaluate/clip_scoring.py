@@ -15,7 +15,7 @@ from freeu.evaluate import motion, temporal
 from freeu.evaluate.alignment import Asked, Reading, score_alignment
 from freeu.evaluate.clip import CLIP, retrieval
 from freeu.evaluate.clip_drawing import clip_frames
-from freeu.evaluate.consistency import Parts, consistency, subject_and_ground
+from freeu.evaluate.consistency import Parts, frame_consistency, subject_and_ground
 from freeu.evaluate.distance import Floats
 from freeu.evaluate.diversity import mean_distance, vendi_score
 from freeu.evaluate.inception import Inception
@@ -168,7 +168,7 @@ class _Sums:
         features = {name: np.concatenate(parts) for name, parts in self.features.items()}
         for name in ("subject", "background", "frame"):
             whole = name in features and (self.separable or name == "frame")
-            values[f"{name}_consistency"] = consistency(features[name]) if whole else None
+            values[f"{name}_consistency"] = frame_consistency(features[name]) if whole else None
         values |= {name: float(np.mean([one[name] for one in self.statistics])) for name in STATISTICS}
         return Seen(
             values,

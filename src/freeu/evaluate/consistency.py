@@ -26,7 +26,7 @@ _GREY = np.uint8(128)
 Parts = tuple[Frame, Frame]
 
 
-def consistency(features: Any) -> float:
+def frame_consistency(features: Any) -> float:
     """Mean over frames t after the first of (cos(f_1, f_t) + cos(f_{t-1}, f_t)) / 2 (VBench).
 
     Args:
