@@ -155,6 +155,8 @@ def tiny_modelscope_unet(**changes: Any) -> Any:
     model = UNetSD(**settings | changes)
     with torch.no_grad():
         for parameter in model.parameters():
+            if parameter.is_meta:
+                continue
             # Every branch ends in zeros before training: the output would be zero whatever happens inside.
             if parameter.dim() > 1 and not parameter.any():
                 parameter.normal_(0.0, 0.05)

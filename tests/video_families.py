@@ -1,4 +1,4 @@
-"""The families of video U-Nets as one table: how to build a tiny one, how to call it, what its decoder must look like."""
+"""The families of video U-Nets as one table: how to build a tiny one, how to call it, what its decoder looks like."""
 
 from __future__ import annotations
 

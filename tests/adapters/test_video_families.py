@@ -1,4 +1,4 @@
-"""Every family of video U-Nets: sites against the concatenations that really happen, FreeU against its published form."""
+"""Every family of video U-Nets: sites against the real concatenations, FreeU against its published form."""
 
 import copy
 
@@ -200,6 +200,26 @@ def test_profile_diffusers_has_nothing_to_do_on_stable_video_diffusion():
     assert not hasattr(model, "enable_freeu")
     with pytest.warns(NoEffectWarning, match="profile 'diffusers'"), freeu.enabled(model, "modelscope-v1") as handle:
         assert handle.sites == ()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_counts_at_full_width(name):
+    """The table of docs/semantics.md, on the published architectures; nothing is computed on the meta device."""
+    import diffusers
+
+    with torch.device("meta"):
+        if name == "UNetSD":
+            # configuration.json of damo/text-to-video-synthesis
+            model = FAMILIES[name].build(
+                dim=320, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[1, 0.5, 0.25], head_dim=64, num_heads=8
+            )
+        else:
+            model = getattr(diffusers, name)()
+    table = freeu.inspect(model)
+    assert [site.backbone_channels for site in table] == [1280] * 7 + [640] * 3 + [320] * 2
+    by_index = 0 if name == "UNetSpatioTemporalConditionModel" else 6
+    counts = {"official": 10, "comfyui": 10, "a1111": 10, "diffusers": by_index}
+    assert {profile: len(table.touched(profile)) for profile in counts} == counts
 
 
 def test_recommended_factors_are_legal(family):

@@ -74,5 +74,5 @@ class ModelScopeUNet:
 def _channels(layer: Any, name: str, path: str) -> int:
     value = getattr(layer, name, None)
     if not isinstance(value, int):
-        raise NoSitesError(f"{path} should begin with a ResBlock of known width, got {type(layer).__name__}")
+        raise NoSitesError(f"{path} should be a ResBlock of known width, got {type(layer).__name__}")
     return value
