@@ -74,7 +74,7 @@ def figure_102(runs: Runs, variants: Variants) -> Figure:
     ]
     verdicts += [
         Verdict(
-            f"{way.label} flickers less than a map for each frame. (Not of the paper.)",
+            f"{way.label[0].upper()}{way.label[1:]}: less flicker than under a map for each frame. (Not of the paper.)",
             f"{FLICKER}, {way.label} minus {frame.label}",
             -1,
             _difference(runs, way, frame, _flicker),

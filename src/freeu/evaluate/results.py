@@ -71,7 +71,9 @@ def as_markdown(results: Mapping[str, Any]) -> str:
 
 
 def _head(results: Mapping[str, Any]) -> Iterator[str]:
-    plan, noun = results["plan"], "clip" if results["clips"] else "picture"
+    # Results of before there were clips name neither them nor equal arms.
+    clips, equal = results.get("clips", False), results.get("equal_arms", {})
+    plan, noun = results["plan"], "clip" if clips else "picture"
     if plan is None:
         yield f"# {noun.capitalize()}s that were drawn before"
         yield ""
@@ -81,7 +83,7 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
     else:
         yield f"# {plan['model']['name']}"
         yield ""
-        frames = f", {plan['frames']} frames" if results["clips"] else ""
+        frames = f", {plan['frames']} frames" if clips else ""
         yield f"{len(plan['prompts'])} prompts, {len(plan['seeds'])} seeds, {plan['steps']} steps{frames}."
         same = "prompt and seed"
     yield "In brackets, or behind ±: 95 % bootstrap interval over prompts."
@@ -99,11 +101,11 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
             f"- {name}: guidance {_text(found['matched'], found['low'], found['high'])} is as strong as FreeU at "
             f"{found['guidance']:g}; it can imitate {found['explained']:.0%} of FreeU's change."
         )
-    for name, other in results["equal_arms"].items():
+    for name, other in equal.items():
         yield f"- {name} drew the very same {noun}s as {other}: what tells them apart has no effect here."
     if results["fid_floor"] is not None:
         yield f"- Frechet distance (FID) of real against real at this number of {noun}s: {results['fid_floor']:.4g}."
-    if results["calibration"] or results["equal_arms"] or results["fid_floor"] is not None:
+    if results["calibration"] or equal or results["fid_floor"] is not None:
         yield ""
 
 
