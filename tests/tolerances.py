@@ -24,3 +24,5 @@ DISTANCE = 1e-8
 SINGULAR = 1e-5
 # Features of a network against another implementation of its preprocessing, relative to the largest.
 FEATURES = 1e-4
+# Optical flow of a known translation, in pixels, mean over pixels away from the rim.
+FLOW = 0.3

@@ -1,5 +1,7 @@
 """``freeu analyze`` on a text-to-video pipeline, clips as files, and what draws still pictures only."""
 
+import csv
+import io
 import json
 from dataclasses import replace
 
@@ -9,7 +11,9 @@ from PIL import Image
 from tiny_pipelines import save_pipeline, tiny_video_unet
 
 from freeu.analysis import watch
+from freeu.analysis.figures import FIGURES, figures_for
 from freeu.analysis.trace import Place, trace
+from freeu.evaluate import fast_share, flicker, temporal_spectrum
 from freeu.metadata import read_png
 from freeu.pipelines.clips import frames_bytes, middle, read_frames
 from freeu.pipelines.draw import draw_frames
@@ -111,3 +115,49 @@ def test_frames_are_for_video(run, words, tmp_path):
     assert code == 2
     assert "--frames is for models that draw video; mini-sd draws still pictures" in err
     assert run("analyze", *words, "--frames", 0, "--output", tmp_path / "out")[0] == 2
+
+
+def test_figures_of_clips(run, video_dir, words, tmp_path):
+    pytest.importorskip("cv2")
+    out = tmp_path / "out"
+    command = ("analyze", video_dir, *words, "--frames", 4, "--b", "1.2,1.4", "--s", "0.9,0.2", "--version", 2)
+    code, _, err = run(*command, "--figure", 101, "--figure", 102, "--output", out)
+    assert (code, err) == (0, "")
+    results = json.loads((out / "results.json").read_text())
+    verdicts = results["verdicts"]
+    assert [one["figure"] for one in verdicts] == [101, 101, 102, 102, 102, 102]
+    assert all("Not of the paper" in one["claim"] for one in verdicts)
+
+    def drawn(name):
+        clips = (read_frames(out / "pictures" / name / f"p00{prompt}-s0000-{arm_of(name)}.png") for prompt in range(2))
+        return [[np.asarray(frame) for frame in clip] for clip in clips]
+
+    def arm_of(name):
+        return "baseline" if name == "none" else "freeu"
+
+    # The numbers are those of the measures, and what frames share makes a difference.
+    plain, freeu = (list(map(flicker, drawn(name))) for name in ("none", "freeu"))
+    assert verdicts[1]["values"] == pytest.approx(np.subtract(freeu, plain))
+    smooth = list(map(flicker, drawn("over-time-smooth")))
+    assert verdicts[5]["values"] == pytest.approx(np.subtract(smooth, freeu))
+    assert verdicts[5]["values"] != [0.0, 0.0]
+    assert verdicts[0]["values"][0] == pytest.approx(fast_share(drawn("freeu")[0]) - fast_share(drawn("none")[0]))
+    _, power = temporal_spectrum(drawn("none")[0])
+    _, other = temporal_spectrum(drawn("none")[1])
+    rows = list(csv.DictReader(io.StringIO((out / "figures" / "figure-101.csv").read_text())))
+    line, frequency, value, *_ = rows[0].values()
+    assert (line, float(frequency)) == ("without FreeU", pytest.approx(1 / 8))
+    assert float(value) == pytest.approx(np.log10((power[1] + other[1]) / 2))
+
+
+def test_figures_of_clips_are_for_clips(run, video_dir, words, tmp_path):
+    code, _, err = run("analyze", video_dir, *words, "--frames", 1, "--figure", 101, "--output", tmp_path / "out")
+    assert code == 2
+    assert "--figure 101 is of clips, and this model is to draw clips of one frame: leave it out" in err
+    pytest.importorskip("freeu_zoo")
+    code, _, err = run("analyze", *words, "--figure", 102, "--output", tmp_path / "out")
+    assert code == 2
+    assert "--figure 102 is of clips, and this model draws still pictures: leave it out" in err
+    assert not (tmp_path / "out").exists()
+    assert set(figures_for(8)) == {*FIGURES, 101, 102}
+    assert set(figures_for(None)) == set(figures_for(1)) == set(FIGURES)

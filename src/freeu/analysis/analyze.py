@@ -12,7 +12,7 @@ import torch
 
 from freeu.adapters import adapter_for
 from freeu.analysis.content import Figure, Verdict, against, estimate_dict
-from freeu.analysis.figures import FIGURES, needed
+from freeu.analysis.figures import ENTRIES, needed
 from freeu.analysis.plots import figure_files
 from freeu.analysis.report import make_report
 from freeu.analysis.runs import Runs
@@ -174,7 +174,7 @@ def figures_of(
         say(f"drawing {variant.label}")
         runs.draw((variant,))
     say("measuring")
-    return tuple(FIGURES[number].make(runs, variants) for number in analysis.figures)
+    return tuple(ENTRIES[number].make(runs, variants) for number in analysis.figures)
 
 
 def _verdicts(figures: tuple[Figure, ...], control: tuple[Figure, ...] = ()) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from freeu.analysis import figures_denoising as denoising
 from freeu.analysis import figures_features as features
 from freeu.analysis import figures_pictures as pictures
+from freeu.analysis import figures_video as video
 from freeu.analysis.content import Figure
 from freeu.analysis.runs import Runs
 from freeu.analysis.variants import Variant, Variants, distinct
@@ -60,6 +61,15 @@ FIGURES: dict[int, Entry] = {
     18: Entry(pictures.figure_18, lambda v: v.skip().variants),
     19: Entry(pictures.figure_19, lambda v: (v.none, *v.channels[:3])),
 }
+"""Those of the paper by its numbers."""
+
+OF_CLIPS: dict[int, Entry] = {
+    101: Entry(video.figure_101, lambda v: (v.none, v.backbone_only, v.freeu)),
+    102: Entry(video.figure_102, lambda v: (v.none, *v.over_time())),
+}
+"""Figures that the paper does not have, for models that draw clips."""
+
+ENTRIES = {**FIGURES, **OF_CLIPS}
 
 
 def check_numbers(numbers: Iterable[int]) -> tuple[int, ...]:
@@ -70,15 +80,34 @@ def check_numbers(numbers: Iterable[int]) -> tuple[int, ...]:
     """
     found = sorted(set(numbers))
     for number in found:
-        if number not in FIGURES:
-            known = ", ".join(map(str, FIGURES))
+        if number not in ENTRIES:
+            known = ", ".join(map(str, ENTRIES))
             raise FreeUValueError(f"--figure {number}: the figures that can be made are {known}")
     return tuple(found)
 
 
+def figures_for(frames: int | None, numbers: Iterable[int] = ()) -> tuple[int, ...]:
+    """What can be made for a model: the figures that were asked for, or all of them.
+
+    Args:
+        frames: of each clip; None for a model that draws pictures.
+        numbers: what was asked for; empty for everything.
+
+    Raises:
+        FreeUValueError: a figure of clips for a model that draws pictures, or for clips of one frame.
+    """
+    moving = frames is not None and frames > 1
+    found = check_numbers(numbers) or (*FIGURES, *(OF_CLIPS if moving else ()))
+    for number in found:
+        if number in OF_CLIPS and not moving:
+            what = "draws still pictures" if frames is None else "is to draw clips of one frame"
+            raise FreeUValueError(f"--figure {number} is of clips, and this model {what}: leave it out")
+    return found
+
+
 def needed(numbers: Iterable[int], variants: Variants) -> tuple[list[Variant], list[Variant]]:
     """What must be drawn for some figures: pictures, and traces; ways of one configuration once."""
-    entries = [FIGURES[number] for number in numbers]
+    entries = [ENTRIES[number] for number in numbers]
     return (
         distinct(way for entry in entries for way in entry.pictures(variants)),
         distinct(way for entry in entries for way in entry.traces(variants)),

@@ -12,7 +12,7 @@ import torch
 import freeu
 from freeu.analysis.analyze import Analysis, check_analysis, figures_of
 from freeu.analysis.content import Figure
-from freeu.analysis.figures import FIGURES, check_numbers
+from freeu.analysis.figures import figures_for
 from freeu.analysis.variants import FULL, LIGHT
 from freeu.api import unet_of
 from freeu.config import FreeUConfig
@@ -86,7 +86,7 @@ def make_figures(
         threads=torch.get_num_threads(),
         frames=frames or loaded.frames,
     )
-    analysis = Analysis(plan, examined, check_numbers(numbers) or tuple(FIGURES), FULL if full else LIGHT, form)
+    analysis = Analysis(plan, examined, figures_for(plan.frames, numbers), FULL if full else LIGHT, form)
     check_analysis(loaded, analysis)
     bars = dict(getattr(pipe, "_progress_bar_config", {}))
     pipe.set_progress_bar_config(**{**bars, "disable": True})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from freeu.config import FreeUConfig
+from freeu.config import OVER_TIME, FreeUConfig
 from freeu.errors import FreeUValueError
 
 
@@ -125,6 +125,17 @@ class Variants:
             ),
         )
 
+    def over_time(self) -> tuple[Variant, ...]:
+        """For clips: version 1, version 2 with a map for each frame, then with what frames can share."""
+        constant = Variant("constant", "version 1", self.config.replace(version=1, over_time=OVER_TIME[0]))
+        return (
+            constant,
+            *(
+                Variant(f"over-time-{name}", f"version 2, {label}", self.config.replace(version=2, over_time=name))
+                for name, label in _OVER_TIME.items()
+            ),
+        )
+
     def _times(self, value: float) -> tuple[float, ...]:
         return (value,) * len(self.config.stages)
 
@@ -142,4 +153,10 @@ class Variants:
         return Sweep(symbol, self.extent.plain, variants)
 
 
+_OVER_TIME = {
+    "frame": "a map for each frame",
+    "clip": "one range for the clip",
+    "shared": "one map for the clip",
+    "smooth": "maps that follow smoothly",
+}
 _VERSIONS = {1: "constant factor", 2: "structure-aware factor"}

@@ -27,7 +27,11 @@ PromptFile = Annotated[
 ]
 Figures = Annotated[
     list[int] | None,
-    typer.Option("--figure", metavar="N", help="A figure of the paper; may be given again (default: all of them)."),
+    typer.Option(
+        "--figure",
+        metavar="N",
+        help="Of the paper, or 101 and 102 of clips; may be given again (default: all of them).",
+    ),
 ]
 Full = Annotated[
     bool, typer.Option("--full", help="Wider sweeps, more prompts, every step: five to ten times the work.")
@@ -82,14 +86,15 @@ def analyze(
     on if the same command is given again with the same --output.
     """
     values = locals()
-    from freeu.analysis.figures import FIGURES, check_numbers
+    from freeu.analysis.figures import OF_CLIPS, check_numbers, figures_for
     from freeu.analysis.measure import FORMS
     from freeu.analysis.variants import FULL, LIGHT
+    from freeu.pipelines.clips import draws_clips
     from freeu.pipelines.extras import need
     from freeu.pipelines.output import dated_folder
     from freeu.pipelines.request import FreeUChoice, Request, check_request, notes, prepare
 
-    numbers = check_numbers(figures) if figures else tuple(FIGURES)
+    asked = check_numbers(figures or ())
     if form not in FORMS:
         raise FreeUValueError(f"--form must be one of {', '.join(FORMS)}, got {form!r}")
     need("analysis", "matplotlib", "plotly", "scipy")
@@ -104,6 +109,8 @@ def analyze(
         **{name: values[name] for name in o.REQUEST_FIELDS},
     )
     source = check_request(request, folder)
+    if source.class_name and not draws_clips(source):
+        figures_for(None, asked)
     prepared = prepare(request, source)
 
     from freeu.analysis.analyze import REPORT, Analysis, run_analysis
@@ -114,6 +121,9 @@ def analyze(
     if steps is None and not full:
         plan = replace(plan, steps=min(plan.steps, LIGHT_STEPS))
     assert plan.config is not None
+    numbers = figures_for(plan.frames, asked)
+    if set(numbers) & set(OF_CLIPS):
+        need("video", "cv2")
     analysis = Analysis(plan, plan.config, numbers, FULL if full else LIGHT, form=form, control=control)
     for line in notes(plan, source.world):
         print(f"freeu: {line}", file=sys.stderr)

@@ -24,7 +24,9 @@ PromptFile = Annotated[
 Arms = Annotated[
     str,
     typer.Option(
-        "--arms", metavar="ARMS", help='With commas: none, freeu, presets, guidance=W, calibrated:ARM, "b1=1.3 ...".'
+        "--arms",
+        metavar="ARMS",
+        help='With commas: none, freeu, presets, guidance=W, calibrated:ARM, "b1=1.3 ...", "NAME: b1=1.3 ...".',
     ),
 ]
 Pictures = Annotated[
@@ -35,7 +37,11 @@ Pictures = Annotated[
         help="Score the pictures in this folder instead of drawing any; several --pictures are several arms.",
     ),
 ]
-Reference = Annotated[Path | None, typer.Option("--reference", metavar="DIR", help="Real pictures, for FID and KID.")]
+Reference = Annotated[
+    Path | None,
+    typer.Option("--reference", metavar="DIR", help="Real pictures, or real clips, for FID and KID."),
+]
+Frames = Annotated[int | None, typer.Option("--frames", metavar="N", help="Of each clip, where the model draws video.")]
 Matches = Annotated[
     bool,
     typer.Option(
@@ -77,6 +83,7 @@ def evaluate(
     guidance: o.Guidance = None,
     negative_prompt: o.Negative = "",
     scheduler: o.Scheduler = None,
+    frames: Frames = None,
     width: o.Width = None,
     height: o.Height = None,
     model_config: o.ModelConfig = None,
@@ -86,7 +93,7 @@ def evaluate(
     threads: o.Threads = None,
     output: o.Output = None,
 ) -> None:
-    """Draw the same prompts and seeds under several arms and measure them, with intervals.
+    """Draw the same prompts and seeds under several arms and measure them, with intervals; clips too.
 
     Writes results.json and table.md. An interrupted run goes on if the same command is given again with the same
     --output. With --pictures nothing is drawn and no model is loaded.
@@ -115,20 +122,29 @@ def evaluate(
 
 def _draw_and_score(values: dict[str, Any], prompts: Any, real: list[Path], folder: Path) -> None:
     from freeu.evaluate.arms import parse_arms
+    from freeu.evaluate.clip_drawing import hold_clips
+    from freeu.pipelines.clips import draws_clips
     from freeu.pipelines.request import Request, check_range, check_request, prepare
 
     chosen = parse_arms(values["arms"])
     check_range("--calibration-prompts", values["calibration_prompts"], 1, 10_000)
+    check_range("--frames", values["frames"], 2, 1_000)
     request = Request(
         command="generate",
         prompts=tuple(prompt.text for prompt in prompts),
         prompts_from=None,
         freeu=None,
+        frames=values["frames"],
+        clips=True,
         **{name: values[name] for name in o.REQUEST_FIELDS},
     )
     source = check_request(request, folder)
+    clips_given = hold_clips(real)
+    if source.class_name:
+        _check_clips(draws_clips(source), real, clips_given)
     judges, names = _judges(prompts, values, bool(real))
     prepared = prepare(request, source)
+    _check_clips(prepared.plan.frames is not None, real, clips_given)  # a model of the hub is known only now
 
     from freeu.cli.progress import Bar
     from freeu.evaluate.experiment import Experiment, run_experiment
@@ -153,7 +169,8 @@ def _draw_and_score(values: dict[str, Any], prompts: Any, real: list[Path], fold
 
 
 def _score(values: dict[str, Any], prompts: Any, real: list[Path], folder: Path) -> None:
-    from freeu.evaluate.existing import read_existing
+    from freeu.evaluate.existing import check_kinds, read_existing
+    from freeu.pipelines.extras import need
     from freeu.pipelines.output import refuse_foreign
     from freeu.pipelines.request import check_range
 
@@ -161,6 +178,9 @@ def _score(values: dict[str, Any], prompts: Any, real: list[Path], folder: Path)
         check_range("--threads", values["threads"], 1, 4_096)
     refuse_foreign(folder, resumable=False)
     arms = read_existing(values["pictures"], prompts)
+    clips = check_kinds(arms, real)
+    if clips:
+        need("video", "cv2")
     judges, names = _judges(prompts, values, bool(real))
 
     import torch
@@ -182,6 +202,7 @@ def _score(values: dict[str, Any], prompts: Any, real: list[Path], folder: Path)
                 real,
                 values["reference_matches"],
                 folder,
+                clips=clips,
                 device=device,
                 say=bar.say,
                 report=bar.scored,
@@ -191,13 +212,24 @@ def _score(values: dict[str, Any], prompts: Any, real: list[Path], folder: Path)
     _told(folder)
 
 
+def _check_clips(draws: bool, real: list[Path], clips_given: bool) -> None:
+    """Refuse a reference of the other kind than what the model draws, and clips without what measures them."""
+    from freeu.pipelines.extras import need
+
+    if draws:
+        need("video", "cv2")
+    if real and draws != clips_given:
+        has, wants = ("clips", "pictures") if clips_given else ("pictures", "clips")
+        raise FreeUValueError(f"--reference holds {has}, and this model draws {wants}: give {wants}")
+
+
 _OF_SCORING = ("device", "threads")
 
 
 def _refuse_drawing(values: dict[str, Any]) -> None:
     """Refuse what says how to draw where nothing is drawn."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(evaluate).parameters.items()}
-    for name in ("arms", "calibration_prompts", *o.REQUEST_FIELDS):
+    for name in ("arms", "calibration_prompts", "frames", *o.REQUEST_FIELDS):
         if name not in _OF_SCORING and values[name] != defaults[name]:
             option = "MODEL" if name == "model" else "--" + name.replace("_", "-")
             raise FreeUValueError(f"--pictures are drawn already: leave {option} out")

@@ -6,10 +6,12 @@ distance.py    Frechet and kernel distance between sets of features
 inception.py   the features that FID is computed from
 statistics.py  brightness, contrast, saturation, sharpness, share of high frequencies
 diversity.py   how different pictures of one prompt are
+motion.py, temporal.py, consistency.py, video_distance.py   measures of clips, over time
 guidance.py    the guidance scale that is as strong as FreeU
 intervals.py   bootstrap intervals that resample whole prompts
 embedded.py    judge and scene reader of ``freeu-zoo``
-arms.py, prompts.py, experiment.py, existing.py, scoring.py, bounds.py, summary.py, results.py   ``freeu evaluate``
+arms.py, prompts.py, experiment.py, existing.py, scoring.py, bounds.py, summary.py, results.py, clip_drawing.py,
+clip_scoring.py   ``freeu evaluate``
 
 Names are loaded when they are first used.
 """
@@ -22,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from freeu.evaluate.alignment import Asked, Reader, Reading, score_alignment
     from freeu.evaluate.clip import CLIP, clip_score, retrieval
+    from freeu.evaluate.clip_scoring import Seen, measure_clip, score_clip_alignment
+    from freeu.evaluate.consistency import frame_consistency, subject_and_ground
     from freeu.evaluate.distance import (
         frechet_distance,
         frechet_floor,
@@ -37,11 +41,26 @@ if TYPE_CHECKING:
     from freeu.evaluate.guidance import Calibration, calibrate_guidance, match_guidance
     from freeu.evaluate.inception import Inception
     from freeu.evaluate.intervals import Estimate, mean_interval, paired_interval, share_interval
+    from freeu.evaluate.motion import (
+        DIRECTIONS,
+        MOTIONS,
+        Flow,
+        Movement,
+        motion_strength,
+        optical_flow,
+        subject_movement,
+        warp_back,
+    )
+    from freeu.evaluate.scoring import Judges
     from freeu.evaluate.statistics import picture_statistics
+    from freeu.evaluate.temporal import fast_share, flicker, frame_difference, temporal_spectrum, traceable_share
+    from freeu.evaluate.video_distance import clip_features, frechet_video_distance, kernel_video_distance
 
 _HOMES = {
     "alignment": ("Asked", "Reader", "Reading", "score_alignment"),
     "clip": ("CLIP", "clip_score", "retrieval"),
+    "clip_scoring": ("Seen", "measure_clip", "score_clip_alignment"),
+    "consistency": ("frame_consistency", "subject_and_ground"),
     "distance": (
         "frechet_distance",
         "frechet_floor",
@@ -57,39 +76,74 @@ _HOMES = {
     "guidance": ("Calibration", "calibrate_guidance", "match_guidance"),
     "inception": ("Inception",),
     "intervals": ("Estimate", "mean_interval", "paired_interval", "share_interval"),
+    "motion": (
+        "DIRECTIONS",
+        "MOTIONS",
+        "Flow",
+        "Movement",
+        "motion_strength",
+        "optical_flow",
+        "subject_movement",
+        "warp_back",
+    ),
+    "scoring": ("Judges",),
     "statistics": ("picture_statistics",),
+    "temporal": ("fast_share", "flicker", "frame_difference", "temporal_spectrum", "traceable_share"),
+    "video_distance": ("clip_features", "frechet_video_distance", "kernel_video_distance"),
 }
 
 __all__ = [
     "CLIP",
+    "DIRECTIONS",
+    "MOTIONS",
     "Asked",
     "Calibration",
     "Estimate",
+    "Flow",
     "Inception",
+    "Judges",
+    "Movement",
     "Reader",
     "Reading",
+    "Seen",
     "calibrate_guidance",
+    "clip_features",
     "clip_score",
+    "fast_share",
+    "flicker",
+    "frame_consistency",
+    "frame_difference",
     "frechet_distance",
     "frechet_floor",
     "frechet_from_moments",
     "frechet_limit",
+    "frechet_video_distance",
     "judge_path",
     "kernel_distance",
     "kernel_distance_difference",
     "kernel_distance_interval",
     "kernel_distance_subsets",
+    "kernel_video_distance",
     "load_reader",
     "match_guidance",
     "mean_distance",
     "mean_interval",
+    "measure_clip",
+    "motion_strength",
+    "optical_flow",
     "paired_interval",
     "picture_statistics",
     "pixel_diversity",
     "retrieval",
     "score_alignment",
+    "score_clip_alignment",
     "share_interval",
+    "subject_and_ground",
+    "subject_movement",
+    "temporal_spectrum",
+    "traceable_share",
     "vendi_score",
+    "warp_back",
 ]
 
 

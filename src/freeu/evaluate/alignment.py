@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 from freeu.errors import FreeUValueError, unknown_name
+from freeu.evaluate.motion import MOTIONS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,6 +49,7 @@ class Asked:
         background: one colour, or two for a gradient from top to bottom.
         colours: for each noun a colour name, or None; empty means None for all.
         relation: of the first noun to the second, one of ``RELATIONS``.
+        motion: of a clip, what its subject does, one of ``motion.MOTIONS``; no picture is scored by it.
 
     Raises:
         FreeUValueError: fields that contradict each other, with the value.
@@ -59,6 +61,7 @@ class Asked:
     background: tuple[str, ...] = ()
     colours: tuple[str | None, ...] = ()
     relation: str | None = None
+    motion: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("nouns", "background"):
@@ -88,6 +91,8 @@ class Asked:
                 raise unknown_name("relation", self.relation, RELATIONS)
             if len(self.nouns) != 2:
                 raise FreeUValueError(f"relation {self.relation!r} needs two nouns, got {self.nouns!r}")
+        if self.motion is not None and self.motion not in MOTIONS:
+            raise unknown_name("motion", str(self.motion), MOTIONS)
 
     @classmethod
     def from_dict(cls, data: Any) -> Asked:
@@ -109,8 +114,11 @@ class Asked:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that ``from_dict`` reads."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """Plain data that ``from_dict`` reads; without "motion" where none is asked for, as of every picture."""
+        data = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        if self.motion is None:
+            del data["motion"]
+        return data
 
 
 class Reading(Protocol):

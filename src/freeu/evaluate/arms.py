@@ -37,6 +37,8 @@ class Arm:
 def parse_arms(text: str) -> tuple[Arm, ...]:
     """Arms from "none, sd14, guidance=5, calibrated:sd14, b1=1.3 b2=1.4 s1=0.9 s2=0.2 v=2".
 
+    Settings may have a name before them, "strong: b1=1.6 b2=1.8 v=2", by which tables and ``calibrated`` call them.
+
     ``none`` is plain sampling, against which all others are compared; ``freeu`` is what is recommended for the model.
 
     Raises:
@@ -44,14 +46,20 @@ def parse_arms(text: str) -> tuple[Arm, ...]:
     """
     arms: dict[str, Arm] = {}
     for word in (part.strip() for part in text.split(",")):
-        if word in arms:
-            raise FreeUValueError(f"arm {word!r} is given twice")
-        arms[word] = _parse(word)
+        arm = _parse(word)
+        if arm.name in arms:
+            raise FreeUValueError(f"arm {arm.name!r} is given twice")
+        arms[arm.name] = arm
     if BASELINE not in arms:
         raise FreeUValueError(f"--arms needs {BASELINE!r}, to which the others are compared, got {text!r}")
     for arm in arms.values():
-        if arm.calibrates is not None and arm.calibrates not in arms:
+        if arm.calibrates is None:
+            continue
+        matched = arms.get(arm.calibrates)
+        if matched is None:
             raise FreeUValueError(f"arm {arm.name!r} needs the arm that it matches: add {arm.calibrates!r} to --arms")
+        if matched.config is None and matched.name != RECOMMENDED:
+            raise FreeUValueError(f"arm {arm.name!r}: only an arm with FreeU can be calibrated to")
     return tuple(sorted(arms.values(), key=lambda arm: arm.name != BASELINE))
 
 
@@ -59,10 +67,13 @@ def _parse(word: str) -> Arm:
     if word in (BASELINE, RECOMMENDED):
         return Arm(word)
     if word.startswith("calibrated:"):
-        other = word.partition(":")[2].strip()
-        if other == BASELINE or _parse(other).guidance is not None or other.startswith("calibrated:"):
-            raise FreeUValueError(f"arm {word!r}: only an arm with FreeU can be calibrated to")
-        return Arm(word, calibrates=other)
+        return Arm(word, calibrates=word.partition(":")[2].strip())
+    named = re.fullmatch(r"([\w.+-]+)\s*:\s*(.*=.*)", word)
+    if named is not None:
+        name, settings = named.groups()
+        if name in (BASELINE, RECOMMENDED, *presets()):
+            raise FreeUValueError(f"arm {word!r}: {name} is the name of something else, call these settings otherwise")
+        return Arm(name, config=FreeUConfig.parse(settings))
     if word.startswith("guidance="):
         try:
             scale = float(word.partition("=")[2])
@@ -74,5 +85,6 @@ def _parse(word: str) -> Arm:
     if "=" in word:
         return Arm(word, config=FreeUConfig.parse(word))
     if word not in presets():
-        raise unknown_name("arm", word, [BASELINE, RECOMMENDED, "guidance=W", "calibrated:ARM", *presets()])
+        known = [BASELINE, RECOMMENDED, "guidance=W", "calibrated:ARM", "NAME: b1=...", *presets()]
+        raise unknown_name("arm", word, known)
     return Arm(word, config=preset(word))

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from freeu.errors import FreeUValueError
-from freeu.evaluate.alignment import score_alignment
-from freeu.evaluate.clip import clip_score
 from freeu.evaluate.distance import Floats
 from freeu.evaluate.prompts import Prompt
 from freeu.evaluate.scoring import Drawn, Scored, Values
@@ -69,8 +67,8 @@ def score_shuffled(scored: Scored, prompts: Sequence[Prompt], captions: Floats |
         for row, label, reading in zip(rows, labels, scored.readings, strict=True):
             asked = prompts[label].asked
             if asked is not None:
-                row |= score_alignment(asked, reading)
+                row |= scored.align(asked, reading)
     if scored.clip is not None and captions is not None:
-        for row, score in zip(rows, clip_score(scored.clip, captions[labels]), strict=True):
+        for row, score in zip(rows, scored.similarity(scored.clip, captions[labels]), strict=True):
             row["clip_score"] = float(score)
     return Scored(labels, rows, []) if any(rows) else None

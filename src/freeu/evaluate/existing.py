@@ -1,4 +1,4 @@
-"""Pictures that were drawn before: folders of ``freeu compare`` and ``generate``, or plain ones; no model is loaded."""
+"""Pictures and clips that were made before: folders of freeu's commands, or plain ones; no model is loaded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
+from freeu.evaluate.clip_drawing import hold_clips
 from freeu.evaluate.prompts import Prompt
 from freeu.evaluate.results import KIND, RESULTS, SCHEMA, TABLE, as_markdown
 from freeu.evaluate.scoring import Drawn, Judges, pictures_in
@@ -37,8 +38,8 @@ class Existing:
 def read_existing(folders: Sequence[Path], prompts: Sequence[Prompt]) -> tuple[Existing, ...]:
     """The arms in some folders; the first is the baseline.
 
-    A folder with a manifest of ``freeu compare`` or ``generate`` says itself what its pictures show. In any other one
-    the i-th picture by name shows the i-th prompt.
+    A folder with a manifest of ``freeu compare``, ``generate`` or ``video``, or of an arm of ``freeu evaluate``, says
+    itself what its pictures show. In any other one the i-th picture by name shows the i-th prompt.
 
     Args:
         folders: at least one.
@@ -69,6 +70,21 @@ def read_existing(folders: Sequence[Path], prompts: Sequence[Prompt]) -> tuple[E
         if any(a is not None and b is not None and a != b for a, b in pairs):
             raise FreeUValueError(f"--pictures {arm.name} and {first.name} have other seeds, so they are no pairs")
     return tuple(found)
+
+
+def check_kinds(arms: Sequence[Existing], reference: Sequence[Path]) -> bool:
+    """Whether arms and reference hold clips; pictures beside clips are refused.
+
+    Raises:
+        FreeUValueError: clips in one place and pictures in another, with their names.
+    """
+    kinds = {f"--pictures {arm.name}": hold_clips(one.path for one in arm.drawn) for arm in arms}
+    if reference:
+        kinds["--reference"] = hold_clips(reference)
+    if len(set(kinds.values())) > 1:
+        clips, pictures = (next(name for name, kind in kinds.items() if kind is wanted) for wanted in (True, False))
+        raise FreeUValueError(f"{clips} holds clips and {pictures} holds pictures: they have no measures in common")
+    return next(iter(kinds.values()))
 
 
 def _plain(folder: Path, name: str, prompts: Sequence[Prompt]) -> Existing:
@@ -119,6 +135,7 @@ def score_existing(
     matches: bool,
     folder: Path,
     *,
+    clips: bool = False,
     device: str,
     say: Callable[[str], None] = lambda _: None,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -127,6 +144,7 @@ def score_existing(
 
     Args:
         arms: see ``read_existing``.
+        clips: see ``check_kinds``.
         prompts, judges, reference, matches, say, report: as in ``score_everything``.
         judged_by: names of the judges, for the record.
         folder: where to write.
@@ -144,6 +162,7 @@ def score_existing(
         judges,
         reference,
         matches,
+        clips=clips,
         names=lambda path: "/".join(path.absolute().parts[-2:]),
         say=say,
         report=report,
@@ -160,6 +179,7 @@ def score_existing(
         "environment": environment(device),
         "calibration": {},
         "guidance": {arm.name: arm.guidance for arm in arms},
+        "equal_arms": {},
         **found,
     }
     output = OutputFolder(folder)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from freeu.evaluate.arms import RECOMMENDED, Arm
+from freeu.evaluate.clip_drawing import make_clips
 from freeu.evaluate.guidance import Calibration, calibrate_guidance
 from freeu.evaluate.prompts import Prompt
 from freeu.evaluate.results import KIND, RESULTS, SCHEMA, TABLE, as_markdown
@@ -32,7 +33,7 @@ class Experiment:
         plan: prompts, seeds, model and settings, drawn without FreeU.
         judges: what scores.
         judged_by: names of the judges, for the record.
-        reference: files of real pictures; empty leaves distances out.
+        reference: files of real pictures, or of real clips for a model that draws clips; empty leaves distances out.
         reference_matches: whether the i-th of them shows the i-th prompt.
         calibration_prompts: how many prompts, spread evenly, calibrate guidance.
     """
@@ -95,10 +96,13 @@ def run_experiment(
             plan = replace(plan, guidance=max(1.0, float(calibration["matched"])))
         plans[arm.name] = plan
     drawn: dict[str, list[Drawn]] = {}
+    pixels: dict[str, list[str]] = {}
     for number, (name, plan) in enumerate(plans.items()):
         say(f"drawing {name}")
         place = folder / arms[number].folder(number)
-        make_pictures(loaded, plan, OutputFolder(place), progress=progress)
+        make = make_pictures if plan.frames is None else make_clips
+        made = make(loaded, plan, OutputFolder(place), progress=progress)
+        pixels[name] = [made.pictures[picture.file].sha256 for picture in plan.pictures()]
         drawn[name] = [Drawn(place / picture.file, picture.index, picture.seed) for picture in plan.pictures()]
     with quiet(), deterministic(experiment.plan.device, experiment.plan.threads):
         found = score_everything(
@@ -107,14 +111,23 @@ def run_experiment(
             experiment.judges,
             experiment.reference,
             experiment.reference_matches,
+            clips=experiment.plan.frames is not None,
             names=lambda path: path.relative_to(folder).as_posix(),
             say=say,
             report=report,
         )
-    results = {**record, "guidance": {name: plan.guidance for name, plan in plans.items()}, **found}
+    guidance = {name: plan.guidance for name, plan in plans.items()}
+    results = {**record, "guidance": guidance, "equal_arms": _equal(pixels), **found}
     output.write(RESULTS, as_json(results))
     output.write(TABLE, as_markdown(results))
     return results
+
+
+def _equal(pixels: dict[str, list[str]]) -> dict[str, str]:
+    """Arms that drew, pixel by pixel, what an arm before them drew: their settings make no difference on this model."""
+    first: dict[tuple[str, ...], str] = {}
+    found = {name: first.setdefault(tuple(shas), name) for name, shas in pixels.items()}
+    return {name: other for name, other in found.items() if name != other}
 
 
 def _resolved(loaded: Loaded, experiment: Experiment) -> tuple[Arm, ...]:
@@ -158,4 +171,5 @@ def _calibrate(loaded: Loaded, experiment: Experiment, config: Any) -> Calibrati
             seeds=[plan.seeds[0]] * count,
             width=plan.width,
             height=plan.height,
+            frames=plan.frames,
         )

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from freeu.config import FreeUConfig
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.evaluate.intervals import ratio_interval
+from freeu.pipelines.clips import CLIP_PIPELINES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Floats = NDArray[np.float64]
+
+GUIDED = "do_classifier_free_guidance"
 
 
 @dataclass(frozen=True)
@@ -158,9 +161,10 @@ def calibrate_guidance(
     seeds: Sequence[int] | None = None,
     width: int | None = None,
     height: int | None = None,
+    frames: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Calibration:
-    """``match_guidance`` on a loaded text-to-image pipeline of Stable Diffusion's kind (XL included).
+    """``match_guidance`` on a loaded text-to-image or text-to-video pipeline of Stable Diffusion's kind (XL included).
 
     Runs the plain trajectory of each prompt; at each of its states the U-Net is evaluated once more with FreeU. The
     trajectory itself is not touched, and FreeU's schedule sees the step that it is at.
@@ -174,6 +178,7 @@ def calibrate_guidance(
         negative_prompt: what the unconditional half is given.
         seeds: one for each prompt; None means 0, 1, 2 ...
         width, height: of the pictures in pixels; None is the pipeline's default.
+        frames: of each clip; None for pictures.
         progress: told the number of prompts done.
 
     Raises:
@@ -206,6 +211,7 @@ def calibrate_guidance(
                 guidance_scale=guidance,
                 width=width,
                 height=height,
+                **({} if frames is None else {"num_frames": frames}),
                 generator=torch.Generator("cpu").manual_seed(seed),
                 output_type="latent",
             )
@@ -226,11 +232,15 @@ def _check_pipeline(pipe: Any) -> None:
             f"{type(scheduler).__name__} has no noise levels (alphas_cumprod): use another --scheduler, such as ddim"
         )
     config = pipe.unet.config
-    if config.in_channels != config.out_channels or not hasattr(type(pipe), "do_classifier_free_guidance"):
+    if config.in_channels != config.out_channels or not (hasattr(type(pipe), GUIDED) or _draws_clips(pipe)):
         raise FreeUValueError(
-            f"guidance of {type(pipe).__name__} cannot be calibrated: it needs a text-to-image pipeline whose U-Net "
-            f"has as many output as input channels, got {config.in_channels} in and {config.out_channels} out"
+            f"guidance of {type(pipe).__name__} cannot be calibrated: it needs a pipeline that draws from text, whose "
+            f"U-Net has as many output as input channels, got {config.in_channels} in and {config.out_channels} out"
         )
+
+
+def _draws_clips(pipe: Any) -> bool:
+    return type(pipe).__name__ in CLIP_PIPELINES
 
 
 class _Probe:
@@ -251,7 +261,8 @@ class _Probe:
         import freeu
 
         plain = _prediction(output)
-        if not self.pipe.do_classifier_free_guidance or plain.shape[0] != 2:
+        # Pipelines of clips do not tell; at scales above 1 they guide.
+        if not getattr(self.pipe, GUIDED, _draws_clips(self.pipe)) or plain.shape[0] != 2:
             raise FreeURuntimeError(
                 f"{type(self.pipe).__name__} called its U-Net with {plain.shape[0]} samples and guidance in one batch "
                 "has 2 (unconditional, conditional): this pipeline cannot be calibrated"

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from freeu.evaluate.alignment import ASPECTS
+from freeu.evaluate.clip_scoring import CLIP_ASPECTS, OVER_TIME
 from freeu.evaluate.statistics import STATISTICS
+from freeu.evaluate.video_distance import NAMES
 from freeu.pipelines.plan import counted
 
 KIND = "freeu-evaluation"
@@ -17,12 +19,15 @@ CEILING, FLOOR = "real scenes", "shuffled prompts"
 """Names of the rows above and below the arms."""
 
 ORDER = (
+    *CLIP_ASPECTS,
     *ASPECTS,
     "clip_score",
     "retrieval",
     "kid",
     "fid",
     "fid_limit",
+    *NAMES.values(),
+    *OVER_TIME,
     *STATISTICS,
     "pixel_diversity",
     "feature_diversity",
@@ -30,8 +35,23 @@ ORDER = (
 )
 """Measures as they follow each other in the table."""
 
-GLANCE = ("noun_strict", "colour", "style", "count", "relation", "clip_score", "kid")
+GLANCE = (
+    "noun_strict",
+    "colour",
+    "style",
+    "count",
+    "relation",
+    "motion",
+    "flicker",
+    "subject_consistency",
+    "clip_score",
+    "kid",
+    NAMES["kid"],
+)
 """Measures of the first table."""
+
+KERNEL = ("kid", NAMES["kid"])
+"""Distances that are small numbers: a thousand times as large in the first table."""
 
 
 def as_markdown(results: Mapping[str, Any]) -> str:
@@ -51,26 +71,29 @@ def as_markdown(results: Mapping[str, Any]) -> str:
 
 
 def _head(results: Mapping[str, Any]) -> Iterator[str]:
-    plan = results["plan"]
+    # Results of before there were clips name neither them nor equal arms.
+    clips, equal = results.get("clips", False), results.get("equal_arms", {})
+    plan, noun = results["plan"], "clip" if clips else "picture"
     if plan is None:
-        yield "# Pictures that were drawn before"
+        yield f"# {noun.capitalize()}s that were drawn before"
         yield ""
         each = len(results["pictures"]) // (len(results["arms"]) * len(results["prompts"]))
-        yield f"{counted(len(results['prompts']), 'prompt')}, {counted(each, 'picture')} of each."
+        yield f"{counted(len(results['prompts']), 'prompt')}, {counted(each, noun)} of each."
         same = "prompt and seed" if all(one["seed"] is not None for one in results["pictures"]) else "prompt"
     else:
         yield f"# {plan['model']['name']}"
         yield ""
-        yield f"{len(plan['prompts'])} prompts, {len(plan['seeds'])} seeds, {plan['steps']} steps."
+        frames = f", {plan['frames']} frames" if clips else ""
+        yield f"{len(plan['prompts'])} prompts, {len(plan['seeds'])} seeds, {plan['steps']} steps{frames}."
         same = "prompt and seed"
     yield "In brackets, or behind ±: 95 % bootstrap interval over prompts."
     yield f"Difference: to the same {same} under the first arm; one whose interval holds 0 shows nothing."
     if results["ceiling"] is not None:
-        yield f'"{CEILING}": the reference pictures, each scored against the prompt that it shows. No arm is expected'
+        yield f'"{CEILING}": the reference {noun}s, each scored against the prompt that it shows. No arm is expected'
         yield 'to score above them, as what is missing there is the error of reader and CLIP. "of real" is the share of'
         yield "their score that an arm reaches."
     if results["floor"] is not None:
-        yield f'"{FLOOR}": the pictures of {results["floor"]["arm"]}, each scored against the prompt of another:'
+        yield f'"{FLOOR}": the {noun}s of {results["floor"]["arm"]}, each scored against the prompt of another:'
         yield "what chance gives."
     yield ""
     for name, found in results["calibration"].items():
@@ -78,9 +101,11 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
             f"- {name}: guidance {_text(found['matched'], found['low'], found['high'])} is as strong as FreeU at "
             f"{found['guidance']:g}; it can imitate {found['explained']:.0%} of FreeU's change."
         )
+    for name, other in equal.items():
+        yield f"- {name} drew the very same {noun}s as {other}: what tells them apart has no effect here."
     if results["fid_floor"] is not None:
-        yield f"- FID of real against real at this number of pictures: {results['fid_floor']:.4g}."
-    if results["calibration"] or results["fid_floor"] is not None:
+        yield f"- Frechet distance (FID) of real against real at this number of {noun}s: {results['fid_floor']:.4g}."
+    if results["calibration"] or equal or results["fid_floor"] is not None:
         yield ""
 
 
@@ -102,7 +127,7 @@ def _glance(results: Mapping[str, Any]) -> Iterator[str]:
     yield "## At a glance"
     yield ""
     yield from _table(
-        ["arm", *("kid x 1000" if name == "kid" else name for name in measures)],
+        ["arm", *(f"{name} x 1000" if name in KERNEL else name for name in measures)],
         [[name, *(_half(row.get(measure), measure) for measure in measures)] for name, row in rows],
     )
 
@@ -156,13 +181,13 @@ def _half(found: Mapping[str, Any] | None, measure: str) -> str:
     """A value with half the width of its interval."""
     if found is None:
         return "-"
-    scale = 1000.0 if measure == "kid" else 1.0
-    form = ".2f" if measure == "clip_score" else ".3g" if measure == "kid" else ".3f"
+    scale = 1000.0 if measure in KERNEL else 1.0
+    form = ".2f" if measure == "clip_score" else ".3g" if measure in KERNEL else ".3f"
     value = format(scale * found["value"], form)
     if found["low"] is None:
         return value
     half = scale * (found["high"] - found["low"]) / 2.0
-    return f"{value} ± {format(half, '.2g' if measure == 'kid' else form)}"
+    return f"{value} ± {format(half, '.2g' if measure in KERNEL else form)}"
 
 
 def _estimate(found: Mapping[str, Any] | None) -> str:

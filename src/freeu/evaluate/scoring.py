@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from freeu.errors import FreeUValueError
-from freeu.evaluate.alignment import Reader, Reading, score_alignment
+from freeu.evaluate.alignment import Asked, Reader, Reading, score_alignment
 from freeu.evaluate.clip import CLIP, clip_score, retrieval
 from freeu.evaluate.distance import Floats
 from freeu.evaluate.diversity import mean_distance, pixel_diversity, vendi_score
@@ -24,7 +24,8 @@ from freeu.pipelines.inputs import open_image
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".apng", ".mp4", ".m4v", ".mov", ".webm")
+"""Of pictures and of clips."""
 AT_ONCE = 64
 """About how many pictures are in memory together."""
 
@@ -68,8 +69,10 @@ class Scored:
         pictures: values of each picture.
         prompts: values of each prompt that has several pictures.
         features: of each picture, for distances; None without a judge.
-        clip: the same from the CLIP; None without one.
-        readings: of each picture; None without a reader.
+        clip: the same from the CLIP; None without one. Of clips, means over frames.
+        readings: of each picture, or what was seen of each clip; None without a reader.
+        align: scores what a prompt asks for against one of ``readings``.
+        similarity: the CLIP score from ``clip`` and the features of the texts.
     """
 
     labels: list[int]
@@ -77,11 +80,13 @@ class Scored:
     prompts: list[Values]
     features: Floats | None = None
     clip: Floats | None = None
-    readings: list[Reading] | None = None
+    readings: list[Any] | None = None
+    align: Callable[[Asked, Any], Values] = score_alignment
+    similarity: Callable[[Floats, Floats], Floats] = clip_score
 
 
 def pictures_in(folder: Path, option: str) -> list[Path]:
-    """The pictures of a folder in the order of their names; numbers in names count as numbers, so 2 is before 10.
+    """The pictures or clips of a folder by name; numbers in names count as numbers, so 2 is before 10.
 
     Args:
         folder: files in folders inside it do not count.
@@ -104,7 +109,7 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
 
 
 def reference_pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder, as ``pictures_in``.
+    """The pictures or clips of a folder, as ``pictures_in``.
 
     Raises:
         FreeUValueError: no folder, or fewer than 2 pictures.

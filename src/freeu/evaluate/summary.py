@@ -9,6 +9,7 @@ from typing import Any
 
 from freeu.evaluate.alignment import ASPECTS
 from freeu.evaluate.bounds import real_scenes, score_shuffled
+from freeu.evaluate.clip_scoring import CLIP_ASPECTS, features_of_clips, score_clips
 from freeu.evaluate.distance import (
     Floats,
     frechet_distance,
@@ -20,6 +21,10 @@ from freeu.evaluate.distance import (
 from freeu.evaluate.intervals import Estimate, mean_interval, paired_interval, share_interval
 from freeu.evaluate.prompts import Prompt
 from freeu.evaluate.scoring import Drawn, Judges, Scored, Values, caption_features, features_of_files, score_arm
+from freeu.evaluate.video_distance import NAMES
+
+ALIGNMENT = (*CLIP_ASPECTS, *ASPECTS)
+"""Scores of what a prompt asks for: those of clips, then those of pictures."""
 
 Means = dict[str, dict[str, Any]]
 
@@ -31,6 +36,7 @@ def score_everything(
     reference: Sequence[Path] = (),
     matches: bool = False,
     *,
+    clips: bool = False,
     names: Callable[[Path], str] = lambda path: path.name,
     say: Callable[[str], None] = lambda _: None,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -43,13 +49,14 @@ def score_everything(
         judges: what scores.
         reference: real pictures; empty leaves distances out.
         matches: whether the i-th of them shows the i-th prompt.
+        clips: whether all of them are clips.
         names: what to call an arm's picture.
         say: told what is being done.
         report: told how many pictures are scored, and of how many.
 
     Returns:
-        these parts of ``results.json``: "summary" and "differences" (by arm and measure), "fid_floor", "ceiling",
-        "floor", "share_of_ceiling", "by_layout" and "pictures". What cannot be told is None or empty.
+        these parts of ``results.json``: "clips", "summary" and "differences" (by arm and measure), "fid_floor",
+        "ceiling", "floor", "share_of_ceiling", "by_layout" and "pictures". What cannot be told is None or empty.
 
     Raises:
         FreeUValueError: pictures that cannot be read; ``matches`` with another number than that of the prompts.
@@ -59,6 +66,7 @@ def score_everything(
     with_reference = bool(reference) and (matches or features is not None)
     total = sum(len(files) for files in drawn.values()) + (len(reference) if with_reference else 0)
     captions = caption_features(prompts, judges)
+    score, features_in = (score_clips, features_of_clips) if clips else (score_arm, features_of_files)
     scored: dict[str, Scored] = {}
     done = 0
 
@@ -67,21 +75,22 @@ def score_everything(
 
     for name, files in drawn.items():
         say(f"scoring {name}")
-        scored[name] = score_arm(files, prompts, judges, captions, told)
+        scored[name] = score(files, prompts, judges, captions, told)
         done += len(files)
     ceiling, real_features = None, None
     if with_reference:
         say("scoring the reference")
         if matches:
-            ceiling = score_arm(real, prompts, judges, captions, told)
+            ceiling = score(real, prompts, judges, captions, told)
             real_features = ceiling.features
         elif features is not None:
-            real_features = features_of_files(features, reference, told)
+            real_features = features_in(features, reference, told)
     say("intervals")
     first = next(iter(scored))
     floor = score_shuffled(scored[first], prompts, captions)
-    summary, differences, fid_floor = compare_arms(scored, real_features)
+    summary, differences, fid_floor = compare_arms(scored, real_features, NAMES if clips else {})
     return {
+        "clips": clips,
         "summary": summary,
         "differences": differences,
         "fid_floor": fid_floor,
@@ -102,14 +111,16 @@ def score_everything(
 
 
 def compare_arms(
-    scored: Mapping[str, Scored], reference: Floats | None
+    scored: Mapping[str, Scored], reference: Floats | None, names: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Means], dict[str, Means], float | None]:
     """Means with intervals by arm and measure, paired differences to the first arm, and the floor of the FID.
 
     Args:
         scored: arms with the same prompts and seeds in the same order; the first is the baseline.
         reference: features of real pictures.
+        names: what "kid", "fid" and "fid_limit" are called, if not so.
     """
+    kid, fid, limit = ((names or {}).get(name, name) for name in ("kid", "fid", "fid_limit"))
     summary: dict[str, Means] = {}
     differences: dict[str, Means] = {}
     first = next(iter(scored))
@@ -124,12 +135,12 @@ def compare_arms(
             against |= _differences(arm.prompts, scored[first].prompts, numbers)
         base = scored[first].features
         if reference is not None and arm.features is not None and base is not None and len(clusters) > 1:
-            own["kid"] = asdict(kernel_distance_interval(arm.features, reference, clusters))
-            own["fid"] = _bare(frechet_distance(arm.features, reference), len(clusters))
+            own[kid] = asdict(kernel_distance_interval(arm.features, reference, clusters))
+            own[fid] = _bare(frechet_distance(arm.features, reference), len(clusters))
             if len(clusters) >= 8:
-                own["fid_limit"] = _bare(frechet_limit(arm.features, reference), len(clusters))
+                own[limit] = _bare(frechet_limit(arm.features, reference), len(clusters))
             if name != first:
-                against["kid"] = asdict(kernel_distance_difference(arm.features, base, reference, clusters))
+                against[kid] = asdict(kernel_distance_difference(arm.features, base, reference, clusters))
     floor = None if reference is None else frechet_floor(reference, len(clusters))
     return summary, differences, floor
 
@@ -171,11 +182,11 @@ def _differences(rows: Sequence[Values], base: Sequence[Values], labels: Sequenc
 def _shares(arm: Scored, ceiling: Scored) -> Means:
     """What share of the real scenes' alignment an arm reaches; nothing where theirs is 0."""
     found: Means = {}
-    for name in set(_measures(arm.pictures)) & set(_measures(ceiling.pictures)) & set(ASPECTS):
+    for name in set(_measures(arm.pictures)) & set(_measures(ceiling.pictures)) & set(ALIGNMENT):
         mine, whole = _column(arm.pictures, name), _column(ceiling.pictures, name)
         if any(whole):
             found[name] = asdict(share_interval(mine, whole, arm.labels, ceiling.labels))
-    return {name: found[name] for name in ASPECTS if name in found}
+    return {name: found[name] for name in ALIGNMENT if name in found}
 
 
 def _by_layout(
@@ -190,10 +201,10 @@ def _by_layout(
         found: dict[str, Means] = {}
         for layout in layouts:
             chosen = [index for index, label in enumerate(one.labels) if prompts[label].layout == layout]
-            rows = [{name: one.pictures[index].get(name) for name in ASPECTS} for index in chosen]
+            rows = [{name: one.pictures[index].get(name) for name in ALIGNMENT} for index in chosen]
             for name, value in _means(rows, [one.labels[index] for index in chosen]).items():
                 found.setdefault(name, {})[layout] = value
-        return {name: found[name] for name in ASPECTS if name in found}
+        return {name: found[name] for name in ALIGNMENT if name in found}
 
     return {
         "arms": {name: of(arm) for name, arm in scored.items()},
