@@ -1,5 +1,7 @@
 """The preset table: values, versions, sources."""
 
+from pathlib import Path
+
 import pytest
 
 import freeu
@@ -27,6 +29,19 @@ def test_the_table():
     } == PUBLISHED
     assert all(preset.source and preset.family for preset in freeu.presets().values())
     assert all(name in str(freeu.presets()) for name in PUBLISHED)
+
+
+def test_what_was_measured_stands_where_it_is_said_to_stand():
+    measured = {name: preset for name, preset in freeu.presets().items() if preset.measured}
+    assert {"sd14", "gentle"} <= measured.keys()
+    for name, preset in measured.items():
+        model, _, place = preset.measured.partition(": ")
+        text = (Path(__file__).parents[1] / place).read_text(encoding="utf-8")
+        assert name in text, f"{name} is not in {place}"
+        assert model.removeprefix("mini-") in text
+        assert preset.evidence == f"measured on {preset.measured}"
+    assert freeu.presets()["anime"].evidence == "published only"
+    assert "published only" in str(freeu.presets())
 
 
 def test_unknown_name_gives_the_nearest():

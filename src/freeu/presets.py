@@ -19,12 +19,21 @@ else:  # pragma: no cover
 
 @dataclass(frozen=True)
 class Preset:
-    """A published configuration: ``config``, the model ``family`` it was published for, and the ``source``."""
+    """A published configuration: ``config``, the model ``family`` it was published for, and the ``source``.
+
+    ``measured`` says on which model we measured it and where the numbers stand; "" where it is published only.
+    """
 
     name: str
     family: str
     source: str
     config: FreeUConfig
+    measured: str = ""
+
+    @property
+    def evidence(self) -> str:
+        """What speaks for it, in words."""
+        return f"measured on {self.measured}" if self.measured else "published only"
 
 
 class PresetTable(Mapping[str, Preset]):
@@ -50,7 +59,10 @@ class PresetTable(Mapping[str, Preset]):
 
     def __str__(self) -> str:
         width = max(map(len, self._items))
-        rows = [f"{name:{width}}  {preset.config}  [{preset.family}; {preset.source}]" for name, preset in self.items()]
+        rows = [
+            f"{name:{width}}  {preset.config}  [{preset.family}; {preset.source}; {preset.evidence}]"
+            for name, preset in self.items()
+        ]
         return "\n".join(rows)
 
     __repr__ = __str__
@@ -67,6 +79,7 @@ def presets() -> PresetTable:
                 name=name,
                 family=row["family"],
                 source=row["source"],
+                measured=row.get("measured", ""),
                 config=FreeUConfig(
                     b=tuple(row["b"]), s=tuple(row["s"]), version=row["version"], profile=row.get("profile", "official")
                 ),

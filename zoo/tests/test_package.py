@@ -30,13 +30,19 @@ def test_every_model_says_what_it_can_do() -> None:
         assert len(facts["nouns"]) >= 48
         assert facts["styles"] == ["3d", "flat", "line"]
         assert len(facts["colours"]) == 10
-        assert facts["relations"]
-        assert facts["alignment"]["scores"]["noun"]["real"]["value"] > 0.9
         assert facts["training"]["samples"] > 0
+        if facts.get("kind") == "video":
+            assert set(facts["motions"]) >= {"left", "right", "up", "down", "growing", "shrinking", "still"}
+            assert facts["default_frames"] == facts["default_fps"] == 8
+        else:
+            assert facts["relations"]
+            assert facts["alignment"]["scores"]["noun"]["real"]["value"] > 0.9
 
 
-def test_the_default_model_is_there_and_small(model_folder) -> None:
-    files = [path for path in model_folder.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 40e6
+@pytest.mark.parametrize(("name", "most"), [(freeu_zoo.DEFAULT_MODEL, 40e6), (freeu_zoo.DEFAULT_VIDEO_MODEL, 60e6)])
+def test_the_default_models_are_there_and_small(name, most) -> None:
+    folder = freeu_zoo.model_path(name)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= most
     assert not [path for path in files if path.suffix in {".bin", ".pt", ".ckpt", ".pkl"}]
-    assert (model_folder / "README.md").read_text(encoding="utf-8").startswith("# mini-sd")
+    assert (folder / "README.md").read_text(encoding="utf-8").startswith(f"# {name}")

@@ -234,7 +234,7 @@ def test_wrong_recipes_are_one_line(tmp_path, capsys, text, message) -> None:
 
 def test_all_recipes_run_end_to_end(tmp_path, capsys) -> None:
     """Every stage of every shipped recipe, made tiny: what it leaves can be loaded by those who will use it."""
-    from diffusers import StableDiffusionPipeline
+    from diffusers import StableDiffusionPipeline, TextToVideoSDPipeline
     from freeu_zoo.reader import SceneReader
     from transformers import CLIPModel, CLIPTokenizer
 
@@ -245,6 +245,11 @@ def test_all_recipes_run_end_to_end(tmp_path, capsys) -> None:
     assert pipe.unet.config.block_out_channels == [16, 32, 64]
     for part in ("samples.png", "README.md", "freeu-zoo.json"):
         assert (models["mini-sd"] / part).exists()
+    clips = TextToVideoSDPipeline.from_pretrained(models["mini-modelscope"])
+    assert clips.unet.config.block_out_channels == [16, 32, 64]
+    assert clips.unet.config.attention_head_dim == 4
+    for part in ("samples.png", "README.md", "freeu-zoo.json"):
+        assert (models["mini-modelscope"] / part).exists()
     assert CLIPModel.from_pretrained(models["judge"]).config.projection_dim == 32
     assert CLIPTokenizer.from_pretrained(models["judge"]).model_max_length == 32
     scene = scenes.SceneMaker(recipes.shipped("reader").world).scene(0)
@@ -268,6 +273,7 @@ def test_all_recipes_run_end_to_end(tmp_path, capsys) -> None:
         (["judge", "--stage", "export"], "nothing trained in"),
         (["reader", "--stage", "export"], "nothing trained in"),
         (["mini-sd", "--stage", "export"], "nothing trained in"),
+        (["mini-modelscope", "--stage", "export"], "nothing trained in"),
         (["mini-sd-24", "--stage", "unet"], "no autoencoder in"),
     ],
 )
