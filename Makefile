@@ -24,6 +24,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/bench_import.py
 	$(BIN)/python benchmarks/bench_scenes.py
 	$(BIN)/python benchmarks/bench_analyze.py
+	$(BIN)/python benchmarks/bench_video.py
 
 install: $(VENV)/dev.stamp
 
