@@ -231,7 +231,7 @@ def converted(unet: Any, folder: Path, **changes: Any) -> Any:
     """The U-Net of diffusers for an original one; the folder lends its file names."""
     from diffusers import UNet3DConditionModel
 
-    files = read_configuration(folder, configuration(**changes))
+    files = read_configuration(folder, configuration(**changes), "tiny")
     with torch.device("meta"):
         model = UNet3DConditionModel.from_config(files.unet_config)
     model.load_state_dict(convert_unet(unet.state_dict(), files), strict=True, assign=True)
@@ -261,6 +261,20 @@ def test_the_converted_unet_gives_the_same(shape: str, original: Original) -> No
     late, got = both(unet, model, channels, (981, 41))
     assert tolerances.relative_error(late, want) > 100 * tolerances.UNET, "the time matters"
     assert tolerances.relative_error(got, late) < tolerances.UNET
+
+
+def test_the_published_shape_is_that_of_the_class_in_diffusers(original: Original) -> None:
+    """Names and shapes alone: no memory is taken."""
+    from diffusers import UNet3DConditionModel
+
+    theirs = {"dim": 320, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "head_dim": 64, "attn_scales": [1, 0.5, 0.25]}
+    ours = {"unet_dim": 320, "unet_dim_mult": [1, 2, 4, 4], "unet_res_blocks": 2, "unet_head_dim": 64}
+    files = read_configuration(original.folder, configuration(**ours, unet_attn_scales=[1, 0.5, 0.25]), "published")
+    with torch.device("meta"):
+        unet = tiny.tiny_modelscope_unet(num_heads=8, **theirs)
+        want = UNet3DConditionModel().state_dict()
+    got = convert_unet(unet.state_dict(), files)
+    assert {key: value.shape for key, value in got.items()} == {key: value.shape for key, value in want.items()}
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -338,6 +352,15 @@ def test_from_end_to_end(original: Original, texts: Path, cli: Callable[..., Any
     outcome = cli("generate", "--from", tmp_path / "out", "--output", tmp_path / "again")
     assert (outcome.code, outcome.err) == (0, "")
     assert "2 of 2 clips are equal to the bit" in outcome.out
+
+
+def test_weights_may_be_safetensors(pipe: Any, original: Original, copy: Path, texts: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(original.unet.state_dict(), copy / "unet.safetensors")
+    rewrite(copy, "configuration.json", configuration(ckpt_unet="unet.safetensors"))
+    again = load(find_model(str(copy)), model_config=texts).pipe.unet.state_dict()
+    assert all(torch.equal(again[key], value) for key, value in pipe.unet.state_dict().items())
 
 
 def test_it_begins_with_a_video_too(original: Original, texts: Path) -> None:
@@ -447,18 +470,28 @@ def test_weights_that_do_not_fit_are_named(original: Original, copy: Path, texts
     assert "text2video_pytorch_model.pth holds no weights by name" in problem()
     (copy / unet).write_bytes((original.folder / unet).read_bytes()[:5000])
     assert "cannot load spoilt/text2video_pytorch_model.pth" in problem()
-    rewrite(copy, unet, weights)
+    (copy / unet).write_bytes(b"")
+    assert "cannot load spoilt/text2video_pytorch_model.pth" in problem()
+    rewrite(copy, unet, {**weights, "epoch": 3})
     rewrite(copy, "VQGAN_autoencoder.pth", weights)
     assert "VQGAN_autoencoder.pth is no autoencoder of the kind" in problem()
+    odd = {key: torch.zeros(()) for key in original.vae.state_dict()}
+    rewrite(copy, "VQGAN_autoencoder.pth", odd)
+    assert "cannot load spoilt/VQGAN_autoencoder.pth" in problem()
+    rewrite(copy, "VQGAN_autoencoder.pth", AutoencoderKL({**VAE, "z_channels": 3}, 3).state_dict())
+    assert "has latents of 3 channels and text2video_pytorch_model.pth takes 4" in problem()
     rewrite(copy, "open_clip_pytorch_model.bin", weights)
     assert "open_clip_pytorch_model.bin is no text encoder of open_clip" in problem()
+    odd = {key: torch.zeros(8, 8) for key in original.text.state_dict()}
+    rewrite(copy, "open_clip_pytorch_model.bin", odd)
+    assert "makes embeddings of 8 numbers, and the U-Net takes 1024" in problem()
 
 
 def test_without_a_tokenizer_the_fix_is_told(
     original: Original, sd_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = find_model(str(original.folder))
-    with pytest.raises(FreeUValueError, match=r"does not fit tiny-sd/text_encoder/config\.json"):
+    with pytest.raises(FreeUValueError, match=r"does not fit .*tiny-sd/text_encoder/config\.json"):
         load(source, model_config=sd_dir)
     with pytest.raises(FreeUValueError, match=r"--model-config .* has no tokenizer/ or no text_encoder/config\.json"):
         load(source, model_config=tmp_path)

@@ -75,12 +75,13 @@ class ModelScopeFiles:
         }
 
 
-def read_configuration(folder: Path, data: Mapping[str, Any]) -> ModelScopeFiles:
+def read_configuration(folder: Path, data: Mapping[str, Any], label: str) -> ModelScopeFiles:
     """What a checkpoint's ``configuration.json`` says.
 
     Args:
         folder: of the checkpoint.
         data: content of that file.
+        label: the model's name, for messages.
 
     Raises:
         FreeUValueError: another task, a value that is missing or wrong, one that diffusers' U-Net cannot be, or a
@@ -89,10 +90,10 @@ def read_configuration(folder: Path, data: Mapping[str, Any]) -> ModelScopeFiles
     task = data.get("task")
     if task != TASK:
         raise FreeUValueError(
-            f"{folder.name} is a model of ModelScope for {task!r}: of those, freeu loads the ones for {TASK}, and "
+            f"{label} is a model of ModelScope for {task!r}: of those, freeu loads the ones for {TASK}, and "
             "otherwise directories of diffusers"
         )
-    model = _Section(folder.name, "model", data.get("model"))
+    model = _Section(label, "model", data.get("model"))
     files, cfg = model.inside("model_args"), model.inside("model_cfg")
     for key, only, why in _ONLY:
         if cfg.get(key) != only:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.modelscope_files import CONTEXT, ModelScopeFiles
+from freeu.pipelines.modelscope_files import CONFIGURATION, CONTEXT, ModelScopeFiles
 from freeu.pipelines.modelscope_weights import autoencoder_config, autoencoder_weights, convert_unet, text_weights
 from freeu.pipelines.reading import read_pickled, readable
 from freeu.pipelines.sources import ModelSource, check_hub
@@ -40,17 +40,16 @@ def modelscope_pipeline(
     import diffusers
     import torch
 
-    files, folder = source.modelscope, source.path
+    files = source.modelscope
     assert files is not None
-    assert folder is not None
     texts = _text_folder(source.label, model_config)
     number = getattr(torch, dtype)
-    tokenizer, text_encoder = _text(folder, files.text, texts, number)
+    tokenizer, text_encoder = _text(source, files.text, texts, number)
     parts = {
-        "vae": _autoencoder(folder, files.vae, number),
+        "vae": _autoencoder(source, files.vae, number),
         "text_encoder": text_encoder,
         "tokenizer": tokenizer,
-        "unet": _unet(folder, files, number),
+        "unet": _unet(source, files, number),
         "scheduler": noise_schedule(files.timesteps),
     }
     latent = parts["vae"].config.latent_channels
@@ -80,38 +79,39 @@ def noise_schedule(timesteps: int) -> Any:
     )
 
 
-def _unet(folder: Path, files: ModelScopeFiles, dtype: Any) -> Any:
+def _unet(source: ModelSource, files: ModelScopeFiles, dtype: Any) -> Any:
     from diffusers import UNet3DConditionModel
 
-    weights = _read(folder, files.unet)
-    with readable(f"{folder.name}/{files.unet}"):
+    with readable(f"{source.label}/{files.unet}"):
+        weights = convert_unet(_read(source, files.unet), files)
         with _empty():
             model = UNet3DConditionModel.from_config(files.unet_config)
-        return _filled(model, convert_unet(weights, files), f"{files.unet} does not fit configuration.json", dtype)
+        return _filled(model, weights, f"{files.unet} does not fit {CONFIGURATION}", dtype)
 
 
-def _autoencoder(folder: Path, name: str, dtype: Any) -> Any:
+def _autoencoder(source: ModelSource, name: str, dtype: Any) -> Any:
     from diffusers import AutoencoderKL
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
-    weights = autoencoder_weights(_read(folder, name))
-    config = autoencoder_config(weights, name)
-    with readable(f"{folder.name}/{name}"):
+    with readable(f"{source.label}/{name}"):
+        weights = autoencoder_weights(_read(source, name))
+        config = autoencoder_config(weights, name)
         with _empty():
-            model = AutoencoderKL.from_config({**config, "norm_num_groups": 32})
+            model = AutoencoderKL.from_config(config)
         converted = convert_ldm_vae_checkpoint(weights, config)
         return _filled(model, converted, f"{name} is no autoencoder that diffusers can be", dtype)
 
 
-def _text(folder: Path, name: str, texts: Path, dtype: Any) -> tuple[Any, Any]:
+def _text(source: ModelSource, name: str, texts: Path, dtype: Any) -> tuple[Any, Any]:
     from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    weights, layers = text_weights(_read(folder, name), name)
-    length, width = weights["positional_embedding"].shape
+    with readable(f"{source.label}/{name}"):
+        weights, layers = text_weights(_read(source, name), name)
+        length, width = weights["positional_embedding"].shape
     if width != CONTEXT:
         raise FreeUValueError(f"{name} makes embeddings of {width} numbers, and the U-Net takes {CONTEXT}")
-    with readable(f"the text encoder's configuration in {texts.name}"):
+    with readable(f"the tokenizer and the configuration of the text encoder in {texts}"):
         config = CLIPTextConfig.from_pretrained(texts / "text_encoder", local_files_only=True)
         config.num_hidden_layers, config.hidden_act = layers, "gelu"  # what open_clip's ViT-H has
         with _empty():
@@ -120,11 +120,11 @@ def _text(folder: Path, name: str, texts: Path, dtype: Any) -> tuple[Any, Any]:
     # open_clip cuts texts at its number of positions and fills up with token 0.
     tokenizer.model_max_length = int(length)
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
-    with readable(f"{folder.name}/{name}"):
+    with readable(f"{source.label}/{name}"):
         converted = convert_open_clip_checkpoint(model, weights, prefix="")
         if not hasattr(model, "text_model"):  # transformers 5.6 took that level away
             converted = {key.removeprefix("text_model."): value for key, value in converted.items()}
-        return tokenizer, _filled(model, converted, f"{name} does not fit {texts.name}/text_encoder/config.json", dtype)
+        return tokenizer, _filled(model, converted, f"{name} does not fit {texts}/text_encoder/config.json", dtype)
 
 
 def _empty() -> contextlib.AbstractContextManager[None]:
@@ -135,14 +135,17 @@ def _empty() -> contextlib.AbstractContextManager[None]:
     return empty
 
 
-def _read(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    with readable(f"{folder.name}/{name}"):
-        if path.suffix != ".safetensors":
-            return read_pickled(path)
+def _read(source: ModelSource, name: str) -> dict[str, Any]:
+    """The tensors in a file of the checkpoint, without the counters that training leaves beside them."""
+    import torch
+
+    assert source.path is not None
+    path = source.path / name
+    if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         return dict(load_file(path))
+    return {str(key): value for key, value in read_pickled(path).items() if isinstance(value, torch.Tensor)}
 
 
 def _filled(model: Any, weights: Mapping[str, Any], problem: str, dtype: Any) -> Any:

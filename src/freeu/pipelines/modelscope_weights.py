@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.modelscope_files import ModelScopeFiles
+from freeu.pipelines.modelscope_files import CONFIGURATION, GROUPS, ModelScopeFiles
 
 _OUTER = {
     "time_embed.0": "time_embedding.linear_1",
@@ -84,10 +84,12 @@ def convert_unet(weights: Mapping[str, Any], files: ModelScopeFiles) -> dict[str
             # Temporal transformers project by Conv1d of width 1 there, and by Linear here.
             found[names[head] + key[len(head) :]] = value.squeeze(-1) if value.dim() == 3 else value
     if any(key.startswith("fps_embedding.") for key in unknown):
-        raise FreeUValueError(f"{files.unet} is conditioned on frames a second (fps_embedding): diffusers cannot be")
+        raise FreeUValueError(
+            f"{files.unet} is conditioned on frames a second (fps_embedding), which diffusers' U-Net is not"
+        )
     if unknown:
         raise FreeUValueError(
-            f"{files.unet} does not fit configuration.json: {len(unknown)} weights have no place in a U-Net of that "
+            f"{files.unet} does not fit {CONFIGURATION}: {len(unknown)} weights have no place in a U-Net of that "
             f"shape, such as {unknown[0]}"
         )
     return found
@@ -133,6 +135,7 @@ def autoencoder_config(weights: Mapping[str, Any], name: str) -> dict[str, Any]:
         "layers_per_block": _count(weights, "encoder.down.0.block.{}.conv2.weight"),
         "latent_channels": int(weights["post_quant_conv.weight"].shape[0]),
         "sample_size": 32 << (levels - 1),
+        "norm_num_groups": GROUPS,
         "scaling_factor": 0.18215,
     }
 

@@ -57,6 +57,7 @@ def readable(label: str) -> Iterator[None]:
         OSError,
         ValueError,
         KeyError,
+        IndexError,
         TypeError,
         RuntimeError,
         EOFError,

@@ -158,7 +158,7 @@ def describe_directory(folder: Path, source: ModelSource) -> ModelSource:
         raise FreeUValueError(f"{folder} is no model of diffusers: it has neither model_index.json nor config.json")
     data = read_json(index)
     if index.name == CONFIGURATION:
-        original = read_configuration(folder, data)
+        original = read_configuration(folder, data, source.label)
         return ModelSource(source.kind, source.reference, folder, "TextToVideoSDPipeline", modelscope=original)
     name = str(data.get("_class_name", "")) or "a model that names no class"
     whole = index.name == "model_index.json"
