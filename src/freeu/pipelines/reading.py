@@ -68,6 +68,8 @@ def readable(label: str) -> Iterator[None]:
             raise
         if isinstance(error, pickle.UnpicklingError):
             reason = "it holds more than weights, and freeu runs no code from a file: convert it to .safetensors"
+        elif isinstance(error, EOFError):
+            reason = "it is empty, or only part of a file: fetch it again"
         else:
             reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise FreeUValueError(f"cannot load {label}: {reason}") from None
