@@ -123,7 +123,8 @@ ModelConfig = Annotated[
     typer.Option(
         "--model-config",
         metavar="DIR",
-        help="For a single file without network: a directory of diffusers with the configuration of its kind.",
+        help="For a single file or an original checkpoint without network: a directory of diffusers with the "
+        "configuration of its kind.",
         rich_help_panel=_MODEL,
     ),
 ]

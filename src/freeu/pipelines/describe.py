@@ -30,6 +30,8 @@ def empty_unet(source: ModelSource, model_config: Path | None = None) -> Any:
         return load(source, model_config=model_config).pipe.unet
     if source.kind == "hub":
         config = hub_unet_config(source)
+    elif source.modelscope is not None:
+        config = source.modelscope.unet_config
     else:
         assert source.path is not None
         config = read_json((source.path / "unet" if source.whole else source.path) / "config.json")

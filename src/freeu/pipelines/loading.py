@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import inspect
 import math
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from freeu.pipelines.extras import need_diffusers
 from freeu.pipelines.families import FAMILIES, MOTION, base_class, family_of
 from freeu.pipelines.inputs import SIDE_MULTIPLE
 from freeu.pipelines.plan import VIDEO_TASKS
+from freeu.pipelines.reading import read_pickled, readable
 from freeu.pipelines.schedulers import set_sampler
 from freeu.pipelines.sources import ModelSource, check_checkpoint_keys, hub_snapshot
 
@@ -115,8 +114,8 @@ def load(
         device: a device of torch.
         scheduler: a name of ``schedulers.SAMPLERS``; None keeps the model's own.
         variant: of the weights' files, such as "fp16".
-        model_config: for a single file, a directory of diffusers with the configuration and tokenizers; without it
-            diffusers looks them up on the hub.
+        model_config: for a single file or an original ModelScope checkpoint, a directory of diffusers with the
+            configuration and tokenizers; without it they are looked up on the hub.
         motion_adapter: a local one makes an AnimateDiff pipeline of a Stable Diffusion, with the noise schedule that
             such adapters were trained on.
 
@@ -132,11 +131,12 @@ def load(
         task = "video"
     with quiet():
         first = "text" if motion_adapter is not None else task
-        pipe = (
-            _load_file(source, first, dtype, model_config)
-            if source.kind == "file"
-            else _load(source, first, dtype, variant)
-        )
+        if source.modelscope is not None:
+            pipe = _convert(source, first, dtype, variant, model_config)
+        elif source.kind == "file":
+            pipe = _load_file(source, first, dtype, model_config)
+        else:
+            pipe = _load(source, first, dtype, variant)
         if motion_adapter is not None:
             pipe = _set_in_motion(pipe, motion_adapter, task, dtype, source)
         if getattr(pipe, "unet", None) is None:
@@ -149,16 +149,21 @@ def load(
     return describe_pipeline(pipe, source, task)
 
 
+def _own_class(source: ModelSource, task: str) -> str:
+    """The pipeline of a model's own kind for a task."""
+    family = family_of(source.class_name)
+    own = family.from_video if family is not None and task == "video-to-video" else base_class(source.class_name)
+    return own or source.class_name
+
+
 def _load(source: ModelSource, task: str, dtype: str, variant: str | None) -> Any:
     import diffusers
 
-    family = family_of(source.class_name)
-    own = family.from_video if family is not None and task == "video-to-video" else base_class(source.class_name)
-    auto = getattr(diffusers, TASKS.get(task) or own or source.class_name)
+    auto = getattr(diffusers, TASKS.get(task) or _own_class(source, task))
     options: dict[str, Any] = {"local_files_only": True, **_dtype_option(dtype)}
     if variant is not None:
         options["variant"] = variant
-    with _readable(source):
+    with readable(source.label):
         try:
             return auto.from_pretrained(source.path, **options)
         except ValueError as error:
@@ -169,24 +174,26 @@ def _load(source: ModelSource, task: str, dtype: str, variant: str | None) -> An
             raise
 
 
+def _convert(source: ModelSource, task: str, dtype: str, variant: str | None, model_config: Path | None) -> Any:
+    """An original ModelScope checkpoint."""
+    from freeu.pipelines.modelscope_pipeline import modelscope_pipeline
+
+    if task in TASKS:
+        raise FreeUValueError(f"{source.label} ({source.class_name}) cannot do {TASK_NAMES[task]} in diffusers")
+    if variant is not None:
+        raise FreeUValueError(f"{source.label} is an original checkpoint, with one of each file: leave --variant out")
+    return modelscope_pipeline(source, _own_class(source, task), dtype, model_config)
+
+
 def _load_file(source: ModelSource, task: str, dtype: str, model_config: Path | None) -> Any:
     """A single checkpoint. diffusers reads ``.ckpt`` with ``weights_only``, so no code in it can run."""
     import diffusers
-    import torch
 
     assert source.path is not None
     keys: list[str] = []
-    with _readable(source):
+    with readable(source.label):
         if source.path.suffix == ".ckpt":
-            if tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < (2, 6):
-                # CVE-2025-32434: before 2.6 even weights_only could be made to run code.
-                raise FreeUValueError(
-                    "torch before 2.6 cannot load .ckpt files safely: update torch, or use .safetensors"
-                )
-            data = torch.load(source.path, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(source.path))
-            while isinstance(data, dict) and "state_dict" in data:
-                data = data["state_dict"]
-            keys = list(data)
+            keys = list(read_pickled(source.path, "meta"))
             check_checkpoint_keys(source.label, keys)
         else:
             from freeu.pipelines.sources import safetensors_keys
@@ -223,7 +230,7 @@ def _set_in_motion(pipe: Any, adapter: ModelSource, task: str, dtype: str, sourc
             f"{source.label} ({type(pipe).__name__}) takes no motion adapter here: those of AnimateDiff belong to "
             "Stable Diffusion 1.x"
         )
-    with _readable(adapter):
+    with readable(adapter.label):
         motion = diffusers.MotionAdapter.from_pretrained(adapter.path, local_files_only=True, **_dtype_option(dtype))
     name = FAMILIES[MOTION].from_video if task == "video-to-video" else MOTION
     parts = {part: getattr(pipe, part) for part in ("vae", "text_encoder", "tokenizer", "unet")}
@@ -245,27 +252,6 @@ def _is_hub_error(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-@contextlib.contextmanager
-def _readable(source: ModelSource) -> Iterator[None]:
-    """Turn what the libraries raise for damaged or missing files into one line."""
-    import pickle
-
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except FreeUValueError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise
-        if isinstance(error, pickle.UnpicklingError):
-            reason = "it holds more than weights, and freeu runs no code from a file: convert it to .safetensors"
-        else:
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise FreeUValueError(f"cannot load {source.label}: {reason}") from None
 
 
 def _dtype_option(dtype: str) -> dict[str, Any]:
@@ -300,7 +286,8 @@ def describe_pipeline(pipe: Any, source: ModelSource, task: str) -> Loaded:
     native = side * factor
     if clips and isinstance(wide, int) and isinstance(high, int):
         native = round(math.sqrt(wide * high))
-    frames = default("default_frames", "num_frames") or getattr(config, "num_frames", None) or 16
+    own = source.modelscope.frames if source.modelscope is not None else None
+    frames = own or default("default_frames", "num_frames") or getattr(config, "num_frames", None) or 16
     guidance = default("default_guidance_scale", "guidance_scale", "max_guidance_scale")
     levels = 2 ** (len(config.block_out_channels) - 1) if family is not None and family.whole_levels else 1
     return Loaded(

@@ -18,6 +18,7 @@ from typing import Any
 
 from freeu.errors import FreeUValueError
 from freeu.pipelines.extras import need
+from freeu.pipelines.modelscope_files import CONFIGURATION, ModelScopeFiles, read_configuration
 
 CHECKPOINTS = (".safetensors", ".ckpt")
 MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
@@ -39,6 +40,7 @@ class ModelSource:
         class_name: class of the pipeline, or of the bare U-Net; "" where only loading will tell.
         whole: False for a U-Net without its pipeline.
         world: what the embedded model says of itself (``freeu-zoo.json``).
+        modelscope: what an original ModelScope checkpoint says of itself; it is converted when it is loaded.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class ModelSource:
     class_name: str = ""
     whole: bool = True
     world: dict[str, Any] = field(default_factory=dict)
+    modelscope: ModelScopeFiles | None = None
 
     @property
     def label(self) -> str:
@@ -61,8 +64,9 @@ def find_model(text: str | None, default: str = "DEFAULT_MODEL") -> ModelSource:
 
     Args:
         default: how ``freeu_zoo`` calls the embedded one: "DEFAULT_MODEL", or "DEFAULT_VIDEO_MODEL".
-        text: a directory, a ``.safetensors`` or ``.ckpt`` file, the name of an embedded model, or a hub id
-            ("owner/name") that is in the local cache or on the hub.
+        text: a directory (of diffusers, or an original ModelScope text-to-video checkpoint), a ``.safetensors`` or
+            ``.ckpt`` file, the name of an embedded model, or a hub id ("owner/name") that is in the local cache or on
+            the hub.
 
     Raises:
         FreeUValueError: nothing of that name (with the nearest ones), a hub out of reach, a model without a U-Net, or
@@ -136,7 +140,7 @@ def _candidates(folder: Path) -> Iterable[Path]:
 
 
 def _index_file(folder: Path) -> Path | None:
-    for name in ("model_index.json", "config.json"):
+    for name in ("model_index.json", "config.json", CONFIGURATION):
         if (folder / name).is_file():
             return folder / name
     return None
@@ -146,12 +150,16 @@ def describe_directory(folder: Path, source: ModelSource) -> ModelSource:
     """Fill in what a directory's own JSON says of it.
 
     Raises:
-        FreeUValueError: no model of diffusers, or one without a U-Net.
+        FreeUValueError: no model of diffusers, one without a U-Net, or an original checkpoint of another kind than
+            ModelScope's text-to-video.
     """
     index = _index_file(folder)
     if index is None:
         raise FreeUValueError(f"{folder} is no model of diffusers: it has neither model_index.json nor config.json")
     data = read_json(index)
+    if index.name == CONFIGURATION:
+        original = read_configuration(folder, data, source.label)
+        return ModelSource(source.kind, source.reference, folder, "TextToVideoSDPipeline", modelscope=original)
     name = str(data.get("_class_name", "")) or "a model that names no class"
     whole = index.name == "model_index.json"
     if whole and "unet" not in data:
