@@ -169,8 +169,8 @@ class Recipe:
         name: of the recipe and of the model.
         world: which scenes.
         kind: "diffusion", "video", "judge" or "reader".
-        parent: a recipe whose autoencoder is kept and whose U-Net this one begins with; of a video model the name of
-            the image model.
+        parent: a recipe whose autoencoder is kept and whose U-Net this one begins with; of a video model the recipe
+            of the image model, or of the lesson before.
         notes: for the model card.
     """
 

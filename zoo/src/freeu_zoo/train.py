@@ -207,21 +207,22 @@ class Job:
             vae.polish(self.recipe, self._extra, before if before.exists() else self._vae, out, self.say)
         return True
 
-    def _image_model(self) -> Path:
-        """The parent of a video model: made here if recipes are being tried or it was trained here, else as shipped."""
+    def _video_parent(self) -> Path:
+        """The parent of a video model: as shipped, unless it was trained here, is not shipped, or recipes are tried."""
         from . import model_path
 
         parent = self._parent()
         if parent is None:
-            raise ZooError(f"{self.recipe.name}: a video model needs a parent, the image model that it begins with")
-        if self.recipe.name.endswith("-smoke") and not parent.destination.exists():
+            raise ZooError(f"{self.recipe.name}: a video model needs a parent, the model that it begins with")
+        wanted = self.recipe.name.endswith("-smoke") or parent.recipe.kind == "video"
+        if wanted and not parent.destination.exists():
             parent.run()
         return parent.destination if parent.destination.exists() else model_path(parent.recipe.name)
 
     def _video_unet(self, forced: bool) -> bool:
         from . import clip_sheet, video, video_export
 
-        parent = video.Parent(self._image_model())
+        parent = video.Parent(self._video_parent())
         trainer = video.Trainer(self.recipe, video.load_coder(parent.coder), self.home, self.say, self.device)
         if not trainer.resume():
             trainer.start_from(parent)
@@ -237,7 +238,7 @@ class Job:
     def _video_export(self, forced: bool) -> bool:
         from . import video, video_export
 
-        video_export.export(self.recipe, self.home, video.Parent(self._image_model()), self.destination)
+        video_export.export(self.recipe, self.home, video.Parent(self._video_parent()), self.destination)
         return True
 
     def _judge_train(self, forced: bool) -> bool:

@@ -63,21 +63,27 @@ def build_text(recipe: Recipe) -> tuple[Any, Any]:
 
 
 class Parent:
-    """The image model in a pipeline's directory."""
+    """What a video model begins with: the directory of an image model, or of a video model of an earlier lesson."""
 
     def __init__(self, folder: Path) -> None:
         if not (folder / "unet").is_dir():
-            raise ZooError(f"no image model in {folder}")
+            raise ZooError(f"no image or video model in {folder}")
         self.folder = folder
+        config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+        self.moves = config["_class_name"] == UNet3DConditionModel.__name__
 
     @property
     def coder(self) -> Path:
         """Where its autoencoder is."""
         return self.folder / "vae"
 
-    def space(self) -> dict[str, Tensor]:
-        """The weights of its U-Net, float32, which are all spatial, as a video U-Net names and shapes them."""
+    def weights(self) -> dict[str, Tensor]:
+        """The weights of its U-Net, float32, as a video U-Net names and shapes them; those of an image model's are all
+        spatial.
+        """
         found = load_file(self.folder / "unet" / "diffusion_pytorch_model.safetensors")
+        if self.moves:
+            return {name: value.float() for name, value in found.items()}
         return {
             # There the projections around attention are linear, here they were convolutions of one pixel.
             name: (value.flatten(1) if name.endswith(("proj_in.weight", "proj_out.weight")) else value).float()
@@ -146,12 +152,16 @@ class Trainer(Run):
         return [{"params": learning}, {"params": known, "share": self.recipe.video.spatial_rate}]
 
     def start_from(self, parent: Parent) -> None:
-        """Begin with an image model's spatial layers and text encoder."""
-        own, space = self.parts["unet"].state_dict(), parent.space()
-        wanted = {name: value.shape for name, value in own.items() if not any(part in name for part in TEMPORAL)}
-        if wanted != {name: value.shape for name, value in space.items()}:
-            raise ZooError(f"{parent.folder} is no image model of the widths {self.recipe.unet.widths}")
-        self.parts["unet"].load_state_dict(own | space)
+        """Begin with an image model's spatial layers, or with all of a video model, and with its text encoder."""
+        own, found = self.parts["unet"].state_dict(), parent.weights()
+        wanted = {
+            name: value.shape
+            for name, value in own.items()
+            if parent.moves or not any(part in name for part in TEMPORAL)
+        }
+        if wanted != {name: value.shape for name, value in found.items()}:
+            raise ZooError(f"{parent.folder} is no image or video model of the widths {self.recipe.unet.widths}")
+        self.parts["unet"].load_state_dict(own | found)
         encoder = self.parts["text"]
         encoder.load_state_dict(parent.encoder(self.tokenizer, encoder.state_dict()))
         self.begin_average()

@@ -14,7 +14,7 @@ from .checkpoint import Checkpoint, State
 from .errors import ZooError
 from .export import finish, parts, tidy, training_facts, vocabulary_files
 from .files import write_json
-from .recipe import Recipe
+from .recipe import Recipe, shipped
 from .scenes import SIZE
 from .training import average_of
 from .video import Parent
@@ -68,6 +68,13 @@ def export(recipe: Recipe, home: Path, parent: Parent, destination: Path, sample
     finish(new, destination)
 
 
+def image_model(recipe: Recipe) -> str | None:
+    """The name of the image model with which the first lesson began."""
+    while recipe.kind == "video" and recipe.parent is not None:
+        recipe = shipped(recipe.parent)
+    return recipe.name if recipe.kind != "video" else None
+
+
 def describe(recipe: Recipe, numbers: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
     """What ``freeu-zoo.json`` says: what the model draws, how to ask, and how it was made."""
     return {
@@ -77,7 +84,7 @@ def describe(recipe: Recipe, numbers: dict[str, Any], parts: list[dict[str, Any]
         "pipeline": "TextToVideoSDPipeline",
         "zoo_version": __version__,
         "recipe": recipe.name,
-        "parent": recipe.parent,
+        "parent": image_model(recipe),
         "native_size": SIZE,
         "default_steps": recipe.sampling.steps,
         "default_guidance_scale": recipe.sampling.guidance,
