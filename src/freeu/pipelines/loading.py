@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.add_ons import Embedding, Lora
-from freeu.pipelines.attaching import attach
+from freeu.pipelines.add_ons import Embedding, Lora, check_fit
+from freeu.pipelines.attaching import attach, check_class
 from freeu.pipelines.clips import draws_clips
 from freeu.pipelines.extras import need_diffusers
 from freeu.pipelines.families import FAMILIES, MOTION, base_class, family_of
@@ -134,6 +134,8 @@ def load(
         raise FreeUValueError(f"{source.label} is a U-Net alone: give the directory of its whole pipeline")
     if source.kind == "hub":
         source = hub_snapshot(source, variant)
+    check_class(source.class_name, loras, embeddings)
+    check_fit(source, loras, embeddings)
     if task == "text" and draws_clips(source):
         task = "video"
     with quiet():
