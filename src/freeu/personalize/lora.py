@@ -120,7 +120,8 @@ def _for_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for part in PARTS:
         mine = {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
-        found |= {f"{part}.{name}": value for name, value in convert_state_dict_to_diffusers(mine).items()}
+        if mine:  # diffusers cannot tell in which layout nothing is
+            found |= {f"{part}.{name}": value for name, value in convert_state_dict_to_diffusers(mine).items()}
     return found
 
 
