@@ -7,6 +7,7 @@ inception.py   the features that FID is computed from
 statistics.py  brightness, contrast, saturation, sharpness, share of high frequencies
 diversity.py   how different pictures of one prompt are
 motion.py, temporal.py, consistency.py, video_distance.py   measures of clips, over time
+fidelity.py    how much pictures look like one subject
 guidance.py    the guidance scale that is as strong as FreeU
 intervals.py   bootstrap intervals that resample whole prompts
 embedded.py    judge and scene reader of ``freeu-zoo``
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     )
     from freeu.evaluate.diversity import mean_distance, pixel_diversity, vendi_score
     from freeu.evaluate.embedded import judge_path, load_reader
+    from freeu.evaluate.fidelity import subject_fidelity
     from freeu.evaluate.guidance import Calibration, calibrate_guidance, match_guidance
     from freeu.evaluate.inception import Inception
     from freeu.evaluate.intervals import Estimate, mean_interval, paired_interval, share_interval
@@ -73,6 +75,7 @@ _HOMES = {
     ),
     "diversity": ("mean_distance", "pixel_diversity", "vendi_score"),
     "embedded": ("judge_path", "load_reader"),
+    "fidelity": ("subject_fidelity",),
     "guidance": ("Calibration", "calibrate_guidance", "match_guidance"),
     "inception": ("Inception",),
     "intervals": ("Estimate", "mean_interval", "paired_interval", "share_interval"),
@@ -139,6 +142,7 @@ __all__ = [
     "score_clip_alignment",
     "share_interval",
     "subject_and_ground",
+    "subject_fidelity",
     "subject_movement",
     "temporal_spectrum",
     "traceable_share",

@@ -1,0 +1,276 @@
+"""Whether a taught subject is drawn as asked, and what FreeU does to it, on the embedded model.
+
+    python benchmarks/bench_dreambooth.py [--subjects bear,owl,...] [--prompts 20] [--seeds 0-1] [--work DIR]
+
+For each subject a LoRA is trained from five pictures, and 20 prompts (other backgrounds, other styles, several of it,
+beside things that the model knows) are drawn with the LoRA at its full weight: without FreeU, with what
+``freeu.recommend`` says, with the presets sd14 and gentle, and with plain guidance that is as strong as the
+recommendation; then at half and at 1.3 times the weight, without FreeU and with the recommendation, for over-saturation.
+The scene reader says what is there, the judge how much it looks like the five pictures. Differences are paired by
+prompt and seed, and their intervals resample whole prompts. Every step resumes; pictures and trainings stay in --work.
+Writes results/dreambooth.json and results/dreambooth.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import RESULTS, conditions, save
+from freeu_zoo import subjects
+
+from freeu.evaluate.arms import parse_arms
+from freeu.evaluate.clip import CLIP
+from freeu.evaluate.embedded import judge_path, load_reader
+from freeu.evaluate.experiment import Experiment, run_experiment
+from freeu.evaluate.fidelity import subject_fidelity
+from freeu.evaluate.intervals import mean_interval, paired_interval
+from freeu.evaluate.prompts import Prompt, read_prompts
+from freeu.evaluate.scoring import Judges, features_of_files, pictures_in
+from freeu.personalize.dreambooth import CLASS_FOLDER, train
+from freeu.personalize.settings import DreamBooth
+from freeu.personalize.subjects import find_subject
+from freeu.pipelines.request import Request, prepare
+from freeu.pipelines.sources import find_model
+
+SUBJECTS = ("bear", "owl", "swan", "pear", "tractor")
+WEIGHTS = {1.0: "none,freeu,sd14,gentle,calibrated:freeu", 0.5: "none,freeu", 1.3: "none,freeu"}
+"""Arms by the weight of the LoRA."""
+MEASURES = (
+    "subject_fidelity",
+    "noun",
+    "background",
+    "style",
+    "count",
+    "relation",
+    "all_asked",
+    "clip_score",
+    "saturation",
+    "contrast",
+    "feature_diversity",
+)
+SHOWN = {"noun": "nouns", "all_asked": "all that is asked", "feature_diversity": "diversity of seeds"}
+
+Row = dict[str, Any]
+
+
+def taught(name: str, folder: Path, options: argparse.Namespace) -> Path:
+    """The folder of a subject's training, which is finished when this returns."""
+    subjects.write(folder, name, prompts=options.prompts)
+    settings = DreamBooth(
+        folder,
+        "sks",
+        subjects.CLASSES[name],
+        steps=options.steps,
+        batch=2,
+        layers="all",
+        train_text_encoder=True,
+        class_pictures=options.class_pictures,
+        threads=options.threads,
+    )
+    print(f"{name}: training", flush=True)
+    return train(settings, folder / "training").folder
+
+
+def drawn(name: str, folder: Path, weight: float, judges: Judges, options: argparse.Namespace) -> list[Row]:
+    """The values of every picture of a subject with its LoRA at a weight, under all arms."""
+    training = taught(name, folder, options)
+    subject = find_subject(training, weight)
+    prompts: tuple[Prompt, ...] = read_prompts(str(folder / "prompts.jsonl"))
+    request = Request(
+        command="generate",
+        prompts=tuple(prompt.text for prompt in prompts),
+        prompts_from=None,
+        seeds=options.seeds,
+        freeu=None,
+        model=subject.model,
+        loras=subject.loras,
+        steps=options.draw_steps,
+        threads=options.threads,
+    )
+    prepared = prepare(request, find_model(subject.model))
+    experiment = Experiment(
+        prompts,
+        parse_arms(WEIGHTS[weight]),
+        prepared.plan,
+        judges,
+        {"reader": "freeu-zoo", "clip": "freeu-zoo", "features": "freeu-zoo"},
+        pictures_in(folder / "scenes", "--reference"),
+        reference_matches=True,
+    )
+    place = folder / f"weight-{weight:g}"
+    results = run_experiment(prepared.loaded, experiment, place, say=lambda text: print(f"{name}: {text}", flush=True))
+    real = examples(folder, judges)
+    assert judges.clip is not None
+    rows: list[Row] = []
+    for row in results["pictures"]:
+        fidelity = subject_fidelity(features_of_files(judges.clip, [place / row["file"]]), real)
+        values = {**row["values"], "subject_fidelity": float(fidelity[0])}
+        cluster = f"{name}/{row['prompt']}"
+        rows.append({"weight": weight, "arm": row["arm"], "cluster": cluster, "seed": row["seed"], "values": values})
+    return with_diversity(rows, results, judges.clip, place)
+
+
+def with_diversity(rows: list[Row], results: dict[str, Any], clip: CLIP, place: Path) -> list[Row]:
+    """Rows to which the mean cosine distance between a picture and the other seeds of its prompt was added."""
+    features = features_of_files(clip, [place / row["file"] for row in results["pictures"]])
+    for number, row in enumerate(rows):
+        same = [
+            other
+            for other, one in enumerate(rows)
+            if other != number and (one["arm"], one["cluster"]) == (row["arm"], row["cluster"])
+        ]
+        if same:
+            row["values"]["feature_diversity"] = float(1.0 - (features[same] @ features[number]).mean())
+    return rows
+
+
+def examples(folder: Path, judges: Judges) -> Any:
+    """Features of the pictures that were learnt from."""
+    assert judges.clip is not None
+    return features_of_files(judges.clip, pictures_in(folder, "the subject"))
+
+
+def bounds(folder: Path, judges: Judges) -> dict[str, list[float]]:
+    """Subject fidelity of real scenes that were not learnt from, and of what the model draws for the class."""
+    assert judges.clip is not None
+    real = examples(folder, judges)
+    alone = [prompt.layout == "single" for prompt in read_prompts(str(folder / "prompts.jsonl"))]
+    scenes = [path for path, one in zip(pictures_in(folder / "scenes", "scenes"), alone, strict=True) if one]
+    of_class = pictures_in(folder / "training" / CLASS_FOLDER, "class")
+    return {
+        "real scenes": subject_fidelity(features_of_files(judges.clip, scenes), real).tolist(),
+        "the class": subject_fidelity(features_of_files(judges.clip, of_class), real).tolist(),
+    }
+
+
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """By weight and arm: means, and paired differences to "none" at the same weight and to "none" at full weight."""
+    found: dict[str, Any] = {}
+    keys = list(dict.fromkeys((row["weight"], row["arm"]) for row in rows))
+    for weight, arm in keys:
+        mine = [row for row in rows if (row["weight"], row["arm"]) == (weight, arm)]
+        base = [row for row in rows if (row["weight"], row["arm"]) == (weight, "none")]
+        full = [row for row in rows if (row["weight"], row["arm"]) == (1.0, "none")]
+        place = found.setdefault(f"{weight:g}", {})[arm] = {"mean": {}, "difference": {}, "to_full_weight": {}}
+        for measure in MEASURES:
+            values = [row["values"].get(measure) for row in mine]
+            if all(value is None for value in values):
+                continue
+            clusters = [row["cluster"] for row in mine]
+            place["mean"][measure] = asdict(mean_interval(values, clusters))
+            for key, other, wanted in (("difference", base, arm != "none"), ("to_full_weight", full, weight != 1.0)):
+                if wanted and [row["cluster"] for row in other] == clusters:
+                    theirs = [row["values"].get(measure) for row in other]
+                    place[key][measure] = asdict(paired_interval(values, theirs, clusters))
+    return found
+
+
+def table(data: dict[str, Any]) -> str:
+    """The numbers as Markdown: means, and differences to no FreeU with their intervals."""
+    measures = [
+        name for name in MEASURES if any(name in arm["mean"] for arms in data["arms"].values() for arm in arms.values())
+    ]
+    lines = [
+        "# DreamBooth on the embedded model",
+        "",
+        f"{len(data['subjects'])} subjects ({', '.join(data['subjects'])}), {data['prompts']} prompts each, seeds "
+        f"{data['seeds']}; {data['training']}.",
+        "",
+        "Subject fidelity lies between "
+        + " and ".join(f"{value['value']:.3f} ({name})" for name, value in reversed(data["bounds"].items()))
+        + ". Each cell is the mean; below it, for an arm with FreeU or other guidance, the paired difference to none at "
+        "the same weight of the LoRA, with its 95 % interval.",
+        "",
+        "| LoRA weight | arm | " + " | ".join(SHOWN.get(name, name.replace("_", " ")) for name in measures) + " |",
+        "|---|---|" + "---:|" * len(measures),
+    ]
+    for weight, arms in data["arms"].items():
+        for arm, numbers in arms.items():
+            cells = [_cell(numbers, name) for name in measures]
+            lines.append(f"| {weight} | {arm} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(numbers: dict[str, Any], measure: str) -> str:
+    mean, difference = numbers["mean"].get(measure), numbers["difference"].get(measure)
+    if mean is None:
+        return "-"
+    text = f"{mean['value']:.3f}"
+    if difference is not None and difference["low"] is not None:
+        text += f"<br>{difference['value']:+.3f} ({difference['low']:+.3f} to {difference['high']:+.3f})"
+    return text
+
+
+def pooled(parts: Iterable[tuple[str, dict[str, list[float]]]]) -> dict[str, Any]:
+    """The bounds of all subjects together, with intervals over subjects."""
+    values: dict[str, list[float]] = {}
+    clusters: dict[str, list[str]] = {}
+    for name, found in parts:
+        for bound, numbers in found.items():
+            values.setdefault(bound, []).extend(numbers)
+            clusters.setdefault(bound, []).extend([name] * len(numbers))
+    return {bound: asdict(mean_interval(numbers, clusters[bound])) for bound, numbers in values.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subjects", default=",".join(SUBJECTS), help=f"of {', '.join(subjects.CLASSES)}")
+    parser.add_argument("--prompts", type=int, default=20)
+    parser.add_argument("--seeds", default="0-1")
+    parser.add_argument("--steps", type=int, default=500, help="of each training")
+    parser.add_argument("--class-pictures", type=int, default=32)
+    parser.add_argument("--draw-steps", type=int, default=None, help="denoising steps (default: the model's)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--work", type=Path, default=Path("work/dreambooth"))
+    parser.add_argument("--name", default="dreambooth", help="of the files in results")
+    options = parser.parse_args()
+    names = options.subjects.split(",")
+    judges = Judges(reader=load_reader(), clip=CLIP(judge_path()))
+    rows: list[Row] = []
+    found: list[tuple[str, dict[str, list[float]]]] = []
+    trained: dict[str, Any] = {}
+    for name in names:
+        folder = options.work / name
+        for weight in WEIGHTS:
+            rows += drawn(name, folder, weight, judges, options)
+        found.append((name, bounds(folder, judges)))
+        record = json.loads((folder / "training" / "training.json").read_text())
+        losses = record["losses"][-max(1, len(record["losses"]) // 10) :]
+        trained[name] = {
+            "class": subjects.CLASSES[name],
+            "seconds": record["seconds"],
+            "last_losses": {part: float(np.mean([row[part] for row in losses])) for part in ("subject", "prior")},
+        }
+    identity = record["identity"]
+    data = {
+        "conditions": conditions(),
+        "subjects": names,
+        "trained": trained,
+        "prompts": options.prompts,
+        "seeds": options.seeds,
+        "training": f"{options.steps} steps of {identity['batch']} pictures and as many of the class, "
+        f"{options.class_pictures} pictures of the class, learning rate {record['learning_rate']:.2g}",
+        "identity": {key: identity[key] for key in ("learns", "text encoder", "batch", "size", "dtype")},
+        "bounds": pooled(found),
+        "bounds_by_subject": {name: {key: float(np.mean(value)) for key, value in one.items()} for name, one in found},
+        "arms": summary(rows),
+        "by_subject": {name: summary([row for row in rows if row["cluster"].startswith(f"{name}/")]) for name in names},
+    }
+    path = save(options.name, data)
+    text = RESULTS / f"{options.name}.md"
+    part = text.with_suffix(".part")
+    part.write_text(table(data), encoding="utf-8")
+    part.replace(text)
+    print(table(data))
+    print(f"wrote {path} and {text}")
+
+
+if __name__ == "__main__":
+    main()

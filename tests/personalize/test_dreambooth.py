@@ -1,0 +1,251 @@
+"""freeu dreambooth: what is learnt, what is written, going on after an interruption, drawing with FreeU."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from safetensors.torch import load_file
+from tolerances import UNET
+
+from freeu.personalize.dreambooth import train
+from freeu.personalize.lora import DIFFUSERS_FILE
+from freeu.personalize.settings import DreamBooth
+from freeu.pipelines.loading import load
+from freeu.pipelines.manifest import read_manifest
+from freeu.pipelines.sources import find_model
+
+STEPS = 12
+WORDS = ("--class-noun", "cat", "--steps", STEPS, "--class-pictures", 2, "--sample-every", 6, "--threads", 1)
+WORDS += ("--rank", 3, "--alpha", 6, "--learning-rate", "1e-2", "--checkpoint-every", 5, "--sample-prompt", "a {token}")
+
+
+@pytest.fixture(scope="session")
+def taught(sd_dir: Path, subject_dir: Path, cli: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The folder and the words of one training: a LoRA of U-Net and text encoder."""
+    folder = tmp_path_factory.mktemp("trainings") / "deeper" / "taught"
+    words = ("dreambooth", "train", subject_dir, *WORDS, "--train-text-encoder", "--model", sd_dir)
+    return folder, cli(*words, "--output", folder)
+
+
+def pipeline(folder: Path) -> Any:
+    return load(find_model(str(folder))).pipe
+
+
+def drawn(pipe: Any) -> torch.Tensor:
+    made = pipe(
+        "a sks cat",
+        num_inference_steps=3,
+        generator=torch.Generator().manual_seed(0),
+        output_type="pt",
+        height=16,
+        width=16,
+    )
+    return made.images
+
+
+def test_what_a_training_leaves(taught: Any) -> None:
+    folder, outcome = taught
+    assert outcome.code == 0, outcome.err
+    assert 'taught "sks cat" in 12 steps' in outcome.out
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert names == {
+        "training.json",
+        DIFFUSERS_FILE,
+        "sks-cat.safetensors",
+        "checkpoint/state.json",
+        "checkpoint/step-000012.safetensors",
+        "class-pictures/manifest.json",
+        *(f"class-pictures/p000-s{1_000_000 + number}-baseline.png" for number in range(2)),
+        *(f"samples/step-{step:06d}.png" for step in (0, 6, 12)),
+    }
+    record = json.loads((folder / "training.json").read_text())
+    assert (record["token"], record["class_noun"], record["steps"]) == ("sks", "cat", STEPS)
+    assert record["identity"]["prompt"] == "a sks cat"
+    assert record["pictures"] == [f"{number}.png" for number in range(4)]
+    assert [row["step"] for row in record["losses"]] == list(range(1, STEPS + 1))
+    assert str(Path.home()) not in json.dumps({**record, "model": None})
+
+
+def test_the_class_is_what_the_model_draws_for_it(taught: Any, sd_dir: Path, cli: Any, tmp_path: Path) -> None:
+    folder, _ = taught
+    made = cli(
+        "generate", "a cat", "--no-freeu", "--seeds", "1000000-1000001", "--model", sd_dir, "--output", tmp_path / "x"
+    )
+    assert made.code == 0, made.err
+    mine, theirs = (read_manifest(place) for place in (folder / "class-pictures", tmp_path / "x"))
+    assert [one.sha256 for one in mine.pictures.values()] == [one.sha256 for one in theirs.pictures.values()]
+
+
+def test_both_files_change_the_model_alike(taught: Any, sd_dir: Path) -> None:
+    folder, _ = taught
+    before = drawn(pipeline(sd_dir))
+    results = []
+    for name in (DIFFUSERS_FILE, "sks-cat.safetensors"):
+        pipe = pipeline(sd_dir)
+        pipe.load_lora_weights(folder, weight_name=name)
+        results.append(drawn(pipe))
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=UNET)
+    assert (results[0] - before).abs().max() > 1e-3
+
+
+def test_the_file_holds_what_was_learnt(taught: Any, sd_dir: Path) -> None:
+    """W + (alpha / rank) B A by its definition, from the state of the training, against what diffusers loads."""
+    folder, _ = taught
+    state = load_file(folder / "checkpoint" / f"step-{STEPS:06d}.safetensors")
+    by_hand = pipeline(sd_dir)
+    changed = 0
+    for name, down in state.items():
+        part, _, rest = name.removeprefix("weights/").partition(".")
+        if name.startswith("weights/") and ".lora_A." in rest:
+            up = state[name.replace(".lora_A.", ".lora_B.")]
+            module = getattr(by_hand, part).get_submodule(rest.partition(".lora_A.")[0])
+            with torch.no_grad():
+                module.weight += 6 / 3 * up @ down
+            changed += 1
+    assert changed > 10
+    loaded = pipeline(sd_dir)
+    loaded.load_lora_weights(folder)
+    torch.testing.assert_close(drawn(loaded), drawn(by_hand), rtol=0, atol=10 * UNET)
+
+
+def test_nothing_is_changed_before_the_first_step(taught: Any, sd_dir: Path, tmp_path: Path, subject_dir: Path) -> None:
+    """The sample of step 0 is the model as it is."""
+    from freeu.personalize.drawing import plain_plan, reference_of, sample_sheet
+
+    folder, _ = taught
+    loaded = load(find_model(str(sd_dir)))
+    plan = plain_plan(
+        loaded, reference_of(loaded, None, None), ["a sks"], [0], 16, dtype="float32", device="cpu", threads=1
+    )
+    (tmp_path / "sheet.png").write_bytes(sample_sheet(loaded, plan, "after 0 steps"))
+    sheets = [Image.open(path).tobytes() for path in (tmp_path / "sheet.png", folder / "samples/step-000000.png")]
+    assert sheets[0] == sheets[1]
+    assert sheets[1] != Image.open(folder / "samples/step-000012.png").tobytes()
+
+
+def test_it_learns(sd_dir: Path, subject_dir: Path, tmp_path: Path) -> None:
+    """A U-Net of random weights predicts the noise on four pictures better after 60 steps than before."""
+    settings = DreamBooth(
+        subject_dir,
+        "sks",
+        "cat",
+        model=str(sd_dir),
+        steps=60,
+        batch=4,
+        prior=False,
+        full=True,
+        learning_rate=3e-3,
+        sample_steps=0,
+        threads=1,
+    )
+    train(settings, tmp_path / "out")
+    record = json.loads((tmp_path / "out/training.json").read_text())
+    losses = [row["subject"] for row in record["losses"]]
+    assert "prior" not in record["losses"][0]
+    assert np.mean(losses[-15:]) < 0.8 * np.mean(losses[:15])
+
+
+def test_an_interrupted_command_goes_on_to_the_same_file(
+    taught: Any, sd_dir: Path, subject_dir: Path, tmp_path: Path
+) -> None:
+    folder, _ = taught
+    words = ["dreambooth", "train", subject_dir, *WORDS, "--train-text-encoder", "--model", sd_dir]
+    command = [sys.executable, "-m", "freeu", *map(str, words), "--output", str(tmp_path / "part")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        samples = tmp_path / "part/samples/step-000006.png"
+        while not samples.exists() and process.poll() is None:
+            pass
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode == 130, err
+    assert "go on with: freeu dreambooth train" in err.splitlines()[-1]
+    state = json.loads((tmp_path / "part/checkpoint/state.json").read_text())
+    assert 6 <= state["step"] < STEPS
+    assert not (tmp_path / "part" / DIFFUSERS_FILE).exists()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"going on after step {state['step']}" in done.stdout
+    for name in (DIFFUSERS_FILE, "sks-cat.safetensors"):
+        assert (tmp_path / "part" / name).read_bytes() == (folder / name).read_bytes()
+    mine, theirs = (json.loads((place / "training.json").read_text()) for place in (tmp_path / "part", folder))
+    assert mine["losses"] == theirs["losses"]
+
+
+def test_drawing_without_and_with_freeu(taught: Any, sd_dir: Path, cli: Any, tmp_path: Path) -> None:
+    folder, _ = taught
+    common = ("--steps", 2, "--seeds", "0-1")
+    outcome = cli(
+        "dreambooth", "generate", folder, "a sks cat", *common, "--lora-weight", 0.5, "--output", tmp_path / "a"
+    )
+    assert outcome.code == 0, outcome.err
+    assert {path.name for path in (tmp_path / "a").iterdir()} >= {"compare.html", "grid.png", "manifest.json"}
+    manifest = read_manifest(tmp_path / "a")
+    assert manifest.plan.arms == ("baseline", "freeu")
+    assert [lora.weight for lora in manifest.plan.loras] == [0.5]
+    lora = f"{folder}:0.5"
+    plain = cli("compare", "a sks cat", *common, "--model", sd_dir, "--lora", lora, "--output", tmp_path / "b")
+    assert plain.code == 0, plain.err
+    other = read_manifest(tmp_path / "b")
+    assert [one.sha256 for one in manifest.pictures.values()] == [one.sha256 for one in other.pictures.values()]
+    again = cli("generate", "--from", tmp_path / "a/manifest.json", "--output", tmp_path / "c")
+    assert again.code == 0, again.err
+
+
+def test_a_prompt_without_the_word_is_told(taught: Any, cli: Any, tmp_path: Path) -> None:
+    folder, _ = taught
+    outcome = cli("dreambooth", "generate", folder, "a cat", "--steps", 1, "--output", tmp_path / "a")
+    assert outcome.code == 0
+    assert "'a cat' does not hold 'sks'" in outcome.err
+
+
+def test_all_weights(sd_dir: Path, subject_dir: Path, cli: Any, tmp_path: Path) -> None:
+    words = (subject_dir, "--class-noun", "cat", "--full", "--steps", 3, "--class-pictures", 2, "--sample-every", 0)
+    words += ("--learning-rate", "1e-3", "--gradient-checkpointing", "--threads", 1)
+    outcome = cli("dreambooth", "train", *words, "--model", sd_dir, "--output", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    model = StableDiffusionPipeline.from_pretrained(tmp_path / "out/model", local_files_only=True)
+    state = load_file(tmp_path / "out/checkpoint/step-000003.safetensors")
+    for name, value in model.unet.named_parameters():
+        assert torch.equal(value, state[f"weights/unet.{name}"])
+    old = pipeline(sd_dir)
+    assert not torch.equal(old.unet.conv_in.weight, model.unet.conv_in.weight)
+    for mine, theirs in zip(model.text_encoder.parameters(), old.text_encoder.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    made = cli("dreambooth", "generate", tmp_path / "out", "a sks cat", "--steps", 1, "--output", tmp_path / "made")
+    assert made.code == 0, made.err
+    refused = cli("dreambooth", "generate", tmp_path / "out", "a sks cat", "--lora-weight", 2)
+    assert refused.code == 2
+    assert "holds a whole model" in refused.one_line()
+
+
+def test_gradient_checkpointing_changes_no_weight(sd_dir: Path, subject_dir: Path, tmp_path: Path) -> None:
+    files = []
+    for checkpointing in (False, True):
+        settings = DreamBooth(
+            subject_dir,
+            "sks",
+            "cat",
+            model=str(sd_dir),
+            steps=3,
+            prior=False,
+            sample_steps=0,
+            layers="all",
+            threads=1,
+            gradient_checkpointing=checkpointing,
+        )
+        files.append(train(settings, tmp_path / str(checkpointing)).folder / DIFFUSERS_FILE)
+    one, other = map(load_file, files)
+    assert one.keys() == other.keys()
+    assert any("conv1" in name for name in one)
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value)
