@@ -5,7 +5,8 @@
 For each subject a LoRA is trained from five pictures, and 20 prompts (other backgrounds, other styles, several of it,
 beside things that the model knows) are drawn with the LoRA at its full weight: without FreeU, with what
 ``freeu.recommend`` says, with the presets sd14 and gentle, and with plain guidance that is as strong as the
-recommendation; then at half and at 1.3 times the weight, without FreeU and with the recommendation, for over-saturation.
+recommendation; then at half and at 1.3 times the weight, without FreeU and with the recommendation, to see whether
+pictures are over-saturated.
 The scene reader says what is there, the judge how much it looks like the five pictures. Differences are paired by
 prompt and seed, and their intervals resample whole prompts. Every step resumes; pictures and trainings stay in --work.
 Writes results/dreambooth.json and results/dreambooth.md.
@@ -185,8 +186,8 @@ def table(data: dict[str, Any]) -> str:
         "",
         "Subject fidelity lies between "
         + " and ".join(f"{value['value']:.3f} ({name})" for name, value in reversed(data["bounds"].items()))
-        + ". Each cell is the mean; below it, for an arm with FreeU or other guidance, the paired difference to none at "
-        "the same weight of the LoRA, with its 95 % interval.",
+        + ". Each cell is the mean; below it, for an arm with FreeU or other guidance, the paired difference to none "
+        "at the same weight of the LoRA, with its 95 % interval.",
         "",
         "| LoRA weight | arm | " + " | ".join(SHOWN.get(name, name.replace("_", " ")) for name in measures) + " |",
         "|---|---|" + "---:|" * len(measures),

@@ -71,7 +71,7 @@ def test_what_a_training_leaves(taught: Any) -> None:
     }
     record = json.loads((folder / "training.json").read_text())
     assert (record["token"], record["class_noun"], record["steps"]) == ("sks", "cat", STEPS)
-    assert record["identity"]["prompt"] == "a sks cat"
+    assert record["identity"]["captions"] == ["a sks cat"] * 4
     assert record["pictures"] == [f"{number}.png" for number in range(4)]
     assert [row["step"] for row in record["losses"]] == list(range(1, STEPS + 1))
     assert str(Path.home()) not in json.dumps({**record, "model": None})

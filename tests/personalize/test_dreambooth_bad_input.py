@@ -128,7 +128,7 @@ def test_folders_of_something_else(run: Run, cli: Run, sd_dir: Path, tmp_path: P
 def test_a_folder_of_another_training(run: Run, subject_dir: Path, tmp_path: Path) -> None:
     assert run().code == 0
     for words, message in (
-        (("--prompt", "a photo of {token} {class}"), "prompt: a sks cat there, a photo of sks cat now"),
+        (("--prompt", "a photo of {token} {class}"), "captions:"),
         (("--rank", "2"), "learns:"),
         (("--full",), "learns:"),
         (("--no-prior",), "prior:"),
@@ -137,7 +137,7 @@ def test_a_folder_of_another_training(run: Run, subject_dir: Path, tmp_path: Pat
     ):
         outcome = run(*words)
         assert outcome.code == 2, words
-        assert message in outcome.one_line()
+        assert message in outcome.err.splitlines()[-1]
     folder = tmp_path / "pictures"
     shutil.copytree(subject_dir, folder)
     Image.open(folder / "0.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / "0.png")

@@ -49,6 +49,9 @@ def test_prompts_ask_for_what_their_scenes_show(tmp_path: Path) -> None:
             assert picture.tobytes() == compose(scene).tobytes()
     assert {row["asked"]["style"] for row in rows if row["layout"] == "restyled"} <= {"flat", "line"}
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [f"{number:02}.png" for number in range(5)]
+    texts = [(tmp_path / f"{number:02}.txt").read_text() for number in range(5)]
+    assert all(text.startswith("a 3d sks panda on a ") for text in texts)
+    assert len(set(texts)) == 5
     facts = json.loads((tmp_path / "subject.json").read_text())
     assert (facts["subject"], facts["class_noun"], facts["token"]) == ("bear", "panda", "sks")
 

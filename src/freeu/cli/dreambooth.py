@@ -41,7 +41,8 @@ Caption = Annotated[
     typer.Option(
         "--prompt",
         metavar="TEXT",
-        help="The caption of the pictures, with {token} and {class} in their places.",
+        help="The caption of the pictures, with {token} and {class} in their places; a text file beside a picture, "
+        "3.txt beside 3.png, holds its own.",
         rich_help_panel=_SUBJECT,
     ),
 ]
@@ -272,7 +273,8 @@ def _watch() -> Any:
 
 @contextmanager
 def _drawing(plan: Any, bar: Any) -> Iterator[Any]:
-    print(f'{plan.count} pictures of "{plan.prompts[0]}", drawn by {plan.model.name} as it is', flush=True)
+    more = f" and {len(plan.prompts) - 1} more" if len(plan.prompts) > 1 else ""
+    print(f'{plan.count} pictures of "{plan.prompts[0]}"{more}, drawn by {plan.model.name} as it is', flush=True)
     with bar:
         yield bar
 

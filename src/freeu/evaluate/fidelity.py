@@ -13,8 +13,8 @@ from freeu.evaluate.distance import Floats, features_of
 def subject_fidelity(pictures: Any, examples: Any) -> Floats:
     """Mean cosine between the features of a picture and those of each real picture of the subject.
 
-    With features of a CLIP it is the paper's CLIP-I, with those of DINO its DINO score. It has no zero of its own: set it
-    against other real pictures of the subject above, and pictures of its class below.
+    With features of a CLIP it is the paper's CLIP-I, with those of DINO its DINO score. It has no zero of its own: set
+    it against other real pictures of the subject above, and pictures of its class below.
 
     Args:
         pictures: features of drawn pictures, shape (n, d).

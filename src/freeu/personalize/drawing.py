@@ -67,8 +67,11 @@ def plain_plan(
     )
 
 
-def class_pictures(loaded: Loaded, plan: Plan, output: OutputFolder, progress: Progress) -> list[Image]:
+def class_pictures(loaded: Loaded, plan: Plan, output: OutputFolder, progress: Progress) -> list[tuple[int, Image]]:
     """The pictures of the class, drawn by the model as it was; those that are there already are kept.
+
+    Returns:
+        each with the number of its prompt.
 
     Raises:
         FreeUValueError: the folder belongs to another plan or environment.
@@ -86,7 +89,7 @@ def class_pictures(loaded: Loaded, plan: Plan, output: OutputFolder, progress: P
     found = []
     for picture in plan.pictures():
         with Image.open(output.path / picture.file) as image:
-            found.append(image.convert("RGB"))
+            found.append((picture.index, image.convert("RGB")))
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ KIND = "freeu-dreambooth"
 SAMPLES_FOLDER, CLASS_FOLDER, MODEL_FOLDER = "samples", "class-pictures", "model"
 LORA_RATE, FULL_RATE = 1e-4, 5e-6
 """Learning rates for Stable Diffusion, as in the examples of diffusers."""
+LossesOf = Callable[[int], "dict[str, Tensor]"]
 WIDTH = 320
 """Of Stable Diffusion's first level."""
 
@@ -155,6 +156,8 @@ class _Lesson:
         check_side("--size", self.side, self.loaded.multiple)
         self.pictures = [squared(example.picture, self.side) for example in examples]
         self.names = [example.name for example in examples]
+        self.captions = settings.captions(examples)
+        self.class_prompts = settings.class_prompts(self.captions)
         self.model: ModelReference = drawing.reference_of(self.loaded, settings.variant, settings.model_config)
         self.rate = learning_rate(settings, int(pipe.unet.config.block_out_channels[0]))
 
@@ -162,11 +165,11 @@ class _Lesson:
         """What decides the weights, besides the pace and the seed."""
         settings = self.settings
         lora = {"rank": settings.rank, "alpha": settings.alpha or settings.rank, "layers": settings.layers}
-        prior = {"pictures": settings.class_pictures, "weight": settings.prior_weight, "prompt": settings.class_prompt}
+        prior = {"pictures": settings.class_pictures, "weight": settings.prior_weight}
         return {
             "pictures": pictures_sha(self.pictures),
             "size": self.side,
-            "prompt": settings.subject_prompt,
+            "captions": self.captions,
             "model": self.model.fingerprint,
             "learns": "all weights" if settings.full else lora,
             "text encoder": settings.text_share if settings.train_text_encoder else False,
@@ -198,19 +201,21 @@ class _Lesson:
 
         settings = self.settings
         arithmetic = {"dtype": self.stored, "device": self.device, "threads": threads}
-        pictures = list(self.pictures)
+        pictures, texts = list(self.pictures), list(self.captions)
         if settings.prior:
-            seeds = range(drawing.CLASS_SEED, drawing.CLASS_SEED + settings.class_pictures)
-            plan = drawing.plain_plan(self.loaded, self.model, [settings.class_prompt], seeds, self.side, **arithmetic)
+            prompts = self.class_prompts
+            each = -(-settings.class_pictures // len(prompts))
+            seeds = range(drawing.CLASS_SEED, drawing.CLASS_SEED + each)
+            plan = drawing.plain_plan(self.loaded, self.model, prompts, seeds, self.side, **arithmetic)
             with watch.drawing(plan) as progress:
-                pictures += drawing.class_pictures(
-                    self.loaded, plan, OutputFolder(output.path / CLASS_FOLDER), progress
-                )
+                drawn = drawing.class_pictures(self.loaded, plan, OutputFolder(output.path / CLASS_FOLDER), progress)
+            pictures += [picture for _, picture in drawn]
+            texts += [prompts[number] for number, _ in drawn]
         with self.denoiser.arithmetic():
             latents = encode(self.pipe.vae, pictures)
         training = Training(
             self._learnt(),
-            self._losses(latents[: len(self.pictures)], latents[len(self.pictures) :]),
+            self._losses(latents, texts),
             Pace(settings.steps, self.rate, checkpoint_steps=settings.checkpoint_steps),
             output.path,
             self.identity(),
@@ -263,29 +268,41 @@ class _Lesson:
             found |= {f"{part}.{name}": value for name, value in module.named_parameters()}
         return found
 
-    def _losses(self, subject: Tensor, prior: Tensor) -> Any:
-        """The losses of a step: Eq. 2 of the paper, its two parts by name."""
+    def _losses(self, latents: Tensor, texts: Sequence[str]) -> LossesOf:
+        """The losses of a step: Eq. 2 of the paper, its two parts by name.
+
+        Args:
+            latents: of the subject's pictures, then of those of the class.
+            texts: the caption of each.
+        """
         import torch
 
         settings, denoiser = self.settings, self.denoiser
-        prompts = [settings.subject_prompt, *([settings.class_prompt] if settings.prior else [])]
-        learns_words = settings.train_text_encoder
-        with torch.no_grad(), denoiser.arithmetic():
-            fixed: Conditions = denoiser.conditions(prompts)
+        own, batch = len(self.pictures), settings.batch
+        prompts = list(dict.fromkeys(texts))
+        numbers = [prompts.index(text) for text in texts]
+        fixed: Conditions | None = None
+        if not settings.train_text_encoder:
+            with torch.no_grad(), denoiser.arithmetic():
+                fixed = denoiser.conditions(prompts)
+
+        def conditions(rows: Sequence[int]) -> Conditions:
+            if fixed is not None:
+                return fixed.rows([numbers[row] for row in rows])
+            here = sorted({numbers[row] for row in rows})
+            found = denoiser.conditions([prompts[number] for number in here])
+            return found.rows([here.index(numbers[row]) for row in rows])
 
         def losses(step: int) -> dict[str, Tensor]:
-            count = settings.batch
-            rows = [subject[turn(settings.seed, len(subject), count, step)]]
+            rows = turn(settings.seed, own, batch, step)
             if settings.prior:
-                rows.append(prior[turn(settings.seed, len(prior), count, step)])
-            which = [number for number in range(len(rows)) for _ in range(count)]
+                rows += [own + row for row in turn(settings.seed, len(latents) - own, batch, step)]
             with denoiser.arithmetic():
-                conditions = denoiser.conditions(prompts) if learns_words else fixed
                 chance = generator_of(settings.seed, "noise", step)
-                errors = denoiser.error(torch.cat(rows), conditions.rows(which), chance)
-            found = {"subject": errors[:count].mean()}
+                errors = denoiser.error(latents[rows], conditions(rows), chance)
+            found = {"subject": errors[:batch].mean()}
             if settings.prior:
-                found["prior"] = settings.prior_weight * errors[count:].mean()
+                found["prior"] = settings.prior_weight * errors[batch:].mean()
             return found
 
         return losses

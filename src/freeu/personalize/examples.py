@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+MAX_CAPTION = 1_000
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,18 @@ class Example:
     Args:
         name: of its file.
         picture: RGB, upright, transparent parts on white.
+        caption: what the text file beside it says ("3.txt" beside "3.png"), or None.
     """
 
     name: str
     picture: Image
+    caption: str | None = None
 
 
 def read_examples(folder: Path, least: int, most: int, why: str) -> tuple[Example, ...]:
-    """All pictures of a folder, in the order of their names; other files and hidden ones are not looked at.
+    """All pictures of a folder, in the order of their names, each with its caption if a text file beside it holds one.
+
+    Other files and hidden ones are not looked at.
 
     Args:
         folder: it is read, not its folders.
@@ -41,7 +46,8 @@ def read_examples(folder: Path, least: int, most: int, why: str) -> tuple[Exampl
         why: what so many are needed for, to end the message with.
 
     Raises:
-        FreeUValueError: no folder, too few or too many pictures, one that cannot be read, or the same one twice.
+        FreeUValueError: no folder, too few or too many pictures, one or a caption that cannot be read, or the same
+            picture twice.
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
@@ -57,13 +63,26 @@ def read_examples(folder: Path, least: int, most: int, why: str) -> tuple[Exampl
     if not least <= len(files) <= most:
         found = f"{folder} holds {counted(len(files), 'picture')} ({', '.join(SUFFIXES)})"
         raise FreeUValueError(f"{found}, and {least} to {most} are needed: {why}")
-    examples = tuple(Example(path.name, open_image(path)) for path in files)
+    examples = tuple(Example(path.name, open_image(path), _caption(path.with_suffix(".txt"))) for path in files)
     names: dict[str, str] = {}
     for example in examples:
         first = names.setdefault(pixel_sha(example.picture), example.name)
         if first != example.name:
             raise FreeUValueError(f"{folder}: {first} and {example.name} are the same picture: remove one of them")
     return examples
+
+
+def _caption(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    try:
+        text = " ".join(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise FreeUValueError(f"cannot read the caption {path}: {reason}") from None
+    if not text or len(text) > MAX_CAPTION:
+        raise FreeUValueError(f"the caption {path} must have 1 to {MAX_CAPTION} characters, got {len(text)}")
+    return text
 
 
 def squared(picture: Image, side: int) -> Image:

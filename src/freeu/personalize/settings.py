@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from freeu.errors import FreeUValueError
+from freeu.personalize.examples import Example
 from freeu.personalize.identifier import check_identifier
 from freeu.personalize.lora import LAYERS, check_rank
 from freeu.pipelines.inputs import MAX_SEED, check_side
@@ -38,8 +40,8 @@ class DreamBooth:
         pictures: folder with pictures of one subject.
         token: the rare word that will mean it.
         class_noun: what kind of thing it is.
-        prompt: the caption of all pictures, with ``{token}`` and ``{class}`` in it. Without the token it is the prompt
-            of the class.
+        prompt: the caption of every picture without one of its own, with ``{token}`` and ``{class}`` in it. Without the
+            token, captions are the prompts of the class.
         model, model_config, variant: as in ``request.Request``.
         steps: of the optimizer.
         batch: pictures of the subject in a step, and as many of the class.
@@ -50,7 +52,8 @@ class DreamBooth:
         rank, alpha, layers: of the LoRA, see ``lora.add_lora``.
         train_text_encoder: let the text encoders learn too.
         prior: keep the class as it is (prior preservation, section 3.2).
-        class_pictures: pictures of the class, which the model draws itself.
+        class_pictures: pictures of the class, which the model draws itself; at least so many, the same number of each
+            caption.
         prior_weight: of their loss; the paper's lambda.
         most_snr: see ``denoising.Denoiser``.
         size: side in pixels at which the pictures are used; None is the model's.
@@ -92,20 +95,31 @@ class DreamBooth:
     device: str = "auto"
     threads: int | None = None
 
-    @property
-    def subject_prompt(self) -> str:
-        """The caption of the subject's pictures."""
-        return self.filled(self.prompt)
+    def captions(self, examples: Sequence[Example]) -> list[str]:
+        """The caption of each picture.
 
-    @property
-    def class_prompt(self) -> str:
-        """The caption of the pictures of the class."""
-        return self.filled(self.prompt, token="")
+        Raises:
+            FreeUValueError: one of a text file that lacks the token.
+        """
+        found = []
+        for example in examples:
+            text = self.filled(example.caption or self.prompt)
+            if self.token.lower() not in text.lower().split():
+                raise FreeUValueError(
+                    f"the caption of {example.name} lacks the token: write {TOKEN} or {self.token!r}, got {text!r}"
+                )
+            found.append(text)
+        return found
 
-    def filled(self, prompt: str, token: str | None = None) -> str:
+    def class_prompts(self, captions: Sequence[str]) -> list[str]:
+        """The captions without the token, each once."""
+        word = self.token.lower()
+        texts = (" ".join(part for part in text.split() if part.lower() != word) for text in captions)
+        return list(dict.fromkeys(texts))
+
+    def filled(self, prompt: str) -> str:
         """A prompt with the two words in their places."""
-        word = self.token if token is None else token
-        return " ".join(prompt.replace(TOKEN, word).replace(CLASS, self.class_noun).split())
+        return " ".join(prompt.replace(TOKEN, self.token).replace(CLASS, self.class_noun).split())
 
     def check(self) -> None:
         """Everything that can be wrong without reading a picture or a model.
@@ -118,7 +132,7 @@ class DreamBooth:
             raise FreeUValueError(f"--prompt must hold {TOKEN}, where the token goes, got {self.prompt!r}")
         if not all(prompt.strip() for prompt in self.sample_prompts):
             raise FreeUValueError("--sample-prompt is empty: write what the picture should show")
-        if not self.class_prompt:
+        if self.class_prompts([self.filled(self.prompt)]) == [""]:
             raise FreeUValueError(f"--prompt {self.prompt!r} says nothing but the token: add {CLASS}")
         check_range("--steps", self.steps, 1, 1_000_000)
         check_range("--batch", self.batch, 1, 64)

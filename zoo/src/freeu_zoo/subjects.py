@@ -2,8 +2,8 @@
 
     python -m freeu_zoo.subjects FOLDER --subject bear --count 5
 
-FOLDER receives the pictures to learn from (``00.png`` ...), ``prompts.jsonl`` with what each prompt asks for, in
-``scenes`` the real scene of every prompt, and ``subject.json``. The prompts say "sks panda" for a bear: the rare word
+FOLDER receives the pictures to learn from (``00.png`` ...) with their captions (``00.txt``), ``prompts.jsonl`` with
+what each prompt asks for, in ``scenes`` the real scene of every prompt, and ``subject.json``. The prompts say "sks panda" for a bear: the rare word
 and a noun that the model knows.
 """
 
@@ -129,10 +129,10 @@ def write(folder: Path, subject: str, style: str = "3d", count: int = 5, prompts
     made = scenes(subject, style, prompts)
     for number, scene in enumerate(shown):
         _save(folder / f"{number:02}.png", scene)
+        _write(folder / f"{number:02}.txt", called(captions.plain_caption(scene), subject, name) + "\n")
     for number, (_, scene) in enumerate(made):
         _save(folder / "scenes" / f"{number:04}.png", scene)
-    lines = "".join(json.dumps(row) + "\n" for row in rows(made, subject, name))
-    write_atomically(folder / "prompts.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
+    _write(folder / "prompts.jsonl", "".join(json.dumps(row) + "\n" for row in rows(made, subject, name)))
     write_json(
         folder / "subject.json",
         {
@@ -140,13 +140,16 @@ def write(folder: Path, subject: str, style: str = "3d", count: int = 5, prompts
             "class_noun": CLASSES[subject],
             "style": style,
             "token": token,
-            "captions": [captions.plain_caption(scene) for scene in shown],
         },
     )
 
 
 def _save(path: Path, scene: Scene) -> None:
     write_atomically(path, functools.partial(compose(scene).save, format="PNG"))
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def main(arguments: list[str] | None = None) -> int:
