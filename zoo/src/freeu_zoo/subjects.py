@@ -3,8 +3,8 @@
     python -m freeu_zoo.subjects FOLDER --subject bear --count 5
 
 FOLDER receives the pictures to learn from (``00.png`` ...) with their captions (``00.txt``), ``prompts.jsonl`` with
-what each prompt asks for, in ``scenes`` the real scene of every prompt, and ``subject.json``. The prompts say "sks panda" for a bear: the rare word
-and a noun that the model knows.
+what each prompt asks for, in ``scenes`` the real scene of every prompt, and ``subject.json``. The prompts say "sks
+panda" for a bear: the rare word and a noun that the model knows.
 """
 
 from __future__ import annotations
