@@ -59,7 +59,9 @@ def save_diffusers(state: Mapping[str, Tensor], folder: Path, alpha: float | Non
     StableDiffusionPipeline.save_lora_weights(
         folder,
         unet_lora_layers=convert_state_dict_to_diffusers(parts["unet"]),
-        text_encoder_lora_layers=convert_state_dict_to_diffusers(parts["text_encoder"]) or None,
+        text_encoder_lora_layers=(
+            convert_state_dict_to_diffusers(parts["text_encoder"]) if parts["text_encoder"] else None
+        ),
         unet_lora_adapter_metadata=metadata.get("unet"),
         text_encoder_lora_adapter_metadata=metadata.get("text_encoder"),
         **options,
