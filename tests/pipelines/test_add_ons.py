@@ -8,7 +8,7 @@ from typing import Any
 import made_add_ons as made
 import pytest
 import torch
-from original_layout import single_file_state
+from original_layout import original_unet_key, single_file_state
 from tiny_pipelines import save_pipeline, tiny_motion_adapter, tiny_text_encoder, tiny_tokenizer, tiny_unet
 from tolerances import MERGED, relative_error
 
@@ -139,6 +139,33 @@ class TestLora:
         for fuse in (False, True):
             pipe = opened(folder, loras=[find_lora(path, 0.5)], fuse_loras=fuse)
             assert relative_error(drawn(pipe), want) < MERGED
+
+    def test_sdxl_under_the_names_of_its_own_code(self, tmp_path):
+        """As kohya's trainer for SDXL calls them: ``lora_unet_input_blocks_4_1_...``."""
+        folder = sdxl(tmp_path / "xl")
+        layers = opened(folder).unet.config.layers_per_block
+        found = made.lora_state(opened(folder), seed=5, text=())
+        path = tmp_path / "xl.safetensors"
+        made.save_kohya(found, path, 1, rename=lambda module: original_unet_key(f"{module}.weight", layers)[:-7])
+        assert (
+            relative_error(drawn(opened(folder, loras=[find_lora(path)])), drawn(by_hand(folder, (found, 0.5))))
+            < MERGED
+        )
+
+    @pytest.mark.parametrize("fuse", [False, True])
+    def test_dora_in_the_layout_of_diffusers(self, sd_dir, tmp_path, fuse):
+        from peft import LoraConfig, get_peft_model_state_dict
+
+        pipe = opened(sd_dir)
+        config = LoraConfig(r=2, lora_alpha=2, use_dora=True, target_modules=["to_k"], init_lora_weights=False)
+        pipe.unet.add_adapter(config)
+        with torch.no_grad():
+            for name, weight in pipe.unet.named_parameters():
+                if "magnitude" in name:
+                    weight *= 1.3
+        state = {f"unet.{name}": tensor for name, tensor in get_peft_model_state_dict(pipe.unet).items()}
+        lora = find_lora(made.save_diffusers(state, tmp_path / "dora"))
+        assert relative_error(drawn(opened(sd_dir, loras=[lora], fuse_loras=fuse)), drawn(pipe)) < MERGED
 
     def test_image_to_image(self, sd_dir, lora_dir, state):
         from PIL import Image
