@@ -215,6 +215,12 @@ class TestNames:
         assert parse_embedding("w.safetensors:<a:b>").token == "<a:b>"
         assert parse_embedding("w.safetensors").token == "<R>"
 
+    def test_links_are_called_as_they_are(self, files, work):
+        """As in the hub's cache, where files without a suffix lie behind them."""
+        shutil.copy(files / "kohya.safetensors", work / "0f1e")
+        (work / "style.safetensors").symlink_to("0f1e")
+        assert find_lora("style.safetensors").path == work / "style.safetensors"
+
     def test_folders_show_their_own_name(self, files, work):
         (work / "mine").mkdir()
         shutil.copy(files / "word.safetensors", work / "mine" / "learned_embeds.safetensors")
@@ -247,6 +253,14 @@ def _lora(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) 
     def write(files: Path, path: Path) -> None:
         state = load_file(files / "style" / "pytorch_lora_weights.safetensors")
         save_file({name: tensor.contiguous() for name, tensor in change(state).items()}, path)
+
+    return write
+
+
+def _metadata(text: str) -> Callable[[Path, Path], None]:
+    def write(files: Path, path: Path) -> None:
+        state = load_file(files / "style" / "pytorch_lora_weights.safetensors")
+        save_file(state, path, metadata={"format": "pt", "lora_adapter_metadata": text})
 
     return write
 
@@ -319,6 +333,9 @@ LORAS: dict[str, tuple[Any, str]] = {
         lambda files, path: path.write_bytes((files / "kohya.safetensors").read_bytes()[:-9]),
         "is no safetensors file, or only part of one",
     ),
+    "metadata of another form": (_metadata("[1]"), "the LoRA bad.safetensors"),
+    "metadata that is no json": (_metadata("{"), "the LoRA bad.safetensors"),
+    "metadata of no lora": (_metadata('{"unet.r": 2, "unet.no_such_option": 3}'), "the LoRA bad.safetensors"),
     "no safetensors": (lambda files, path: path.write_text("a LoRA"), "is no safetensors file"),
 }
 

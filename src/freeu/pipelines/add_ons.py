@@ -43,7 +43,7 @@ class Lora:
     @property
     def option(self) -> str:
         """As on a command line, without the path."""
-        return self.name if self.weight == 1 else f"{self.name}:{self.weight:g}"
+        return self.name if self.weight == 1 else f"{self.name}:{self.weight!r}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; ``lora_from_dict`` gives back an equal value."""
@@ -295,11 +295,11 @@ def _file(option: str, path: Path, usual: Sequence[str], what: str) -> Path:
     if path.is_dir():
         for name in usual:
             if (path / name).is_file():
-                return (path / name).resolve()
+                return (path / name).absolute()
         raise FreeUValueError(f"{option} {path} is a folder without {' or '.join(usual)}: name the file itself")
     if not path.is_file():
         raise FreeUValueError(f"{option} {path}: there is no such file: give {what}, or the folder that holds it")
-    return path.resolve()
+    return path.absolute()  # not where a link leads: files of the hub's cache are called otherwise there
 
 
 def _fields(what: str, data: Any, kinds: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:

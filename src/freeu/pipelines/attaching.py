@@ -82,6 +82,8 @@ def _load(pipe: Any, lora: Lora, name: str) -> None:
             pipe.load_lora_weights(
                 str(lora.path.parent), weight_name=lora.path.name, adapter_name=name, local_files_only=True
             )
+        except AttributeError as error:  # metadata of another form than diffusers expects
+            raise FreeUValueError(f"the LoRA {lora.name} is damaged: its metadata cannot be read ({error})") from None
         except (RuntimeError, ValueError) as error:
             if "not found in the base model" in str(error):
                 raise FreeUValueError(f"{other}: nothing of it has a place there") from None
@@ -93,7 +95,7 @@ def _load(pipe: Any, lora: Lora, name: str) -> None:
     found = list(_matrices(pipe, name))
     if len(found) != wanted:
         raise FreeUValueError(f"{other}: {len(found)} of its {wanted} matrices have a place there")
-    if not all(matrix.isfinite().all() for matrix in found) or not all(map(math.isfinite, _scales(pipe, name))):
+    if not all(matrix.float().isfinite().all() for matrix in found) or not all(map(math.isfinite, _scales(pipe, name))):
         raise FreeUValueError(
             f"the LoRA {lora.name} holds numbers that are not finite in {found[0].dtype}: train or fetch it anew"
         )
