@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,9 @@ def save_diffusers(state: Mapping[str, Tensor], folder: Path, alpha: float | Non
     StableDiffusionPipeline.save_lora_weights(
         folder,
         unet_lora_layers=convert_state_dict_to_diffusers(parts["unet"]),
-        text_encoder_lora_layers=convert_state_dict_to_diffusers(parts["text_encoder"]) or None,
+        text_encoder_lora_layers=(
+            convert_state_dict_to_diffusers(parts["text_encoder"]) if parts["text_encoder"] else None
+        ),
         unet_lora_adapter_metadata=metadata.get("unet"),
         text_encoder_lora_adapter_metadata=metadata.get("text_encoder"),
         **options,
@@ -67,11 +69,18 @@ def save_diffusers(state: Mapping[str, Tensor], folder: Path, alpha: float | Non
     return folder
 
 
-def save_kohya(state: Mapping[str, Tensor], path: Path, alpha: float | None = None, text: str = "te") -> Path:
+def save_kohya(
+    state: Mapping[str, Tensor],
+    path: Path,
+    alpha: float | None = None,
+    text: str = "te",
+    rename: Callable[[str], str] = lambda module: module,
+) -> Path:
     """As kohya's trainer names it: ``lora_unet_..._to_q.lora_down.weight``, ``.alpha`` beside each pair.
 
     Args:
         text: what it calls the first text encoder: "te" for Stable Diffusion, "te1" for SDXL.
+        rename: what it calls a module of the U-Net.
     """
     from safetensors.torch import save_file
 
@@ -81,6 +90,7 @@ def save_kohya(state: Mapping[str, Tensor], path: Path, alpha: float | None = No
         module, _, side = rest.partition(".lora_")
         if part != "unet" and not module.startswith("text_model."):
             module = f"text_model.{module}"  # as transformers called it when kohya's layout was made
+        module = rename(module) if part == "unet" else module
         head = {"unet": "lora_unet", "text_encoder": f"lora_{text}", "text_encoder_2": "lora_te2"}[part]
         key = f"{head}_{module.replace('.', '_')}"
         found[f"{key}.lora_{'down' if side.startswith('A') else 'up'}.weight"] = tensor.contiguous()

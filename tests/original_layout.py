@@ -22,7 +22,8 @@ _OUTER = {
 _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
-def _unet_key(key: str, layers: int) -> str:
+def original_unet_key(key: str, layers: int) -> str:
+    """What the original code calls a weight of diffusers' U-Net; ``layers`` of each block."""
     for ours, theirs in _OUTER.items():
         if key.startswith(ours + "."):
             return theirs + key[len(ours) :]
@@ -72,7 +73,7 @@ def single_file_state(pipe: Any) -> dict[str, Any]:
     """The inverse of what diffusers reads: U-Net, VAE and CLIP text encoder in the original layout."""
     state: dict[str, Any] = {}
     layers = pipe.unet.config.layers_per_block
-    unet = {_unet_key(key, layers): value for key, value in pipe.unet.state_dict().items()}
+    unet = {original_unet_key(key, layers): value for key, value in pipe.unet.state_dict().items()}
     for key, value in unet.items():
         if ".UP." in key:  # the upsampler follows the resnet and, where there is one, the attention
             stem = key.split(".UP.")[0]

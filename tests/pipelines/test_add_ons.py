@@ -8,13 +8,14 @@ from typing import Any
 import made_add_ons as made
 import pytest
 import torch
-from original_layout import single_file_state
-from tiny_pipelines import save_pipeline, tiny_text_encoder, tiny_tokenizer, tiny_unet
+from original_layout import original_unet_key, single_file_state
+from tiny_pipelines import save_pipeline, tiny_motion_adapter, tiny_text_encoder, tiny_tokenizer, tiny_unet
 from tolerances import MERGED, relative_error
 
 import freeu
 from freeu.pipelines.add_ons import find_embedding, find_lora
 from freeu.pipelines.attaching import expand
+from freeu.pipelines.families import find_adapter
 from freeu.pipelines.loading import load
 from freeu.pipelines.sources import find_model
 
@@ -108,6 +109,14 @@ class TestLora:
         ):
             assert relative_error(drawn(opened(sd_dir, loras=[find_lora(path)])), want) < MERGED
 
+    def test_the_weights_of_the_model_stay(self, sd_dir, lora_dir):
+        """Even where transformers reports them as newly initialised."""
+        pipe, bare = opened(sd_dir, loras=[find_lora(lora_dir)]), opened(sd_dir)
+        for part in ("unet", "text_encoder", "vae"):
+            got = {name.replace(".base_layer", ""): t for name, t in getattr(pipe, part).state_dict().items()}
+            for name, tensor in getattr(bare, part).state_dict().items():
+                torch.testing.assert_close(got[name], tensor, rtol=0, atol=0)
+
     def test_fused_leaves_a_plain_model(self, sd_dir, lora_dir):
         pipe = opened(sd_dir, loras=[find_lora(lora_dir, 0.6)], fuse_loras=True)
         bare = opened(sd_dir)
@@ -131,6 +140,33 @@ class TestLora:
             pipe = opened(folder, loras=[find_lora(path, 0.5)], fuse_loras=fuse)
             assert relative_error(drawn(pipe), want) < MERGED
 
+    def test_sdxl_under_the_names_of_its_own_code(self, tmp_path):
+        """As kohya's trainer for SDXL calls them: ``lora_unet_input_blocks_4_1_...``."""
+        folder = sdxl(tmp_path / "xl")
+        layers = opened(folder).unet.config.layers_per_block
+        found = made.lora_state(opened(folder), seed=5, text=())
+        path = tmp_path / "xl.safetensors"
+        made.save_kohya(found, path, 1, rename=lambda module: original_unet_key(f"{module}.weight", layers)[:-7])
+        assert (
+            relative_error(drawn(opened(folder, loras=[find_lora(path)])), drawn(by_hand(folder, (found, 0.5))))
+            < MERGED
+        )
+
+    @pytest.mark.parametrize("fuse", [False, True])
+    def test_dora_in_the_layout_of_diffusers(self, sd_dir, tmp_path, fuse):
+        from peft import LoraConfig, get_peft_model_state_dict
+
+        pipe = opened(sd_dir)
+        config = LoraConfig(r=2, lora_alpha=2, use_dora=True, target_modules=["to_k"], init_lora_weights=False)
+        pipe.unet.add_adapter(config)
+        with torch.no_grad():
+            for name, weight in pipe.unet.named_parameters():
+                if "magnitude" in name:
+                    weight *= 1.3
+        state = {f"unet.{name}": tensor for name, tensor in get_peft_model_state_dict(pipe.unet).items()}
+        lora = find_lora(made.save_diffusers(state, tmp_path / "dora"))
+        assert relative_error(drawn(opened(sd_dir, loras=[lora], fuse_loras=fuse)), drawn(pipe)) < MERGED
+
     def test_image_to_image(self, sd_dir, lora_dir, state):
         from PIL import Image
 
@@ -140,12 +176,22 @@ class TestLora:
         made.merge(pipe, state, 1.0)
         assert relative_error(got, drawn(pipe, **options)) < MERGED
 
-    def test_clips(self, video_dir, tmp_path):
-        found = made.lora_state(opened(video_dir), seed=5)
-        path = made.save_diffusers(found, tmp_path / "moving")
+    def test_animatediff(self, sd_dir, lora_dir, state, tmp_path):
+        """A LoRA for Stable Diffusion, on what a motion adapter makes of it."""
+        adapter = tmp_path / "motion"
+        tiny_motion_adapter().save_pretrained(adapter)
         options = {"num_frames": 2, "height": 16, "width": 16}
-        got = drawn(opened(video_dir, loras=[find_lora(path)]), **options)
-        assert relative_error(got, drawn(by_hand(video_dir, (found, 1.0)), **options)) < MERGED
+        found = []
+        for folder, loras in ((sd_dir, [find_lora(lora_dir)]), (merged_dir(sd_dir, state, tmp_path), [])):
+            pipe = opened(folder, task="video", motion_adapter=find_adapter(str(adapter)), loras=loras)
+            found.append(drawn(pipe, **options))
+        assert relative_error(*found) < MERGED
+
+
+def merged_dir(folder: Path, state: dict[str, torch.Tensor], place: Path) -> Path:
+    """The directory of a pipeline with a LoRA in its weights."""
+    by_hand(folder, (state, 1.0)).save_pretrained(place / "merged")
+    return place / "merged"
 
 
 class TestFreeUOnTop:
@@ -273,6 +319,14 @@ class TestEmbedding:
             table = getattr(pipe, f"text_encoder{suffix}").get_input_embeddings().weight
             torch.testing.assert_close(table[place], vectors(2, seed=seed), rtol=0, atol=0)
         assert not torch.equal(drawn(pipe, "a both fox"), drawn(pipe, "a fox"))
+
+    def test_clips(self, video_dir, tmp_path):
+        rows = vectors(2)
+        word = find_embedding(saved(tmp_path / "a.safetensors", {"<R>": rows}))
+        options = {"num_frames": 2, "height": 16, "width": 16}
+        pipe, words = with_rows(video_dir, rows)
+        got = drawn(opened(video_dir, embeddings=[word]), "a <R>", **options)
+        torch.testing.assert_close(got, drawn(pipe, f"a {' '.join(words)}", **options), rtol=0, atol=0)
 
     def test_with_a_lora_and_freeu(self, sd_dir, lora_dir, state, tmp_path):
         rows = vectors(2)

@@ -45,6 +45,15 @@ def test_a_single_file_gives_the_same_weights(suffix: str, state: dict[str, Any]
     assert all(torch.equal(again[key], state[key]) for key in state)
 
 
+def test_a_link_to_a_file_without_a_suffix(state: dict[str, Any], sd_dir: Path, tmp_path: Path) -> None:
+    """As in the hub's cache."""
+    path = _write(tmp_path / "model.safetensors", state)
+    path.rename(tmp_path / "0f1e")
+    path.symlink_to("0f1e")
+    assert find_model(str(path)).label == "model.safetensors"
+    assert load(find_model(str(path)), model_config=sd_dir).source.reference == str(path)
+
+
 class _Evil:
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ def attach(pipe: Any, loras: Sequence[Lora] = (), embeddings: Sequence[Embedding
     Raises:
         FreeUValueError: the pipeline takes none, or one does not fit it; the pipeline is then not fit for use.
     """
-    check_class(type(pipe).__name__, loras, embeddings)
+    check_classes(type(pipe).__name__, type(pipe.unet).__name__, loras, embeddings)
     for embedding in embeddings:
         _add_embedding(pipe, embedding)
     _expand_words(pipe, embeddings)
@@ -40,19 +41,27 @@ def attach(pipe: Any, loras: Sequence[Lora] = (), embeddings: Sequence[Embedding
         _add_loras(pipe, loras, fuse)
 
 
-def check_class(name: str, loras: Sequence[Lora], embeddings: Sequence[Embedding]) -> None:
-    """Whether diffusers has loaders for a class of pipelines; "" and classes that it does not know pass.
+def check_classes(pipe: str, unet: str, loras: Sequence[Lora], embeddings: Sequence[Embedding]) -> None:
+    """Whether diffusers has loaders for these classes; "" and classes that it does not know pass.
+
+    Args:
+        pipe, unet: names of the classes of a pipeline and of its U-Net.
+        loras, embeddings: what is to be added.
 
     Raises:
-        FreeUValueError: a pipeline that takes no LoRA, or no embedding.
+        FreeUValueError: a pipeline or U-Net that takes no LoRA, or no embedding.
     """
     import diffusers
 
-    kind = getattr(diffusers, name, None)
-    if loras and kind is not None and not hasattr(kind, "load_lora_weights"):
-        raise FreeUValueError(f"{name} takes no LoRA in diffusers: leave --lora out")
-    if embeddings and kind is not None and not hasattr(kind, "load_textual_inversion"):
-        raise FreeUValueError(f"{name} takes no embedding in diffusers: leave --embedding out")
+    for kind, loader, option, wanted in (
+        (pipe, "load_lora_weights", "lora", loras),
+        (unet, "load_lora_adapter", "lora", loras),
+        (pipe, "load_textual_inversion", "embedding", embeddings),
+    ):
+        known = getattr(diffusers, kind, None)
+        if wanted and known is not None and not hasattr(known, loader):
+            what = "LoRA" if option == "lora" else option
+            raise FreeUValueError(f"diffusers loads no {what} into a {kind}: leave --{option} out")
 
 
 def _add_loras(pipe: Any, loras: Sequence[Lora], fuse: bool) -> None:
@@ -73,6 +82,8 @@ def _load(pipe: Any, lora: Lora, name: str) -> None:
             pipe.load_lora_weights(
                 str(lora.path.parent), weight_name=lora.path.name, adapter_name=name, local_files_only=True
             )
+        except AttributeError as error:  # metadata of another form than diffusers expects
+            raise FreeUValueError(f"the LoRA {lora.name} is damaged: its metadata cannot be read ({error})") from None
         except (RuntimeError, ValueError) as error:
             if "not found in the base model" in str(error):
                 raise FreeUValueError(f"{other}: nothing of it has a place there") from None
@@ -84,7 +95,7 @@ def _load(pipe: Any, lora: Lora, name: str) -> None:
     found = list(_matrices(pipe, name))
     if len(found) != wanted:
         raise FreeUValueError(f"{other}: {len(found)} of its {wanted} matrices have a place there")
-    if not all(matrix.isfinite().all() for matrix in found) or not all(map(math.isfinite, _scales(pipe, name))):
+    if not all(matrix.float().isfinite().all() for matrix in found) or not all(map(math.isfinite, _scales(pipe, name))):
         raise FreeUValueError(
             f"the LoRA {lora.name} holds numbers that are not finite in {found[0].dtype}: train or fetch it anew"
         )
@@ -92,13 +103,15 @@ def _load(pipe: Any, lora: Lora, name: str) -> None:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep what diffusers writes of errors off the screen; they are raised too."""
+    """Keep off the screen what diffusers writes of errors, which it raises too, and PEFT of a second LoRA."""
     import diffusers.utils.logging as log
 
     before = log.get_verbosity()
     log.set_verbosity(log.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config` attribute", UserWarning)
+            yield
     finally:
         log.set_verbosity(before)
 

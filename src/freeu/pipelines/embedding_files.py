@@ -71,7 +71,7 @@ def read_embedding(path: Path) -> tuple[Tensor, ...]:
         with readable(path.name):
             found = load_file(path)
     names = _XL if len(header.widths) == 2 else tuple(found)
-    return tuple(found[name].reshape(header.vectors, -1) for name in names)
+    return tuple(found[name].reshape(header.vectors, -1).float() for name in names)
 
 
 def _described(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> EmbeddingHeader:

@@ -12,11 +12,12 @@ from typing import Any
 
 from freeu.errors import FreeUValueError
 from freeu.pipelines.add_ons import Embedding, Lora, check_fit
-from freeu.pipelines.attaching import attach, check_class
+from freeu.pipelines.attaching import attach, check_classes
 from freeu.pipelines.clips import draws_clips
 from freeu.pipelines.extras import need_diffusers
 from freeu.pipelines.families import FAMILIES, MOTION, base_class, family_of
 from freeu.pipelines.inputs import SIDE_MULTIPLE
+from freeu.pipelines.lora_files import unet_class
 from freeu.pipelines.plan import VIDEO_TASKS
 from freeu.pipelines.reading import read_pickled, readable
 from freeu.pipelines.schedulers import set_sampler
@@ -134,11 +135,11 @@ def load(
         raise FreeUValueError(f"{source.label} is a U-Net alone: give the directory of its whole pipeline")
     if source.kind == "hub":
         source = hub_snapshot(source, variant)
-    check_class(source.class_name, loras, embeddings)
     check_fit(source, loras, embeddings)
     if task == "text" and draws_clips(source):
         task = "video"
     with quiet():
+        check_classes(source.class_name, unet_class(source), loras, embeddings)
         first = "text" if motion_adapter is not None else task
         if source.modelscope is not None:
             pipe = _convert(source, first, dtype, variant, model_config)

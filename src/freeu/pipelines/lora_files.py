@@ -132,6 +132,12 @@ def text_widths(source: ModelSource) -> tuple[int | None, tuple[int, ...]]:
     return (width if isinstance(width, int) else None), gives
 
 
+def unet_class(source: ModelSource) -> str:
+    """The class of a model's U-Net, from its small files; "" where only loading will tell."""
+    known = source.path is not None and source.path.is_dir() and source.modelscope is None
+    return str(_entry(source.path / "unet", "_class_name") or "") if known and source.path is not None else ""
+
+
 def _entry(folder: Path, name: str) -> Any:
     path = folder / "config.json"
     return read_json(path).get(name) if path.is_file() else None

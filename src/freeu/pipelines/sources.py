@@ -78,7 +78,7 @@ def find_model(text: str | None, default: str = "DEFAULT_MODEL") -> ModelSource:
     if path.is_dir():
         return describe_directory(path, ModelSource("directory", str(path.resolve()), path.resolve()))
     if path.is_file():
-        return _file(path.resolve())
+        return _file(path.absolute())  # not where a link leads: files of the hub's cache have no suffix there
     if text in embedded_models():
         return _embedded(text, default)
     owner, slash, _ = text.partition("/")
