@@ -27,8 +27,10 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def sd_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A StableDiffusionPipeline directory: 16x16 pictures."""
-    return save_pipeline(tmp_path_factory.mktemp("models") / "tiny-sd")
+    """A StableDiffusionPipeline directory: 16x16 pictures, drawn in 4 steps unless told otherwise."""
+    folder = save_pipeline(tmp_path_factory.mktemp("models") / "tiny-sd")
+    (folder / "freeu-zoo.json").write_text('{"default_steps": 4, "words": ["cat"]}')
+    return folder
 
 
 @pytest.fixture(scope="session")

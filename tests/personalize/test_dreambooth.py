@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tolerances import UNET
 
+from freeu.errors import FreeUValueError
 from freeu.personalize.dreambooth import train
 from freeu.personalize.lora import DIFFUSERS_FILE
 from freeu.personalize.settings import DreamBooth
@@ -165,7 +168,7 @@ def test_an_interrupted_command_goes_on_to_the_same_file(
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         samples = tmp_path / "part/samples/step-000006.png"
         while not samples.exists() and process.poll() is None:
-            pass
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
     assert process.returncode == 130, err
@@ -205,7 +208,10 @@ def test_a_prompt_without_the_word_is_told(taught: Any, cli: Any, tmp_path: Path
     folder, _ = taught
     outcome = cli("dreambooth", "generate", folder, "a cat", "--steps", 1, "--output", tmp_path / "a")
     assert outcome.code == 0
-    assert "'a cat' does not hold 'sks'" in outcome.err
+    assert "'a cat' does not hold 'sks'" in outcome.one_line()
+    told = cli("dreambooth", "generate", folder, "a sks dog", "--steps", 1, "--output", tmp_path / "b")
+    assert told.one_line().count("cannot draw") == 1  # the rare word was taught, "dog" was not
+    assert "'dog'" in told.err
 
 
 def test_all_weights(sd_dir: Path, subject_dir: Path, cli: Any, tmp_path: Path) -> None:
@@ -249,3 +255,26 @@ def test_gradient_checkpointing_changes_no_weight(sd_dir: Path, subject_dir: Pat
     assert any("conv1" in name for name in one)
     for name, value in one.items():
         torch.testing.assert_close(other[name], value)
+
+
+def test_captions_beside_pictures(sd_dir: Path, subject_dir: Path, tmp_path: Path) -> None:
+    """Each picture is learnt with its own caption, and the class is drawn for the same words without the rare one."""
+    folder = tmp_path / "pictures"
+    shutil.copytree(subject_dir, folder)
+    (folder / "1.txt").write_text("a {token} {class}\n on red\n")
+    (folder / "2.txt").write_text("one SKS cat at night")
+    settings = DreamBooth(folder, "sks", "cat", model=str(sd_dir), steps=2, class_pictures=5, sample_steps=0, threads=1)
+    taught = train(settings, tmp_path / "out").folder
+    record = json.loads((taught / "training.json").read_text())
+    assert record["identity"]["captions"] == ["a sks cat", "a sks cat on red", "one SKS cat at night", "a sks cat"]
+    of_class = read_manifest(taught / "class-pictures")
+    assert of_class.plan.prompts == ("a cat", "a cat on red", "one cat at night")
+    assert len(of_class.pictures) == 6  # at least five, and as many for each prompt
+    (folder / "2.txt").write_text("one cat at night")
+    with pytest.raises(FreeUValueError, match=r"the caption of 2\.png lacks the token"):
+        train(settings, tmp_path / "other")
+    for bad in (b"", b"\xff\xfe", b"x" * 2000):
+        (folder / "2.txt").write_bytes(bad)
+        with pytest.raises(FreeUValueError, match=r"2\.txt"):
+            train(settings, tmp_path / "other")
+    assert not (tmp_path / "other").exists()

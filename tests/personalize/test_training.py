@@ -80,7 +80,7 @@ def test_a_killed_process_goes_on_to_the_same_weights(tmp_path: Path) -> None:
         "run.go(lambda step, losses: (time.sleep(0.005), print(step, flush=True)))"
     )
     words = [sys.executable, "-c", code, str(tmp_path / "part"), str(Path(__file__).parent)]
-    for number, wait in ((signal.SIGTERM, 60), (signal.SIGKILL, 150)):
+    for number, wait in ((signal.SIGTERM, 65), (signal.SIGKILL, 150)):
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:
@@ -91,8 +91,7 @@ def test_a_killed_process_goes_on_to_the_same_weights(tmp_path: Path) -> None:
         assert process.returncode not in (0, None)
         if number == signal.SIGTERM:
             step = json.loads((tmp_path / "part/checkpoint/state.json").read_text())["step"]
-            assert wait <= step < 400
-            assert step % 20 or step > wait  # it was saved where it stopped
+            assert wait <= step < 400  # saved where it stopped: the checkpoint before was at step 60
     pace = Pace(steps=400, learning_rate=1e-2, checkpoint_steps=20)
     rest, resumed = training(tmp_path / "part", pace)
     assert rest.resume()

@@ -330,6 +330,7 @@ def generate(
     )
     source = check_request(request, place)
     prepared = prepare(request, source)
-    for note in (*subject.notes(prepared.plan), *notes(prepared.plan, source.world)):
+    world = source.world and {**source.world, "words": [*source.world.get("words", ()), subject.token]}
+    for note in (*subject.notes(prepared.plan), *notes(prepared.plan, world)):
         print(f"freeu: {note}", file=sys.stderr)
     draw(prepared, place)
