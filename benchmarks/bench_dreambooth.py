@@ -72,6 +72,7 @@ def taught(name: str, folder: Path, options: argparse.Namespace) -> Path:
         batch=2,
         layers="all",
         train_text_encoder=True,
+        learning_rate=options.rate,
         class_pictures=options.class_pictures,
         threads=options.threads,
     )
@@ -225,8 +226,9 @@ def main() -> None:
     parser.add_argument("--subjects", default=",".join(SUBJECTS), help=f"of {', '.join(subjects.CLASSES)}")
     parser.add_argument("--prompts", type=int, default=20)
     parser.add_argument("--seeds", default="0-1")
-    parser.add_argument("--steps", type=int, default=500, help="of each training")
-    parser.add_argument("--class-pictures", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=300, help="of each training")
+    parser.add_argument("--rate", type=float, default=2e-3, help="learning rate (default: 2e-3)")
+    parser.add_argument("--class-pictures", type=int, default=30)
     parser.add_argument("--draw-steps", type=int, default=None, help="denoising steps (default: the model's)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--work", type=Path, default=Path("work/dreambooth"))

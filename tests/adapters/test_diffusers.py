@@ -263,3 +263,17 @@ def test_recommend_goes_by_the_models_configuration():
     assert freeu.recommend(named) == freeu.preset("sd15")
     with freeu.enabled(tiny_unet()) as handle:
         assert handle.config == freeu.preset("sd14")
+
+
+def test_a_lora_on_convolutions_hides_no_site(run):
+    peft = pytest.importorskip("peft")
+    model = tiny_unet()
+    before = [(site.path, site.backbone_channels, site.skip_channels) for site in freeu.inspect(model).sites]
+    model.add_adapter(peft.LoraConfig(r=2, target_modules=["conv1", "conv2", "to_q"]))
+    assert [(site.path, site.backbone_channels, site.skip_channels) for site in freeu.inspect(model).sites] == before
+    plain = run(model)
+    with freeu.enabled(model, b=(1.3, 1.4), s=(0.9, 0.2)) as handle:
+        changed = run(model)
+        handle.verify()
+    assert not torch.equal(changed, plain)
+    assert torch.equal(run(model), plain)

@@ -30,7 +30,20 @@ from freeu.pipelines.sources import find_model
 
 STEPS = 12
 WORDS = ("--class-noun", "cat", "--steps", STEPS, "--class-pictures", 2, "--sample-every", 6, "--threads", 1)
-WORDS += ("--rank", 3, "--alpha", 6, "--learning-rate", "1e-2", "--checkpoint-every", 5, "--sample-prompt", "a {token}")
+WORDS += (
+    "--layers",
+    "all",
+    "--rank",
+    3,
+    "--alpha",
+    6,
+    "--learning-rate",
+    "1e-2",
+    "--checkpoint-every",
+    5,
+    "--sample-prompt",
+    "a {token}",
+)
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +127,8 @@ def test_the_file_holds_what_was_learnt(taught: Any, sd_dir: Path) -> None:
             up = state[name.replace(".lora_A.", ".lora_B.")]
             module = getattr(by_hand, part).get_submodule(rest.partition(".lora_A.")[0])
             with torch.no_grad():
-                module.weight += 6 / 3 * up @ down
+                change = 6 / 3 * up.flatten(1) @ down.flatten(1)
+                module.weight += change.reshape(module.weight.shape)
             changed += 1
     assert changed > 10
     loaded = pipeline(sd_dir)

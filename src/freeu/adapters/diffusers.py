@@ -110,4 +110,5 @@ def _spatial(resnet: Any) -> Any:
 
 def _width(resnet: Any) -> int:
     """Output channels of a resnet: those of its last convolution, which k-blocks narrow below ``out_channels``."""
-    return int(_spatial(resnet).conv2.out_channels)
+    last = _spatial(resnet).conv2
+    return int(getattr(last, "base_layer", last).out_channels)  # PEFT wraps the convolutions that a LoRA changes

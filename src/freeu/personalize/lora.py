@@ -80,9 +80,11 @@ def trained_parts(pipe: Any, text: bool) -> list[tuple[str, Any]]:
 
 
 def lora_state(pipe: Any, text: bool = False) -> dict[str, Tensor]:
-    """The matrices of ``add_lora`` in PEFT's names ("unet.….lora_A.weight"), with alpha / rank inside.
+    """The matrices of ``add_lora`` as diffusers names them ("unet.….lora_A.weight"), with alpha / rank inside.
 
     That factor is multiplied into the second matrix, so that programs draw the same whether they read it or not.
+    diffusers' older names ("….lora.down.weight") are no choice: it has them for attention alone, and of a file with
+    both it loads half. Text encoders are named as before transformers 5, which diffusers understands with either.
     """
     from peft.utils import get_peft_model_state_dict
 
@@ -91,6 +93,8 @@ def lora_state(pipe: Any, text: bool = False) -> dict[str, Tensor]:
         config = module.peft_config[ADAPTER]
         scale = config.lora_alpha / config.r
         for name, value in get_peft_model_state_dict(module, adapter_name=ADAPTER).items():
+            if part != "unet" and not name.startswith("text_model."):
+                name = f"text_model.{name}"
             tensor = value.detach().float().cpu()
             found[f"{part}.{name}"] = (tensor * scale if ".lora_B." in name else tensor).contiguous()
     return found
@@ -109,20 +113,9 @@ def save_lora(pipe: Any, output: OutputFolder, kohya_name: str, text: bool = Fal
 
     state = lora_state(pipe, text)
     with output.file(DIFFUSERS_FILE) as part:
-        save_file(_for_diffusers(state), part, metadata={"format": "pt"})
+        save_file(state, part, metadata={"format": "pt"})
     with output.file(f"{kohya_name}.safetensors") as part:
         save_file(for_kohya(state, two_encoders=getattr(pipe, "text_encoder_2", None) is not None), part)
-
-
-def _for_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    from diffusers.utils import convert_state_dict_to_diffusers
-
-    found: dict[str, Tensor] = {}
-    for part in PARTS:
-        mine = {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
-        if mine:  # diffusers cannot tell in which layout nothing is
-            found |= {f"{part}.{name}": value for name, value in convert_state_dict_to_diffusers(mine).items()}
-    return found
 
 
 def for_kohya(state: Mapping[str, Tensor], two_encoders: bool = False) -> dict[str, Tensor]:
@@ -137,8 +130,6 @@ def for_kohya(state: Mapping[str, Tensor], two_encoders: bool = False) -> dict[s
     for name, tensor in state.items():
         part, _, rest = name.partition(".")
         module, _, side = rest.partition(".lora_")
-        if part != "unet" and not module.startswith("text_model."):
-            module = f"text_model.{module}"  # as transformers called it when kohya's layout was made
         head = "lora_te1" if two_encoders and part == "text_encoder" else _KOHYA[part]
         key = f"{head}_{module.replace('.', '_')}"
         found[f"{key}.lora_{'down' if side.startswith('A') else 'up'}.weight"] = tensor
