@@ -3,10 +3,9 @@
     python benchmarks/bench_dreambooth.py [--subjects bear,owl,...] [--prompts 20] [--seeds 0-1] [--work DIR]
 
 For each subject a LoRA is trained from five pictures, and 20 prompts (other backgrounds, other styles, several of it,
-beside things that the model knows) are drawn with the LoRA at its full weight: without FreeU, with what
-``freeu.recommend`` says, with the presets sd14 and gentle, and with plain guidance that is as strong as the
-recommendation; then at half and at 1.3 times the weight, without FreeU and with the recommendation, to see whether
-pictures are over-saturated.
+beside things that the model knows) are drawn with the LoRA at its full weight: without FreeU, with the presets sd14
+(which ``freeu.recommend`` gives for this model) and gentle, and with plain guidance that is as strong as sd14; then at
+half and at 1.3 times the weight, without FreeU and with sd14, to see whether pictures are over-saturated.
 The scene reader says what is there, the judge how much it looks like the five pictures. Differences are paired by
 prompt and seed, and their intervals resample whole prompts. Every step resumes; pictures and trainings stay in --work.
 Writes results/dreambooth.json and results/dreambooth.md.
@@ -27,7 +26,7 @@ from common import RESULTS, conditions, save
 from freeu_zoo import subjects
 
 from freeu.evaluate.arms import parse_arms
-from freeu.evaluate.clip import CLIP
+from freeu.evaluate.clip import CLIP, clip_score
 from freeu.evaluate.embedded import judge_path, load_reader
 from freeu.evaluate.experiment import Experiment, run_experiment
 from freeu.evaluate.fidelity import subject_fidelity
@@ -41,7 +40,7 @@ from freeu.pipelines.request import Request, prepare
 from freeu.pipelines.sources import find_model
 
 SUBJECTS = ("bear", "owl", "swan", "pear", "tractor")
-WEIGHTS = {1.0: "none,freeu,sd14,gentle,calibrated:freeu", 0.5: "none,freeu", 1.3: "none,freeu"}
+WEIGHTS = {1.0: "none,sd14,gentle,calibrated:sd14", 0.5: "none,sd14", 1.3: "none,sd14"}
 """Arms by the weight of the LoRA."""
 MEASURES = (
     "subject_fidelity",
@@ -110,18 +109,21 @@ def drawn(name: str, folder: Path, weight: float, judges: Judges, options: argpa
     results = run_experiment(prepared.loaded, experiment, place, say=lambda text: print(f"{name}: {text}", flush=True))
     real = examples(folder, judges)
     assert judges.clip is not None
+    features = features_of_files(judges.clip, [place / row["file"] for row in results["pictures"]])
+    # The judge knows the subject by its own noun: what was drawn is set against the caption of the real scene.
+    texts = [prompt.text.replace(f"{subject.token} {subject.class_noun}", name) for prompt in prompts]
+    captions = judges.clip.text_features(texts)[[row["prompt"] for row in results["pictures"]]]
     rows: list[Row] = []
-    for row in results["pictures"]:
-        fidelity = subject_fidelity(features_of_files(judges.clip, [place / row["file"]]), real)
-        values = {**row["values"], "subject_fidelity": float(fidelity[0])}
+    measured = zip(results["pictures"], subject_fidelity(features, real), clip_score(features, captions), strict=True)
+    for row, fidelity, score in measured:
+        values = {**row["values"], "subject_fidelity": float(fidelity), "clip_score": float(score)}
         cluster = f"{name}/{row['prompt']}"
         rows.append({"weight": weight, "arm": row["arm"], "cluster": cluster, "seed": row["seed"], "values": values})
-    return with_diversity(rows, results, judges.clip, place)
+    return with_diversity(rows, features)
 
 
-def with_diversity(rows: list[Row], results: dict[str, Any], clip: CLIP, place: Path) -> list[Row]:
+def with_diversity(rows: list[Row], features: Any) -> list[Row]:
     """Rows to which the mean cosine distance between a picture and the other seeds of its prompt was added."""
-    features = features_of_files(clip, [place / row["file"] for row in results["pictures"]])
     for number, row in enumerate(rows):
         same = [
             other
