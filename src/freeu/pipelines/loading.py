@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
+from freeu.pipelines.add_ons import Embedding, Lora, check_fit
+from freeu.pipelines.attaching import attach, check_classes
 from freeu.pipelines.clips import draws_clips
 from freeu.pipelines.extras import need_diffusers
 from freeu.pipelines.families import FAMILIES, MOTION, base_class, family_of
 from freeu.pipelines.inputs import SIDE_MULTIPLE
+from freeu.pipelines.lora_files import unet_class
 from freeu.pipelines.plan import VIDEO_TASKS
 from freeu.pipelines.reading import read_pickled, readable
 from freeu.pipelines.schedulers import set_sampler
@@ -104,6 +107,9 @@ def load(
     variant: str | None = None,
     model_config: Path | None = None,
     motion_adapter: ModelSource | None = None,
+    loras: Sequence[Lora] = (),
+    embeddings: Sequence[Embedding] = (),
+    fuse_loras: bool = False,
 ) -> Loaded:
     """Load a pipeline.
 
@@ -118,18 +124,22 @@ def load(
             configuration and tokenizers; without it they are looked up on the hub.
         motion_adapter: a local one makes an AnimateDiff pipeline of a Stable Diffusion, with the noise schedule that
             such adapters were trained on.
+        loras, embeddings, fuse_loras: see ``attaching.attach``.
 
     Raises:
-        FreeUValueError: damaged or missing files, a model without a U-Net, or one that cannot do this task.
+        FreeUValueError: damaged or missing files, a model without a U-Net, one that cannot do this task, or add-ons
+            that do not fit it.
     """
     need_diffusers()
     if not source.whole:
         raise FreeUValueError(f"{source.label} is a U-Net alone: give the directory of its whole pipeline")
     if source.kind == "hub":
         source = hub_snapshot(source, variant)
+    check_fit(source, loras, embeddings)
     if task == "text" and draws_clips(source):
         task = "video"
     with quiet():
+        check_classes(source.class_name, unet_class(source), loras, embeddings)
         first = "text" if motion_adapter is not None else task
         if source.modelscope is not None:
             pipe = _convert(source, first, dtype, variant, model_config)
@@ -142,6 +152,7 @@ def load(
         if getattr(pipe, "unet", None) is None:
             raise FreeUValueError(f"{source.label} ({type(pipe).__name__}) has no U-Net: FreeU has nothing to act on")
         _find_text_model(pipe)
+        attach(pipe, loras, embeddings, fuse_loras)
         if scheduler is not None:
             set_sampler(pipe, scheduler)
         pipe.to(device)

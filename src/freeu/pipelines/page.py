@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from freeu.pipelines.add_ons import Lora
 from freeu.pipelines.loading import TASK_NAMES
 from freeu.pipelines.manifest import Manifest
 from freeu.pipelines.plan import INPUT_IMAGE, INPUT_MASK, Plan, counted
@@ -76,6 +77,8 @@ def settings_rows(plan: Plan) -> list[tuple[str, str]]:
         ("profile", plan.config.profile if plan.config else "none"),
         ("model", plan.model.name),
         ("model fingerprint", plan.model.fingerprint),
+        *(("LoRA, fused" if plan.fuse_loras else "LoRA", _lora_row(lora)) for lora in plan.loras),
+        *(("embedding", f"{one.token} (from {one.name})") for one in plan.embeddings),
         ("task", TASK_NAMES[plan.task]),
         ("steps", str(plan.steps)),
         ("guidance scale", f"{plan.guidance:g}"),
@@ -84,16 +87,47 @@ def settings_rows(plan: Plan) -> list[tuple[str, str]]:
         ("arithmetic", f"{plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}"),
     ]
     if plan.negative_prompt:
-        rows.insert(5, ("negative prompt", plan.negative_prompt))
+        rows.insert([name for name, _ in rows].index("steps"), ("negative prompt", plan.negative_prompt))
     if plan.image_strength is not None:
         rows.append(("image strength", f"{plan.image_strength:g}"))
     return rows
 
 
+def _lora_row(lora: Lora) -> str:
+    return f"{lora.name}, weight {lora.weight:g}"
+
+
 def python_lines(plan: Plan) -> str:
-    """Two lines of Python that put the same configuration on a pipeline."""
+    """The lines of Python that put the same on a pipeline."""
     text = json.dumps(str(plan.config), ensure_ascii=False)
-    return f"with freeu.enabled(pipe, freeu.FreeUConfig.parse({text})):\n    image = pipe(prompt).images[0]"
+    enabled = f"with freeu.enabled(pipe, freeu.FreeUConfig.parse({text})):\n    image = pipe(prompt).images[0]"
+    return "\n".join([*add_on_lines(plan), enabled])
+
+
+def add_on_lines(plan: Plan) -> list[str]:
+    """Lines of Python that add to a pipeline what was added to this model."""
+    lines = []
+    for number, lora in enumerate(plan.loras):
+        lines.append(f'pipe.load_lora_weights({_quoted(lora.name)}, adapter_name="lora_{number}")')
+    if plan.loras:
+        names = [f"lora_{number}" for number in range(len(plan.loras))]
+        lines.append(f"pipe.set_adapters({json.dumps(names)}, {[lora.weight for lora in plan.loras]})")
+    if plan.fuse_loras:
+        lines += ["pipe.fuse_lora()", "pipe.unload_lora_weights()"]
+    for one in plan.embeddings:
+        file, token = _quoted(one.name), f"token={_quoted(one.token)}"
+        if "XL" in plan.model.class_name:  # a tensor for each of its text encoders
+            lines.append(f"both = safetensors.torch.load_file({file})")
+            lines.append(f'pipe.load_textual_inversion(both["clip_l"], {token})')
+            places = "tokenizer=pipe.tokenizer_2, text_encoder=pipe.text_encoder_2"
+            lines.append(f'pipe.load_textual_inversion(both["clip_g"], {token}, {places})')
+        else:
+            lines.append(f"pipe.load_textual_inversion({file}, {token})")
+    return lines
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def first_zoom(width: int, height: int) -> float:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
+from freeu.pipelines.add_ons import Embedding, Lora, check_fit, check_together
 from freeu.pipelines.clips import Frames, refuse_clips
-from freeu.pipelines.extras import need_diffusers
+from freeu.pipelines.extras import need, need_diffusers
 from freeu.pipelines.inputs import check_side, fit_size, open_image, open_mask, parse_factors, parse_seeds, pixel_sha
 from freeu.pipelines.output import refuse_foreign
 from freeu.pipelines.plan import ModelReference, Plan
-from freeu.pipelines.prompts import collect_prompts, unknown_words
+from freeu.pipelines.prompts import collect_prompts, notes_on_tokens, unknown_words, without
 from freeu.pipelines.schedulers import sampler_name
 from freeu.pipelines.sources import ModelSource, find_model, fingerprint
 from freeu.presets import preset
@@ -127,6 +128,7 @@ class Request:
         seeds: text for ``inputs.parse_seeds``.
         freeu: see ``FreeUChoice``; None makes pictures without FreeU.
         clips: whether a model that draws video is welcome.
+        loras, embeddings: what ``add_ons`` found in the words of the command line.
         the others: as in ``plan.Plan``, and as the options of the same names.
     """
 
@@ -152,6 +154,9 @@ class Request:
     threads: int | None = None
     frames: int | None = None
     clips: bool = False
+    loras: tuple[Lora, ...] = ()
+    embeddings: tuple[Embedding, ...] = ()
+    fuse_loras: bool = False
 
     @property
     def task(self) -> str:
@@ -194,6 +199,7 @@ def check_request(request: Request, output: Path) -> ModelSource:
         raise FreeUValueError(f"{source.label} is a U-Net alone: give the directory of its whole pipeline")
     if not request.clips:
         refuse_clips(source)
+    check_fit(source, request.loras, request.embeddings)
     return source
 
 
@@ -216,6 +222,9 @@ def check_settings(request: Request, output: Path) -> None:
     check_range("--threads", request.threads, 1, 4_096)
     check_range("--image-strength", request.image_strength, 0.0, 1.0)
     check_range("--frames", request.frames, 1, 1_000)
+    check_together(request.loras, request.embeddings, request.fuse_loras)
+    if request.loras:
+        need("personalize", "peft")
     refuse_foreign(output)
     if request.model_config is not None and not (request.model_config / "model_index.json").is_file():
         raise FreeUValueError(
@@ -254,6 +263,9 @@ def prepare(request: Request, source: ModelSource) -> Prepared:
         scheduler=scheduler,
         variant=request.variant,
         model_config=request.model_config,
+        loras=request.loras,
+        embeddings=request.embeddings,
+        fuse_loras=request.fuse_loras,
     )
     if not request.clips:
         refuse_clips(loaded.source)  # a model of the hub is known only now
@@ -308,6 +320,9 @@ def prepare(request: Request, source: ModelSource) -> Prepared:
         device=device,
         threads=request.threads or torch.get_num_threads(),
         frames=request.frames or loaded.frames,
+        loras=request.loras,
+        embeddings=request.embeddings,
+        fuse_loras=request.fuse_loras,
     )
     return Prepared(plan, loaded, image, mask)
 
@@ -327,8 +342,11 @@ def notes(plan: Plan, world: dict[str, Any]) -> Iterator[str]:
     """What a user should know before the pictures are made: no effect, or words the embedded model cannot draw."""
     if plan.config is not None and plan.config.identity:
         yield f"these settings are the identity: {plan.noun}s with and without FreeU will be equal"
+    words_of = {one.token: one.name for one in plan.embeddings}
+    yield from notes_on_tokens([*plan.prompts, plan.negative_prompt], words_of)
     if world:
         for prompt in plan.prompts:
-            words = unknown_words(prompt, world)
+            words = unknown_words(without(prompt, words_of), world)
             if words:
-                yield f"the embedded model cannot draw {', '.join(words)!r} (in {prompt!r}): it never saw them"
+                model = "the embedded model without its LoRA" if plan.loras else "the embedded model"
+                yield f"{model} cannot draw {', '.join(words)!r} (in {prompt!r}): it never saw them"
