@@ -92,6 +92,7 @@ def drawn(name: str, folder: Path, weight: float, judges: Judges, options: argpa
         freeu=None,
         model=subject.model,
         loras=subject.loras,
+        fuse_loras=True,  # half the time of a picture
         steps=options.draw_steps,
         threads=options.threads,
     )
