@@ -21,7 +21,7 @@ ORDER = [
     ("api",),
     ("pipelines",),
     ("evaluate",),
-    ("analysis", "study"),
+    ("analysis", "study", "personalize"),
     ("ui",),
     ("cli",),
     ("__main__",),

@@ -73,6 +73,9 @@ def analyze(
     frames: Frames = None,
     width: o.Width = None,
     height: o.Height = None,
+    lora: o.Loras = None,
+    fuse_lora: o.FuseLora = False,
+    embedding: o.Embeddings = None,
     model_config: o.ModelConfig = None,
     variant: o.Variant = None,
     dtype: o.DType = "auto",
@@ -106,6 +109,7 @@ def analyze(
         freeu=FreeUChoice(**{name: values[name] for name in o.FREEU_FIELDS}),
         frames=frames,
         clips=True,
+        **o.add_ons(values),
         **{name: values[name] for name in o.REQUEST_FIELDS},
     )
     source = check_request(request, folder)

@@ -86,6 +86,9 @@ def evaluate(
     frames: Frames = None,
     width: o.Width = None,
     height: o.Height = None,
+    lora: o.Loras = None,
+    fuse_lora: o.FuseLora = False,
+    embedding: o.Embeddings = None,
     model_config: o.ModelConfig = None,
     variant: o.Variant = None,
     dtype: o.DType = "auto",
@@ -136,6 +139,7 @@ def _draw_and_score(values: dict[str, Any], prompts: Any, real: list[Path], fold
         freeu=None,
         frames=values["frames"],
         clips=True,
+        **o.add_ons(values),
         **{name: values[name] for name in o.REQUEST_FIELDS},
     )
     source = check_request(request, folder)
@@ -229,7 +233,7 @@ _OF_SCORING = ("device", "threads")
 def _refuse_drawing(values: dict[str, Any]) -> None:
     """Refuse what says how to draw where nothing is drawn."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(evaluate).parameters.items()}
-    for name in ("arms", "calibration_prompts", "frames", *o.REQUEST_FIELDS):
+    for name in ("arms", "calibration_prompts", "frames", *o.ADD_ONS, *o.REQUEST_FIELDS):
         if name not in _OF_SCORING and values[name] != defaults[name]:
             option = "MODEL" if name == "model" else "--" + name.replace("_", "-")
             raise FreeUValueError(f"--pictures are drawn already: leave {option} out")

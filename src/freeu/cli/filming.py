@@ -117,6 +117,9 @@ def video(
     manifest: From = None,
     model: o.Model = None,
     motion_adapter: MotionAdapter = None,
+    lora: o.Loras = None,
+    fuse_lora: o.FuseLora = False,
+    embedding: o.Embeddings = None,
     model_config: o.ModelConfig = None,
     variant: o.Variant = None,
     preset: o.Preset = None,
@@ -153,7 +156,8 @@ def video(
     """Film the same prompt and seed without and with FreeU: clips, films side by side, a page, a manifest.
 
     An interrupted run goes on if the same command is given again with the same --output. With --from, everything comes
-    from the manifest; only --output, --model, --motion-adapter, --device and --threads may be given too.
+    from the manifest; only --output, --model, --motion-adapter, --lora, --embedding, --device and --threads may be
+    given too.
     """
     values = locals()
     if values.pop("manifest") is not None:
@@ -166,7 +170,8 @@ def video(
 
     folder: Path = values.pop("output") or dated_folder("freeu-video")
     choice = FreeUChoice(**{name: values.pop(name) for name in (*o.FREEU_FIELDS, *TIME_FIELDS)})
-    request = VideoRequest(command="video", freeu=choice, prompts=tuple(values.pop("prompts") or ()), **values)
+    prompts_given = tuple(values.pop("prompts") or ())
+    request = VideoRequest(command="video", freeu=choice, prompts=prompts_given, **o.add_ons(values), **values)
     found = check_video_request(request, folder)
     prepared = prepare_video(request, found)
     for note in notes(prepared.plan, prepared.loaded.source.world):

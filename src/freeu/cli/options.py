@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +25,8 @@ REQUEST_FIELDS = (
     "threads",
 )
 """Fields of ``request.Request`` by the names of the options that every command that draws has."""
+ADD_ONS = ("lora", "fuse_lora", "embedding")
+"""Options for what is added to the model; see ``add_ons``."""
 
 _MODEL, _FREEU, _PICTURE, _RUN = "Model", "FreeU", "Pictures", "Running"
 
@@ -132,6 +134,30 @@ Variant = Annotated[
     str | None,
     typer.Option("--variant", metavar="NAME", help="Which weight files to use, such as fp16.", rich_help_panel=_MODEL),
 ]
+Loras = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lora",
+        metavar="FILE[:WEIGHT]",
+        help="Add a LoRA (.safetensors of diffusers or kohya, or its folder) with a weight (default 1); may be given "
+        "again.",
+        rich_help_panel=_MODEL,
+    ),
+]
+FuseLora = Annotated[
+    bool,
+    typer.Option("--fuse-lora", help="Add the LoRAs to the model's weights before drawing.", rich_help_panel=_MODEL),
+]
+Embeddings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--embedding",
+        metavar="FILE[:TOKEN]",
+        help="Add a textual-inversion embedding, and the word for it in prompts (default: as its file says); may be "
+        "given again.",
+        rich_help_panel=_MODEL,
+    ),
+]
 ModelArgument = Annotated[
     str,
     typer.Argument(
@@ -236,3 +262,18 @@ Database = Annotated[
         help="postgresql://user@host/name, or the path of an SQLite file (default: study.sqlite in the folder).",
     ),
 ]
+
+
+def add_ons(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of ``request.Request`` for what is added to the model, from its options; they leave ``values``.
+
+    Raises:
+        FreeUValueError: a file that is not there or is something else.
+    """
+    from freeu.pipelines.add_ons import parse_embeddings, parse_loras
+
+    return {
+        "loras": parse_loras(values.pop("lora")),
+        "embeddings": parse_embeddings(values.pop("embedding")),
+        "fuse_loras": values.pop("fuse_lora"),
+    }

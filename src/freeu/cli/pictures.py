@@ -19,6 +19,9 @@ def compare(
     prompts_from: o.PromptsFrom = None,
     seeds: o.Seeds = "0",
     model: o.Model = None,
+    lora: o.Loras = None,
+    fuse_lora: o.FuseLora = False,
+    embedding: o.Embeddings = None,
     model_config: o.ModelConfig = None,
     variant: o.Variant = None,
     preset: o.Preset = None,
@@ -66,6 +69,9 @@ def generate(
     ] = None,
     no_freeu: Annotated[bool, typer.Option("--no-freeu", help="Without FreeU.", rich_help_panel="FreeU")] = False,
     model: o.Model = None,
+    lora: o.Loras = None,
+    fuse_lora: o.FuseLora = False,
+    embedding: o.Embeddings = None,
     model_config: o.ModelConfig = None,
     variant: o.Variant = None,
     preset: o.Preset = None,
@@ -94,7 +100,8 @@ def generate(
 ) -> None:
     """Draw pictures with FreeU, or make those of a manifest again.
 
-    With --from, everything comes from the manifest; only --output, --model, --device and --threads may be given too.
+    With --from, everything comes from the manifest; only --output, --model, --lora, --embedding, --device and
+    --threads may be given too.
     """
     values = locals()
     if values.pop("manifest") is not None:
@@ -113,7 +120,11 @@ def _make(command: str, values: dict[str, Any], with_freeu: bool = True) -> None
     folder: Path = values.pop("output") or dated_folder()
     choice = FreeUChoice(**{name: values.pop(name) for name in o.FREEU_FIELDS})
     request = Request(
-        command=command, freeu=choice if with_freeu else None, prompts=tuple(values.pop("prompts") or ()), **values
+        command=command,
+        freeu=choice if with_freeu else None,
+        prompts=tuple(values.pop("prompts") or ()),
+        **o.add_ons(values),
+        **values,
     )
     source = check_request(request, folder)
     prepared = prepare(request, source)

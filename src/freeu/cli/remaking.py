@@ -8,7 +8,7 @@ from typing import Any
 from freeu.cli.errors import CheckFailedError
 from freeu.errors import FreeUValueError
 
-ALLOWED = ("output", "model", "motion_adapter", "device", "threads")
+ALLOWED = ("output", "model", "motion_adapter", "lora", "embedding", "device", "threads")
 """What may be given beside ``--from``."""
 DEFAULTS: dict[str, object] = {
     "seeds": "0",
@@ -16,6 +16,7 @@ DEFAULTS: dict[str, object] = {
     "dtype": "auto",
     "device": "auto",
     "no_freeu": False,
+    "fuse_lora": False,
     "formats": "mp4,webp",
 }
 _OPTIONS = {"prompts_from": "prompts", "formats": "format"}
@@ -28,6 +29,7 @@ def make_again(path: Path, values: dict[str, Any]) -> None:
         path: the manifest or its folder.
         values: the command's options by their names in Python.
     """
+    from freeu.cli.options import add_ons
     from freeu.pipelines.manifest import environment_differences, read_manifest
     from freeu.pipelines.output import dated_folder, refuse_foreign
     from freeu.pipelines.remaking import reload
@@ -38,6 +40,7 @@ def make_again(path: Path, values: dict[str, Any]) -> None:
             option = "a prompt" if name == "prompts" else "--" + _OPTIONS.get(name, name).replace("_", "-")
             raise FreeUValueError(f"--from takes everything from the manifest: leave {option} out")
     check_range("--threads", values["threads"], 1, 4_096)
+    added = add_ons(values)
     then = read_manifest(path)
     films = then.plan.command == "video"
     folder: Path = values["output"] or dated_folder("freeu-video" if films else "freeu")
@@ -53,7 +56,9 @@ def make_again(path: Path, values: dict[str, Any]) -> None:
 
         need("video", "av")
     device = None if values["device"] == "auto" else values["device"]
-    prepared = reload(then.plan, base, values["model"], device, values["threads"], adapter)
+    prepared = reload(
+        then.plan, base, values["model"], device, values["threads"], adapter, added["loras"], added["embeddings"]
+    )
     now = _made(prepared, folder, films)
 
     equal = [name for name, record in then.pictures.items() if now.pictures[name].sha256 == record.sha256]
@@ -61,13 +66,17 @@ def make_again(path: Path, values: dict[str, Any]) -> None:
     if len(equal) == len(then.pictures):
         return
     changes = environment_differences(then.environment, now.environment)
-    own = ("model:", "motion_adapter:")
+    own = ("model:", "motion_adapter:", "loras:", "embeddings:")
     changes += [change for change in then.plan.differences(now.plan) if not change.startswith(own)]
     if then.plan.model.fingerprint != now.plan.model.fingerprint:
         changes.append("the model's files are not the same")
     moved, moving = then.plan.motion_adapter, now.plan.motion_adapter
     if moved is not None and moving is not None and moved.fingerprint != moving.fingerprint:
         changes.append("the motion adapter's files are not the same")
+    for one, other in zip(then.plan.loras, now.plan.loras, strict=True):
+        changes += [f"the LoRA {one.name} is not the same file"] if one.sha != other.sha else []
+    for word, anew in zip(then.plan.embeddings, now.plan.embeddings, strict=True):
+        changes += [f"the embedding {word.name} is not the same file"] if word.sha != anew.sha else []
     if not changes:
         raise CheckFailedError(
             f"{then.plan.noun}s differ although model, versions, device and threads are the same: look into it"

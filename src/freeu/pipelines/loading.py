@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
+from freeu.pipelines.add_ons import Embedding, Lora
+from freeu.pipelines.attaching import attach
 from freeu.pipelines.clips import draws_clips
 from freeu.pipelines.extras import need_diffusers
 from freeu.pipelines.families import FAMILIES, MOTION, base_class, family_of
@@ -104,6 +106,9 @@ def load(
     variant: str | None = None,
     model_config: Path | None = None,
     motion_adapter: ModelSource | None = None,
+    loras: Sequence[Lora] = (),
+    embeddings: Sequence[Embedding] = (),
+    fuse_loras: bool = False,
 ) -> Loaded:
     """Load a pipeline.
 
@@ -118,9 +123,11 @@ def load(
             configuration and tokenizers; without it they are looked up on the hub.
         motion_adapter: a local one makes an AnimateDiff pipeline of a Stable Diffusion, with the noise schedule that
             such adapters were trained on.
+        loras, embeddings, fuse_loras: see ``attaching.attach``.
 
     Raises:
-        FreeUValueError: damaged or missing files, a model without a U-Net, or one that cannot do this task.
+        FreeUValueError: damaged or missing files, a model without a U-Net, one that cannot do this task, or add-ons
+            that do not fit it.
     """
     need_diffusers()
     if not source.whole:
@@ -142,6 +149,7 @@ def load(
         if getattr(pipe, "unet", None) is None:
             raise FreeUValueError(f"{source.label} ({type(pipe).__name__}) has no U-Net: FreeU has nothing to act on")
         _find_text_model(pipe)
+        attach(pipe, loras, embeddings, fuse_loras)
         if scheduler is not None:
             set_sampler(pipe, scheduler)
         pipe.to(device)

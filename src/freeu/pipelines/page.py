@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from freeu.pipelines.add_ons import Lora
 from freeu.pipelines.loading import TASK_NAMES
 from freeu.pipelines.manifest import Manifest
 from freeu.pipelines.plan import INPUT_IMAGE, INPUT_MASK, Plan, counted
@@ -76,6 +77,8 @@ def settings_rows(plan: Plan) -> list[tuple[str, str]]:
         ("profile", plan.config.profile if plan.config else "none"),
         ("model", plan.model.name),
         ("model fingerprint", plan.model.fingerprint),
+        *(("LoRA, fused" if plan.fuse_loras else "LoRA", _lora_row(lora)) for lora in plan.loras),
+        *(("embedding", f"{one.token} (from {one.name})") for one in plan.embeddings),
         ("task", TASK_NAMES[plan.task]),
         ("steps", str(plan.steps)),
         ("guidance scale", f"{plan.guidance:g}"),
@@ -84,10 +87,14 @@ def settings_rows(plan: Plan) -> list[tuple[str, str]]:
         ("arithmetic", f"{plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}"),
     ]
     if plan.negative_prompt:
-        rows.insert(5, ("negative prompt", plan.negative_prompt))
+        rows.insert([name for name, _ in rows].index("steps"), ("negative prompt", plan.negative_prompt))
     if plan.image_strength is not None:
         rows.append(("image strength", f"{plan.image_strength:g}"))
     return rows
+
+
+def _lora_row(lora: Lora) -> str:
+    return f"{lora.name}, weight {lora.weight:g}"
 
 
 def python_lines(plan: Plan) -> str:

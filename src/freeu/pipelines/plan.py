@@ -10,6 +10,7 @@ from typing import Any
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
+from freeu.pipelines.add_ons import Embedding, Lora, check_together, embedding_from_dict, lora_from_dict
 from freeu.pipelines.inputs import MAX_SEED, format_seeds
 
 ARMS = {"baseline": "without FreeU", "freeu": "with FreeU"}
@@ -21,6 +22,8 @@ CLIP_FORMATS = ("mp4", "webp", "gif")
 MAX_FPS = 120
 OF_VIDEO = ("fps", "formats", "decode_chunk", "video_sha", "video_strength", "motion_adapter")
 """Fields of a plan that only ``freeu video`` has."""
+OF_ADD_ONS = ("loras", "embeddings", "fuse_loras")
+"""Fields of a plan that only a model with LoRAs or embeddings has."""
 INPUT_IMAGE, INPUT_MASK, INPUT_VIDEO = "input-image.png", "input-mask.png", "input-video.png"
 
 
@@ -95,6 +98,8 @@ class Plan:
         video_sha: SHA-256 of the frames of the input video at that size, or None.
         video_strength: 0..1, how much of the input video is noised away.
         motion_adapter: what made a video model of ``model``, or None.
+        loras, embeddings: what was added to the model.
+        fuse_loras: whether the LoRAs were added to its weights for good, which changes the last bits.
 
     Raises:
         FreeUValueError: a field that is of the wrong type or outside its range, by name.
@@ -126,6 +131,9 @@ class Plan:
     video_sha: str | None = None
     video_strength: float | None = None
     motion_adapter: ModelReference | None = None
+    loras: tuple[Lora, ...] = ()
+    embeddings: tuple[Embedding, ...] = ()
+    fuse_loras: bool = False
 
     def __post_init__(self) -> None:
         _require("command", self.command in COMMANDS, self.command)
@@ -154,6 +162,8 @@ class Plan:
         _require("formats", known and (not films or self.formats[:1] == ("mp4",)), self.formats)
         for name in ("negative_prompt", "dtype", "device"):
             _require(name, isinstance(getattr(self, name), str), getattr(self, name))
+        _require("fuse_loras", isinstance(self.fuse_loras, bool), self.fuse_loras)
+        check_together(self.loras, self.embeddings, self.fuse_loras)
 
     def pictures(self) -> Iterator[Picture]:
         """Every picture in the order in which it is made: the pictures that belong together are neighbours."""
@@ -183,7 +193,20 @@ class Plan:
             # Manifests of pictures are what they were before there was video.
             for name in OF_VIDEO:
                 del data[name]
-        return data
+        for name in OF_ADD_ONS:
+            # Nor do manifests of a model as it is say anything of what could be added to it.
+            del data[name]
+        return data | self.add_ons()
+
+    def add_ons(self) -> dict[str, Any]:
+        """What was added to the model, as plain data; empty where nothing was."""
+        if not self.loras and not self.embeddings:
+            return {}
+        return {
+            "loras": [lora.to_dict() for lora in self.loras],
+            "embeddings": [embedding.to_dict() for embedding in self.embeddings],
+            "fuse_loras": self.fuse_loras,
+        }
 
     @classmethod
     def from_dict(cls, data: Any) -> Plan:
@@ -193,7 +216,7 @@ class Plan:
             FreeUValueError: a field that is missing, unknown or damaged, by name.
         """
         values = _exact_fields("plan", data, cls)
-        for name in ("prompts", "seeds", "arms", "formats"):
+        for name in ("prompts", "seeds", "arms", "formats", "loras", "embeddings"):
             values[name] = list(values[name]) if values[name] == () else values[name]
             _require(name, isinstance(values[name], list), values[name])
             values[name] = tuple(values[name])
@@ -202,6 +225,8 @@ class Plan:
         values["model"] = _reference("model", values["model"])
         if values["motion_adapter"] is not None:
             values["motion_adapter"] = _reference("motion_adapter", values["motion_adapter"])
+        values["loras"] = tuple(lora_from_dict(one) for one in values["loras"])
+        values["embeddings"] = tuple(embedding_from_dict(one) for one in values["embeddings"])
         return cls(**values)
 
     def command_line(self) -> str:
@@ -210,6 +235,11 @@ class Plan:
         words += ["--model", self.model.name]
         if self.motion_adapter is not None:
             words += ["--motion-adapter", self.motion_adapter.name]
+        for lora in self.loras:
+            words += ["--lora", lora.option]
+        words += ["--fuse-lora"] if self.fuse_loras else []
+        for embedding in self.embeddings:
+            words += ["--embedding", embedding.option]
         if self.config is not None:
             words += ["--config", str(self.config)]
         elif self.command == "generate":
@@ -236,9 +266,9 @@ class Plan:
         """Fields in which two plans differ, as "name: mine, theirs"."""
         mine, theirs = self.to_dict(), other.to_dict()
         return [
-            f"{name}: {_short(mine[name])}, {_short(theirs.get(name))}"
-            for name in mine
-            if mine[name] != theirs.get(name)
+            f"{name}: {_short(mine.get(name))}, {_short(theirs.get(name))}"
+            for name in dict.fromkeys([*mine, *theirs])
+            if mine.get(name) != theirs.get(name)
         ]
 
 

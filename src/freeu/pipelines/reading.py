@@ -4,12 +4,58 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
+import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
+
+MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says of itself.
+
+    Args:
+        shapes: of the tensors, by name.
+        metadata: texts that were stored with them.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    metadata: Mapping[str, str]
+
+
+def read_header(path: Path) -> Header:
+    """Names and shapes of the tensors in a safetensors file, from its header alone.
+
+    Raises:
+        FreeUValueError: it cannot be read, is no such file, or only part of one.
+    """
+    damaged = FreeUValueError(f"{path.name} is no safetensors file, or only part of one: fetch it again")
+    try:
+        with path.open("rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+            if size > MAX_HEADER:
+                raise damaged
+            header = json.loads(file.read(size))
+    except OSError as error:
+        raise FreeUValueError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, struct.error):
+        raise damaged from None
+    try:
+        metadata = header.pop("__metadata__", None) or {}
+        shapes = {name: tuple(int(side) for side in entry["shape"]) for name, entry in header.items()}
+        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+        raise damaged from None
+    if path.stat().st_size < 8 + size + end:
+        raise damaged
+    return Header(shapes, metadata)
 
 
 def read_pickled(path: Path, map_location: str = "cpu") -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from freeu.errors import FreeUValueError
+from freeu.pipelines.add_ons import Embedding, Lora, moved
 from freeu.pipelines.clips import read_frames
 from freeu.pipelines.decoding import frames_sha
 from freeu.pipelines.extras import need_diffusers
@@ -24,6 +26,8 @@ def reload(
     device: str | None,
     threads: int | None,
     motion_adapter: str | None = None,
+    loras: Sequence[Lora] = (),
+    embeddings: Sequence[Embedding] = (),
 ) -> Prepared:
     """Load what a manifest's plan needs, to make its pictures again.
 
@@ -32,11 +36,13 @@ def reload(
         folder: of the manifest; the input picture and mask are read from there.
         model, motion_adapter: another place of the same one, or None.
         device, threads: other than the manifest's, or None.
+        loras, embeddings: other places of the same ones, in the manifest's order; weights and words are the manifest's.
 
     Raises:
         FreeUValueError: the model is not there, or the input pictures are not those of the plan.
     """
     need_diffusers()
+    loras, embeddings = moved("lora", plan.loras, loras), moved("embedding", plan.embeddings, embeddings)
     source = find_model(plan.model.reference if model is None else model)
     image = open_image(folder / INPUT_IMAGE) if plan.image_sha else None
     mask = open_mask(folder / INPUT_MASK, image) if plan.mask_sha and image else None
@@ -66,6 +72,9 @@ def reload(
         variant=plan.model.variant,
         model_config=Path(plan.model.model_config) if plan.model.model_config else None,
         motion_adapter=adapter,
+        loras=loras,
+        embeddings=embeddings,
+        fuse_loras=plan.fuse_loras,
     )
     assert loaded.source.path is not None
     found = replace(
@@ -77,6 +86,7 @@ def reload(
         fingerprint=fingerprint(loaded.source.path),
     )
     plan = replace(plan, model=found, device=device, threads=threads or plan.threads)
+    plan = replace(plan, loras=loras, embeddings=embeddings)
     if adapter is not None:
         plan = replace(plan, motion_adapter=adapter_reference(adapter))
     return Prepared(plan, loaded, image, mask, video)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
+from freeu.pipelines.add_ons import Embedding, Lora, check_together
 from freeu.pipelines.clips import Frames, refuse_clips
 from freeu.pipelines.extras import need_diffusers
 from freeu.pipelines.inputs import check_side, fit_size, open_image, open_mask, parse_factors, parse_seeds, pixel_sha
@@ -127,6 +128,7 @@ class Request:
         seeds: text for ``inputs.parse_seeds``.
         freeu: see ``FreeUChoice``; None makes pictures without FreeU.
         clips: whether a model that draws video is welcome.
+        loras, embeddings: what ``add_ons`` found in the words of the command line.
         the others: as in ``plan.Plan``, and as the options of the same names.
     """
 
@@ -152,6 +154,9 @@ class Request:
     threads: int | None = None
     frames: int | None = None
     clips: bool = False
+    loras: tuple[Lora, ...] = ()
+    embeddings: tuple[Embedding, ...] = ()
+    fuse_loras: bool = False
 
     @property
     def task(self) -> str:
@@ -216,6 +221,7 @@ def check_settings(request: Request, output: Path) -> None:
     check_range("--threads", request.threads, 1, 4_096)
     check_range("--image-strength", request.image_strength, 0.0, 1.0)
     check_range("--frames", request.frames, 1, 1_000)
+    check_together(request.loras, request.embeddings, request.fuse_loras)
     refuse_foreign(output)
     if request.model_config is not None and not (request.model_config / "model_index.json").is_file():
         raise FreeUValueError(
@@ -254,6 +260,9 @@ def prepare(request: Request, source: ModelSource) -> Prepared:
         scheduler=scheduler,
         variant=request.variant,
         model_config=request.model_config,
+        loras=request.loras,
+        embeddings=request.embeddings,
+        fuse_loras=request.fuse_loras,
     )
     if not request.clips:
         refuse_clips(loaded.source)  # a model of the hub is known only now
@@ -308,6 +317,9 @@ def prepare(request: Request, source: ModelSource) -> Prepared:
         device=device,
         threads=request.threads or torch.get_num_threads(),
         frames=request.frames or loaded.frames,
+        loras=request.loras,
+        embeddings=request.embeddings,
+        fuse_loras=request.fuse_loras,
     )
     return Prepared(plan, loaded, image, mask)
 

@@ -155,6 +155,9 @@ def settings_of(plan: Plan, picture: Picture, made_with: Mapping[str, str]) -> d
     data = plan.to_dict()
     if plan.motion_adapter is not None:
         data["motion_adapter"] = {name: data["motion_adapter"][name] for name in ("name", "fingerprint")}
+    added = plan.add_ons()
+    for one in (*added.get("loras", ()), *added.get("embeddings", ())):
+        del one["reference"]
     return {
         "prompt": picture.prompt,
         "negative_prompt": plan.negative_prompt,
@@ -174,6 +177,7 @@ def settings_of(plan: Plan, picture: Picture, made_with: Mapping[str, str]) -> d
         "image_strength": plan.image_strength,
         "frames": plan.frames,
         **({name: data[name] for name in OF_VIDEO} if plan.command == "video" else {}),
+        **added,
         "dtype": plan.dtype,
         "device": plan.device,
         "threads": plan.threads,

@@ -10,7 +10,6 @@ import hashlib
 import importlib
 import json
 import re
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,9 @@ from typing import Any
 from freeu.errors import FreeUValueError
 from freeu.pipelines.extras import need
 from freeu.pipelines.modelscope_files import CONFIGURATION, ModelScopeFiles, read_configuration
+from freeu.pipelines.reading import read_header
 
 CHECKPOINTS = (".safetensors", ".ckpt")
-MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 SAMPLE_BYTES = 1 << 20
 NO_SKIPS = (
     "it has no skip connections that meet a decoder, and those are what FreeU re-weights. Use a U-Net model "
@@ -209,23 +208,7 @@ def _file(path: Path) -> ModelSource:
 
 def safetensors_keys(path: Path) -> list[str]:
     """Names of the tensors in a safetensors file, from its header alone; a damaged file raises ``FreeUValueError``."""
-    damaged = FreeUValueError(f"{path.name} is no safetensors file, or only part of one: fetch it again")
-    try:
-        with path.open("rb") as file:
-            (size,) = struct.unpack("<Q", file.read(8))
-            if size > MAX_HEADER:
-                raise damaged
-            header = json.loads(file.read(size))
-    except OSError as error:
-        raise FreeUValueError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, struct.error):
-        raise damaged from None
-    if not isinstance(header, dict):
-        raise damaged
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    if path.stat().st_size < 8 + size + max(ends, default=0):
-        raise damaged
-    return [name for name in header if name != "__metadata__"]
+    return list(read_header(path).shapes)
 
 
 def check_checkpoint_keys(label: str, keys: Iterable[str]) -> None:

@@ -172,6 +172,9 @@ def prepare_video(request: VideoRequest, found: Sources) -> Prepared:
         variant=request.variant,
         model_config=request.model_config,
         motion_adapter=adapter,
+        loras=request.loras,
+        embeddings=request.embeddings,
+        fuse_loras=request.fuse_loras,
     )
     assert source.path is not None
     family = check_family(source, adapter is not None, request.prompted, bool(request.image), bool(request.video))
@@ -230,6 +233,9 @@ def prepare_video(request: VideoRequest, found: Sources) -> Prepared:
         video_sha=frames_sha(video) if video else None,
         video_strength=strength,
         motion_adapter=adapter_reference(adapter) if adapter is not None else None,
+        loras=request.loras,
+        embeddings=request.embeddings,
+        fuse_loras=request.fuse_loras,
     )
     return Prepared(plan, loaded, image, None, video)
 

@@ -1,0 +1,217 @@
+"""An interrupted training is the same training; checkpoints are whole, of one identity, and run no code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from freeu.errors import FreeURuntimeError, FreeUValueError
+from freeu.personalize.training import Pace, Training, generator_of, mean_losses, turn
+
+PACE = Pace(steps=12, learning_rate=1e-2, warmup=3, checkpoint_steps=5)
+
+
+def training(folder: Path, pace: Pace = PACE, seed: int = 0, **changes: object) -> tuple[Training, nn.Module]:
+    """A small network with dropout that learns a random map from what ``turn`` and the generators give."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.SiLU(), nn.Dropout(0.2), nn.Linear(16, 2))
+    inputs, targets = torch.randn(5, 4), torch.randn(5, 2)
+
+    def losses_of(step: int) -> Mapping[str, Tensor]:
+        rows = turn(seed, 5, 3, step)
+        noise = torch.randn(3, 4, generator=generator_of(seed, "noise", step))
+        error = (model(inputs[rows] + 0.1 * noise) - targets[rows]).square().mean()
+        return {"error": error, "size": 1e-3 * model[0].weight.square().sum()}
+
+    identity = {"data": "abc", "rank": 4, **changes}
+    return Training(dict(model.named_parameters()), losses_of, pace, folder, identity, seed=seed), model
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([value.detach().flatten() for value in model.parameters()])
+
+
+def stopping_at(step: int) -> Callable[[int, Mapping[str, float]], None]:
+    def at_step(now: int, losses: Mapping[str, float]) -> None:
+        if now == step:
+            signal.raise_signal(signal.SIGINT)
+
+    return at_step
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_an_interrupted_training_is_the_same_training(tmp_path: Path, cosine: bool) -> None:
+    pace = Pace(steps=12, learning_rate=1e-2, warmup=3, cosine=cosine, checkpoint_steps=5)
+    whole, model = training(tmp_path / "whole", pace)
+    whole.go()
+    for step in (1, 7):
+        part, _ = training(tmp_path / "part", pace)
+        part.resume()
+        with pytest.raises(KeyboardInterrupt):
+            part.go(stopping_at(step))
+        assert part.step == step
+    rest, other = training(tmp_path / "part", pace)
+    assert rest.resume()
+    rest.go()
+    assert torch.equal(weights(model), weights(other))
+    assert rest.losses == whole.losses
+    assert len(whole.losses["error"]) == 12
+
+
+def test_a_killed_process_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    """SIGTERM and, for a machine that fails, SIGKILL: real processes, at whatever step they are."""
+    code = (
+        "import sys, time; sys.path.insert(0, sys.argv[2]); from pathlib import Path\n"
+        "import torch; torch.set_num_threads(1)\n"
+        "from test_training import training, Pace\n"
+        "run, _ = training(Path(sys.argv[1]), Pace(steps=400, learning_rate=1e-2, checkpoint_steps=20))\n"
+        "run.resume(); print('at', run.step, flush=True)\n"
+        "run.go(lambda step, losses: (time.sleep(0.005), print(step, flush=True)))"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "part"), str(Path(__file__).parent)]
+    for number, wait in ((signal.SIGTERM, 60), (signal.SIGKILL, 150)):
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.strip() == str(wait):
+                    process.send_signal(number)
+                    break
+            process.communicate()
+        assert process.returncode not in (0, None)
+        if number == signal.SIGTERM:
+            step = json.loads((tmp_path / "part/checkpoint/state.json").read_text())["step"]
+            assert wait <= step < 400
+            assert step % 20 or step > wait  # it was saved where it stopped
+    pace = Pace(steps=400, learning_rate=1e-2, checkpoint_steps=20)
+    rest, resumed = training(tmp_path / "part", pace)
+    assert rest.resume()
+    assert 0 < rest.step < 400
+    rest.go()
+    whole, model = training(tmp_path / "whole", pace)
+    whole.go()
+    assert torch.equal(weights(model), weights(resumed))
+
+
+def test_a_constant_rate_can_go_on_for_longer(tmp_path: Path) -> None:
+    short, _ = training(tmp_path / "one")
+    short.go()
+    longer, model = training(tmp_path / "one", Pace(steps=20, learning_rate=1e-2, warmup=3, checkpoint_steps=5))
+    assert longer.resume()
+    longer.go()
+    whole, other = training(tmp_path / "two", Pace(steps=20, learning_rate=1e-2, warmup=3, checkpoint_steps=7))
+    whole.go()
+    assert torch.equal(weights(model), weights(other))
+
+
+def test_each_round_shows_everything_once() -> None:
+    batches = [turn(3, 5, 3, step) for step in range(10)]
+    flat = [row for batch in batches for row in batch]
+    rounds = [flat[start : start + 5] for start in range(0, 30, 5)]
+    assert all(sorted(one) == list(range(5)) for one in rounds)
+    assert len({tuple(one) for one in rounds}) > 1
+    assert batches != [turn(4, 5, 3, step) for step in range(10)]
+    assert len(turn(0, 2, 7, 0)) == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"rank": 8}, "rank: 4 there, 8 now"), ({"data": "abd"}, "data: abc there, abd now"), ({"new": 1}, "new: null")],
+)
+def test_another_training_is_refused(tmp_path: Path, changes: dict[str, object], words: str) -> None:
+    run, _ = training(tmp_path)
+    run.go()
+    other, _ = training(tmp_path, **changes)
+    with pytest.raises(FreeUValueError, match=words) as caught:
+        other.resume()
+    assert "name a folder" in str(caught.value)
+
+
+def test_another_seed_or_rate_is_refused(tmp_path: Path) -> None:
+    run, _ = training(tmp_path)
+    run.go()
+    other, _ = training(tmp_path, seed=1)
+    with pytest.raises(FreeUValueError, match="seed: 0 there, 1 now"):
+        other.resume()
+    other, _ = training(tmp_path, Pace(steps=12, learning_rate=1e-3, warmup=3))
+    with pytest.raises(FreeUValueError, match="learning rate"):
+        other.resume()
+
+
+class _Planted:
+    """Runs a command when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch planted",)
+
+
+@pytest.mark.parametrize("file", ["state.json", "step-000012.safetensors"])
+def test_a_damaged_or_planted_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    run, _ = training(tmp_path / "run")
+    run.go()
+    path = tmp_path / "run/checkpoint" / file
+    good = path.read_bytes()
+    for bad in (pickle.dumps(_Planted()), good[: len(good) // 2], b""):
+        path.write_bytes(bad)
+        other, _ = training(tmp_path / "run")
+        with pytest.raises(FreeUValueError, match=r"damaged|cannot load"):
+            other.resume()
+    assert not (tmp_path / "planted").exists()
+
+
+def test_a_checkpoint_names_no_file_outside(tmp_path: Path) -> None:
+    run, _ = training(tmp_path)
+    run.go()
+    path = tmp_path / "checkpoint/state.json"
+    path.write_text(path.read_text().replace("step-000012.safetensors", "../../step-000012.safetensors"))
+    other, _ = training(tmp_path)
+    with pytest.raises(FreeUValueError, match="damaged"):
+        other.resume()
+
+
+def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
+    run, _ = training(tmp_path)
+    run.go()
+    assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
+        "state.json",
+        "step-000012.safetensors",
+    ]
+    begun = time.time()
+    again, _ = training(tmp_path)
+    assert again.resume()
+    assert again.over
+    again.go()
+    assert again.losses == run.losses
+    assert time.time() - begun < 5
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    run, model = training(tmp_path)
+
+    def spoil(step: int, losses: Mapping[str, float]) -> None:
+        if step == 8:
+            with torch.no_grad():
+                model[0].weight.fill_(torch.nan)
+
+    with pytest.raises(FreeURuntimeError, match=r"error loss is nan at step 8.*the checkpoint of step 5 is kept"):
+        run.go(spoil)
+    other, _ = training(tmp_path)
+    other.resume()
+    assert other.step == 5
+
+
+def test_mean_losses() -> None:
+    rows = mean_losses({"a": [1.0, 3.0, 5.0, 7.0, 9.0]}, points=3)
+    assert rows == [{"step": 2, "a": 2.0}, {"step": 4, "a": 6.0}, {"step": 5, "a": 9.0}]
+    assert mean_losses({}) == []
