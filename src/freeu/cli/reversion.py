@@ -173,9 +173,7 @@ def train(
     check_token(token)
     _check_numbers(settings, sample_steps, threads)
     if dtype not in ("float32", "bfloat16"):
-        raise FreeUValueError(
-            f"--dtype must be float32 or bfloat16 here (float16 loses small gradients), got {dtype!r}"
-        )
+        raise FreeUValueError(f"--dtype must be float32 or bfloat16 (float16 loses small gradients), got {dtype!r}")
     folder = output or dated_folder("freeu-reversion")
     check_folder(folder)
     need_diffusers()
@@ -194,9 +192,8 @@ def train(
         device=device,
         threads=threads,
     )
-    print(
-        f"learning {token} from {counted(len(found), 'picture')} with {inversion.plan.model.name}: {settings.steps} steps"
-    )
+    learning = f"learning {token} from {counted(len(found), 'picture')} with {inversion.plan.model.name}"
+    print(f"{learning}: {counted(settings.steps, 'step')}")
     sys.stdout.flush()
     _run(inversion, settings.steps, folder)
     print(f"wrote {token} to {folder}")

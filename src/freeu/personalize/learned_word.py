@@ -28,9 +28,9 @@ class Place:
 class LearnedWord:
     """A word in every text encoder of a pipeline.
 
-    The word becomes a token, as diffusers' ``load_textual_inversion`` would make it, and a hook on the layer that looks
-    embeddings up puts the learnt one in its place. So the gradient reaches that vector alone, and no other row has to be
-    put back after each step.
+    The word becomes a token, as diffusers' ``load_textual_inversion`` would make it, and a hook on the layer that
+    looks embeddings up puts the learnt one in its place. So the gradient reaches that vector alone, and no other row
+    has to be put back after each step.
 
     Args:
         pipe: a pipeline of Stable Diffusion's kind; its parts are frozen, and one row is added to the embedding of each
@@ -100,7 +100,7 @@ class LearnedWord:
                 place.encoder.get_input_embeddings().weight[place.number] = place.vector.to(place.encoder.dtype)
 
     def save(self, path: Path) -> None:
-        """Write the vectors as diffusers' textual inversion does: {word: (1, width)}, for SDXL ``clip_l``, ``clip_g``."""
+        """Write the vectors as diffusers' textual inversion does: {word: (1, width)}; ``clip_l``, ``clip_g`` for SDXL."""
         from safetensors.torch import save_file
 
         vectors = [place.vector.detach().float().cpu()[None].contiguous() for place in self.places]

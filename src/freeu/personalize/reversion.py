@@ -213,10 +213,12 @@ class Inversion:
 
     def _check_folder(self) -> None:
         check_folder(self.folder)
-        if self._training.checkpoint.check() is None and (self.folder / RECORD).exists():
-            # Stopped before the first checkpoint.
-            if read_record(self.folder).get("identity") != self._training.checkpoint.identity:
-                raise FreeUValueError(f"{self.folder} holds another training: name a folder that does not exist yet")
+        checkpoint = self._training.checkpoint
+        if checkpoint.check() is not None or not (self.folder / RECORD).exists():
+            return
+        # It was stopped before the first checkpoint.
+        if read_record(self.folder).get("identity") != checkpoint.identity:
+            raise FreeUValueError(f"{self.folder} holds another training: name a folder that does not exist yet")
 
     def _losses_of(self, step: int) -> Mapping[str, Tensor]:
         import torch
@@ -286,8 +288,8 @@ class _Steering:
         self.positives = basis_words(tokenizer, settings.left_out)
         if len(self.positives) < settings.positives:
             raise FreeUValueError(
-                f"--positives {settings.positives} are more than the {len(self.positives)} prepositions that this model "
-                "knows as one token: ask for fewer, or leave steering out with --steering-weight 0"
+                f"--positives {settings.positives} are more than the {len(self.positives)} prepositions that this "
+                "model knows as one token: ask for fewer, or leave steering out with --steering-weight 0"
             )
         self._tokenizer, self._count = tokenizer, settings.positives
         self._silent = silent_tokens(tokenizer, settings.token)
