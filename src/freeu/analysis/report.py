@@ -74,7 +74,7 @@ def _render(
     return render(
         "freeu.analysis",
         "report.html",
-        model=plan.model.name,
+        model=plan.model_text,
         note=note,
         config=str(config),
         with_control=bool(control),

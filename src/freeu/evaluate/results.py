@@ -9,6 +9,7 @@ from freeu.evaluate.alignment import ASPECTS
 from freeu.evaluate.clip_scoring import CLIP_ASPECTS, OVER_TIME
 from freeu.evaluate.statistics import STATISTICS
 from freeu.evaluate.video_distance import NAMES
+from freeu.pipelines.add_ons import added_text
 from freeu.pipelines.plan import counted
 
 KIND = "freeu-evaluation"
@@ -81,7 +82,7 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
         yield f"{counted(len(results['prompts']), 'prompt')}, {counted(each, noun)} of each."
         same = "prompt and seed" if all(one["seed"] is not None for one in results["pictures"]) else "prompt"
     else:
-        yield f"# {plan['model']['name']}"
+        yield "# " + " with ".join(filter(None, [plan["model"]["name"], added_text(plan)]))
         yield ""
         frames = f", {plan['frames']} frames" if clips else ""
         yield f"{len(plan['prompts'])} prompts, {len(plan['seeds'])} seeds, {plan['steps']} steps{frames}."

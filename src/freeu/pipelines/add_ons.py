@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 from freeu.errors import FreeUValueError
 from freeu.pipelines.embedding_files import EMBEDDING_NAMES, check_token, read_embedding_header
-from freeu.pipelines.lora_files import LORA_NAMES, read_lora_header
+from freeu.pipelines.lora_files import LORA_NAMES, WIDTHS, read_lora_header, text_widths
 from freeu.pipelines.output import file_sha
+from freeu.pipelines.sources import ModelSource
 
 MAX_WEIGHT = 10.0
 """Of a LoRA; more than two or three already draws noise."""
@@ -155,11 +156,53 @@ def check_together(loras: Sequence[Lora], embeddings: Sequence[Embedding], fuse_
             raise FreeUValueError(f"the LoRA {lora.name} is given twice: give it once, with the sum of the weights")
     for place, embedding in enumerate(embeddings):
         for other in embeddings[:place]:
-            if embedding.token == other.token:
+            # CLIP's tokenizer writes everything small: it cannot tell <R> from <r>.
+            if embedding.token.lower() == other.token.lower():
                 raise FreeUValueError(
                     f"two embeddings have the word {embedding.token!r} ({other.name} and {embedding.name}): "
                     "give one of them another, --embedding FILE:WORD"
                 )
+
+
+def check_fit(source: ModelSource, loras: Sequence[Lora], embeddings: Sequence[Embedding]) -> None:
+    """Whether add-ons are as wide as a model; small files and headers are read, nothing is loaded.
+
+    Args:
+        source: the model; of one that is still on the hub nothing is known.
+        loras, embeddings: what to add to it.
+
+    Raises:
+        FreeUValueError: one that was made for another kind of model, with both widths.
+    """
+    if not loras and not embeddings:
+        return
+    reads, gives = text_widths(source)
+    for lora in loras:
+        width = read_lora_header(lora.path).text_width
+        if None not in (width, reads) and width != reads:
+            raise FreeUValueError(
+                f"the LoRA {lora.name} is for U-Nets that read texts of width {width}{_kind(width)}, and "
+                f"{source.label} reads {reads}{_kind(reads)}: take one that was trained on the same kind of model"
+            )
+    for embedding in embeddings:
+        widths = read_embedding_header(embedding.path).widths
+        if gives and widths != gives:
+            raise FreeUValueError(
+                f"the embedding {embedding.name} has the width {_joined(widths)}, and the text encoder of "
+                f"{source.label} {_joined(gives)}: take one that was trained on the same kind of model"
+            )
+
+
+def added_text(plan: Mapping[str, Any]) -> str:
+    """What was added to a model, for people, from a plan as plain data; "" where nothing was."""
+    loras = [f"{one['name']} (weight {one['weight']:g})" for one in plan.get("loras", ())]
+    words = [str(one["token"]) for one in plan.get("embeddings", ())]
+    parts = []
+    if loras:
+        parts.append(f"LoRA {', '.join(loras)}{', fused' if plan['fuse_loras'] else ''}")
+    if words:
+        parts.append(f"embedding {', '.join(words)}")
+    return " and ".join(parts)
 
 
 def lora_from_dict(data: Any) -> Lora:
@@ -203,6 +246,14 @@ def moved(kind: str, planned: Sequence[AddOn], given: Sequence[AddOn]) -> tuple[
             )
         found.append(replace(one, path=path, sha=file_sha(path)))
     return tuple(found)
+
+
+def _kind(width: int | None) -> str:
+    return f" ({WIDTHS[width]})" if width in WIDTHS else ""
+
+
+def _joined(widths: Sequence[int]) -> str:
+    return " and ".join(map(str, widths))
 
 
 def _name(path: Path, usual: Sequence[str]) -> str:

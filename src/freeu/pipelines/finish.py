@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+from freeu.pipelines.add_ons import added_text
 from freeu.pipelines.grid import make_grid
 from freeu.pipelines.loading import TASK_NAMES
 from freeu.pipelines.manifest import Manifest
@@ -24,7 +25,7 @@ def finish(output: OutputFolder, manifest: Manifest, world: Mapping[str, Any]) -
     """
     plan = manifest.plan
     buffer = io.BytesIO()
-    title = f"{plan.model.name}, {TASK_NAMES[plan.task]}, {counted(plan.steps, 'step')}, guidance {plan.guidance:g}"
+    title = f"{plan.model_text}, {TASK_NAMES[plan.task]}, {counted(plan.steps, 'step')}, guidance {plan.guidance:g}"
     make_grid(output.path, manifest, title).save(buffer, format="PNG")
     output.write(GRID, buffer.getvalue())
     written = [(GRID, "all pictures with labels")]
@@ -48,7 +49,9 @@ def headline(plan: Plan, world: Mapping[str, Any]) -> list[str]:
     """What is about to be made, for the terminal."""
     note = embedded_note(plan, world)
     model = note or f"model {plan.model.name}"
+    added = added_text(plan.add_ons())
     effect = f"FreeU {plan.config} (profile {plan.config.profile})" if plan.config else "without FreeU"
     size = f"{plan.width}x{plan.height}, {counted(plan.steps, 'step')}, guidance {plan.guidance:g}"
     arithmetic = f"{plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}"
-    return [model, effect, f"{counted(plan.count, 'picture')}: {TASK_NAMES[plan.task]}, {size}, {arithmetic}"]
+    drawn = f"{counted(plan.count, 'picture')}: {TASK_NAMES[plan.task]}, {size}, {arithmetic}"
+    return [model, *([f"with {added}"] if added else []), effect, drawn]

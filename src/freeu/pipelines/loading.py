@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.add_ons import Embedding, Lora
-from freeu.pipelines.attaching import attach
+from freeu.pipelines.add_ons import Embedding, Lora, check_fit
+from freeu.pipelines.attaching import attach, check_classes
 from freeu.pipelines.clips import draws_clips
 from freeu.pipelines.extras import need_diffusers
 from freeu.pipelines.families import FAMILIES, MOTION, base_class, family_of
 from freeu.pipelines.inputs import SIDE_MULTIPLE
+from freeu.pipelines.lora_files import unet_class
 from freeu.pipelines.plan import VIDEO_TASKS
 from freeu.pipelines.reading import read_pickled, readable
 from freeu.pipelines.schedulers import set_sampler
@@ -134,6 +135,8 @@ def load(
         raise FreeUValueError(f"{source.label} is a U-Net alone: give the directory of its whole pipeline")
     if source.kind == "hub":
         source = hub_snapshot(source, variant)
+    check_classes(source.class_name, unet_class(source), loras, embeddings)
+    check_fit(source, loras, embeddings)
     if task == "text" and draws_clips(source):
         task = "video"
     with quiet():

@@ -98,9 +98,36 @@ def _lora_row(lora: Lora) -> str:
 
 
 def python_lines(plan: Plan) -> str:
-    """Two lines of Python that put the same configuration on a pipeline."""
+    """The lines of Python that put the same on a pipeline."""
     text = json.dumps(str(plan.config), ensure_ascii=False)
-    return f"with freeu.enabled(pipe, freeu.FreeUConfig.parse({text})):\n    image = pipe(prompt).images[0]"
+    enabled = f"with freeu.enabled(pipe, freeu.FreeUConfig.parse({text})):\n    image = pipe(prompt).images[0]"
+    return "\n".join([*add_on_lines(plan), enabled])
+
+
+def add_on_lines(plan: Plan) -> list[str]:
+    """Lines of Python that add to a pipeline what was added to this model."""
+    lines = []
+    for number, lora in enumerate(plan.loras):
+        lines.append(f'pipe.load_lora_weights({_quoted(lora.name)}, adapter_name="lora_{number}")')
+    if plan.loras:
+        names = [f"lora_{number}" for number in range(len(plan.loras))]
+        lines.append(f"pipe.set_adapters({json.dumps(names)}, {[lora.weight for lora in plan.loras]})")
+    if plan.fuse_loras:
+        lines += ["pipe.fuse_lora()", "pipe.unload_lora_weights()"]
+    for one in plan.embeddings:
+        file, token = _quoted(one.name), f"token={_quoted(one.token)}"
+        if "XL" in plan.model.class_name:  # a tensor for each of its text encoders
+            lines.append(f"both = safetensors.torch.load_file({file})")
+            lines.append(f'pipe.load_textual_inversion(both["clip_l"], {token})')
+            places = "tokenizer=pipe.tokenizer_2, text_encoder=pipe.text_encoder_2"
+            lines.append(f'pipe.load_textual_inversion(both["clip_g"], {token}, {places})')
+        else:
+            lines.append(f"pipe.load_textual_inversion({file}, {token})")
+    return lines
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def first_zoom(width: int, height: int) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
-from freeu.pipelines.add_ons import Embedding, Lora, check_together, embedding_from_dict, lora_from_dict
+from freeu.pipelines.add_ons import Embedding, Lora, added_text, check_together, embedding_from_dict, lora_from_dict
 from freeu.pipelines.inputs import MAX_SEED, format_seeds
 
 ARMS = {"baseline": "without FreeU", "freeu": "with FreeU"}
@@ -197,6 +197,12 @@ class Plan:
             # Nor do manifests of a model as it is say anything of what could be added to it.
             del data[name]
         return data | self.add_ons()
+
+    @property
+    def model_text(self) -> str:
+        """The model and what was added to it, for people, in one line."""
+        added = added_text(self.add_ons())
+        return f"{self.model.name} with {added}" if added else self.model.name
 
     def add_ons(self) -> dict[str, Any]:
         """What was added to the model, as plain data; empty where nothing was."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
-from freeu.pipelines.add_ons import Embedding, Lora, check_together
+from freeu.pipelines.add_ons import Embedding, Lora, check_fit, check_together
 from freeu.pipelines.clips import Frames, refuse_clips
-from freeu.pipelines.extras import need_diffusers
+from freeu.pipelines.extras import need, need_diffusers
 from freeu.pipelines.inputs import check_side, fit_size, open_image, open_mask, parse_factors, parse_seeds, pixel_sha
 from freeu.pipelines.output import refuse_foreign
 from freeu.pipelines.plan import ModelReference, Plan
@@ -199,6 +200,7 @@ def check_request(request: Request, output: Path) -> ModelSource:
         raise FreeUValueError(f"{source.label} is a U-Net alone: give the directory of its whole pipeline")
     if not request.clips:
         refuse_clips(source)
+    check_fit(source, request.loras, request.embeddings)
     return source
 
 
@@ -222,6 +224,8 @@ def check_settings(request: Request, output: Path) -> None:
     check_range("--image-strength", request.image_strength, 0.0, 1.0)
     check_range("--frames", request.frames, 1, 1_000)
     check_together(request.loras, request.embeddings, request.fuse_loras)
+    if request.loras:
+        need("personalize", "peft")
     refuse_foreign(output)
     if request.model_config is not None and not (request.model_config / "model_index.json").is_file():
         raise FreeUValueError(
@@ -339,8 +343,30 @@ def notes(plan: Plan, world: dict[str, Any]) -> Iterator[str]:
     """What a user should know before the pictures are made: no effect, or words the embedded model cannot draw."""
     if plan.config is not None and plan.config.identity:
         yield f"these settings are the identity: {plan.noun}s with and without FreeU will be equal"
+    yield from _notes_on_words(plan)
     if world:
         for prompt in plan.prompts:
-            words = unknown_words(prompt, world)
+            words = unknown_words(_without(prompt, [one.token for one in plan.embeddings]), world)
             if words:
-                yield f"the embedded model cannot draw {', '.join(words)!r} (in {prompt!r}): it never saw them"
+                model = "the embedded model without its LoRA" if plan.loras else "the embedded model"
+                yield f"{model} cannot draw {', '.join(words)!r} (in {prompt!r}): it never saw them"
+
+
+def _notes_on_words(plan: Plan) -> Iterator[str]:
+    """Words of embeddings that are in no prompt, or inside another word."""
+    texts = [*plan.prompts, plan.negative_prompt]
+    for one in plan.embeddings:
+        token = re.escape(one.token)
+        if not any(re.search(token, text, re.IGNORECASE) for text in texts):
+            yield f"no prompt has the word {one.token!r} of the embedding {one.name}: it changes nothing"
+        elif one.token[0].isalnum() or one.token[-1].isalnum():
+            for text in texts:
+                inside = re.search(rf"\w+{token}\w*|\w*{token}\w+", text, re.IGNORECASE)
+                if inside is not None:
+                    yield f"the word {one.token!r} of the embedding {one.name} is read inside {inside[0]!r} too"
+
+
+def _without(text: str, words: list[str]) -> str:
+    for word in sorted(words, key=len, reverse=True):
+        text = re.sub(re.escape(word), " ", text, flags=re.IGNORECASE)
+    return text

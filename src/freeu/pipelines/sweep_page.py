@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from freeu.pipelines.add_ons import added_text
 from freeu.pipelines.lettering import FAINT, GAP, INK, MARGIN, PAPER, SMALL, Type, drawable, font, shown_size, wrap
 from freeu.pipelines.output import OutputFolder
 from freeu.pipelines.rendering import render
@@ -117,7 +118,7 @@ def make_sweep_page(record: Mapping[str, Any], note: str = "") -> str:
     return render(
         "freeu.pipelines",
         "sweep.html",
-        model=record["plan"]["model"]["name"],
+        model=" with ".join(filter(None, [record["plan"]["model"]["name"], added_text(record["plan"])])),
         note=note,
         columns=_labels(record, 0),
         rows=_labels(record, 1),

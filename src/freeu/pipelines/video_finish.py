@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from freeu.pipelines.add_ons import added_text
 from freeu.pipelines.finish import embedded_note
 from freeu.pipelines.loading import TASK_NAMES
 from freeu.pipelines.manifest import Manifest
@@ -37,7 +38,7 @@ def finish_video(
             with output.file(f"{off.pair}-{TOGETHER}") as part:
                 make_side_by_side(output.path, (off.file, on.file), plan, part)
     say("strip and page")
-    title = f"{plan.model.name}, {TASK_NAMES[plan.task]}, {counted(plan.steps, 'step')}, guidance {plan.guidance:g}"
+    title = f"{plan.model_text}, {TASK_NAMES[plan.task]}, {counted(plan.steps, 'step')}, guidance {plan.guidance:g}"
     buffer = io.BytesIO()
     make_strip(output.path, manifest, title).save(buffer, format="PNG")
     output.write(STRIP, buffer.getvalue())
@@ -55,8 +56,10 @@ def video_headline(plan: Plan, world: Mapping[str, Any]) -> list[str]:
     model = embedded_note(plan, world) or f"model {plan.model.name}"
     if plan.motion_adapter is not None:
         model += f" with the motion adapter {plan.motion_adapter.name}"
+    added = added_text(plan.add_ons())
     assert plan.config is not None
     clips = f"{counted(plan.count, 'clip')}: {TASK_NAMES[plan.task]}, {plan.frames} frames at {plan.fps} a second"
     size = f"{plan.width}x{plan.height}, {counted(plan.steps, 'step')}, guidance {plan.guidance:g}"
     arithmetic = f"{plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}"
-    return [model, f"FreeU {plan.config} (profile {plan.config.profile})", f"{clips}, {size}, {arithmetic}"]
+    effect = f"FreeU {plan.config} (profile {plan.config.profile})"
+    return [model, *([f"with {added}"] if added else []), effect, f"{clips}, {size}, {arithmetic}"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from freeu.pipelines.manifest import Manifest
-from freeu.pipelines.page import first_zoom, settings_rows, zooms
+from freeu.pipelines.page import add_on_lines, first_zoom, settings_rows, zooms
 from freeu.pipelines.plan import INPUT_IMAGE, INPUT_VIDEO, Plan
 from freeu.pipelines.rendering import render
 
@@ -78,7 +78,8 @@ def _python(plan: Plan) -> str:
     import json
 
     text = json.dumps(str(plan.config), ensure_ascii=False)
-    return f"with freeu.enabled(pipe, freeu.FreeUConfig.parse({text})):\n    frames = pipe(...).frames[0]"
+    enabled = f"with freeu.enabled(pipe, freeu.FreeUConfig.parse({text})):\n    frames = pipe(...).frames[0]"
+    return "\n".join([*add_on_lines(plan), enabled])
 
 
 def _given(path: Path, inside: bool) -> str:

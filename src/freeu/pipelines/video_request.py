@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freeu.errors import FreeUValueError, unknown_name
+from freeu.pipelines.add_ons import check_fit
 from freeu.pipelines.clip_files import Clip, read_clip
 from freeu.pipelines.clips import Frames
 from freeu.pipelines.decoding import frames_sha
@@ -109,6 +110,7 @@ def check_video_request(request: VideoRequest, output: Path) -> Sources:
     adapter = find_adapter(request.motion_adapter) if request.motion_adapter is not None else None
     if source.kind != "hub":
         _check_fit(request, Sources(source, adapter))
+        check_fit(source, request.loras, request.embeddings)
         fps = request.fps or source.world.get("default_fps")
         if clip is not None and fps is not None:
             _count(clip, int(fps), request.frames, None)

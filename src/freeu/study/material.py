@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from freeu.errors import FreeUValueError
+from freeu.pipelines.add_ons import added_text
 from freeu.pipelines.inputs import short_names
 from freeu.pipelines.manifest import PictureRecord, read_manifest
 from freeu.pipelines.output import MANIFEST, file_sha
@@ -147,6 +148,8 @@ def _from_manifests(folders: Sequence[Path], names: Sequence[str]) -> _Found:
             files = [_recorded(folder, manifest.pictures[p.file]) for p in own]
             found.arms.append((Arm(short, label, settings), folder, files))
         model = plan.model.name if plan.model.kind == "hub" else Path(plan.model.name).name
+        added = added_text(plan.add_ons())
+        model += f" with {added}" if added else ""
         found.source.append(f"{name}: freeu {plan.command}, {model}, {plan.steps} steps, guidance {plan.guidance:g}")
     return found
 
