@@ -66,8 +66,9 @@ class LearnedWord:
             vector = torch.nn.Parameter(encoder.get_input_embeddings().weight[first].detach().float().mean(0))
             tokenizer.add_tokens(word)
             number = tokenizer(word, add_special_tokens=False).input_ids[0]
-            encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-            encoder.requires_grad_(False)  # the resized embedding is a new layer
+            if number >= encoder.get_input_embeddings().num_embeddings:
+                encoder.resize_token_embeddings(number + 1, mean_resizing=False)
+                encoder.requires_grad_(False)  # the resized embedding is a new layer
             hook = encoder.get_input_embeddings().register_forward_hook(_putting(number, vector))
             self.places.append(Place(tokenizer, encoder, number, vector, hook))
 
@@ -100,7 +101,7 @@ class LearnedWord:
                 place.encoder.get_input_embeddings().weight[place.number] = place.vector.to(place.encoder.dtype)
 
     def save(self, path: Path) -> None:
-        """Write the vectors as diffusers' textual inversion does: {word: (1, width)}; ``clip_l``, ``clip_g`` for SDXL."""
+        """Write the vectors as diffusers' textual inversion does: {word: (1, width)}, or clip_l and clip_g for SDXL."""
         from safetensors.torch import save_file
 
         vectors = [place.vector.detach().float().cpu()[None].contiguous() for place in self.places]

@@ -20,9 +20,9 @@ from freeu.personalize.reversion_exemplars import Exemplar
 from freeu.personalize.reversion_losses import (
     FocalDenoiser,
     basis_words,
-    content_tokens,
-    silent_tokens,
+    content_words,
     steering_loss,
+    tokens_of,
 )
 from freeu.personalize.training import AtStep, Pace, Training, generator_of, mean_losses, seed_of, turn
 from freeu.pipelines.draw import draw
@@ -291,13 +291,12 @@ class _Steering:
                 f"--positives {settings.positives} are more than the {len(self.positives)} prepositions that this "
                 "model knows as one token: ask for fewer, or leave steering out with --steering-weight 0"
             )
-        self._tokenizer, self._count = tokenizer, settings.positives
-        self._silent = silent_tokens(tokenizer, settings.token)
+        self._tokenizer, self._token, self._count = tokenizer, settings.token, settings.positives
         self._embeddings = encoder.get_input_embeddings().weight.detach().float()
 
     def loss(self, vector: Tensor, captions: Sequence[str], chance: random.Random) -> Tensor:
         """Prepositions, as many for each caption, against the words of the captions."""
         words = list(self.positives.values())
         drawn = [number for _ in captions for number in chance.sample(words, self._count)]
-        others = [number for text in captions for number in content_tokens(self._tokenizer, text, self._silent)]
+        others = tokens_of(self._tokenizer, (word for text in captions for word in content_words(text, self._token)))
         return steering_loss(vector, self._embeddings[drawn], self._embeddings[others])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeUValueError
@@ -31,6 +32,7 @@ _FUNCTION_WORDS = (
     *("i", "you", "he", "she", "it", "we", "they", "his", "her", "its", "their", "this", "that", "these", "those"),
     *("is", "are", "was", "were", "be", "been", "being", "has", "have", "had", "do", "does", "did", "which", "who"),
 )
+_SILENT = frozenset((*PREPOSITIONS, *_FUNCTION_WORDS))
 
 
 def basis_words(tokenizer: Any, left_out: Collection[str] = ()) -> dict[str, int]:
@@ -49,19 +51,19 @@ def basis_words(tokenizer: Any, left_out: Collection[str] = ()) -> dict[str, int
     return {word: number for word, number in found.items() if word not in left_out}
 
 
-def silent_tokens(tokenizer: Any, token: str) -> frozenset[int]:
-    """Tokens that name nothing in a picture: prepositions, articles, pronouns, and the word for the relation."""
-    words = (*PREPOSITIONS, *_FUNCTION_WORDS, token)
-    return frozenset(ids[0] for word in words if len(ids := _ids(tokenizer, word)) == 1)
+def content_words(caption: str, token: str) -> list[str]:
+    """The words of a caption that say what is in the picture, in order: no prepositions, articles or pronouns.
+
+    Args:
+        token: the word for the relation; it is none of them.
+    """
+    words = re.findall(r"[^\W_]+", caption.replace(token, " ").lower())
+    return [word for word in words if word not in _SILENT]
 
 
-def content_tokens(tokenizer: Any, caption: str, silent: Collection[int]) -> list[int]:
-    """The tokens of a caption that say what is in the picture, in order: none of ``silent``, and no punctuation."""
-    return [
-        number
-        for number in _ids(tokenizer, caption)
-        if number not in silent and any(letter.isalnum() for letter in tokenizer.decode([number]))
-    ]
+def tokens_of(tokenizer: Any, words: Iterable[str]) -> list[int]:
+    """The tokens of all words, one after the other."""
+    return [number for word in words for number in _ids(tokenizer, word)]
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
