@@ -36,7 +36,13 @@ TrainSteps = Annotated[
 ]
 Batch = Annotated[int, typer.Option("--batch", metavar="N", help="Pictures in a step.", rich_help_panel=_LEARNING)]
 Rate = Annotated[
-    float, typer.Option("--learning-rate", metavar="RATE", help="Of AdamW, constant.", rich_help_panel=_LEARNING)
+    float | None,
+    typer.Option(
+        "--learning-rate",
+        metavar="RATE",
+        help="Of AdamW, constant (default: 0.15 of the root mean square of the start word's embedding).",
+        rich_help_panel=_LEARNING,
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of the training.", rich_help_panel=_LEARNING)]
 SteeringWeight = Annotated[
@@ -124,9 +130,9 @@ def train(
     exemplars: Exemplars,
     token: Token = "<R>",
     start_word: StartWord = "and",
-    steps: TrainSteps = 500,
+    steps: TrainSteps = 200,
     batch: Batch = 4,
-    learning_rate: Rate = 1e-2,
+    learning_rate: Rate = None,
     seed: Seed = 0,
     steering_weight: SteeringWeight = None,
     positives: Positives = 4,

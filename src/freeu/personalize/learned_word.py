@@ -76,6 +76,13 @@ class LearnedWord:
         """What is learnt, by the names that files of SDXL's embeddings use."""
         return dict(zip(("clip_l", "clip_g"), (place.vector for place in self.places), strict=False))
 
+    @property
+    def size(self) -> float:
+        """Root mean square of the vectors as they are now."""
+        import torch
+
+        return float(torch.cat([place.vector.detach() for place in self.places]).square().mean().sqrt())
+
     def check_caption(self, caption: str) -> None:
         """Make sure that the word is read as such.
 
