@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -168,9 +169,10 @@ def table(data: dict[str, Any]) -> str:
     lines = [
         "# A word for a relation, with nouns that it was not learnt from",
         "",
-        f"mini-sd, {data['prompts']} prompts for each relation, seeds {data['seeds']}; percent, with 95 % intervals over prompts.",
-        "`relation`: both nouns are read and stand as asked. `relation read`: the relation is read and one noun at least is in",
-        "its place. `given nouns`: `relation` among pictures with both nouns right. `nouns`: both are there and nothing else.",
+        f"mini-sd, {data['prompts']} prompts for each relation, seeds {data['seeds']}; percent, with 95 % intervals",
+        "over prompts. `relation`: both nouns are read and stand as asked. `relation read`: the relation is read and one",
+        "noun at least is in its place. `given nouns`: `relation` among pictures with both nouns right. `nouns`: both",
+        "are there and nothing else.",
     ]
     for name, part in {"all relations": data["all"], **data["by_relation"]}.items():
         lines += ["", f"## {name}", "", "| word | FreeU | relation | relation read | given nouns | nouns |"]
@@ -221,7 +223,10 @@ def main() -> None:
     for relation in options.relations.split(","):
         place = options.work / relation.replace(" ", "-")
         if not (place / "exemplars").exists():
-            relations.write(world, place / "exemplars", relation, options.exemplars, options.prompts, TOKEN)
+            part = place / "exemplars.part"
+            shutil.rmtree(part, ignore_errors=True)  # of a run that was stopped
+            relations.write(world, part, relation, options.exemplars, options.prompts, TOKEN)
+            part.rename(place / "exemplars")
         prompts = read_prompts(str(place / "exemplars" / "prompts.jsonl"))
         settings = Settings(token=TOKEN, start_word=START, steps=options.steps, left_out=own_words(relation))
         values[relation], training[relation] = {}, {}
