@@ -170,9 +170,9 @@ def table(data: dict[str, Any]) -> str:
         "# A word for a relation, with nouns that it was not learnt from",
         "",
         f"mini-sd, {data['prompts']} prompts for each relation, seeds {data['seeds']}; percent, with 95 % intervals",
-        "over prompts. `relation`: both nouns are read and stand as asked. `relation read`: the relation is read and one",
-        "noun at least is in its place. `given nouns`: `relation` among pictures with both nouns right. `nouns`: both",
-        "are there and nothing else.",
+        "over prompts. `relation`: both nouns are read and stand as asked. `relation read`: the relation is read and",
+        "one noun at least is in its place. `given nouns`: `relation` among pictures with both nouns right. `nouns`:",
+        "both are there and nothing else.",
     ]
     for name, part in {"all relations": data["all"], **data["by_relation"]}.items():
         lines += ["", f"## {name}", "", "| word | FreeU | relation | relation read | given nouns | nouns |"]
