@@ -41,6 +41,34 @@ def test_the_pictures_are_those_of_compare(studio, wish, tmp_path):
             assert np.array_equal(np.asarray(picture), np.asarray(other))
 
 
+def test_loras_and_embeddings_of_the_studio(studio, wish, tmp_path):
+    import made_add_ons as made
+    import torch
+    from safetensors.torch import save_file
+
+    from freeu.pipelines.add_ons import find_embedding, find_lora
+    from freeu.pipelines.loading import load
+    from freeu.pipelines.sources import find_model
+
+    pipe = load(find_model(None)).pipe
+    state = made.lora_state(pipe, seed=1, text=())
+    made.save_kohya({name: 0.2 * tensor for name, tensor in state.items()}, tmp_path / "style.safetensors")
+    save_file({"<R>": torch.randn(pipe.text_encoder.config.hidden_size)}, tmp_path / "word.safetensors")
+    added = {
+        "loras": (find_lora(tmp_path / "style.safetensors", 0.5),),
+        "embeddings": (find_embedding(tmp_path / "word.safetensors"),),
+    }
+    other = Studio(check_models([], added), threads=1, added=added)
+    pair = other.pair(replace(wish, prompt="a 3d <R> on a blue background"))
+    assert not np.array_equal(np.asarray(pair.off), np.asarray(studio.pair(wish).off))
+    texts = pair.texts()
+    assert "--lora style.safetensors:0.5 --embedding 'word.safetensors:<R>'" in texts["command"]
+    assert 'pipe.set_adapters(["lora_0"], [0.5])' in texts["python"]
+    save_file({"<R>": torch.randn(8)}, tmp_path / "word.safetensors")
+    with pytest.raises(FreeUValueError, match="has the width 8"):
+        check_models([], {"embeddings": (find_embedding(tmp_path / "word.safetensors"),)})
+
+
 def test_what_was_drawn_is_remembered(studio, wish):
     first = studio.pair(wish)
     again = studio.pair(wish)

@@ -25,11 +25,15 @@ def ui(
     host: Host = "127.0.0.1",
     port: Port = 7860,
     browser: Open = False,
+    lora: o.Loras = None,
+    fuse_lora: o.FuseLora = False,
+    embedding: o.Embeddings = None,
     dtype: o.DType = "auto",
     device: o.Device = "auto",
     threads: o.Threads = None,
 ) -> None:
     """Open a studio in the browser: sliders for every setting, the picture without and with FreeU, and its spectra."""
+    added = o.add_ons({"lora": lora, "fuse_lora": fuse_lora, "embedding": embedding})
     from freeu.pipelines.extras import need
     from freeu.pipelines.request import check_range
 
@@ -39,8 +43,8 @@ def ui(
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nothing leaves this machine
     from freeu.ui.studio import Studio, check_models
 
-    sources = check_models(models or [])
-    studio = Studio(sources, device=device, dtype=dtype, threads=threads)
+    sources = check_models(models or [], added)
+    studio = Studio(sources, device=device, dtype=dtype, threads=threads, added=added)
     from freeu.ui.page import build
 
     world = sources[0].world
@@ -49,7 +53,10 @@ def ui(
         if world
         else ""
     )
-    page = build(studio, note)
+    words = [f"{one.token} (an embedding)" for one in added["embeddings"]]
+    names = [f"{one.name} (LoRA, weight {one.weight:g})" for one in added["loras"]]
+    note += f" Added to the model: {', '.join([*names, *words])}." if names or words else ""
+    page = build(studio, note.strip())
     try:
         _, url, _ = page.launch(
             server_name=host,

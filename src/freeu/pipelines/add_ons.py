@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -221,31 +221,46 @@ def embedding_from_dict(data: Any) -> Embedding:
     return Embedding(Path(values["reference"]), values["token"], values["sha256"])
 
 
-def moved(kind: str, planned: Sequence[AddOn], given: Sequence[AddOn]) -> tuple[AddOn, ...]:
-    """The add-ons of a manifest as they are now, each with the SHA-256 that its file has now.
+def moved_loras(planned: Sequence[Lora], given: Sequence[Lora] = ()) -> tuple[Lora, ...]:
+    """The LoRAs of a manifest as they are now, each with the SHA-256 that its file has now.
 
     Args:
-        kind: "lora" or "embedding", for messages.
         planned: those of the manifest.
         given: another place for each of them, in the same order; () looks where the manifest says.
 
     Raises:
-        FreeUValueError: a file that is not there, or another number of them.
+        FreeUValueError: a file that is not there or is no LoRA, another number of them, or another weight.
     """
+    for one, other in _pairs("lora", planned, given):
+        if other.weight not in (1.0, one.weight):
+            raise FreeUValueError(f"the weight of {one.name} is that of the manifest, {one.weight:g}: leave it out")
+    return tuple(find_lora(path, one.weight) for one, path in _places("lora", planned, given))
+
+
+def moved_embeddings(planned: Sequence[Embedding], given: Sequence[Embedding] = ()) -> tuple[Embedding, ...]:
+    """The embeddings of a manifest as they are now; as ``moved_loras``."""
+    for one, other in _pairs("embedding", planned, given):
+        if other.token not in (one.token, read_embedding_header(other.path).token):
+            raise FreeUValueError(f"the word of {one.name} is that of the manifest, {one.token!r}: leave it out")
+    return tuple(find_embedding(path, one.token) for one, path in _places("embedding", planned, given))
+
+
+def _pairs(option: str, planned: Sequence[AddOn], given: Sequence[AddOn]) -> Iterable[tuple[AddOn, AddOn]]:
     if given and len(given) != len(planned):
         raise FreeUValueError(
-            f"the manifest has {len(planned)} of --{kind}, got {len(given)}: give each its place, or leave --{kind} out"
+            f"the manifest has {len(planned)} of --{option}, got {len(given)}: give each its place, or none"
         )
-    found: list[AddOn] = []
-    for number, one in enumerate(planned):
-        path = given[number].path if given else one.path
+    return zip(planned, given, strict=False)
+
+
+def _places(option: str, planned: Sequence[AddOn], given: Sequence[AddOn]) -> list[tuple[AddOn, Path]]:
+    places = [(one, other.path) for one, other in zip(planned, given or planned, strict=True)]
+    for one, path in places:
         if not path.is_file():
             raise FreeUValueError(
-                f"the {'LoRA' if kind == 'lora' else kind} {one.name} is not where the manifest says: "
-                f"say where with --{kind} FILE"
+                f"{one.name} is not where the manifest says ({path.parent}): say where with --{option} FILE"
             )
-        found.append(replace(one, path=path, sha=file_sha(path)))
-    return tuple(found)
+    return places
 
 
 def _kind(width: int | None) -> str:

@@ -135,11 +135,11 @@ def load(
         raise FreeUValueError(f"{source.label} is a U-Net alone: give the directory of its whole pipeline")
     if source.kind == "hub":
         source = hub_snapshot(source, variant)
-    check_classes(source.class_name, unet_class(source), loras, embeddings)
     check_fit(source, loras, embeddings)
     if task == "text" and draws_clips(source):
         task = "video"
     with quiet():
+        check_classes(source.class_name, unet_class(source), loras, embeddings)
         first = "text" if motion_adapter is not None else task
         if source.modelscope is not None:
             pipe = _convert(source, first, dtype, variant, model_config)

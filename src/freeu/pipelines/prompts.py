@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,30 @@ def unknown_words(prompt: str, world: Mapping[str, Any]) -> list[str]:
     known = {word for phrase in phrases for word in _words(phrase)} | _FILLERS
     found = [word for word in _words(prompt.lower()) if word not in known]
     return list(dict.fromkeys(found))
+
+
+def notes_on_tokens(texts: Sequence[str], tokens: Mapping[str, str]) -> Iterator[str]:
+    """What a user should know of the words of embeddings: one that nothing asks for, or that is read inside another.
+
+    Args:
+        texts: the prompts, the negative one among them.
+        tokens: the words, each with the name of its embedding.
+    """
+    for token, name in tokens.items():
+        letters = re.escape(token)
+        if not any(re.search(letters, text, re.IGNORECASE) for text in texts):
+            yield f"no prompt has the word {token!r} of the embedding {name}: it changes nothing"
+        for text in texts:
+            inside = re.search(rf"\w+{letters}\w*|\w*{letters}\w+", text, re.IGNORECASE)
+            if inside is not None and token[0].isalnum() and token[-1].isalnum():
+                yield f"the word {token!r} of the embedding {name} is read inside {inside[0]!r} too"
+
+
+def without(text: str, words: Iterable[str]) -> str:
+    """A prompt without some of its words, in whatever case."""
+    for word in sorted(words, key=len, reverse=True):
+        text = re.sub(re.escape(word), " ", text, flags=re.IGNORECASE)
+    return text
 
 
 def _words(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.add_ons import Embedding, Lora, moved
+from freeu.pipelines.add_ons import Embedding, Lora, moved_embeddings, moved_loras
 from freeu.pipelines.clips import read_frames
 from freeu.pipelines.decoding import frames_sha
 from freeu.pipelines.extras import need_diffusers
@@ -42,7 +42,7 @@ def reload(
         FreeUValueError: the model is not there, or the input pictures are not those of the plan.
     """
     need_diffusers()
-    loras, embeddings = moved("lora", plan.loras, loras), moved("embedding", plan.embeddings, embeddings)
+    loras, embeddings = moved_loras(plan.loras, loras), moved_embeddings(plan.embeddings, embeddings)
     source = find_model(plan.model.reference if model is None else model)
     image = open_image(folder / INPUT_IMAGE) if plan.image_sha else None
     mask = open_mask(folder / INPUT_MASK, image) if plan.mask_sha and image else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from freeu.pipelines.extras import need, need_diffusers
 from freeu.pipelines.inputs import check_side, fit_size, open_image, open_mask, parse_factors, parse_seeds, pixel_sha
 from freeu.pipelines.output import refuse_foreign
 from freeu.pipelines.plan import ModelReference, Plan
-from freeu.pipelines.prompts import collect_prompts, unknown_words
+from freeu.pipelines.prompts import collect_prompts, notes_on_tokens, unknown_words, without
 from freeu.pipelines.schedulers import sampler_name
 from freeu.pipelines.sources import ModelSource, find_model, fingerprint
 from freeu.presets import preset
@@ -343,30 +342,11 @@ def notes(plan: Plan, world: dict[str, Any]) -> Iterator[str]:
     """What a user should know before the pictures are made: no effect, or words the embedded model cannot draw."""
     if plan.config is not None and plan.config.identity:
         yield f"these settings are the identity: {plan.noun}s with and without FreeU will be equal"
-    yield from _notes_on_words(plan)
+    words_of = {one.token: one.name for one in plan.embeddings}
+    yield from notes_on_tokens([*plan.prompts, plan.negative_prompt], words_of)
     if world:
         for prompt in plan.prompts:
-            words = unknown_words(_without(prompt, [one.token for one in plan.embeddings]), world)
+            words = unknown_words(without(prompt, words_of), world)
             if words:
                 model = "the embedded model without its LoRA" if plan.loras else "the embedded model"
                 yield f"{model} cannot draw {', '.join(words)!r} (in {prompt!r}): it never saw them"
-
-
-def _notes_on_words(plan: Plan) -> Iterator[str]:
-    """Words of embeddings that are in no prompt, or inside another word."""
-    texts = [*plan.prompts, plan.negative_prompt]
-    for one in plan.embeddings:
-        token = re.escape(one.token)
-        if not any(re.search(token, text, re.IGNORECASE) for text in texts):
-            yield f"no prompt has the word {one.token!r} of the embedding {one.name}: it changes nothing"
-        elif one.token[0].isalnum() or one.token[-1].isalnum():
-            for text in texts:
-                inside = re.search(rf"\w+{token}\w*|\w*{token}\w+", text, re.IGNORECASE)
-                if inside is not None:
-                    yield f"the word {one.token!r} of the embedding {one.name} is read inside {inside[0]!r} too"
-
-
-def _without(text: str, words: list[str]) -> str:
-    for word in sorted(words, key=len, reverse=True):
-        text = re.sub(re.escape(word), " ", text, flags=re.IGNORECASE)
-    return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,15 +104,21 @@ class Studio:
     Args:
         sources: the models that can be chosen; nothing else can be loaded.
         device, dtype, threads: as for ``freeu compare``.
+        added: fields of ``Request`` for LoRAs and embeddings; every model gets them.
     """
 
     def __init__(
-        self, sources: list[ModelSource], device: str = "auto", dtype: str = "auto", threads: int | None = None
+        self,
+        sources: list[ModelSource],
+        device: str = "auto",
+        dtype: str = "auto",
+        threads: int | None = None,
+        added: Mapping[str, Any] | None = None,
     ) -> None:
         self.sources = {source.label: source for source in sources}
         if len(self.sources) < len(sources):
             raise FreeUValueError("two models have one name: rename one of the folders")
-        self._options: dict[str, Any] = {"device": device, "dtype": dtype, "threads": threads}
+        self._options: dict[str, Any] = {"device": device, "dtype": dtype, "threads": threads, **(added or {})}
         self._lock = threading.Lock()
         self._ready: tuple[tuple[str, str | None], Prepared] | None = None
         self._pictures: OrderedDict[Plan, Image] = OrderedDict()
@@ -206,13 +212,17 @@ class Studio:
         return self._pictures[plan]
 
 
-def check_models(names: list[str]) -> list[ModelSource]:
+def check_models(names: list[str], added: Mapping[str, Any] | None = None) -> list[ModelSource]:
     """Find the models that a studio offers; none named is the embedded one. Nothing is loaded.
 
+    Args:
+        names: as for ``freeu compare --model``.
+        added: fields of ``Request`` for LoRAs and embeddings.
+
     Raises:
-        FreeUValueError: the first that is not there.
+        FreeUValueError: the first that is not there, or that does not take what is added.
     """
-    request = Request(command="generate", prompts=("a",), prompts_from=None, seeds="0", freeu=None)
+    request = Request(command="generate", prompts=("a",), prompts_from=None, seeds="0", freeu=None, **(added or {}))
     nowhere = Path("freeu-studio-writes-nothing")
     if not names:
         return [check_request(request, nowhere)]
