@@ -15,6 +15,7 @@ import typer
 from freeu.cli import (
     analyzing,
     checking,
+    dreambooth,
     evaluating,
     filming,
     listing,
@@ -48,6 +49,7 @@ app.command("analyze")(analyzing.analyze)
 app.command("video")(filming.video)
 app.command("sweep")(sweeping.sweep)
 app.command("ui")(serving.ui)
+app.add_typer(dreambooth.dreambooth, name="dreambooth")
 app.add_typer(reversion.reversion, name="reversion")
 app.add_typer(studying.study, name="study")
 studying.study.command("serve")(study_serving.serve)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -61,6 +62,39 @@ def _progress(console: Console, count: ProgressColumn) -> Progress:
         console=console,
         disable=not console.is_terminal,
     )
+
+
+class LearningBar:
+    """A bar on standard error that counts the steps of a training and shows their losses, smoothed.
+
+    Args:
+        total: steps of the whole training.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._progress = _progress(Console(stderr=True), MofNCompleteColumn())
+        self._task = self._progress.add_task("learning", total=total)
+        self._shown: dict[str, float] = {}
+        self._begun = False
+
+    def __enter__(self) -> LearningBar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, step: int, losses: Mapping[str, float]) -> None:
+        """So many steps are made, the last with these losses."""
+        if not self._begun:  # steps of an earlier sitting say nothing about the time that is left
+            self._progress.reset(self._task, completed=step)
+            self._begun = True
+        for name, value in losses.items():
+            self._shown[name] = 0.95 * self._shown.get(name, value) + 0.05 * value
+        text = ", ".join(f"{name} loss {value:.3f}" for name, value in self._shown.items())
+        self._progress.update(self._task, completed=step, description=f"learning ({text})" if text else "learning")
 
 
 class Bar:

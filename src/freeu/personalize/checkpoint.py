@@ -120,16 +120,7 @@ class Checkpoint:
         identity, losses = record.get("identity"), record.get("losses")
         if not isinstance(identity, dict) or not isinstance(losses, dict):
             raise self._damaged("identity or losses are missing")
-        other = [
-            f"{name}: {_short(identity.get(name))} there, {_short(self.identity.get(name))} now"
-            for name in dict.fromkeys([*self.identity, *identity])
-            if identity.get(name) != self.identity.get(name)
-        ]
-        if other:
-            raise FreeUValueError(
-                f"{self.folder.parent} holds another training ({'; '.join(other)}): "
-                "name a folder that does not exist yet"
-            )
+        refuse_another(self.folder.parent, identity, self.identity)
         whole = isinstance(record.get("step"), int) and isinstance(record.get("seconds"), (int, float))
         if not whole or not re.fullmatch(r"step-\d{6,}\.safetensors", str(record.get("tensors"))):
             raise self._damaged("step or tensors are missing")
@@ -138,6 +129,27 @@ class Checkpoint:
     def _damaged(self, reason: str) -> FreeUValueError:
         reason = " ".join(reason.split())[:200]
         return FreeUValueError(f"the checkpoint {self.folder} is damaged ({reason}): delete it to begin anew")
+
+
+def refuse_another(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Make sure that what decides a training is what it was.
+
+    Args:
+        folder: of the training, for the message.
+        then, now: plain data.
+
+    Raises:
+        FreeUValueError: they differ; the message says in what.
+    """
+    other = [
+        f"{name}: {_short(then.get(name))} there, {_short(now.get(name))} now"
+        for name in dict.fromkeys([*now, *then])
+        if then.get(name) != now.get(name)
+    ]
+    if other:
+        raise FreeUValueError(
+            f"{folder} holds another training ({'; '.join(other)}): name a folder that does not exist yet"
+        )
 
 
 def _short(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +48,13 @@ class Denoiser:
         most_snr: the gamma of min-SNR weighting (Hang et al., arXiv:2303.09556, section 3.4), usually 5: timesteps with
             a higher signal-to-noise ratio weigh less. None weighs the error of the prediction the same at all
             timesteps, as DreamBooth does (arXiv:2208.12242, Eq. 1) and the training scripts of diffusers.
+        dtype: of the arithmetic inside ``arithmetic()``: "float32", or "bfloat16" by autocast.
 
     Raises:
         FreeUValueError: a pipeline of another kind, an inpainting model, or a scheduler whose prediction is unknown.
     """
 
-    def __init__(self, pipe: Any, most_snr: float | None = None) -> None:
+    def __init__(self, pipe: Any, most_snr: float | None = None, dtype: str = "float32") -> None:
         from diffusers import DDPMScheduler
 
         kind = type(pipe).__name__
@@ -71,6 +73,15 @@ class Denoiser:
                 f"the model's scheduler predicts {self.prediction!r}: known are {', '.join(PREDICTIONS)}"
             )
         self.most_snr = most_snr
+        self.dtype = dtype
+
+    def arithmetic(self) -> AbstractContextManager[object]:
+        """A block in which matrices are multiplied in the ``dtype``; parameters keep their own."""
+        import torch
+
+        if self.dtype == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, self.dtype))
 
     @property
     def device(self) -> torch.device:
