@@ -37,7 +37,8 @@ from freeu.evaluate.experiment import Experiment, run_experiment
 from freeu.evaluate.intervals import mean_interval, paired_interval
 from freeu.evaluate.prompts import Prompt, read_prompts
 from freeu.evaluate.scoring import Judges
-from freeu.personalize.reversion import Inversion, Settings, read_record
+from freeu.personalize.record import read_record
+from freeu.personalize.reversion import KIND, Inversion, Settings
 from freeu.personalize.reversion_exemplars import read_exemplars
 from freeu.pipelines.add_ons import find_embedding
 from freeu.pipelines.inputs import open_image
@@ -78,12 +79,15 @@ def request(prompts: Sequence[Prompt], seeds: str, embedding: Path | None) -> Pr
 
 def learn(exemplars: Path, folder: Path, settings: Settings, prompts: Sequence[Prompt]) -> dict[str, Any]:
     """Learn a word, or go on learning it; what its record says."""
-    if not folder.exists() or not read_record(folder)["complete"]:
+    record = read_record(folder, KIND)
+    if record is None or not record["complete"]:
         prepared = request(prompts[:4], "0", None)
         run = Inversion(prepared.loaded, prepared.plan, read_exemplars(exemplars, TOKEN), settings, folder)
         run.resume()
         run.go()
-    return read_record(folder)
+        record = read_record(folder, KIND)
+    assert record is not None
+    return record
 
 
 def relation_read(asked: Asked, reading: Reading) -> float:

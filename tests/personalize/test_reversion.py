@@ -18,7 +18,8 @@ from tolerances import GRADIENT, relative_error
 from freeu.errors import FreeUValueError
 from freeu.personalize.denoising import Denoiser
 from freeu.personalize.learned_word import LearnedWord
-from freeu.personalize.reversion import EMBEDDING, Inversion, Settings, read_record
+from freeu.personalize.record import read_record
+from freeu.personalize.reversion import EMBEDDING, KIND, Inversion, Settings
 from freeu.personalize.reversion_exemplars import Exemplar, read_exemplars
 from freeu.personalize.reversion_losses import (
     FocalDenoiser,
@@ -50,11 +51,17 @@ def opened(folder: Path) -> Any:
 
 
 def inversion(
-    model: Path, exemplars: tuple[Exemplar, ...], folder: Path, settings: Settings = SETTINGS, sample_steps: int = 0
+    model: Path, exemplars: tuple[Exemplar, ...], folder: Path, settings: Settings = SETTINGS, sample_every: int = 0
 ) -> Inversion:
     request = Request("generate", ("cat <R> box",), None, "0", None, model=str(model), steps=2, threads=1)
     prepared = prepare(request, find_model(str(model)))
-    return Inversion(prepared.loaded, prepared.plan, exemplars, settings, folder, sample_steps)
+    return Inversion(prepared.loaded, prepared.plan, exemplars, settings, folder, sample_every)
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    found = read_record(folder, KIND)
+    assert found is not None
+    return found
 
 
 def test_steering_is_the_published_loss() -> None:
@@ -195,14 +202,14 @@ def test_an_interrupted_training_is_the_same(tmp_path: Path, exemplars: tuple[Ex
     with pytest.raises(KeyboardInterrupt):
         part.go(stop)
     assert not (tmp_path / "part" / EMBEDDING).exists()
-    assert not read_record(tmp_path / "part")["complete"]
+    assert not recorded(tmp_path / "part")["complete"]
     rest = inversion(model, exemplars, tmp_path / "part")
     assert rest.resume()
     assert rest.step == 3
     rest.go()
     whole, resumed = (load_file(tmp_path / name / EMBEDDING)["<R>"] for name in ("whole", "part"))
     assert torch.equal(whole, resumed)
-    records = [read_record(tmp_path / name) for name in ("whole", "part")]
+    records = [recorded(tmp_path / name) for name in ("whole", "part")]
     assert records[0]["losses"] == records[1]["losses"]
     assert {"denoising", "steering"} <= records[0]["losses"][0].keys()
     assert [set(words) for words in records[0]["positives"]] == [set(PREPOSITIONS) - {"in"}]
@@ -213,6 +220,8 @@ def test_more_steps_make_a_training_longer(model: Path, exemplars: tuple[Exempla
         run = inversion(model, exemplars, tmp_path / "grown", replace(SETTINGS, steps=steps))
         assert run.resume() == (steps == 6)
         run.go()
+    with pytest.raises(FreeUValueError, match="holds 6 steps already, more than --steps 5"):
+        inversion(model, exemplars, tmp_path / "grown", replace(SETTINGS, steps=5)).resume()
     inversion(model, exemplars, tmp_path / "whole").go()
     grown, whole = (load_file(tmp_path / name / EMBEDDING)["<R>"] for name in ("grown", "whole"))
     assert torch.equal(grown, whole)
@@ -220,7 +229,7 @@ def test_more_steps_make_a_training_longer(model: Path, exemplars: tuple[Exempla
 
 def test_samples_are_drawn_and_change_nothing(model: Path, exemplars: tuple[Exemplar, ...], tmp_path: Path) -> None:
     inversion(model, exemplars, tmp_path / "without").go()
-    inversion(model, exemplars, tmp_path / "with", sample_steps=4).go()
+    inversion(model, exemplars, tmp_path / "with", sample_every=4).go()
     names = sorted(path.name for path in (tmp_path / "with" / "samples").iterdir())
     assert names == ["step-000000.png", "step-000004.png", "step-000006.png"]
     assert len({path.read_bytes() for path in (tmp_path / "with" / "samples").iterdir()}) == 3
@@ -229,10 +238,9 @@ def test_samples_are_drawn_and_change_nothing(model: Path, exemplars: tuple[Exem
 
 
 def test_plain_is_textual_inversion_alone(model: Path, exemplars: tuple[Exemplar, ...], tmp_path: Path) -> None:
-    """The same bits as a loop of textual inversion written out here."""
     settings = replace(SETTINGS, learning_rate=1e-2).plain()
     inversion(model, exemplars, tmp_path / "plain", settings).go()
-    record = read_record(tmp_path / "plain")
+    record = recorded(tmp_path / "plain")
     assert list(record["losses"][0]) == ["step", "denoising"]
     assert record["positives"] == []
     inversion(model, exemplars, tmp_path / "steered", replace(settings, steering_weight=0.01)).go()
@@ -306,7 +314,7 @@ def test_a_training_that_was_killed_before_its_first_checkpoint(
         inversion(model, exemplars, tmp_path / "run").go(crash)
     assert json.loads((tmp_path / "run" / "training.json").read_text())["complete"] is False
     with pytest.raises(FreeUValueError, match="holds another training"):
-        inversion(model, exemplars, tmp_path / "run", replace(SETTINGS, seed=9))
+        inversion(model, exemplars, tmp_path / "run", replace(SETTINGS, seed=9)).go()
     again = inversion(model, exemplars, tmp_path / "run")
     assert not again.resume()
     again.go()

@@ -46,7 +46,7 @@ def exemplars(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def learnt(model: Path, exemplars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one training wrote."""
     folder = tmp_path_factory.mktemp("runs") / "deeper" / "learnt"
-    words = ("--model", model, "--sample-steps", "2", "--sample-prompt", "cow <R> box", "--output", folder)
+    words = ("--model", model, "--sample-every", "2", "--sample-prompt", "cow <R> box", "--output", folder)
     code, out, err = run_cli("reversion", "train", exemplars, *TRAIN, *words)
     assert (code, err) == (0, "")
     assert f"wrote <R> to {folder}" in out
@@ -67,8 +67,11 @@ def test_training_writes_the_word_its_record_and_samples(learnt: Path, exemplars
     assert record["settings"]["left_out"] == ["in", "on"]
     assert len(record["losses"]) == 3
     assert str(exemplars) not in json.dumps({name: value for name, value in record.items() if name != "model"})
-    with Image.open(learnt / "samples" / "step-000003.png") as picture:
-        assert picture.size == (16, 16)
+    names = sorted(path.name for path in (learnt / "samples").iterdir())
+    assert names == ["step-000000.png", "step-000002.png", "step-000003.png"]
+    for name in names:
+        with Image.open(learnt / "samples" / name) as picture:
+            picture.verify()
 
 
 def test_the_learning_rate_follows_the_embedding(learnt: Path, model: Path) -> None:
@@ -86,7 +89,7 @@ def test_the_learning_rate_follows_the_embedding(learnt: Path, model: Path) -> N
 def test_the_same_command_again_trains_no_more(learnt: Path, model: Path, exemplars: Path, tmp_path: Path) -> None:
     folder = tmp_path / "again"
     shutil.copytree(learnt, folder)
-    words = ("--model", model, "--sample-steps", "2", "--sample-prompt", "cow <R> box", "--output", folder)
+    words = ("--model", model, "--sample-every", "2", "--sample-prompt", "cow <R> box", "--output", folder)
     code, _, err = run_cli("reversion", "train", exemplars, *TRAIN, *words)
     assert code == 0
     assert "going on after 3 steps" in err
@@ -249,7 +252,7 @@ def test_bad_exemplars_are_one_line_and_write_nothing(
         (("--plain",), "--plain leaves steering"),
         (("--dtype", "float16"), "--dtype must be float32 or bfloat16"),
         (("--start-word", " "), "the word to start from must not be empty"),
-        (("--sample-steps", "-1"), "--sample-steps must lie in 0"),
+        (("--sample-every", "-1"), "--sample-every must lie in 0"),
         (("--threads", "0"), "--threads must lie in 1"),
         (("--seed", "-1"), "--seed must lie in 0"),
         (("--model", "nothing-of-this-name"), "nothing-of-this-name"),
@@ -280,7 +283,7 @@ def test_a_tokenizer_that_knows_no_prepositions_learns_without_steering(tmp_path
     from tiny_pipelines import save_pipeline
 
     spelling = save_pipeline(tmp_path / "spelling")
-    words = ("reversion", "train", exemplars, "--steps", "1", "--threads", "1", "--sample-steps", "0")
+    words = ("reversion", "train", exemplars, "--steps", "1", "--threads", "1", "--sample-every", "0")
     words = (*words, "--model", spelling, "--output", tmp_path / "out")
     code, _, err = run_cli(*words)
     assert code == 2
@@ -300,7 +303,7 @@ def test_folders_that_hold_something_else(tmp_path: Path, model: Path, exemplars
     shutil.copytree(learnt, other)
     for name, wanted in (
         ("full", "holds other files already"),
-        ("foreign", "is of something else than freeu reversion train"),
+        ("foreign", "holds a training of kind 'freeu-dreambooth'"),
         ("file", "is a file"),
         ("other", "holds another training"),
     ):
@@ -324,6 +327,11 @@ def _halved(folder: Path) -> str:
 
 def _no_model(folder: Path) -> str:
     _record(folder, model=None)
+    return "identity or model are missing"
+
+
+def _no_token(folder: Path) -> str:
+    _record(folder, token=None)
     return "names no token or no model"
 
 
@@ -347,7 +355,7 @@ def _narrow(folder: Path) -> str:
     return "has the width 8, and the text encoder of tiny 16"
 
 
-@pytest.mark.parametrize("spoil", [_halved, _no_model, _no_record, _lost, _pickled, _narrow])
+@pytest.mark.parametrize("spoil", [_halved, _no_model, _no_token, _no_record, _lost, _pickled, _narrow])
 def test_generate_from_a_damaged_folder_is_one_line(tmp_path: Path, learnt: Path, spoil: Callable[[Path], str]) -> None:
     folder = tmp_path / "learnt"
     shutil.copytree(learnt, folder)

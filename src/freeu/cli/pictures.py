@@ -52,7 +52,7 @@ def compare(
 
     An interrupted run goes on if the same command is given again with the same --output.
     """
-    make("compare", locals())
+    _make("compare", locals())
 
 
 def generate(
@@ -110,11 +110,10 @@ def generate(
         return
     if values.pop("no_freeu") and any(values[name] is not None for name in o.FREEU_FIELDS):
         raise FreeUValueError("--no-freeu leaves nothing for FreeU's own options to say: give one or the other")
-    make("generate", values, with_freeu=not no_freeu)
+    _make("generate", values, with_freeu=not no_freeu)
 
 
-def make(command: str, values: dict[str, Any], with_freeu: bool = True) -> None:
-    """Draw what the options of ``compare`` or ``generate`` ask for, which ``values`` holds by name."""
+def _make(command: str, values: dict[str, Any], with_freeu: bool = True) -> None:
     from freeu.pipelines.output import dated_folder
     from freeu.pipelines.request import FreeUChoice, Request, check_request, notes, prepare
 

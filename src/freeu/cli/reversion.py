@@ -84,12 +84,12 @@ Plain = Annotated[
         "--plain", help="Textual inversion alone: no steering, all timesteps alike.", rich_help_panel=_LEARNING
     ),
 ]
-SampleSteps = Annotated[
+SampleEvery = Annotated[
     int,
     typer.Option(
-        "--sample-steps",
+        "--sample-every",
         metavar="N",
-        help="Draw samples at the beginning and after every N steps; 0 draws none.",
+        help="Steps between samples; 0 draws none.",
         rich_help_panel="Samples",
     ),
 ]
@@ -116,7 +116,7 @@ TrainDType = Annotated[
     typer.Option(
         "--dtype",
         metavar="TYPE",
-        help="Of the frozen model: float32 or bfloat16; the word is float32.",
+        help="Of the arithmetic: float32 or bfloat16; what is learnt is float32.",
         rich_help_panel="Running",
     ),
 ]
@@ -139,7 +139,7 @@ def train(
     leave_out: LeaveOut = "",
     importance: Importance = None,
     plain: Plain = False,
-    sample_steps: SampleSteps = 100,
+    sample_every: SampleEvery = 100,
     sample_prompt: SamplePrompts = None,
     model: o.Model = None,
     model_config: o.ModelConfig = None,
@@ -154,7 +154,8 @@ def train(
     Writes learned_embeds.safetensors, training.json and samples. A training that was interrupted goes on, to the same
     bits, if the same command is given again with the same --output; with more --steps it is made longer.
     """
-    from freeu.personalize.reversion import EMBEDDING, RECORD, SAMPLES, Settings, check_folder
+    from freeu.personalize.record import RECORD, refuse_other_files
+    from freeu.personalize.reversion import DTYPES, EMBEDDING, KIND, SAMPLES, Settings
     from freeu.personalize.reversion_exemplars import read_exemplars
     from freeu.pipelines.embedding_files import check_token
     from freeu.pipelines.extras import need_diffusers
@@ -174,27 +175,28 @@ def train(
         positives=positives,
         left_out=tuple(dict.fromkeys(word.strip() for word in leave_out.split(",") if word.strip())),
         importance=0.5 if importance is None else importance,
+        dtype=dtype,
     )
     settings = settings.plain() if plain else settings
     check_token(token)
-    _check_numbers(settings, sample_steps, threads)
-    if dtype not in ("float32", "bfloat16"):
+    _check_numbers(settings, sample_every, threads)
+    if dtype not in DTYPES:
         raise FreeUValueError(f"--dtype must be float32 or bfloat16 (float16 loses small gradients), got {dtype!r}")
     folder = output or dated_folder("freeu-reversion")
-    check_folder(folder)
+    refuse_other_files(folder, KIND)
     need_diffusers()
     found = read_exemplars(exemplars, token)
     prompts = tuple(sample_prompt or [one.captions[0] for one in found[:4]])
     inversion = _prepared(
         found,
         settings,
-        sample_steps,
+        sample_every,
         folder,
         prompts=prompts,
         model=model,
         model_config=model_config,
         variant=variant,
-        dtype=dtype,
+        dtype="float32",
         device=device,
         threads=threads,
     )
@@ -205,12 +207,12 @@ def train(
     print(f"wrote {token} to {folder}")
     print(f"  {folder / EMBEDDING}  for freeu (--embedding), diffusers, ComfyUI and A1111")
     print(f"  {folder / RECORD}  settings and losses")
-    if sample_steps:
+    if sample_every:
         print(f"  {folder / SAMPLES}  {'; '.join(prompts)}")
     print(f'draw it: freeu reversion generate {folder} "{prompts[0]}"')
 
 
-def _prepared(found: Any, settings: Any, sample_steps: int, folder: Path, **values: Any) -> Any:
+def _prepared(found: Any, settings: Any, sample_every: int, folder: Path, **values: Any) -> Any:
     """The training, with its model loaded."""
     from freeu.personalize.reversion import Inversion
     from freeu.pipelines.request import Request, prepare
@@ -218,33 +220,23 @@ def _prepared(found: Any, settings: Any, sample_steps: int, folder: Path, **valu
 
     request = Request(command="generate", prompts_from=None, seeds="0", freeu=None, **values)
     prepared = prepare(request, find_model(request.model))
-    return Inversion(prepared.loaded, prepared.plan, found, settings, folder, sample_steps)
+    return Inversion(prepared.loaded, prepared.plan, found, settings, folder, sample_every)
 
 
 def _run(inversion: Any, steps: int, folder: Path) -> None:
     """Train with a bar."""
-    from freeu.cli.progress import Counter
+    from freeu.cli.progress import LearningBar
 
     if inversion.resume():
         print(f"going on after {inversion.step} steps of an earlier run", file=sys.stderr)
-    bar = Counter("training", steps)
-    done = 0
-
-    def at_step(step: int, losses: Any) -> None:
-        nonlocal done
-        for _ in range(step - done):
-            bar.one()
-        done = step
-        bar.say("training" + "".join(f", {name} {value:.4f}" for name, value in losses.items()))
-
     try:
-        with bar:
-            inversion.go(at_step)
+        with LearningBar(steps) as bar:
+            inversion.go(bar)
     except KeyboardInterrupt:
         raise stopped(folder, f"after {inversion.step} of {steps} steps") from None
 
 
-def _check_numbers(settings: Any, sample_steps: int, threads: int | None) -> None:
+def _check_numbers(settings: Any, sample_every: int, threads: int | None) -> None:
     from freeu.pipelines.request import check_range
 
     for option, value, low, high in (
@@ -255,7 +247,7 @@ def _check_numbers(settings: Any, sample_steps: int, threads: int | None) -> Non
         ("--steering-weight", settings.steering_weight, 0.0, 1_000.0),
         ("--positives", settings.positives, 1, 1_000),
         ("--importance", settings.importance, 0.0, 1.0),
-        ("--sample-steps", sample_steps, 0, 1_000_000),
+        ("--sample-every", sample_every, 0, 1_000_000),
         ("--threads", threads, 1, 4_096),
     ):
         check_range(option, value, low, high)
@@ -301,14 +293,35 @@ def generate(
     The model is the one that the word was learnt with, unless --model names another.
     """
     values = locals()
-    from freeu.cli.pictures import make
-    from freeu.personalize.reversion import EMBEDDING, learnt_model
+    from freeu.cli.pictures import draw
+    from freeu.personalize.reversion import find_learnt
+    from freeu.pipelines.add_ons import find_embedding, parse_loras
+    from freeu.pipelines.output import dated_folder
     from freeu.pipelines.prompts import collect_prompts
+    from freeu.pipelines.request import FreeUChoice, Request, check_request, notes, prepare
 
-    token, reference = learnt_model(values.pop("folder"))
+    learnt = find_learnt(values.pop("folder"))
     for prompt in collect_prompts(prompts or (), prompts_from):
-        if token not in prompt:
-            raise FreeUValueError(f'the prompt {prompt!r} lacks the learnt word: write it, as in "cat {token} box"')
-    values["embedding"] = [f"{folder / EMBEDDING}:{token}"]
-    values["model"] = reference if model is None else model
-    make("compare", values)
+        if learnt.token not in prompt:
+            raise FreeUValueError(
+                f'the prompt {prompt!r} lacks the learnt word: write it, as in "cat {learnt.token} box"'
+            )
+    place: Path = values.pop("output") or dated_folder()
+    choice = FreeUChoice(**{name: values.pop(name) for name in o.FREEU_FIELDS})
+    if model is None:
+        values |= {"model": learnt.model, "variant": variant or learnt.variant}
+        values["model_config"] = model_config or learnt.model_config
+    request = Request(
+        command="compare",
+        freeu=choice,
+        prompts=tuple(values.pop("prompts") or ()),
+        loras=parse_loras(values.pop("lora")),
+        fuse_loras=values.pop("fuse_lora"),
+        embeddings=(find_embedding(learnt.path, learnt.token),),
+        **values,
+    )
+    source = check_request(request, place)
+    prepared = prepare(request, source)
+    for note in (*learnt.notes(prepared.plan), *notes(prepared.plan, source.world)):
+        print(f"freeu: {note}", file=sys.stderr)
+    draw(prepared, place)

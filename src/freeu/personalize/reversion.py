@@ -6,16 +6,17 @@ inversion (Gal et al., arXiv:2208.01618) with the two additions of ``reversion_l
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeUValueError
+from freeu.personalize.drawing import sample_sheet
 from freeu.personalize.examples import encode, pictures_sha, squared
 from freeu.personalize.learned_word import LearnedWord
+from freeu.personalize.record import RECORD, SCHEMA, claim, read_record, refuse_other_files
 from freeu.personalize.reversion_exemplars import Exemplar
 from freeu.personalize.reversion_losses import (
     FocalDenoiser,
@@ -25,18 +26,18 @@ from freeu.personalize.reversion_losses import (
     tokens_of,
 )
 from freeu.personalize.training import AtStep, Pace, Training, generator_of, mean_losses, seed_of, turn
-from freeu.pipelines.draw import draw
 from freeu.pipelines.loading import Loaded, quiet
 from freeu.pipelines.manifest import as_json, environment
-from freeu.pipelines.output import OutputFolder, file_sha, refuse_foreign
+from freeu.pipelines.output import OutputFolder, file_sha
 from freeu.pipelines.plan import Plan
-from freeu.pipelines.run import deterministic, png
+from freeu.pipelines.run import deterministic
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-RECORD, EMBEDDING, SAMPLES = "training.json", "learned_embeds.safetensors", "samples"
-KIND, SCHEMA = "freeu-reversion", 1
+EMBEDDING, SAMPLES = "learned_embeds.safetensors", "samples"
+KIND = "freeu-reversion"
+DTYPES = ("float32", "bfloat16")
 RATE = 0.15
 """For Stable Diffusion 1.5, whose embeddings measure some 0.014, 2e-3 is published (2.5e-4 for each of 8 pictures)."""
 
@@ -55,6 +56,7 @@ class Settings:
         positives: prepositions that are drawn for each picture of a batch.
         left_out: prepositions that are never drawn.
         importance: see ``reversion_losses.focal_weights``.
+        dtype: of the arithmetic, one of ``DTYPES``; what is learnt is float32.
     """
 
     token: str = "<R>"
@@ -67,56 +69,63 @@ class Settings:
     positives: int = 4
     left_out: tuple[str, ...] = ()
     importance: float = 0.5
+    dtype: str = "float32"
 
     def plain(self) -> Settings:
         """The same without what ReVersion adds: textual inversion."""
         return replace(self, steering_weight=0.0, importance=0.0)
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something else than a training of a relation. Nothing is created.
+@dataclass(frozen=True)
+class LearntWord:
+    """What a complete training left.
+
+    Args:
+        token: the word.
+        path: of its embedding.
+        model, variant, model_config: what it was learnt with, as the options of those names.
+        fingerprint: of that model.
+    """
+
+    token: str
+    path: Path
+    model: str
+    variant: str | None
+    model_config: Path | None
+    fingerprint: str
+
+    def notes(self, plan: Plan) -> Iterator[str]:
+        """What a user should know before the word is drawn."""
+        if plan.model.fingerprint != self.fingerprint:
+            yield f"{self.token} was learnt with another model than {plan.model.name}, and may mean less there"
+
+
+def find_learnt(folder: Path) -> LearntWord:
+    """The word in the folder of a training.
 
     Raises:
-        FreeUValueError: a file, or a folder with other files in it.
+        FreeUValueError: no such folder, a training that is not complete, or a damaged record.
     """
-    if folder.is_dir() and (folder / RECORD).is_file():
-        read_record(folder)
-    else:
-        refuse_foreign(folder, resumable=False)
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """What ``training.json`` of a folder says.
-
-    Raises:
-        FreeUValueError: there is none, or it is damaged or of another kind of training.
-    """
-    path = folder / RECORD
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FreeUValueError(f"{folder} holds no {RECORD}: give the folder that freeu reversion train wrote") from None
-    except (OSError, ValueError) as error:
-        raise FreeUValueError(f"cannot read {path}: {error}") from None
-    if not isinstance(found, dict) or found.get("kind") != KIND or found.get("schema") != SCHEMA:
-        raise FreeUValueError(f"{path} is of something else than freeu reversion train: name another folder")
-    return found
-
-
-def learnt_model(folder: Path) -> tuple[str, str]:
-    """The word in a folder of a complete training, and what finds the model that it was learnt with.
-
-    Raises:
-        FreeUValueError: as ``read_record``, or a training that is not complete.
-    """
-    record = read_record(folder)
+    record = read_record(folder, KIND)
+    if record is None:
+        raise FreeUValueError(f"{folder} holds no {RECORD}: give the folder that freeu reversion train wrote")
     if not record.get("complete"):
         raise FreeUValueError(f"the training in {folder} is not complete: give its command again, and it goes on")
-    token, model = record.get("token"), record.get("model")
-    reference = model.get("reference") if isinstance(model, dict) else None
-    if not isinstance(token, str) or not isinstance(reference, str):
+    model = {name: record["model"].get(name) for name in ("reference", "fingerprint", "variant", "model_config")}
+    token = record.get("token")
+    texts = (token, model["reference"], model["fingerprint"])
+    options = (model["variant"], model["model_config"])
+    if not all(isinstance(x, str) for x in texts) or not all(x is None or isinstance(x, str) for x in options):
         raise FreeUValueError(f"{folder / RECORD} is damaged: it names no token or no model")
-    return token, reference
+    place = model["model_config"]
+    return LearntWord(
+        str(token),
+        folder / EMBEDDING,
+        str(model["reference"]),
+        model["variant"],
+        None if place is None else Path(place),
+        str(model["fingerprint"]),
+    )
 
 
 class Inversion:
@@ -130,7 +139,7 @@ class Inversion:
         exemplars: of ``reversion_exemplars.read_exemplars``.
         settings: see there.
         folder: new, or that of an earlier run of the same training.
-        sample_steps: steps between such pictures; 0 draws none.
+        sample_every: steps between such pictures; 0 draws none.
 
     Raises:
         FreeUValueError: a word that the model knows already, captions that are too long, prepositions that it does not
@@ -144,12 +153,12 @@ class Inversion:
         exemplars: Sequence[Exemplar],
         settings: Settings,
         folder: Path,
-        sample_steps: int = 0,
+        sample_every: int = 0,
     ) -> None:
         self.loaded, self.plan, self.folder = loaded, plan, folder
-        self.exemplars, self._sample_steps = tuple(exemplars), sample_steps
+        self.exemplars, self._sample_every = tuple(exemplars), sample_every
         pipe = loaded.pipe
-        self._denoiser = FocalDenoiser(pipe, settings.importance)
+        self._denoiser = FocalDenoiser(pipe, settings.importance, settings.dtype)
         self.word = LearnedWord(pipe, settings.token, settings.start_word)
         if settings.learning_rate is None:
             # As many digits as people read, so that the number can be given on a command line.
@@ -167,7 +176,6 @@ class Inversion:
             identity = {
                 "method": KIND,
                 "model": plan.model.fingerprint,
-                "dtype": plan.dtype,
                 "exemplars": pictures_sha(pictures),
                 "captions": [list(exemplar.captions) for exemplar in self.exemplars],
                 **{name: value for name, value in asdict(settings).items() if name not in ("steps", "learning_rate")},
@@ -180,7 +188,8 @@ class Inversion:
                 identity,
                 seed=settings.seed,
             )
-            self._check_folder()
+            refuse_other_files(folder, KIND)
+            self._training.checkpoint.check()
             with quiet(), deterministic(plan.device, plan.threads):
                 self._latents = encode(pipe.vae, pictures)
         except BaseException:
@@ -193,8 +202,18 @@ class Inversion:
         return self._training.step
 
     def resume(self) -> bool:
-        """Go on where an earlier run in the folder stopped; says whether there was one."""
-        return self._training.resume()
+        """Go on where an earlier run in the folder stopped; says whether there was one.
+
+        Raises:
+            FreeUValueError: a damaged checkpoint, or one of more steps.
+        """
+        found = self._training.resume()
+        if self.step > self.settings.steps:
+            raise FreeUValueError(
+                f"{self.folder} holds {self.step} steps already, more than --steps {self.settings.steps}: "
+                "name a folder that does not exist yet"
+            )
+        return found
 
     def go(self, at_step: AtStep = lambda step, losses: None) -> None:
         """Train to the end and write ``learned_embeds.safetensors`` and ``training.json``.
@@ -207,10 +226,10 @@ class Inversion:
             FreeURuntimeError: as ``Training.go``.
         """
         output = OutputFolder(self.folder)
-        output.write(RECORD, as_json(self._record(complete=False)))
+        claim(output, self._record(complete=False))
 
         def after(step: int, losses: Mapping[str, float]) -> None:
-            if self._sample_steps and (step % self._sample_steps == 0 or step >= self.settings.steps):
+            if self._sample_every and (step % self._sample_every == 0 or step >= self.settings.steps):
                 self._draw_samples(step)
             at_step(step, losses)
 
@@ -221,15 +240,6 @@ class Inversion:
             self.word.save(part)
         output.write(RECORD, as_json(self._record(complete=True)))
 
-    def _check_folder(self) -> None:
-        check_folder(self.folder)
-        checkpoint = self._training.checkpoint
-        if checkpoint.check() is not None or not (self.folder / RECORD).exists():
-            return
-        # It was stopped before the first checkpoint.
-        if read_record(self.folder).get("identity") != checkpoint.identity:
-            raise FreeUValueError(f"{self.folder} holds another training: name a folder that does not exist yet")
-
     def _losses_of(self, step: int) -> Mapping[str, Tensor]:
         import torch
 
@@ -238,7 +248,8 @@ class Inversion:
         chance = random.Random(seed_of(settings.seed, "captions", step))
         captions = [chance.choice(self.exemplars[row].captions) for row in rows]
         noise = generator_of(settings.seed, "noise", step)
-        errors = self._denoiser.error(self._latents[rows], self._denoiser.conditions(captions), noise)
+        with self._denoiser.arithmetic():
+            errors = self._denoiser.error(self._latents[rows], self._denoiser.conditions(captions), noise)
         losses = {"denoising": errors.mean()}
         if self._steering:
             steered = [
@@ -249,20 +260,14 @@ class Inversion:
         return losses
 
     def _draw_samples(self, step: int) -> None:
-        """One row of pictures, unless it is there from an earlier run of the same training."""
+        """A sheet of pictures, unless it is there from an earlier run of the same training."""
         import torch
-        from PIL import Image
 
         name = f"step-{step:06d}.png"
         samples = OutputFolder(self.folder / SAMPLES)
-        if (samples.path / name).exists():
-            return
-        with torch.no_grad():
-            drawn: list[Image.Image] = [draw(self.loaded.pipe, self.plan, one)[0] for one in self.plan.pictures()]
-        sheet = Image.new("RGB", (sum(one.width for one in drawn), drawn[0].height))
-        for place, one in enumerate(drawn):
-            sheet.paste(one, (place * one.width, 0))
-        samples.write(name, png(sheet))
+        if not (samples.path / name).exists():
+            with torch.no_grad():
+                samples.write(name, sample_sheet(self.loaded, self.plan, f"{self.settings.token}, step {step}"))
 
     def _record(self, complete: bool) -> dict[str, Any]:
         """What ``training.json`` holds; no path of the machine is in it but that of the model."""
@@ -277,7 +282,7 @@ class Inversion:
             "positives": [list(each.positives) for each in self._steering],
             "exemplars": [{"file": one.name, "captions": list(one.captions)} for one in self.exemplars],
             "identity": self._training.checkpoint.identity,
-            "samples": list(self.plan.prompts) if self._sample_steps else [],
+            "samples": list(self.plan.prompts) if self._sample_every else [],
             "embedding": {"file": EMBEDDING, "sha256": file_sha(path)} if complete else None,
             "seconds": round(self._training.seconds, 1),
             "losses": mean_losses(self._training.losses),

@@ -119,10 +119,11 @@ class FocalDenoiser(Denoiser):
     Args:
         pipe: see ``Denoiser``.
         importance: see ``focal_weights``.
+        dtype: see ``Denoiser``.
     """
 
-    def __init__(self, pipe: Any, importance: float) -> None:
-        super().__init__(pipe)
+    def __init__(self, pipe: Any, importance: float, dtype: str = "float32") -> None:
+        super().__init__(pipe, dtype=dtype)
         self._reached = focal_weights(int(self.schedule.config.num_train_timesteps), importance).cumsum(0)
 
     def timesteps(self, batch: int, generator: torch.Generator) -> Tensor:
