@@ -251,7 +251,7 @@ def test_plain_is_textual_inversion_alone(model: Path, exemplars: tuple[Exemplar
 
 
 def test_training_lowers_what_it_is_to_lower(model: Path, exemplars: tuple[Exemplar, ...], tmp_path: Path) -> None:
-    settings = replace(SETTINGS, steps=60, batch=3, learning_rate=5e-2, steering_weight=0.1)
+    settings = replace(SETTINGS, steps=30, batch=3, learning_rate=5e-2, steering_weight=0.1)
     inversion(model, exemplars, tmp_path / "run", settings).go()
     pipe = opened(model)
     word = LearnedWord(pipe, "<R>", "by")
@@ -266,7 +266,7 @@ def test_training_lowers_what_it_is_to_lower(model: Path, exemplars: tuple[Exemp
             if vector is not None:
                 word.places[0].vector.copy_(vector)
             noise = torch.Generator().manual_seed(7)
-            errors = [denoiser.error(latents, denoiser.conditions(captions), noise).mean() for _ in range(40)]
+            errors = [denoiser.error(latents, denoiser.conditions(captions), noise).mean() for _ in range(16)]
             weight = pipe.text_encoder.get_input_embeddings().weight
             tokenizer = pipe.tokenizer
             others = tokens_of(tokenizer, content_words(" ".join(captions), "<R>"))
