@@ -40,7 +40,7 @@ Rate = Annotated[
     typer.Option(
         "--learning-rate",
         metavar="RATE",
-        help="Of AdamW, constant (default: 0.15 of the root mean square of the start word's embedding).",
+        help="Of AdamW, constant (default: 0.05 of the root mean square of the start word's embedding).",
         rich_help_panel=_LEARNING,
     ),
 ]
