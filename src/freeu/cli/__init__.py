@@ -20,6 +20,7 @@ from freeu.cli import (
     filming,
     listing,
     pictures,
+    reversion,
     serving,
     study_results,
     study_serving,
@@ -49,6 +50,7 @@ app.command("video")(filming.video)
 app.command("sweep")(sweeping.sweep)
 app.command("ui")(serving.ui)
 app.add_typer(dreambooth.dreambooth, name="dreambooth")
+app.add_typer(reversion.reversion, name="reversion")
 app.add_typer(studying.study, name="study")
 studying.study.command("serve")(study_serving.serve)
 studying.study.command("status")(study_serving.status)

@@ -27,14 +27,20 @@ FILLERS = ("cute", "beautiful", "high quality", "detailed", "emoji", "icon", "ph
 """Words that mean nothing here: the model learns to ignore what it does not know."""
 
 
-def plain_caption(scene: Scene, doing: str = "") -> str:
-    """The caption for fixed prompts: everything is said, in the plainest words; ``doing`` is what the object does."""
-    return _sentence(f"{_body(scene, _Plain())} {doing}", f"on a {_ground(scene, 0)}")
+def plain_caption(scene: Scene, doing: str = "", relation: str | None = None) -> str:
+    """The caption for fixed prompts: everything is said, in the plainest words.
+
+    Args:
+        scene: what is in the picture.
+        doing: what the object does.
+        relation: for a pair, what to say in place of its relation, such as a word that is to be learnt.
+    """
+    return _sentence(f"{_body(scene, _Plain(), relation=relation)} {doing}", f"on a {_ground(scene, 0)}")
 
 
-def full_caption(scene: Scene, draw: random.Random) -> str:
-    """A caption that says everything, in words of its own."""
-    return _varied(scene, draw, omit=0.0, noise=0.0)
+def full_caption(scene: Scene, draw: random.Random, relation: str | None = None) -> str:
+    """A caption that says everything, in words of its own; ``relation`` as in ``plain_caption``."""
+    return _varied(scene, draw, omit=0.0, noise=0.0, relation=relation)
 
 
 def caption(scene: Scene, draw: random.Random, drop: float = 0.0, doing: str = "") -> str:
@@ -86,11 +92,13 @@ class _Plain:
         return next(iter(things))
 
 
-def _varied(scene: Scene, draw: random.Random, omit: float, noise: float, doing: str = "") -> str:
+def _varied(
+    scene: Scene, draw: random.Random, omit: float, noise: float, doing: str = "", relation: str | None = None
+) -> str:
     style = "first" if draw.random() < 0.7 else "last"
     if draw.random() < omit:
         style = "never"
-    body = f"{_body(scene, draw, style == 'first', omit)} {doing}"
+    body = f"{_body(scene, draw, style == 'first', omit, relation)} {doing}"
     tail = "" if draw.random() < omit else _ground(scene, draw.randint(0, 1))
     if tail:
         tail = draw.choice((f"on a {tail}", f"on a {tail}", f"against a {tail}", f", {tail}", f"with a {tail}"))
@@ -105,14 +113,17 @@ def _varied(scene: Scene, draw: random.Random, omit: float, noise: float, doing:
     return _sentence(body, tail)
 
 
-def _body(scene: Scene, draw: random.Random | _Plain, styled: bool = True, omit: float = 0.0) -> str:
+def _body(
+    scene: Scene, draw: random.Random | _Plain, styled: bool = True, omit: float = 0.0, relation: str | None = None
+) -> str:
     style = scene.style if styled else ""
     first = scene.things[0]
     if scene.layout == "count":
         return f"{NUMBERS[len(scene.things) - 1]} {_noun(first, style, draw, many=True)}"
     if scene.layout == "pair" and scene.relation is not None:
         second = scene.things[1]
-        return f"a {_noun(first, style, draw)} {draw.choice(PHRASES[scene.relation])} a {_noun(second, '', draw)}"
+        phrase = relation or draw.choice(PHRASES[scene.relation])
+        return f"a {_noun(first, style, draw)} {phrase} a {_noun(second, '', draw)}"
     if scene.layout == "trio":
         a, b, c = (f"a {_noun(thing, style if thing is first else '', draw)}" for thing in scene.things)
         return f"{a} , {b} and {c}"
