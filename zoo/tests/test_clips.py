@@ -137,7 +137,7 @@ class TestTraining:
 
         torch = self.torch
         network = video.build(whole)
-        network.load_state_dict(parent.space(), strict=False)
+        network.load_state_dict(parent.weights(), strict=False)
         config = dict(UNet2DConditionModel.load_config(parent.folder / "unet"))
         config["attention_head_dim"] = tuple(width // whole.video.head_width for width in whole.unet.widths)
         image = UNet2DConditionModel.from_config(config)
@@ -190,11 +190,27 @@ class TestTraining:
         for name, value in unbroken.ema.items():
             self.torch.testing.assert_close(second.ema[name], value, rtol=0, atol=0)
 
-    def test_an_image_model_of_other_widths_is_refused(self, tiny, parent, tmp_path) -> None:
+    def test_a_second_lesson_begins_with_all_of_the_first(self, whole, tmp_path) -> None:
+        from diffusers import UNet3DConditionModel
+        from freeu_zoo import model_path, video
+        from transformers import CLIPTextModel
+
+        first = video.Parent(model_path("mini-modelscope"))
+        made = video.Trainer(whole, video.load_coder(first.coder), tmp_path, lambda line: None)
+        made.start_from(first)
+        for name, before in (
+            ("unet", UNet3DConditionModel.from_pretrained(first.folder / "unet", dtype=self.torch.float32)),
+            ("text", CLIPTextModel.from_pretrained(first.folder / "text_encoder")),
+        ):
+            now = made.parts[name].state_dict()
+            for key, value in before.state_dict().items():
+                self.torch.testing.assert_close(now[key], value, rtol=0, atol=0)
+
+    def test_a_model_of_other_widths_is_refused(self, tiny, parent, tmp_path) -> None:
         from freeu_zoo import video
 
         made = video.Trainer(tiny, video.load_coder(parent.coder), tmp_path, lambda line: None)
-        with pytest.raises(ZooError, match="no image model of the widths"):
+        with pytest.raises(ZooError, match="no image or video model of the widths"):
             made.start_from(parent)
-        with pytest.raises(ZooError, match="no image model in"):
+        with pytest.raises(ZooError, match="no image or video model in"):
             video.Parent(tmp_path)
