@@ -238,6 +238,8 @@ class Job:
     def _video_export(self, forced: bool) -> bool:
         from . import video, video_export
 
+        if not (self.home / "unet.ckpt").exists():  # asked before a parent that is not shipped would be trained
+            raise ZooError(f"nothing trained in {self.home} yet; run --stage unet first")
         video_export.export(self.recipe, self.home, video.Parent(self._video_parent()), self.destination)
         return True
 
