@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -315,22 +314,10 @@ def generate(
     An interrupted run goes on if the same command is given again with the same --output.
     """
     values = locals()
-    from freeu.cli.pictures import draw
+    from freeu.cli.pictures import make
     from freeu.personalize.subjects import find_subject
-    from freeu.pipelines.output import dated_folder
-    from freeu.pipelines.request import FreeUChoice, Request, check_request, notes, prepare
 
     subject = find_subject(values.pop("folder"), values.pop("lora_weight"), model)
-    place: Path = values.pop("output") or dated_folder()
-    choice = FreeUChoice(**{name: values.pop(name) for name in o.FREEU_FIELDS})
-    values |= {"model": subject.model, "variant": variant or subject.variant}
+    values |= {"model": subject.model, "variant": variant or subject.variant, "loras": subject.loras}
     values["model_config"] = model_config or subject.model_config
-    request = Request(
-        command="compare", freeu=choice, prompts=tuple(values.pop("prompts") or ()), loras=subject.loras, **values
-    )
-    source = check_request(request, place)
-    prepared = prepare(request, source)
-    world = source.world and {**source.world, "words": [*source.world.get("words", ()), subject.token]}
-    for note in (*subject.notes(prepared.plan), *notes(prepared.plan, world)):
-        print(f"freeu: {note}", file=sys.stderr)
-    draw(prepared, place)
+    make("compare", values, say=subject.notes, words=[subject.token])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,7 +53,8 @@ def compare(
 
     An interrupted run goes on if the same command is given again with the same --output.
     """
-    _make("compare", locals())
+    values = locals()
+    make("compare", {**o.add_ons(values), **values})
 
 
 def generate(
@@ -110,25 +112,35 @@ def generate(
         return
     if values.pop("no_freeu") and any(values[name] is not None for name in o.FREEU_FIELDS):
         raise FreeUValueError("--no-freeu leaves nothing for FreeU's own options to say: give one or the other")
-    _make("generate", values, with_freeu=not no_freeu)
+    make("generate", {**o.add_ons(values), **values}, with_freeu=not no_freeu)
 
 
-def _make(command: str, values: dict[str, Any], with_freeu: bool = True) -> None:
+def make(
+    command: str,
+    values: dict[str, Any],
+    with_freeu: bool = True,
+    say: Callable[[Any], Iterable[str]] = lambda plan: (),
+    words: Sequence[str] = (),
+) -> None:
+    """Draw what the options of ``compare`` ask for.
+
+    Args:
+        command: "compare" or "generate".
+        values: options by name, and fields of ``request.Request``.
+        say: what a user should know of a plan besides what is always said.
+        words: that the embedded model knows now, besides its own.
+    """
     from freeu.pipelines.output import dated_folder
     from freeu.pipelines.request import FreeUChoice, Request, check_request, notes, prepare
 
     folder: Path = values.pop("output") or dated_folder()
     choice = FreeUChoice(**{name: values.pop(name) for name in o.FREEU_FIELDS})
-    request = Request(
-        command=command,
-        freeu=choice if with_freeu else None,
-        prompts=tuple(values.pop("prompts") or ()),
-        **o.add_ons(values),
-        **values,
-    )
+    prompts = tuple(values.pop("prompts") or ())
+    request = Request(command=command, freeu=choice if with_freeu else None, prompts=prompts, **values)
     source = check_request(request, folder)
     prepared = prepare(request, source)
-    for note in notes(prepared.plan, source.world):
+    world = source.world and {**source.world, "words": [*source.world.get("words", ()), *words]}
+    for note in (*say(prepared.plan), *notes(prepared.plan, world)):
         print(f"freeu: {note}", file=sys.stderr)
     draw(prepared, folder)
 

@@ -171,10 +171,10 @@ def train(
         batch=batch,
         learning_rate=learning_rate,
         seed=seed,
-        steering_weight=0.01 if steering_weight is None else steering_weight,
+        steering_weight=Settings.steering_weight if steering_weight is None else steering_weight,
         positives=positives,
         left_out=tuple(dict.fromkeys(word.strip() for word in leave_out.split(",") if word.strip())),
-        importance=0.5 if importance is None else importance,
+        importance=Settings.importance if importance is None else importance,
         dtype=dtype,
     )
     settings = settings.plain() if plain else settings
@@ -293,12 +293,10 @@ def generate(
     The model is the one that the word was learnt with, unless --model names another.
     """
     values = locals()
-    from freeu.cli.pictures import draw
+    from freeu.cli.pictures import make
     from freeu.personalize.reversion import find_learnt
     from freeu.pipelines.add_ons import find_embedding, parse_loras
-    from freeu.pipelines.output import dated_folder
     from freeu.pipelines.prompts import collect_prompts
-    from freeu.pipelines.request import FreeUChoice, Request, check_request, notes, prepare
 
     learnt = find_learnt(values.pop("folder"))
     for prompt in collect_prompts(prompts or (), prompts_from):
@@ -306,22 +304,12 @@ def generate(
             raise FreeUValueError(
                 f'the prompt {prompt!r} lacks the learnt word: write it, as in "cat {learnt.token} box"'
             )
-    place: Path = values.pop("output") or dated_folder()
-    choice = FreeUChoice(**{name: values.pop(name) for name in o.FREEU_FIELDS})
     if model is None:
         values |= {"model": learnt.model, "variant": variant or learnt.variant}
         values["model_config"] = model_config or learnt.model_config
-    request = Request(
-        command="compare",
-        freeu=choice,
-        prompts=tuple(values.pop("prompts") or ()),
-        loras=parse_loras(values.pop("lora")),
-        fuse_loras=values.pop("fuse_lora"),
-        embeddings=(find_embedding(learnt.path, learnt.token),),
-        **values,
-    )
-    source = check_request(request, place)
-    prepared = prepare(request, source)
-    for note in (*learnt.notes(prepared.plan), *notes(prepared.plan, source.world)):
-        print(f"freeu: {note}", file=sys.stderr)
-    draw(prepared, place)
+    values |= {
+        "loras": parse_loras(values.pop("lora")),
+        "fuse_loras": values.pop("fuse_lora"),
+        "embeddings": (find_embedding(learnt.path, learnt.token),),
+    }
+    make("compare", values, say=learnt.notes)
