@@ -21,7 +21,7 @@ ORDER = [
     ("api",),
     ("pipelines",),
     ("evaluate",),
-    ("analysis", "study", "personalize"),
+    ("analysis", "study", "personalize", "rerender"),
     ("ui",),
     ("cli",),
     ("__main__",),
