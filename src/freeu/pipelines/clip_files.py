@@ -59,6 +59,7 @@ class Clip:
         width, height: of every frame, in pixels.
         fps: frames a second, on average.
         frames: how many there are.
+        most: how many there may be.
     """
 
     path: Path
@@ -66,12 +67,13 @@ class Clip:
     height: int
     fps: float
     frames: int
+    most: int = MAX_FRAMES
 
     def __len__(self) -> int:
         return self.frames
 
     def __iter__(self) -> Iterator[Frame]:
-        found = _pictures(self.path) if self.path.suffix.lower() in PICTURES else _decoded(self.path)
+        found = _pictures(self.path) if self.path.suffix.lower() in PICTURES else _decoded(self.path, self.most)
         count = 0
         for frame in found:
             count += 1
@@ -85,11 +87,15 @@ class Clip:
             raise FreeUValueError(f"{self.path} shows {count} of its {self.frames} frames: it is damaged")
 
 
-def read_clip(path: Path) -> Clip:
+def read_clip(path: Path, most: int = MAX_FRAMES) -> Clip:
     """A clip of .mp4, .m4v, .mov, .webm, .gif, .webp or .png (APNG); of a still picture one frame.
 
     The suffix decides what the bytes are read as; only these bytes are read, whatever they name. Sound is left out,
     transparent parts are white, and equal frames that a picture format stored as one come back one by one.
+
+    Args:
+        path: the file.
+        most: frames that a video may have; a picture format has 3,000 at most.
 
     Raises:
         FreeUValueError: another suffix, unreadable, damaged, without frames, rotated, or too large or long; the extra
@@ -104,12 +110,12 @@ def read_clip(path: Path) -> Clip:
     with open_video(path) as (container, stream):
         count = stream.frames or sum(packet.pts is not None for packet in container.demux(stream))
         rate = float(stream.average_rate or stream.guessed_rate or 0)
-    if count > MAX_FRAMES:
-        raise FreeUValueError(f"{path} has more than {MAX_FRAMES} frames: cut it")
-    first = next(_decoded(path), None)
+    if count > most:
+        raise FreeUValueError(f"{path} has more than {most} frames: cut it")
+    first = next(_decoded(path, most), None)
     if first is None or count == 0:
         raise FreeUValueError(f"{path} shows no frame: it is empty or damaged")
-    return Clip(path, first.shape[1], first.shape[0], rate or 25.0, count)
+    return Clip(path, first.shape[1], first.shape[0], rate or 25.0, count, most)
 
 
 # -- FFmpeg ---------------------------------------------------------------------------------------------------------
@@ -137,10 +143,10 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 _NAMES = {"mp4": "MP4", "mov": "QuickTime", "webm": "WebM"}
 
 
-def check_frame(path: Path, frame: VideoFrame, number: int) -> None:
+def check_frame(path: Path, frame: VideoFrame, number: int, most: int = MAX_FRAMES) -> None:
     """Raise ``FreeUValueError`` for a frame that is damaged, rotated or huge, and for one too many."""
-    if number > MAX_FRAMES:
-        raise FreeUValueError(f"{path} has more than {MAX_FRAMES} frames: cut it")
+    if number > most:
+        raise FreeUValueError(f"{path} has more than {most} frames: cut it")
     if frame.width * frame.height > MAX_PIXELS:
         raise FreeUValueError(f"{path} is {frame.width}x{frame.height}, above {MAX_PIXELS} pixels: make it smaller")
     if frame.rotation:
@@ -149,10 +155,10 @@ def check_frame(path: Path, frame: VideoFrame, number: int) -> None:
         raise FreeUValueError(f"{path} is damaged in frame {number}")
 
 
-def _decoded(path: Path) -> Iterator[Frame]:
+def _decoded(path: Path, most: int) -> Iterator[Frame]:
     with open_video(path) as (container, stream):
         for number, frame in enumerate(container.decode(stream), 1):
-            check_frame(path, frame, number)
+            check_frame(path, frame, number, most)
             yield cast("Frame", frame.to_ndarray(format="rgb24"))
 
 
