@@ -10,13 +10,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from made_clips import sliding
 from PIL import Image
 
 from freeu.errors import FreeUValueError
 from freeu.pipelines.clip_files import ClipWriter, read_clip
 from freeu.rerender.sound import with_sound
 from freeu.rerender.source import frames_sha, open_source
-from made_clips import sliding
 
 
 def film(path: Path, count: int = 12, size: int = 64, fps: float = 12) -> Path:
