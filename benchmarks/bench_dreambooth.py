@@ -5,7 +5,8 @@
 For each subject a LoRA is trained from five pictures, and 20 prompts (other backgrounds, other styles, several of it,
 beside things that the model knows) are drawn with the LoRA at its full weight: without FreeU, with the presets sd14
 (which ``freeu.recommend`` gives for this model) and gentle, and with plain guidance that is as strong as sd14; then at
-half and at 1.3 times the weight, without FreeU and with sd14, to see whether pictures are over-saturated.
+half and at 1.3 times the weight, with the first seed alone, without FreeU and with sd14, to see whether pictures are
+over-saturated.
 The scene reader says what is there, the judge how much it looks like the five pictures. Differences are paired by
 prompt and seed, and their intervals resample whole prompts. Every step resumes; pictures and trainings stay in --work.
 Writes results/dreambooth.json and results/dreambooth.md.
@@ -36,6 +37,7 @@ from freeu.evaluate.scoring import Judges, features_of_files, pictures_in
 from freeu.personalize.dreambooth import CLASS_FOLDER, train
 from freeu.personalize.settings import DreamBooth
 from freeu.personalize.subjects import find_subject
+from freeu.pipelines.inputs import parse_seeds
 from freeu.pipelines.request import Request, prepare
 from freeu.pipelines.sources import find_model
 
@@ -88,7 +90,7 @@ def drawn(name: str, folder: Path, weight: float, judges: Judges, options: argpa
         command="generate",
         prompts=tuple(prompt.text for prompt in prompts),
         prompts_from=None,
-        seeds=options.seeds,
+        seeds=options.seeds if weight == 1.0 else str(parse_seeds(options.seeds)[0]),
         freeu=None,
         model=subject.model,
         loras=subject.loras,
@@ -162,7 +164,12 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     for weight, arm in keys:
         mine = [row for row in rows if (row["weight"], row["arm"]) == (weight, arm)]
         base = [row for row in rows if (row["weight"], row["arm"]) == (weight, "none")]
-        full = [row for row in rows if (row["weight"], row["arm"]) == (1.0, "none")]
+        pairs = {(row["cluster"], row["seed"]) for row in mine}
+        full = [
+            row
+            for row in rows
+            if (row["weight"], row["arm"]) == (1.0, "none") and (row["cluster"], row["seed"]) in pairs
+        ]
         place = found.setdefault(f"{weight:g}", {})[arm] = {"mean": {}, "difference": {}, "to_full_weight": {}}
         for measure in MEASURES:
             values = [row["values"].get(measure) for row in mine]

@@ -10,7 +10,8 @@ For each relation a word is learnt from 10 scenes, and 24 prompts with nouns tha
 - and: the word "and", which the embeddings began as: what chance gives,
 - own: the model's own words for the relation, which it was trained on: what can be reached,
 
-each without FreeU, with the preset sd14 and with the preset gentle. The scene reader says how the objects stand.
+all without FreeU, and the first of them with the presets sd14 and gentle as well. The scene reader says how the objects
+stand.
 Every step resumes; the pictures stay in --work. Writes results/reversion.json and results/reversion.md.
 """
 
@@ -47,7 +48,8 @@ from freeu.pipelines.sources import find_model
 
 TOKEN, START = "<R>", "and"
 RELATIONS = ("left of", "above", "on", "inside", "behind")
-ARMS = "none,sd14,gentle"
+ARMS = {"reversion": "none,sd14,gentle"}
+"""By the way; without FreeU where nothing is said."""
 WAYS: dict[str, Callable[[Settings], Settings]] = {
     "reversion": lambda settings: settings,
     "reversion-all": lambda settings: replace(settings, left_out=()),
@@ -105,11 +107,13 @@ def relation_read(asked: Asked, reading: Reading) -> float:
     return float(stands and any(a == b for a, b in zip(asked.nouns, nouns, strict=True)))
 
 
-def draw(prepared: Prepared, prompts: Sequence[Prompt], reader: Reader, folder: Path) -> dict[str, Any]:
-    """Draw and score one word under all arms: values by arm and measure, in the order of prompts and seeds."""
+def draw(
+    prepared: Prepared, prompts: Sequence[Prompt], reader: Reader, folder: Path, arms: str = "none"
+) -> dict[str, Any]:
+    """Draw and score one word under its arms: values by arm and measure, in the order of prompts and seeds."""
     experiment = Experiment(
         tuple(prompts),
-        parse_arms(ARMS),
+        parse_arms(arms),
         prepared.plan,
         Judges(reader=reader),
         {"reader": "freeu-zoo", "clip": None, "features": None},
@@ -213,6 +217,7 @@ def _percent(estimate: dict[str, Any] | None, sign: str = "") -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--relations", default=",".join(RELATIONS))
+    parser.add_argument("--ways", default=",".join(WAYS), help="how words are learnt")
     parser.add_argument("--exemplars", type=int, default=10)
     parser.add_argument("--prompts", type=int, default=24)
     parser.add_argument("--seeds", default="0-1")
@@ -234,12 +239,12 @@ def main() -> None:
         prompts = read_prompts(str(place / "exemplars" / "prompts.jsonl"))
         settings = Settings(token=TOKEN, start_word=START, steps=options.steps, left_out=own_words(relation))
         values[relation], training[relation] = {}, {}
-        for way, change in WAYS.items():
+        for way in options.ways.split(","):
             print(f"{relation}: learning {way}", flush=True)
-            record = learn(place / "exemplars", place / way, change(settings), prompts)
+            record = learn(place / "exemplars", place / way, WAYS[way](settings), prompts)
             training[relation][way] = {name: record[name] for name in ("settings", "seconds", "losses", "embedding")}
             prepared = request(prompts, options.seeds, place / way)
-            values[relation][way] = draw(prepared, prompts, reader, place / f"{way}-pictures")
+            values[relation][way] = draw(prepared, prompts, reader, place / f"{way}-pictures", ARMS.get(way, "none"))
         for way, words in (("and", START), ("own", captions.PHRASES[relation][0])):
             print(f"{relation}: {words}", flush=True)
             said = [dataclasses.replace(one, text=one.text.replace(TOKEN, words)) for one in prompts]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from freeu.pipelines import video_page
+from freeu.pipelines import clip_page
 from freeu.pipelines.manifest import read_manifest
 from freeu.pipelines.video_page import make_video_page
 
@@ -43,7 +43,7 @@ def test_clips_play_to_their_end_together(
     path = folder / "video.html"
     if not inside:
         folder = shutil.copytree(folder, tmp_path / "beside")
-        monkeypatch.setattr(video_page, "MAX_INSIDE", 0)
+        monkeypatch.setattr(clip_page, "MAX_INSIDE", 0)
         path = folder / "video.html"
         path.write_text(make_video_page(folder, read_manifest(folder)), encoding="utf-8")
         assert "data:video" not in path.read_text(encoding="utf-8")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
+import json
 from pathlib import Path
-from typing import Any
 
+from freeu.pipelines.clip_page import Head, Pair, clip_page
 from freeu.pipelines.manifest import Manifest
-from freeu.pipelines.page import add_on_lines, first_zoom, settings_rows, zooms
+from freeu.pipelines.page import add_on_lines, settings_rows
 from freeu.pipelines.plan import INPUT_IMAGE, INPUT_VIDEO, Plan
-from freeu.pipelines.rendering import render
-
-MAX_INSIDE = 24 << 20
-"""Bytes of MP4 up to which the page holds the clips itself; beyond, it plays the files beside it."""
 
 
 def make_video_page(folder: Path, manifest: Manifest, note: str = "") -> str:
@@ -24,45 +20,62 @@ def make_video_page(folder: Path, manifest: Manifest, note: str = "") -> str:
         note: one line on the model, such as that it is the embedded one.
 
     Returns:
-        HTML with every MP4 inside or, if those take more than 24 MiB, that plays the files in its folder.
+        HTML; see ``clip_page``.
     """
     plan = manifest.plan
-    inside = sum((folder / name).stat().st_size for name in manifest.pictures) <= MAX_INSIDE
-    names = {(p.index, p.seed, p.arm): p.file for p in plan.pictures()}
-
-    def source(index: int, seed: int, arm: str) -> str:
-        name = names[index, seed, arm]
-        return _data(folder / name, "video/mp4") if inside else name
-
-    prompts: list[dict[str, Any]] = [
-        {
-            "text": prompt,
-            "pairs": [
-                {"seed": seed, "off": source(index, seed, "baseline"), "on": source(index, seed, "freeu")}
+    assert plan.frames is not None
+    assert plan.fps is not None
+    begins = "prompt" if plan.prompts[0] else "picture"
+    names = {(p.index, p.seed, p.arm): folder / p.file for p in plan.pictures()}
+    groups = [
+        (
+            prompt or "From the input picture",
+            [
+                Pair(
+                    f"seed {seed}",
+                    names[index, seed, "baseline"],
+                    names[index, seed, "freeu"],
+                    names=(
+                        f"Without FreeU, seed {seed}: {prompt or 'from the input picture'}",
+                        f"With FreeU, seed {seed}: {prompt or 'from the input picture'}",
+                    ),
+                )
                 for seed in plan.seeds
             ],
-        }
+        )
         for index, prompt in enumerate(plan.prompts)
     ]
-    given = folder / (INPUT_VIDEO if plan.video_sha else INPUT_IMAGE)
-    return render(
-        "freeu.pipelines",
-        "video.html",
-        plan=plan,
-        prompts=prompts,
-        note=note,
-        inside=inside,
-        given=_given(given, inside) if plan.video_sha or plan.image_sha else None,
-        settings=[*settings_rows(plan), *_rows(plan)],
-        environment=manifest.environment,
-        texts={
+    return clip_page(
+        Head(
+            f"Clips with and without FreeU: {plan.model_text}",
+            "Without and with FreeU",
+            f"The same {begins}, the same seed, the same model. Only FreeU differs:",
+            str(plan.config),
+            note,
+            "freeu video --from manifest.json --output FOLDER",
+        ),
+        groups,
+        (plan.width, plan.height),
+        plan.frames,
+        plan.fps,
+        [*settings_rows(plan), *_rows(plan)],
+        manifest.environment,
+        {
             "command": plan.command_line(),
             "python": _python(plan),
             "json": plan.config.to_json(indent=2) if plan.config else "{}",
         },
-        zoom=first_zoom(plan.width, plan.height),
-        zooms=zooms(first_zoom(plan.width, plan.height)),
+        _given(folder, plan),
     )
+
+
+def _given(folder: Path, plan: Plan) -> tuple[str, str, Path] | None:
+    """What the clips begin with: an animated PNG plays as it is."""
+    if plan.video_sha:
+        return "Input video", "Both clips of every pair begin with these frames.", folder / INPUT_VIDEO
+    if plan.image_sha:
+        return "Input picture", "Both clips of every pair begin with this one.", folder / INPUT_IMAGE
+    return None
 
 
 def _rows(plan: Plan) -> list[tuple[str, str]]:
@@ -75,17 +88,6 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _python(plan: Plan) -> str:
-    import json
-
     text = json.dumps(str(plan.config), ensure_ascii=False)
     enabled = f"with freeu.enabled(pipe, freeu.FreeUConfig.parse({text})):\n    frames = pipe(...).frames[0]"
     return "\n".join([*add_on_lines(plan), enabled])
-
-
-def _given(path: Path, inside: bool) -> str:
-    """What the clips begin with: an animated PNG plays as it is."""
-    return _data(path, "image/png") if inside and path.stat().st_size <= MAX_INSIDE else path.name
-
-
-def _data(path: Path, kind: str) -> str:
-    return f"data:{kind};base64," + base64.b64encode(path.read_bytes()).decode()

@@ -48,14 +48,14 @@ def with_sound(pictures: Path, heard: Path, target: Path) -> None:
             raise OSError(error.errno, error.strerror or str(error), str(target)) from None
 
 
-def _shown(packets: Iterator[Packet], stream: Any) -> Iterator[Packet]:
+def _shown(packets: Iterator[Packet[Any]], stream: Any) -> Iterator[Packet[Any]]:
     for packet in packets:
         if packet.dts is not None:
             packet.stream = stream
             yield packet
 
 
-def _mux(made: OutputContainer, pictures: Iterator[Packet], sounds: Iterator[Packet], end: float) -> None:
+def _mux(made: OutputContainer, pictures: Iterator[Packet[Any]], sounds: Iterator[Packet[Any]], end: float) -> None:
     """Write both in the order of time, so that neither has to be kept; sound ends with the pictures."""
     waiting = next(sounds, None)
     for packet in pictures:
@@ -68,14 +68,14 @@ def _mux(made: OutputContainer, pictures: Iterator[Packet], sounds: Iterator[Pac
         waiting = next(sounds, None)
 
 
-def _time(packet: Packet) -> float:
+def _time(packet: Packet[Any]) -> float:
     """When a packet is decoded, in seconds."""
     assert packet.dts is not None
     assert packet.time_base is not None
     return float(packet.dts * packet.time_base)
 
 
-def _sounds(source: Any, made: OutputContainer, begin: Fraction) -> Iterator[Packet]:
+def _sounds(source: Any, made: OutputContainer, begin: Fraction) -> Iterator[Packet[Any]]:
     """The packets of the first audio stream from ``begin`` (seconds) on, which becomes time 0."""
     audio = source.streams.audio[0]
     later = round(begin / audio.time_base)
@@ -86,7 +86,7 @@ def _sounds(source: Any, made: OutputContainer, begin: Fraction) -> Iterator[Pac
     return _encoded(source, audio, encoded, later)
 
 
-def _copied(source: Any, audio: Any, stream: Any, later: int) -> Iterator[Packet]:
+def _copied(source: Any, audio: Any, stream: Any, later: int) -> Iterator[Packet[Any]]:
     for packet in source.demux(audio):
         # Decoders need the packet before the first: codecs like AAC overlap, and prime themselves before time 0.
         if packet.dts is None or packet.dts + (packet.duration or 0) < later:
@@ -97,7 +97,7 @@ def _copied(source: Any, audio: Any, stream: Any, later: int) -> Iterator[Packet
         yield packet
 
 
-def _encoded(source: Any, audio: Any, stream: Any, later: int) -> Iterator[Packet]:
+def _encoded(source: Any, audio: Any, stream: Any, later: int) -> Iterator[Packet[Any]]:
     import av
 
     with _readable(source.name):

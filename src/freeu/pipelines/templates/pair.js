@@ -12,7 +12,7 @@
       pair.style.setProperty("--cut", `${cut}%`);
       left.style.opacity = cut < 12 ? 0 : 1;
       right.style.opacity = cut > 88 ? 0 : 1;
-      input.setAttribute("aria-valuetext", `${cut} % without FreeU`);
+      input.setAttribute("aria-valuetext", `${cut} % ${input.dataset.left ?? "without FreeU"}`);
     };
     const drag = (event) => {
       const box = pair.getBoundingClientRect();
