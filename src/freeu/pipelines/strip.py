@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_COLUMNS = 10
+MOST_FRAMES = 200_000
+"""Of a film."""
 CELL = 176
 """The longer side of a frame in the strip, in pixels; small frames are enlarged by a whole number up to it."""
 
@@ -39,24 +42,38 @@ def make_side_by_side(folder: Path, names: tuple[str, str], plan: Plan, target: 
         folder: where the clips are.
         names: of the MP4 without and of that with FreeU.
         plan: of the run.
-        target: the file to write. Clips of less than 256 pixels are enlarged by a whole number, by Lanczos.
+        target: the file to write.
+    """
+    assert plan.fps is not None
+    beside([folder / name for name in names], [ARMS[arm] for arm in plan.arms], plan.fps, target)
+
+
+def beside(clips: Sequence[Path], labels: Sequence[str], fps: float, target: Path) -> None:
+    """Write an MP4 that shows clips in step, from left to right, each under its label; a frame of each is in memory.
+
+    Args:
+        clips: of one size and length. Those of less than 256 pixels are enlarged by a whole number, by Lanczos.
+        labels: of the clips.
+        fps: frames a second.
+        target: the file to write.
     """
     import numpy as np
     from PIL import Image, ImageDraw
 
-    assert plan.fps is not None
-    times = max(1, -(-SMALL // max(plan.width, plan.height)))
-    cell = (times * plan.width, times * plan.height)
+    opened = [read_clip(path, MOST_FRAMES) for path in clips]
+    width, height = opened[0].width, opened[0].height
+    times = max(1, -(-SMALL // max(width, height)))
+    cell = (times * width, times * height)
     type_ = Type(max(1.0, max(cell) / 512))
     band = type_.line(type_.label) + 8 & ~1
-    sheet = Image.new("RGB", (2 * cell[0] + GAP, band + cell[1]), PAPER)
+    lefts = [number * (cell[0] + GAP) for number in range(len(clips))]
+    sheet = Image.new("RGB", (lefts[-1] + cell[0], band + cell[1]), PAPER)
     draw = ImageDraw.Draw(sheet)
-    lefts = (0, cell[0] + GAP)
-    for left, arm in zip(lefts, plan.arms, strict=True):
-        draw.text((left + 6, 4), ARMS[arm], INK, font=font(type_.label))
-    with ClipWriter(target, "mp4", plan.fps, *sheet.size) as writer:
-        for pair in zip(*(read_clip(folder / name) for name in names), strict=True):
-            for left, frame in zip(lefts, pair, strict=True):
+    for left, label in zip(lefts, labels, strict=True):
+        draw.text((left + 6, 4), label, INK, font=font(type_.label))
+    with ClipWriter(target, "mp4", fps, *sheet.size) as writer:
+        for frames in zip(*opened, strict=True):
+            for left, frame in zip(lefts, frames, strict=True):
                 sheet.paste(Image.fromarray(frame).resize(cell, Image.Resampling.LANCZOS), (left, band))
             writer.add(np.asarray(sheet))
 

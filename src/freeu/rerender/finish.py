@@ -1,0 +1,124 @@
+"""What follows the films: both side by side, the page, and the lines that say what was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from freeu.pipelines.add_ons import added_text
+from freeu.pipelines.clip_page import Head, Pair, clip_page
+from freeu.pipelines.finish import embedded_note
+from freeu.pipelines.output import MANIFEST, OutputFolder
+from freeu.pipelines.page import settings_rows
+from freeu.pipelines.plan import ARMS, counted
+from freeu.pipelines.strip import beside
+from freeu.rerender.request import Job
+from freeu.rerender.run import FILMS, SOURCE
+
+PAGE = "rerender.html"
+TOGETHER = "side-by-side.mp4"
+
+
+def finish_film(
+    job: Job,
+    output: OutputFolder,
+    record: Mapping[str, Any],
+    say: Callable[[str], None] = lambda what: None,
+) -> list[tuple[str, str]]:
+    """Write what shows source and films at once.
+
+    Returns:
+        the files worth opening with what each is for.
+    """
+    folder, plan = output.path, job.plan
+    say("side by side")
+    labels = ["source", *(ARMS[arm] for arm in plan.arms)]
+    shown = [folder / SOURCE, *(folder / FILMS[arm] for arm in plan.arms)]
+    with output.file(TOGETHER) as part:
+        beside(shown, labels, job.source.clip.fps, part)
+    say("page")
+    output.write(PAGE, _page(job, output, record))
+    films = [(FILMS[arm], f"the film {ARMS[arm]}") for arm in plan.arms]
+    return [
+        (PAGE, "open it in a browser: source and film in step, side by side or under a slider"),
+        *films,
+        (TOGETHER, "source and film as one"),
+        ("keys-*", "the key frames as they were drawn"),
+    ]
+
+
+def _page(job: Job, output: OutputFolder, record: Mapping[str, Any]) -> str:
+    folder, plan = output.path, job.plan
+    prompt = plan.prompts[0]
+    pairs = [
+        Pair(
+            f"source and film {ARMS[arm]}",
+            folder / SOURCE,
+            folder / FILMS[arm],
+            labels=("source", ARMS[arm]),
+            names=("The video that came in", f"The film {ARMS[arm]}: {prompt}"),
+        )
+        for arm in plan.arms
+    ]
+    if len(plan.arms) == 2:
+        off, on = (folder / FILMS[arm] for arm in plan.arms)
+        pairs.insert(0, Pair("without and with FreeU", off, on))
+    source = job.source
+    return clip_page(
+        Head(
+            f"Rerendered: {prompt}",
+            "A video drawn anew",
+            f"{source.path.name}, drawn anew by {plan.model_text}."
+            + (" FreeU:" if plan.config is not None else " Without FreeU."),
+            str(plan.config) if plan.config is not None else "",
+            embedded_note(plan, job.loaded.source.world),
+            "",
+        ),
+        [(prompt, pairs)],
+        source.size,
+        len(source),
+        source.clip.fps,
+        [*settings_rows(plan), *rows(job, record)],
+        record["environment"],
+        {
+            "command": command_line(job),
+            "python": "",
+            "json": json.dumps({name: record[name] for name in job.record}, indent=2, ensure_ascii=False),
+        },
+    )
+
+
+def rows(job: Job, record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The settings of a film as (name, value), for people."""
+    settings, control = job.settings, record["control"]
+    drawn = ", ".join(f"{ARMS[arm]}: {len(keys)}" for arm, keys in record["keys"].items())
+    return [
+        ("frames", f"{len(job.source)} at {job.source.clip.fps:.4g} a second"),
+        ("key frames", drawn or "none"),
+        ("video strength", f"{settings.strength:g}"),
+        ("stages", ", ".join(settings.stages) or "none"),
+        ("ControlNet", "none" if control is None else f"{control['name']}, weight {settings.control_scale:g}"),
+        ("sound", "kept" if job.source.sound else "none"),
+    ]
+
+
+def film_headline(job: Job) -> list[str]:
+    """What is about to be made, for the terminal."""
+    plan, source, settings = job.plan, job.source, job.settings
+    model = embedded_note(plan, job.loaded.source.world) or f"model {plan.model.name}"
+    added = added_text(plan.add_ons())
+    control = job.record["control"]
+    with_control = f", edges by {control['name']}" if control is not None else ", no ControlNet"
+    effect = f"FreeU {plan.config} (profile {plan.config.profile})" if plan.config else "without FreeU"
+    every = f"a key frame every {counted(job.keys.interval, 'frame')}"
+    return [
+        model,
+        *([f"with {added}"] if added else []),
+        effect,
+        f"{source.path.name}: {counted(len(source), 'frame')} at {source.clip.fps:.4g} a second, {every}"
+        + (" or sooner" if job.keys.content else "")
+        + (", sound" if source.sound else ""),
+        f"{source.size[0]}x{source.size[1]}, {counted(settings.made, 'step')} of {plan.steps}, guidance "
+        f"{plan.guidance:g}{with_control}, {plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}",
+    ]

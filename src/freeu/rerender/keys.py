@@ -1,0 +1,172 @@
+"""The key frames of one film: those of an earlier run, and then new ones, each with what the next ones need of it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+import freeu
+from freeu.pipelines.inputs import pixel_sha
+from freeu.pipelines.manifest import as_json
+from freeu.pipelines.output import MANIFEST, OutputFolder
+from freeu.pipelines.run import png
+from freeu.rerender.flow import Tracker, along, steady_flow
+from freeu.rerender.keyframes import Segment
+from freeu.rerender.painter import KeyFramePainter
+from freeu.rerender.request import Job, edges
+
+if TYPE_CHECKING:
+    from freeu.evaluate.motion import Flow
+    from freeu.pipelines.clip_files import Frame
+
+
+class Progress(Protocol):
+    """What a run reports while it works."""
+
+    def kept(self, count: int) -> None:
+        """So many key frames of an earlier run were kept."""
+
+    def key(self, arm: str, frame: int, fraction: float) -> None:
+        """``fraction`` (0..1) of the denoising steps of a key frame are done; ``frame`` is its number in the film."""
+
+    def frame(self, arm: str, frame: int) -> None:
+        """A frame of the film was written."""
+
+
+class Known:
+    """Flow between key frames, followed from frame to frame through those between them, and kept while it is asked for.
+
+    The contract of ``FlowEstimator``; frames that were not followed are compared by ``steady_flow``.
+    """
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[Frame, Frame, Flow]] = []
+
+    def forget(self) -> None:
+        """Drop what was followed to an earlier key frame."""
+        self._pairs = []
+
+    def tell(self, target: Frame, reference: Frame, flow: Flow) -> None:
+        """Keep the flow from one frame to another."""
+        self._pairs.append((target, reference, flow))
+
+    def __call__(self, target: Any, reference: Any) -> Flow:
+        for one, other, flow in self._pairs:
+            if np.array_equal(one, target) and np.array_equal(other, reference):
+                return flow
+        return steady_flow(target, reference)
+
+
+class Keys:
+    """The key frames of one film in order: those of an earlier run, and then new ones."""
+
+    def __init__(
+        self, job: Job, arm: str, output: OutputFolder, record: dict[str, Any], progress: Progress
+    ) -> None:
+        self._job, self._arm, self._record, self._progress = job, arm, record, progress
+        self._manifest = output
+        self._output = OutputFolder(output.path / f"keys-{arm}")
+        self._flow = Known()
+        self._painter = KeyFramePainter(
+            job.loaded.pipe,
+            job.settings,
+            flow=self._flow,
+            condition=edges if job.controlnet is not None else None,
+            controlnet=job.controlnet,
+        )
+        self._last: Frame | None = None
+        self._tracker: Tracker | None = None
+        self._kept = self._earlier()
+        if self._kept:
+            progress.kept(len(self._kept))
+
+    def of(self, segment: Segment) -> tuple[Frame, Frame]:
+        """The drawn first and last frame of the next segment."""
+        if segment.opens:
+            self._painter.new_scene()
+            self._tracker = Tracker(segment.frames[0])
+            self._flow.forget()
+            self._last = self._drawn(segment.start, segment.frames[0])
+        first = self._last
+        assert first is not None
+        if len(segment.frames) > 1:
+            self._follow(segment)
+            self._last = self._drawn(segment.start + len(segment.frames) - 1, segment.frames[-1])
+        assert self._last is not None
+        return first, self._last
+
+    def _follow(self, segment: Segment) -> None:
+        """Learn where the segment's last frame lies in its first one and in the first one of its scene."""
+        first, last = segment.frames[0], segment.frames[-1]
+        assert self._tracker is not None
+        for frame in segment.frames[1:]:
+            to_scene = self._tracker.follow(frame)
+        self._flow.forget()
+        self._flow.tell(last, self._tracker.reference, to_scene)
+        if not segment.opens:
+            self._flow.tell(last, first, along(segment.frames[::-1]))
+
+    def _drawn(self, number: int, frame: Frame) -> Frame:
+        if self._kept:
+            return self._next_kept(number)
+        drawn = self._paint(number, frame)
+        from PIL import Image
+
+        picture = Image.fromarray(drawn)
+        before = self._done[-1]["frame"] if self._done else None
+        self._output.write(_picture(number), png(picture))
+        with self._output.file(_state(number)) as part:
+            self._painter.save(part)
+        self._done.append({"frame": number, "sha256": pixel_sha(picture)})
+        self._manifest.write(MANIFEST, as_json(self._record))
+        if before is not None:
+            (self._output.path / _state(before)).unlink(missing_ok=True)
+        self._progress.key(self._arm, number, 1.0)
+        return drawn
+
+    def _paint(self, number: int, frame: Frame) -> Frame:
+        def told(fraction: float, _latents: Any = None) -> None:
+            self._progress.key(self._arm, number, min(fraction, 0.99))
+
+        if self._arm == "baseline":
+            return self._painter.paint(frame, told)
+        assert self._job.plan.config is not None
+        with freeu.enabled(self._job.loaded.pipe, self._job.plan.config) as handle:
+            drawn = self._painter.paint(frame, told)
+            handle.verify()
+        return drawn
+
+    def _next_kept(self, number: int) -> Frame:
+        picture = self._kept.pop(0)
+        assert picture[0] == number, "the same film is cut into the same segments"
+        if not self._kept:  # what follows goes on from here
+            self._painter.load(self._output.path / _state(number))
+        return picture[1]
+
+    def _earlier(self) -> list[tuple[int, Frame]]:
+        """The key frames of an earlier run with their numbers; none of them if one is damaged."""
+        from PIL import Image
+
+        self._done = self._record["keys"].setdefault(self._arm, [])
+        found = []
+        with contextlib.suppress(OSError, SyntaxError, ValueError):
+            for key in self._done:
+                with Image.open(self._output.path / _picture(key["frame"])) as image:
+                    picture = image.convert("RGB")
+                if pixel_sha(picture) != key["sha256"]:
+                    break
+                found.append((key["frame"], np.asarray(picture)))
+        if len(found) != len(self._done) or (found and not (self._output.path / _state(found[-1][0])).exists()):
+            self._done.clear()
+            return []
+        return found
+
+
+def _picture(number: int) -> str:
+    return f"{number:06d}.png"
+
+
+def _state(number: int) -> str:
+    return f"{number:06d}.safetensors"

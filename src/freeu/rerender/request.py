@@ -1,0 +1,176 @@
+"""What a user asks of ``freeu rerender``, and how it becomes a job: cheap checks first, the video, then the model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from freeu.errors import FreeUValueError, unknown_name
+from freeu.pipelines.control import canny, named
+from freeu.pipelines.control_files import fetch_control, find_control, load_control
+from freeu.pipelines.extras import need
+from freeu.pipelines.inputs import check_side, fit_size, parse_seeds
+from freeu.pipelines.loading import Loaded
+from freeu.pipelines.manifest import environment
+from freeu.pipelines.plan import Plan
+from freeu.pipelines.request import Request, check_range, check_request, prepare
+from freeu.pipelines.sources import ModelSource
+from freeu.rerender.keyframes import KeyFrameChoice
+from freeu.rerender.settings import STAGES, KeyFrameSettings
+from freeu.rerender.source import Source, frames_sha, open_source
+
+KIND, SCHEMA = "freeu-rerender", 1
+STRENGTH = 0.75
+"""Of the noise on key frames, unless told otherwise."""
+NO_CONTROL = "none"
+
+if TYPE_CHECKING:
+    from freeu.pipelines.clip_files import Frame
+
+
+@dataclass(frozen=True)
+class Rerender:
+    """A run of ``freeu rerender``.
+
+    Args:
+        video: the file.
+        request: one prompt, one seed, the model, FreeU and the numbers of drawing; its command is "compare" for the film
+            without and with FreeU, "generate" for one of them.
+        strength: 0..1, how much of a key frame is noised away; with 0 the film comes back as it went in.
+        control: as ``--control``; "none" for no ControlNet; None for the embedded model's own.
+        control_scale: weight of what the ControlNet adds, 0..2.
+        keys: which frames are drawn.
+        without: stages that are left out, of ``settings.STAGES``.
+        frames: use only so many of the video; None uses all.
+    """
+
+    video: Path
+    request: Request
+    strength: float = STRENGTH
+    control: str | None = None
+    control_scale: float = 1.0
+    keys: KeyFrameChoice = field(default_factory=KeyFrameChoice)
+    without: tuple[str, ...] = ()
+    frames: int | None = None
+
+
+@dataclass
+class Found:
+    """What the cheap checks of a run found."""
+
+    source: Source
+    model: ModelSource
+    control: ModelSource | None
+
+
+@dataclass
+class Job:
+    """A run whose model is loaded.
+
+    Args:
+        record: everything that decides the film, as JSON can say it.
+        source: the video at its working size.
+        plan: what decides a picture of the model.
+        loaded: the pipeline.
+        settings: of the key frames.
+        keys: which they are.
+        controlnet: a ``ControlNetModel``, or None.
+    """
+
+    record: dict[str, Any]
+    source: Source
+    plan: Plan
+    loaded: Loaded
+    settings: KeyFrameSettings
+    keys: KeyFrameChoice
+    controlnet: Any
+
+
+def check_rerender(run: Rerender, output: Path) -> Found:
+    """Everything that can be wrong without loading a model; nothing is written.
+
+    Raises:
+        FreeUValueError: the first thing that is wrong, with its value and the fix.
+    """
+    check_range("--video-strength", run.strength, 0.0, 1.0)
+    check_range("--control-scale", run.control_scale, 0.0, 2.0)
+    check_range("--frames", run.frames, 2, 1_000_000)
+    for name in run.without:
+        if name not in STAGES:
+            raise unknown_name("--without", name, STAGES)
+    if len(parse_seeds(run.request.seeds)) > 1:
+        raise FreeUValueError(f"a film is made from one seed, got --seed {run.request.seeds}: make several runs")
+    need("video", "av", "cv2")
+    model = check_request(run.request, output)
+    control = _control(run.control, model)
+    return Found(open_source(run.video, run.frames), model, control)
+
+
+def _control(name: str | None, model: ModelSource) -> ModelSource | None:
+    """The ControlNet that is meant; without a word the embedded one, where the model is embedded."""
+    if name is None:
+        name = "canny" if model.kind == "embedded" else NO_CONTROL
+    return None if name == NO_CONTROL else find_control(name)
+
+
+def prepare_rerender(run: Rerender, found: Found) -> Job:
+    """Load the model and settle everything it decides. Nothing is written.
+
+    Args:
+        run: checked by ``check_rerender``.
+        found: what that gave.
+
+    Raises:
+        FreeUValueError: the model or the ControlNet cannot be loaded, or they do not fit.
+    """
+    import torch
+
+    control = fetch_control(found.control) if found.control is not None else None
+    prepared = prepare(run.request, found.model)
+    loaded = prepared.loaded
+    fitted = fit_size(found.source.size, loaded.native, loaded.multiple)
+    size = (run.request.width or fitted[0], run.request.height or fitted[1])
+    for name, side in zip(("--width", "--height"), size, strict=True):
+        check_side(name, side, loaded.multiple)
+    plan = replace(prepared.plan, width=size[0], height=size[1])
+    source = found.source.at(size)
+    settings = KeyFrameSettings(
+        prompt=plan.prompts[0],
+        negative_prompt=plan.negative_prompt,
+        steps=plan.steps,
+        guidance=plan.guidance,
+        strength=run.strength,
+        control_scale=run.control_scale,
+        seed=plan.seeds[0],
+        stages=tuple(stage for stage in STAGES if stage not in run.without),
+    )
+    network = None
+    if control is not None:
+        network = load_control(control, loaded.pipe.unet, getattr(torch, plan.dtype), loaded.source.label)
+        network.to(plan.device)
+    record = {
+        "kind": KIND,
+        "schema": SCHEMA,
+        "plan": plan.to_dict(),
+        "video": {
+            "name": source.path.name,
+            "frames": len(source),
+            "fps": source.clip.fps,
+            "sound": source.sound,
+            "sha256": frames_sha(source),
+        },
+        "settings": settings.record(),
+        "keys_by": asdict(run.keys),
+        "control": named(control) if control is not None else None,
+        "environment": environment(plan.device),
+    }
+    return Job(record, source, plan, loaded, settings, run.keys, network)
+
+
+def edges(frame: Frame) -> Frame:
+    """What a canny ControlNet is shown of a frame: uint8 (H, W, 3), white on black."""
+    import numpy as np
+    from PIL import Image
+
+    return np.asarray(canny(Image.fromarray(frame)), np.uint8)

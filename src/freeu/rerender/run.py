@@ -1,0 +1,113 @@
+"""Make the film of a job: key frames are drawn and kept one by one, the frames between follow them along the flow.
+
+A frame is written as soon as it is made; no more than one segment is in memory. A run that was stopped takes its key
+frames up again, to the bit, and makes the frames between anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from freeu.pipelines.clip_files import ClipWriter
+from freeu.pipelines.decoding import FramesSha
+from freeu.pipelines.loading import quiet
+from freeu.pipelines.manifest import as_json, claim
+from freeu.pipelines.output import MANIFEST, OutputFolder, file_sha
+from freeu.pipelines.run import deterministic
+from freeu.rerender.keyframes import segments
+from freeu.rerender.keys import Keys, Progress
+from freeu.rerender.propagate import propagate
+from freeu.rerender.request import Job
+from freeu.rerender.sound import with_sound
+from freeu.rerender.source import Source
+
+if TYPE_CHECKING:
+    from freeu.pipelines.clip_files import Frame
+
+FILMS = {"baseline": "without-freeu.mp4", "freeu": "with-freeu.mp4"}
+SOURCE = "source.mp4"
+"""The video as it was used: at its working size."""
+
+
+def make_film(job: Job, output: OutputFolder, progress: Progress) -> dict[str, Any]:
+    """Make the films of a job that are not there yet, and keep the manifest up to date.
+
+    Args:
+        job: what to make.
+        output: where; a folder with the manifest of the same job is continued.
+        progress: told of every step.
+
+    Returns:
+        the manifest.
+
+    Raises:
+        FreeUValueError: the folder belongs to something else; the video turns out to be damaged.
+        FreeURuntimeError: FreeU did not act, the device has too little memory, or the disk is full.
+    """
+    record = claim(output, job.record | {"keys": {}, "films": {}}, "film", kept=("keys", "films"))
+    _write_source(job.source, output, record)
+    with quiet(), deterministic(job.plan.device, job.plan.threads):
+        for arm in job.plan.arms:
+            if not _is_whole(output.path, record["films"].get(arm)):
+                _make_arm(job, arm, output, record, progress)
+    return record
+
+
+def _is_whole(folder: Path, film: Any) -> bool:
+    """Whether a film is there, byte for byte as it was written."""
+    with contextlib.suppress(OSError, KeyError, TypeError):
+        return file_sha(folder / film["file"]) == film["file_sha256"]
+    return False
+
+
+def _write_source(source: Source, output: OutputFolder, record: dict[str, Any]) -> None:
+    if _is_whole(output.path, record["films"].get("source")):
+        return
+    with output.file(SOURCE) as part:
+        with ClipWriter(part, "mp4", source.clip.fps, *source.size) as writer:
+            for frame in source:
+                writer.add(frame)
+        sha = file_sha(part)
+    record["films"]["source"] = {"file": SOURCE, "file_sha256": sha}
+    output.write(MANIFEST, as_json(record))
+
+
+def _make_arm(job: Job, arm: str, output: OutputFolder, record: dict[str, Any], progress: Progress) -> None:
+    """One film, from its first frame to its last."""
+    source, digest = job.source, FramesSha()
+    comment = json.dumps({"freeu": {name: record[name] for name in job.record} | {"arm": arm}}, ensure_ascii=False)
+    with output.file(FILMS[arm]) as part:
+        silent = part.with_name(f".{arm}-pictures.part") if source.sound else part
+        try:
+            with ClipWriter(silent, "mp4", source.clip.fps, *source.size, comment) as writer:
+                for number, frame in enumerate(_frames(job, arm, output, record, progress)):
+                    digest.add(frame)
+                    writer.add(frame)
+                    progress.frame(arm, number)
+            if source.sound:
+                with_sound(silent, source.path, part)
+        finally:
+            if source.sound:
+                silent.unlink(missing_ok=True)
+        sha = file_sha(part)
+    record["films"][arm] = {"file": FILMS[arm], "file_sha256": sha, "frames_sha256": digest.hexdigest()}
+    output.write(MANIFEST, as_json(record))
+
+
+def _frames(
+    job: Job, arm: str, output: OutputFolder, record: dict[str, Any], progress: Progress
+) -> Iterator[Frame]:
+    if job.settings.strength == 0.0:
+        yield from job.source
+        return
+    keys = Keys(job, arm, output, record, progress)
+    for segment in segments(job.source, job.keys):
+        first, last = keys.of(segment)
+        made = propagate(segment.frames, first, last)
+        if not segment.opens:
+            next(made)  # the segment before ended with it
+        yield from made
