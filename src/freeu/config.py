@@ -180,9 +180,8 @@ class FreeUConfig:
             last, linear in between; empty: 1 everywhere.
         time_threshold: for video, 0 filters the skip of every frame by itself, as published; from 1 on the transform is
             over (T, H, W), and the low band holds what is low in the picture and slower than this many bins over time.
-        control: whether the skip is filtered "after" a ControlNet's residual was added to it, as every pipeline does, or
-            "before", as Rerender A Video does: the residual itself is then left as it is. Without a ControlNet both are
-            the same.
+        control: "after": the skip is filtered with the residual that a ControlNet added to it, as every pipeline does;
+            "before": without it, as Rerender A Video does. Without a ControlNet both are the same.
         sites: factors of single sites that override their stage's: mapping from site path to ``Stage`` or (b, s),
             kept as a sorted tuple.
 

@@ -26,7 +26,7 @@ FAMILIES: dict[str, int | None] = {
     "I2VGenXLUNet": 2,
     "UNetSpatioTemporalConditionModel": 1,
 }
-# Those that take a ControlNet's residuals, the position of that argument, which the residual of the middle block follows,
+# Those that take a ControlNet's residuals, the position of that argument (the residual of the middle block follows it),
 # and whether the first without the second are something else: a T2I-Adapter's, by an older name.
 _RESIDUALS: dict[str, tuple[int, bool]] = {
     "UNet2DConditionModel": (8, True),

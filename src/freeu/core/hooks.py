@@ -20,7 +20,6 @@ from freeu.ops._over_time import frame_weights
 from freeu.ops.backbone import scale_backbone
 from freeu.ops.skip import filter_skip
 
-
 Residuals = Callable[[tuple[Any, ...], dict[str, Any]], Sequence[Tensor]]
 """Finds, in the arguments of a call, what a ControlNet adds to the encoder's outputs, in the encoder's order."""
 
