@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freeu.config import CHANNELS, MASKS, PROFILE_VERSIONS, FreeUConfig, Schedule, Stage
+from freeu.config import CHANNELS, CONTROL, MASKS, PROFILE_VERSIONS, FreeUConfig, Schedule, Stage
 from freeu.errors import FreeUValueError
 
 factor = st.floats(0, 10)
@@ -36,6 +36,7 @@ def configs(draw):
         ramp=draw(st.floats(0, abs(ends[0] - ends[1]))),
         unit=unit,
         strength=draw(st.floats(0, 1)),
+        control=draw(st.sampled_from(CONTROL)),
         sites=draw(st.dictionaries(path, st.tuples(factor, factor))),
     )
 
@@ -170,6 +171,7 @@ def test_bad_text(text, message):
         ({"frame_strength": 0.5}, "frame_strength must be a tuple"),
         ({"time_threshold": -1}, "time_threshold must be at least 0"),
         ({"time_threshold": 1.5}, "time_threshold must be a whole number"),
+        ({"control": "befor"}, "unknown control 'befor': did you mean before"),
     ],
 )
 def test_bad_fields(fields, message):
@@ -200,3 +202,11 @@ def test_fields_over_time_survive_text_and_json_and_old_json_has_none_of_them():
     assert FreeUConfig.parse(str(one)) == one
     old = {key: value for key, value in config.to_dict().items() if "frame" not in key and "time" not in key}
     assert FreeUConfig.from_dict(old) == FreeUConfig(b=(1.3, 1.4))
+
+
+def test_the_order_of_control_is_after_where_nothing_is_said():
+    config = FreeUConfig(b=(1.3, 1.4), control="before")
+    assert str(config).endswith("control=before")
+    old = {key: value for key, value in config.to_dict().items() if key != "control"}
+    assert FreeUConfig.from_dict(old).control == "after"
+    assert "control" not in str(config.replace(control="after"))

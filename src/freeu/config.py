@@ -20,6 +20,7 @@ CHANNELS = ("first", "second", "even", "all", "first-inclusive")
 SHARES = ("none", "guidance")
 GUIDANCE = ("both", "conditional")
 OVER_TIME = ("frame", "clip", "smooth", "shared")
+CONTROL = ("after", "before")
 UNITS = ("fraction", "timestep", "sigma")
 VERSIONS = (1, 2)
 # Operator version of each profile unless told otherwise: diffusers has version 1 alone, and the A1111 extension began
@@ -179,6 +180,8 @@ class FreeUConfig:
             last, linear in between; empty: 1 everywhere.
         time_threshold: for video, 0 filters the skip of every frame by itself, as published; from 1 on the transform is
             over (T, H, W), and the low band holds what is low in the picture and slower than this many bins over time.
+        control: "after": the skip is filtered with the residual that a ControlNet added to it, as every pipeline does;
+            "before": without it, as Rerender A Video does. Without a ControlNet both are the same.
         sites: factors of single sites that override their stage's: mapping from site path to ``Stage`` or (b, s),
             kept as a sorted tuple.
 
@@ -204,6 +207,7 @@ class FreeUConfig:
     over_time: str = "frame"
     frame_strength: tuple[float, ...] = ()
     time_threshold: int = 0
+    control: str = "after"
     sites: tuple[tuple[str, Stage], ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -248,6 +252,7 @@ class FreeUConfig:
         _choice("over_time", self.over_time, OVER_TIME)
         put("frame_strength", _frame_strength(self.frame_strength))
         put("time_threshold", _threshold(self.time_threshold, "time_threshold", 0))
+        _choice("control", self.control, CONTROL)
         schedule = self.schedule
         for name in ("start", "end", "ramp"):
             put(name, getattr(schedule, name))

@@ -6,12 +6,14 @@ are rows of the batch that follow each other. Between them stand temporal layers
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from freeu.adapters.keyword import ByKeyword
-from freeu.core.hooks import Host
+from freeu.core.hooks import Host, Residuals, no_residuals
 from freeu.core.site import Site
 from freeu.errors import NoSitesError
 
@@ -23,6 +25,13 @@ FAMILIES: dict[str, int | None] = {
     "UNetMotionModel": 2,
     "I2VGenXLUNet": 2,
     "UNetSpatioTemporalConditionModel": 1,
+}
+# Those that take a ControlNet's residuals, the position of that argument (the residual of the middle block follows it),
+# and whether the first without the second are something else: a T2I-Adapter's, by an older name.
+_RESIDUALS: dict[str, tuple[int, bool]] = {
+    "UNet2DConditionModel": (8, True),
+    "UNet3DConditionModel": (7, False),
+    "UNetMotionModel": (7, False),
 }
 # These blocks concatenate at most once, before the first of their resnets (the lowest one not at all); all others
 # before each resnet.
@@ -45,6 +54,12 @@ class DiffusersHost(Host):
 
     def frames(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         return 1 if self.frames_axis is None else int(self.sample(args, kwargs).shape[self.frames_axis])
+
+    def residuals(self, model: nn.Module) -> Residuals:
+        for cls in type(model).__mro__:
+            if cls.__name__ in _RESIDUALS:
+                return functools.partial(_control, *_RESIDUALS[cls.__name__])
+        return no_residuals
 
     def conflict(self, model: nn.Module) -> str | None:
         for block in getattr(model, "up_blocks", ()):
@@ -83,6 +98,7 @@ class DiffusersUNet:
         middle = unet.mid_block if getattr(unet, "mid_block", None) is not None else unet.down_blocks[-1]
         coming = _width(middle.resnets[-1])
         sites = []
+        earlier = 0  # resnets of the up-blocks so far: each has one of the encoder's outputs, taken from the last on
         for index, block in enumerate(unet.up_blocks):
             kind = type(block).__name__
             for number, resnet in enumerate(block.resnets):
@@ -96,9 +112,22 @@ class DiffusersUNet:
                             "for a skip connection"
                         )
                     module = ByKeyword(resnet, _KEYWORD[kind]) if kind in _KEYWORD else resnet
-                    sites.append(Site(path, module, coming, skip, model_channels, index, kind))
+                    sites.append(Site(path, module, coming, skip, model_channels, index, kind, earlier + number))
                 coming = _width(resnet)
+            earlier += len(block.resnets)
         return sites
+
+
+def _control(place: int, both: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Tensor]:
+    """The residuals that are added to the encoder's outputs.
+
+    Those of T2I-Adapters (``down_intrablock_additional_residuals``) are none: the encoder works on with them.
+    """
+    down = args[place] if len(args) > place else kwargs.get("down_block_additional_residuals")
+    middle = args[place + 1] if len(args) > place + 1 else kwargs.get("mid_block_additional_residual")
+    if down is None or (both and middle is None):
+        return ()
+    return tuple(down)
 
 
 def _spatial(resnet: Any) -> Any:

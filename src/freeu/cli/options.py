@@ -28,7 +28,7 @@ REQUEST_FIELDS = (
 ADD_ONS = ("lora", "fuse_lora", "embedding")
 """Options for what is added to the model; see ``add_ons``."""
 
-_MODEL, _FREEU, _PICTURE, _RUN = "Model", "FreeU", "Pictures", "Running"
+_MODEL, _FREEU, _PICTURE, _CONTROL, _RUN = "Model", "FreeU", "Pictures", "ControlNet", "Running"
 
 Prompts = Annotated[
     list[str] | None,
@@ -228,6 +228,59 @@ Strength = Annotated[
     float | None,
     typer.Option(
         "--strength", metavar="0..1", help="Between no effect (0) and the factors as given (1).", rich_help_panel=_FREEU
+    ),
+]
+
+Control = Annotated[
+    str | None,
+    typer.Option(
+        "--control",
+        metavar="NAME|PATH",
+        help="Let a ControlNet steer: an embedded one (canny), a directory of diffusers, a .safetensors file or a hub "
+        "id.",
+        rich_help_panel=_CONTROL,
+    ),
+]
+ControlImage = Annotated[
+    Path | None,
+    typer.Option(
+        "--control-image", metavar="FILE", help="The picture that the ControlNet follows.", rich_help_panel=_CONTROL
+    ),
+]
+ControlPreprocess = Annotated[
+    str | None,
+    typer.Option(
+        "--control-preprocess",
+        metavar="canny|none",
+        help="canny: find the edges of --control-image; none: it is what the ControlNet reads (default canny).",
+        rich_help_panel=_CONTROL,
+    ),
+]
+ControlScale = Annotated[
+    float | None,
+    typer.Option(
+        "--control-scale", metavar="0..2", help="How much the ControlNet adds (default 1).", rich_help_panel=_CONTROL
+    ),
+]
+ControlStart = Annotated[
+    float | None,
+    typer.Option(
+        "--control-start", metavar="0..1", help="Fraction of the steps at which it begins.", rich_help_panel=_CONTROL
+    ),
+]
+ControlEnd = Annotated[
+    float | None,
+    typer.Option(
+        "--control-end", metavar="0..1", help="Fraction of the steps at which it ends.", rich_help_panel=_CONTROL
+    ),
+]
+ControlOrder = Annotated[
+    str | None,
+    typer.Option(
+        "--control-order",
+        metavar="after|before",
+        help="Whether FreeU filters the skips after or before the ControlNet adds to them (default after).",
+        rich_help_panel=_CONTROL,
     ),
 ]
 

@@ -38,6 +38,13 @@ def compare(
     image: o.Image = None,
     mask: o.Mask = None,
     image_strength: o.ImageStrength = None,
+    control: o.Control = None,
+    control_image: o.ControlImage = None,
+    control_preprocess: o.ControlPreprocess = None,
+    control_scale: o.ControlScale = None,
+    control_start: o.ControlStart = None,
+    control_end: o.ControlEnd = None,
+    control_order: o.ControlOrder = None,
     steps: o.Steps = None,
     guidance: o.Guidance = None,
     negative_prompt: o.Negative = "",
@@ -89,6 +96,13 @@ def generate(
     image: o.Image = None,
     mask: o.Mask = None,
     image_strength: o.ImageStrength = None,
+    control: o.Control = None,
+    control_image: o.ControlImage = None,
+    control_preprocess: o.ControlPreprocess = None,
+    control_scale: o.ControlScale = None,
+    control_start: o.ControlStart = None,
+    control_end: o.ControlEnd = None,
+    control_order: o.ControlOrder = None,
     steps: o.Steps = None,
     guidance: o.Guidance = None,
     negative_prompt: o.Negative = "",
@@ -102,7 +116,7 @@ def generate(
 ) -> None:
     """Draw pictures with FreeU, or make those of a manifest again.
 
-    With --from, everything comes from the manifest; only --output, --model, --lora, --embedding, --device and
+    With --from, everything comes from the manifest; only --output, --model, --lora, --embedding, --control, --device and
     --threads may be given too.
     """
     values = locals()
@@ -110,7 +124,7 @@ def generate(
         assert manifest is not None
         make_again(manifest, values)
         return
-    if values.pop("no_freeu") and any(values[name] is not None for name in o.FREEU_FIELDS):
+    if values.pop("no_freeu") and any(values[name] is not None for name in (*o.FREEU_FIELDS, "control_order")):
         raise FreeUValueError("--no-freeu leaves nothing for FreeU's own options to say: give one or the other")
     make("generate", {**o.add_ons(values), **values}, with_freeu=not no_freeu)
 
@@ -134,7 +148,8 @@ def make(
     from freeu.pipelines.request import FreeUChoice, Request, check_request, notes, prepare
 
     folder: Path = values.pop("output") or dated_folder()
-    choice = FreeUChoice(**{name: values.pop(name) for name in o.FREEU_FIELDS})
+    order = values.pop("control_order", None)
+    choice = FreeUChoice(**{name: values.pop(name) for name in o.FREEU_FIELDS}, control_order=order)
     prompts = tuple(values.pop("prompts") or ())
     request = Request(command=command, freeu=choice if with_freeu else None, prompts=prompts, **values)
     source = check_request(request, folder)
@@ -156,12 +171,16 @@ def draw(prepared: Any, folder: Path) -> Any:
     plan, world = prepared.plan, prepared.loaded.source.world
     for line in headline(plan, world):
         print(line)
+    if plan.control is not None:
+        print(f"with {plan.control.text}")
     sys.stdout.flush()
     output = OutputFolder(folder)
     bar = Bar(plan)
     try:
         with bar:
-            manifest = make_pictures(prepared.loaded, plan, output, prepared.image, prepared.mask, bar)
+            manifest = make_pictures(
+                prepared.loaded, plan, output, prepared.image, prepared.mask, bar, prepared.control_image
+            )
             written = finish(output, manifest, world)
     except KeyboardInterrupt:
         raise stopped(folder, f"after {bar.done} of {plan.count} pictures") from None

@@ -8,7 +8,7 @@ from typing import Any
 from freeu.cli.errors import CheckFailedError
 from freeu.errors import FreeUValueError
 
-ALLOWED = ("output", "model", "motion_adapter", "lora", "embedding", "device", "threads")
+ALLOWED = ("output", "model", "motion_adapter", "lora", "embedding", "control", "device", "threads")
 """What may be given beside ``--from``."""
 DEFAULTS: dict[str, object] = {
     "seeds": "0",
@@ -55,9 +55,20 @@ def make_again(path: Path, values: dict[str, Any]) -> None:
         from freeu.pipelines.extras import need
 
         need("video", "av")
+    control = values.get("control")
+    if control is not None and then.plan.control is None:
+        raise FreeUValueError("the manifest's model has no ControlNet: leave --control out")
     device = None if values["device"] == "auto" else values["device"]
     prepared = reload(
-        then.plan, base, values["model"], device, values["threads"], adapter, added["loras"], added["embeddings"]
+        then.plan,
+        base,
+        values["model"],
+        device,
+        values["threads"],
+        adapter,
+        added["loras"],
+        added["embeddings"],
+        control,
     )
     now = _made(prepared, folder, films)
 
@@ -66,13 +77,16 @@ def make_again(path: Path, values: dict[str, Any]) -> None:
     if len(equal) == len(then.pictures):
         return
     changes = environment_differences(then.environment, now.environment)
-    own = ("model:", "motion_adapter:", "loras:", "embeddings:")
+    own = ("model:", "motion_adapter:", "loras:", "embeddings:", "control:")
     changes += [change for change in then.plan.differences(now.plan) if not change.startswith(own)]
     if then.plan.model.fingerprint != now.plan.model.fingerprint:
         changes.append("the model's files are not the same")
     moved, moving = then.plan.motion_adapter, now.plan.motion_adapter
     if moved is not None and moving is not None and moved.fingerprint != moving.fingerprint:
         changes.append("the motion adapter's files are not the same")
+    steered, steering = then.plan.control, now.plan.control
+    if steered is not None and steering is not None and steered.fingerprint != steering.fingerprint:
+        changes.append("the ControlNet's files are not the same")
     for one, other in zip(then.plan.loras, now.plan.loras, strict=True):
         changes += [f"the LoRA {one.name} is not the same file"] if one.sha != other.sha else []
     for word, anew in zip(then.plan.embeddings, now.plan.embeddings, strict=True):

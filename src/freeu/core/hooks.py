@@ -6,6 +6,7 @@ input and lets it run.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,14 @@ from freeu.errors import FreeURuntimeError
 from freeu.ops._over_time import frame_weights
 from freeu.ops.backbone import scale_backbone
 from freeu.ops.skip import filter_skip
+
+Residuals = Callable[[tuple[Any, ...], dict[str, Any]], Sequence[Tensor]]
+"""Finds, in the arguments of a call, what a ControlNet adds to the encoder's outputs, in the encoder's order."""
+
+
+def no_residuals(_args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Sequence[Tensor]:
+    """Of U-Nets that no ControlNet adds to."""
+    return ()
 
 
 class Host:
@@ -44,6 +53,10 @@ class Host:
         """Frames of each clip in the batch, which the sites see as samples in a row; 1 for still pictures."""
         return 1
 
+    def residuals(self, model: nn.Module) -> Residuals:
+        """How to find a ControlNet's residuals in calls of this U-Net."""
+        return no_residuals
+
     def conflict(self, model: nn.Module) -> str | None:
         """A message if something else already applies FreeU to the model."""
         return None
@@ -61,6 +74,7 @@ class Call:
         self.weight_tensor = torch.ones((), device=device)
         self.halves = 1  # 2: classifier-free guidance stacks [unconditional, conditional] in the batch
         self.frames = 1  # of each clip; the sites see them as samples in a row
+        self.residuals: Sequence[Tensor] = ()  # of a ControlNet, where they are to be left unfiltered
         self.compiled = False  # True once a compiler traced a site: its code must stay right from then on
 
 
@@ -108,14 +122,32 @@ class SiteHook:
                 return None
         # The concatenated tensor is fresh and private, so in inference its slices are changed where they lie.
         inplace = not compiling and not torch.is_grad_enabled() and not x.requires_grad
+        residual = self._residual(x) if compiling or s != 1.0 or high != 1.0 else None
         if self.config.guidance == "conditional" and self.call.halves == 2:
             rows = x.shape[0] // 2
-            changed = self._change(x[rows:], b, s, high, inplace)
+            within = None if residual is None else residual[rows:]
+            changed = self._change(x[rows:], within, b, s, high, inplace)
             return None if inplace else (torch.cat([x[:rows], changed]), *args[1:])
-        changed = self._change(x, b, s, high, inplace)
+        changed = self._change(x, residual, b, s, high, inplace)
         return None if inplace else (changed, *args[1:])
 
-    def _change(self, x: Tensor, b: float | Tensor, s: float | Tensor, high: float | Tensor, inplace: bool) -> Tensor:
+    def _residual(self, x: Tensor) -> Tensor | None:
+        """What was added to this site's skip and is not to be filtered, in the skip's shape."""
+        number = self.site.skip_number
+        if number is None or not self.call.residuals:
+            return None
+        residual = self.call.residuals[-1 - number].to(x.dtype)
+        return residual.expand(x.shape[0], self.site.skip_channels, *x.shape[2:])
+
+    def _change(
+        self,
+        x: Tensor,
+        residual: Tensor | None,
+        b: float | Tensor,
+        s: float | Tensor,
+        high: float | Tensor,
+        inplace: bool,
+    ) -> Tensor:
         config, frames = self.config, self.call.frames
         share = config.share if self.call.halves == 2 else "none"
         h, skip = self.site.split(x)
@@ -142,6 +174,19 @@ class SiteHook:
             time_threshold=config.time_threshold,
             inplace=within,
         )
+        if residual is not None:
+            # The filter F is linear: F(skip) + r = F(skip + r) + (r - F(r)), and r - F(r) is a filter of its own, with
+            # the gains 1 - s and 1 - high.
+            correction = filter_skip(
+                residual,
+                1.0 - s,
+                config.threshold,
+                config.mask,
+                high_gain=1.0 - high,
+                frames=frames,
+                time_threshold=config.time_threshold,
+            )
+            skip = skip.add_(correction) if within else skip + correction
         if within:
             return x
         changed = torch.cat([h, skip], dim=1)
@@ -153,18 +198,21 @@ class SiteHook:
 
 
 class RootHook:
-    """Forward-pre-hook of the U-Net: reads the timestep and whether guidance is stacked in the batch."""
+    """Forward-pre-hook of the U-Net: reads the timestep, whether guidance is stacked in the batch, and a ControlNet's
+    residuals."""
 
-    def __init__(self, config: FreeUConfig, clock: Clock, call: Call, host: Host) -> None:
+    def __init__(self, config: FreeUConfig, clock: Clock, call: Call, host: Host, residuals: Residuals) -> None:
         self.clock = clock
         self.call = call
         self.host = host
+        self.residuals = residuals
         self.set(config)
 
     def set(self, config: FreeUConfig) -> None:
         self.schedule = config.schedule
         self.needs_halves = config.share == "guidance" or config.guidance == "conditional"
         self.needs_frames = bool(config.over_time != "frame" or config.frame_strength or config.time_threshold)
+        self.needs_residuals = config.control == "before"
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         conflict = self.host.conflict(module)
@@ -183,6 +231,13 @@ class RootHook:
             self.call.halves = self._halves(args, kwargs)
         if self.needs_frames:
             self.call.frames = self.host.frames(args, kwargs)
+        if self.needs_residuals:
+            self.call.residuals = self.residuals(args, kwargs)
+
+    def forget(self, _module: nn.Module, _args: tuple[Any, ...], _output: Any) -> None:
+        """Forward-hook of the U-Net: keep no residuals, unless checkpointing may run the sites again for gradients."""
+        if not torch.is_grad_enabled():
+            self.call.residuals = ()
 
     def _halves(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         if not self.host.stacked:

@@ -216,14 +216,18 @@ class Handle:
         self._call.weight_tensor.fill_(1.0)
         self._call.halves = 1
         self._call.frames = 1
+        self._call.residuals = ()
         if self._root is not None:
             self._root.set(config)
 
     def _resume(self) -> None:
         if not self._hooks:
             return
-        self._root = RootHook(self.config, self._clock, self._call, self._host)
+        residuals = self._host.residuals(self.model)
+        self._root = RootHook(self.config, self._clock, self._call, self._host, residuals)
         self._registered = [self.model.register_forward_pre_hook(self._root, with_kwargs=True)]
+        if self.config.control == "before":
+            self._registered.append(self.model.register_forward_hook(self._root.forget))
         for hook in self._hooks.values():
             self._registered.append(hook.site.module.register_forward_pre_hook(hook))
 

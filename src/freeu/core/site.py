@@ -22,6 +22,7 @@ class Site:
         model_channels: base width of the U-Net; stages are multiples of it.
         block: index of the up-block, 0 at the lowest resolution.
         block_type: class name of the up-block.
+        skip_number: which of the encoder's outputs the skip is, 0 the last; None where ControlNets are not known.
     """
 
     path: str
@@ -31,6 +32,7 @@ class Site:
     model_channels: int
     block: int
     block_type: str
+    skip_number: int | None = None
 
     @property
     def stage(self) -> int | None:

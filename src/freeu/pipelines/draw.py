@@ -27,9 +27,10 @@ def draw(
     image: Image | None = None,
     mask: Image | None = None,
     on_step: OnStep = lambda fraction, latents: None,
+    control_image: Image | None = None,
 ) -> tuple[Image, bool]:
     """One still picture, and whether the safety checker blacked it out; arguments and errors as ``draw_frames``."""
-    frames, flagged = draw_frames(pipe, plan, picture, image, mask, on_step)
+    frames, flagged = draw_frames(pipe, plan, picture, image, mask, on_step, control_image)
     assert len(frames) == 1, "callers that draw still pictures refuse models that draw clips"
     return frames[0], flagged
 
@@ -41,6 +42,7 @@ def draw_frames(
     image: Image | None = None,
     mask: Image | None = None,
     on_step: OnStep = lambda fraction, latents: None,
+    control_image: Image | None = None,
 ) -> tuple[Frames, bool]:
     """One picture or clip, and whether the safety checker blacked it out.
 
@@ -49,17 +51,24 @@ def draw_frames(
         picture: which prompt, seed and arm of the plan.
         image, mask: the inputs of the tasks "image" and "inpaint".
         on_step: changes nothing by what it returns.
+        control_image: what the plan's ControlNet reads.
 
     Raises:
         FreeUValueError: the pipeline refuses these settings.
         FreeURuntimeError: FreeU did not act, or the device has too little memory.
     """
-    arguments = {
+    arguments: dict[str, Any] = {
         "image": image,
         "mask_image": mask,
         "strength": plan.image_strength,
         "output_type": "pil",
     }
+    if plan.control is not None:
+        # Where no picture is begun with, the one that the ControlNet reads has its name.
+        arguments["control_image" if plan.task != "text" else "image"] = control_image
+        arguments["controlnet_conditioning_scale"] = plan.control.scale
+        arguments["control_guidance_start"] = plan.control.start
+        arguments["control_guidance_end"] = plan.control.end
     result = _called(pipe, plan, picture, arguments, on_step)
     if plan.frames is not None:
         return tuple(frame.convert("RGB") for frame in result.frames[0]), False

@@ -110,6 +110,7 @@ def load(
     loras: Sequence[Lora] = (),
     embeddings: Sequence[Embedding] = (),
     fuse_loras: bool = False,
+    control: ModelSource | None = None,
 ) -> Loaded:
     """Load a pipeline.
 
@@ -125,10 +126,11 @@ def load(
         motion_adapter: a local one makes an AnimateDiff pipeline of a Stable Diffusion, with the noise schedule that
             such adapters were trained on.
         loras, embeddings, fuse_loras: see ``attaching.attach``.
+        control: a local ControlNet, which makes the pipeline that of the same task with a ControlNet.
 
     Raises:
-        FreeUValueError: damaged or missing files, a model without a U-Net, one that cannot do this task, or add-ons
-            that do not fit it.
+        FreeUValueError: damaged or missing files, a model without a U-Net, one that cannot do this task, or add-ons or
+            a ControlNet that do not fit it.
     """
     need_diffusers()
     if not source.whole:
@@ -152,6 +154,8 @@ def load(
         if getattr(pipe, "unet", None) is None:
             raise FreeUValueError(f"{source.label} ({type(pipe).__name__}) has no U-Net: FreeU has nothing to act on")
         _find_text_model(pipe)
+        if control is not None:
+            pipe = _controlled(pipe, control, source)
         attach(pipe, loras, embeddings, fuse_loras)
         if scheduler is not None:
             set_sampler(pipe, scheduler)
@@ -255,6 +259,15 @@ def _set_in_motion(pipe: Any, adapter: ModelSource, task: str, dtype: str, sourc
         raise FreeUValueError(
             f"the motion adapter {adapter.label} does not fit {source.label}: another kind of model? ({reason})"
         ) from None
+
+
+def _controlled(pipe: Any, control: ModelSource, source: ModelSource) -> Any:
+    """The pipeline of the same task with a ControlNet."""
+    from freeu.pipelines.control import attach_control, control_class
+    from freeu.pipelines.control_files import load_control
+
+    control_class(type(pipe).__name__)  # refuses one that takes none before weights are read
+    return attach_control(pipe, load_control(control, pipe.unet, pipe.unet.dtype, source.label))
 
 
 def _is_hub_error(error: BaseException | None) -> bool:

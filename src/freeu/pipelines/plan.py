@@ -11,6 +11,7 @@ from typing import Any
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.pipelines.add_ons import Embedding, Lora, added_text, check_together, embedding_from_dict, lora_from_dict
+from freeu.pipelines.control import Control, control_from_dict
 from freeu.pipelines.inputs import MAX_SEED, format_seeds
 
 ARMS = {"baseline": "without FreeU", "freeu": "with FreeU"}
@@ -24,6 +25,7 @@ OF_VIDEO = ("fps", "formats", "decode_chunk", "video_sha", "video_strength", "mo
 """Fields of a plan that only ``freeu video`` has."""
 OF_ADD_ONS = ("loras", "embeddings", "fuse_loras")
 """Fields of a plan that only a model with LoRAs or embeddings has."""
+INPUT_CONTROL = "input-control.png"
 INPUT_IMAGE, INPUT_MASK, INPUT_VIDEO = "input-image.png", "input-mask.png", "input-video.png"
 
 
@@ -100,6 +102,7 @@ class Plan:
         motion_adapter: what made a video model of ``model``, or None.
         loras, embeddings: what was added to the model.
         fuse_loras: whether the LoRAs were added to its weights for good, which changes the last bits.
+        control: the ControlNet that steers it, or None.
 
     Raises:
         FreeUValueError: a field that is of the wrong type or outside its range, by name.
@@ -134,6 +137,7 @@ class Plan:
     loras: tuple[Lora, ...] = ()
     embeddings: tuple[Embedding, ...] = ()
     fuse_loras: bool = False
+    control: Control | None = None
 
     def __post_init__(self) -> None:
         _require("command", self.command in COMMANDS, self.command)
@@ -164,6 +168,7 @@ class Plan:
             _require(name, isinstance(getattr(self, name), str), getattr(self, name))
         _require("fuse_loras", isinstance(self.fuse_loras, bool), self.fuse_loras)
         check_together(self.loras, self.embeddings, self.fuse_loras)
+        _require("control", self.control is None or self.task not in VIDEO_TASKS, self.control)
 
     def pictures(self) -> Iterator[Picture]:
         """Every picture in the order in which it is made: the pictures that belong together are neighbours."""
@@ -196,12 +201,14 @@ class Plan:
         for name in OF_ADD_ONS:
             # Nor do manifests of a model as it is say anything of what could be added to it.
             del data[name]
-        return data | self.add_ons()
+        del data["control"]
+        return data | self.add_ons() | ({"control": self.control.to_dict()} if self.control else {})
 
     @property
     def model_text(self) -> str:
         """The model and what was added to it, for people, in one line."""
-        added = added_text(self.add_ons())
+        control = f"ControlNet {self.control.name}" if self.control else ""
+        added = " and ".join(filter(None, (added_text(self.add_ons()), control)))
         return f"{self.model.name} with {added}" if added else self.model.name
 
     def add_ons(self) -> dict[str, Any]:
@@ -231,6 +238,8 @@ class Plan:
         values["model"] = _reference("model", values["model"])
         if values["motion_adapter"] is not None:
             values["motion_adapter"] = _reference("motion_adapter", values["motion_adapter"])
+        if values["control"] is not None:
+            values["control"] = control_from_dict(values["control"])
         values["loras"] = tuple(lora_from_dict(one) for one in values["loras"])
         values["embeddings"] = tuple(embedding_from_dict(one) for one in values["embeddings"])
         return cls(**values)
@@ -246,6 +255,7 @@ class Plan:
         words += ["--fuse-lora"] if self.fuse_loras else []
         for embedding in self.embeddings:
             words += ["--embedding", embedding.option]
+        words += self.control.words(INPUT_CONTROL) if self.control else []
         if self.config is not None:
             words += ["--config", str(self.config)]
         elif self.command == "generate":

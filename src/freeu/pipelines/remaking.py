@@ -9,12 +9,14 @@ from pathlib import Path
 from freeu.errors import FreeUValueError
 from freeu.pipelines.add_ons import Embedding, Lora, moved_embeddings, moved_loras
 from freeu.pipelines.clips import read_frames
+from freeu.pipelines.control import named
+from freeu.pipelines.control_files import fetch_control, find_control
 from freeu.pipelines.decoding import frames_sha
 from freeu.pipelines.extras import need_diffusers
 from freeu.pipelines.families import fetch_adapter, find_adapter
 from freeu.pipelines.inputs import open_image, open_mask, pixel_sha
 from freeu.pipelines.loading import load, pick_device
-from freeu.pipelines.plan import INPUT_IMAGE, INPUT_MASK, INPUT_VIDEO, ModelReference, Plan
+from freeu.pipelines.plan import INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, INPUT_VIDEO, ModelReference, Plan
 from freeu.pipelines.request import Prepared
 from freeu.pipelines.sources import ModelSource, find_model, fingerprint
 
@@ -28,13 +30,14 @@ def reload(
     motion_adapter: str | None = None,
     loras: Sequence[Lora] = (),
     embeddings: Sequence[Embedding] = (),
+    control: str | None = None,
 ) -> Prepared:
     """Load what a manifest's plan needs, to make its pictures again.
 
     Args:
         plan: of the manifest.
         folder: of the manifest; the input picture and mask are read from there.
-        model, motion_adapter: another place of the same one, or None.
+        model, motion_adapter, control: another place of the same one, or None.
         device, threads: other than the manifest's, or None.
         loras, embeddings: other places of the same ones, in the manifest's order; weights and words are the manifest's.
 
@@ -46,7 +49,12 @@ def reload(
     source = find_model(plan.model.reference if model is None else model)
     image = open_image(folder / INPUT_IMAGE) if plan.image_sha else None
     mask = open_mask(folder / INPUT_MASK, image) if plan.mask_sha and image else None
-    for name, picture, sha in ((INPUT_IMAGE, image, plan.image_sha), (INPUT_MASK, mask, plan.mask_sha)):
+    read = open_image(folder / INPUT_CONTROL) if plan.control else None
+    for name, picture, sha in (
+        (INPUT_IMAGE, image, plan.image_sha),
+        (INPUT_MASK, mask, plan.mask_sha),
+        (INPUT_CONTROL, read, plan.control.sha if plan.control else None),
+    ):
         if picture is not None and pixel_sha(picture) != sha:
             raise FreeUValueError(f"{folder / name} is not the picture that the manifest names: its pixels differ")
     video = None
@@ -57,6 +65,9 @@ def reload(
     adapter = None
     if plan.motion_adapter is not None:
         adapter = fetch_adapter(find_adapter(motion_adapter or plan.motion_adapter.reference))
+    steering = None
+    if plan.control is not None:
+        steering = fetch_control(find_control(control or plan.control.reference))
     try:
         device = pick_device(device or plan.device)
     except FreeUValueError:
@@ -75,6 +86,7 @@ def reload(
         loras=loras,
         embeddings=embeddings,
         fuse_loras=plan.fuse_loras,
+        control=steering,
     )
     assert loaded.source.path is not None
     found = replace(
@@ -89,7 +101,9 @@ def reload(
     plan = replace(plan, loras=loras, embeddings=embeddings)
     if adapter is not None:
         plan = replace(plan, motion_adapter=adapter_reference(adapter))
-    return Prepared(plan, loaded, image, mask, video)
+    if plan.control is not None and steering is not None:
+        plan = replace(plan, control=replace(plan.control, **named(steering)))
+    return Prepared(plan, loaded, image, mask, video, read)
 
 
 def adapter_reference(adapter: ModelSource) -> ModelReference:

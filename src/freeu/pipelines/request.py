@@ -12,19 +12,23 @@ from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.pipelines.add_ons import Embedding, Lora, check_fit, check_together
 from freeu.pipelines.clips import Frames, refuse_clips
+from freeu.pipelines.control import HIGH, LOW, Control, check_control, condition, control_class, named
+from freeu.pipelines.control_files import check_control_fit, fetch_control, find_control
 from freeu.pipelines.extras import need, need_diffusers
 from freeu.pipelines.inputs import check_side, fit_size, open_image, open_mask, parse_factors, parse_seeds, pixel_sha
 from freeu.pipelines.output import refuse_foreign
 from freeu.pipelines.plan import ModelReference, Plan
 from freeu.pipelines.prompts import collect_prompts, notes_on_tokens, unknown_words, without
 from freeu.pipelines.schedulers import sampler_name
-from freeu.pipelines.sources import ModelSource, find_model, fingerprint
+from freeu.pipelines.sources import ModelSource, find_model, fingerprint, read_json
 from freeu.presets import preset
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from freeu.pipelines.loading import Loaded
+
+CONTROL_OPTIONS = ("control_image", "control_preprocess", "control_scale", "control_start", "control_end")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class FreeUChoice:
         version, profile, start, end, ramp, strength, over_time, time_threshold: fields of ``FreeUConfig`` that override
             the rest.
         frame_strength: the field of that name, with commas.
+        control_order: the field ``control``.
     """
 
     preset: str | None = None
@@ -53,6 +58,7 @@ class FreeUChoice:
     over_time: str | None = None
     frame_strength: str | None = None
     time_threshold: int | None = None
+    control_order: str | None = None
 
     def overrides(self) -> dict[str, Any]:
         """The single fields that were given."""
@@ -60,6 +66,8 @@ class FreeUChoice:
         found = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if self.frame_strength is not None:
             found["frame_strength"] = _strengths(self.frame_strength)
+        if self.control_order is not None:
+            found["control"] = self.control_order
         return found
 
     def base(self) -> FreeUConfig | None:
@@ -129,6 +137,8 @@ class Request:
         freeu: see ``FreeUChoice``; None makes pictures without FreeU.
         clips: whether a model that draws video is welcome.
         loras, embeddings: what ``add_ons`` found in the words of the command line.
+        control, control_image: the ControlNet's name and the picture for it.
+        control_preprocess, control_scale, control_start, control_end: fields of ``control.Control``.
         the others: as in ``plan.Plan``, and as the options of the same names.
     """
 
@@ -157,6 +167,12 @@ class Request:
     loras: tuple[Lora, ...] = ()
     embeddings: tuple[Embedding, ...] = ()
     fuse_loras: bool = False
+    control: str | None = None
+    control_image: Path | None = None
+    control_preprocess: str | None = None
+    control_scale: float | None = None
+    control_start: float | None = None
+    control_end: float | None = None
 
     @property
     def task(self) -> str:
@@ -164,16 +180,27 @@ class Request:
             return "text"
         return "image" if self.mask is None else "inpaint"
 
+    def steering(self) -> dict[str, Any]:
+        """Fields of ``control.Control`` that need no model."""
+        return {
+            "scale": 1.0 if self.control_scale is None else self.control_scale,
+            "start": 0.0 if self.control_start is None else self.control_start,
+            "end": 1.0 if self.control_end is None else self.control_end,
+            "preprocess": self.control_preprocess or "canny",
+        }
+
 
 @dataclass
 class Prepared:
-    """A request whose model is loaded: the plan, the pipeline, and the pictures or frames to start from."""
+    """A request whose model is loaded: the plan, the pipeline, the pictures or frames to start from, and what a ControlNet
+    reads."""
 
     plan: Plan
     loaded: Loaded
     image: Image | None
     mask: Image | None
     video: Frames | None = None
+    control_image: Image | None = None
 
 
 def check_request(request: Request, output: Path) -> ModelSource:
@@ -189,7 +216,10 @@ def check_request(request: Request, output: Path) -> ModelSource:
             raise FreeUValueError("--mask needs the picture it belongs to: give --image FILE too")
         if request.image_strength is not None:
             raise FreeUValueError("--image-strength needs a picture to start from: give --image FILE too")
+    _check_control(request)
     need_diffusers()
+    if request.control_image is not None:
+        open_image(request.control_image)
     if request.image is not None:
         image = open_image(request.image)
         if request.mask is not None:
@@ -200,7 +230,29 @@ def check_request(request: Request, output: Path) -> ModelSource:
     if not request.clips:
         refuse_clips(source)
     check_fit(source, request.loras, request.embeddings)
+    if request.control is not None:
+        control = find_control(request.control)
+        if source.class_name:
+            control_class(source.class_name)
+        config = source.path / "unet" / "config.json" if source.path is not None else None
+        if config is not None and config.is_file():
+            check_control_fit(control, read_json(config), source.label)
     return source
+
+
+def _check_control(request: Request) -> None:
+    """A ControlNet and its picture come together, and its other options with them."""
+    if request.control is None:
+        given = [name for name in CONTROL_OPTIONS if getattr(request, name) is not None]
+        given += ["control_order"] if request.freeu is not None and request.freeu.control_order is not None else []
+        if given:
+            raise FreeUValueError(f"--{given[0].replace('_', '-')} needs a ControlNet: give --control NAME|PATH too")
+        return
+    if request.control_image is None:
+        raise FreeUValueError("--control needs the picture that it follows: give --control-image FILE too")
+    check_control(**request.steering())
+    if request.steering()["preprocess"] == "canny":
+        need("video", "cv2")
 
 
 def check_settings(request: Request, output: Path) -> None:
@@ -255,6 +307,7 @@ def prepare(request: Request, source: ModelSource) -> Prepared:
     device = pick_device(request.device)
     dtype = pick_dtype(request.dtype, device)
     scheduler = sampler_name(request.scheduler) if request.scheduler is not None else None
+    control = fetch_control(find_control(request.control)) if request.control is not None else None
     loaded = load(
         source,
         request.task,
@@ -266,6 +319,7 @@ def prepare(request: Request, source: ModelSource) -> Prepared:
         loras=request.loras,
         embeddings=request.embeddings,
         fuse_loras=request.fuse_loras,
+        control=control,
     )
     if not request.clips:
         refuse_clips(loaded.source)  # a model of the hub is known only now
@@ -273,6 +327,10 @@ def prepare(request: Request, source: ModelSource) -> Prepared:
         raise FreeUValueError(f"--frames is for models that draw video; {loaded.source.label} draws still pictures")
     image = mask = None
     width, height = request.width or loaded.native, request.height or loaded.native
+    asked = open_image(request.control_image) if request.control_image is not None else None
+    if asked is not None:
+        fitted = fit_size(asked.size, loaded.native, loaded.multiple)
+        width, height = request.width or fitted[0], request.height or fitted[1]
     if request.image is not None:
         image = open_image(request.image)
         mask = open_mask(request.mask, image) if request.mask is not None else None
@@ -288,6 +346,10 @@ def prepare(request: Request, source: ModelSource) -> Prepared:
             f"--image-strength {strength:g} leaves none of {steps} steps to do: "
             f"raise it to {min(1.0, 1.01 / steps):.2g} or more, or raise --steps"
         )
+    steering, read = None, None
+    if control is not None and asked is not None:
+        read = condition(asked, (width, height), request.steering()["preprocess"])
+        steering = Control(**named(control), **request.steering(), low=LOW, high=HIGH, sha=pixel_sha(read))
     config = request.freeu.resolve(loaded.pipe) if request.freeu is not None else None
     arms = ("baseline", "freeu") if request.command == "compare" else ("freeu" if config else "baseline",)
     assert loaded.source.path is not None
@@ -323,8 +385,9 @@ def prepare(request: Request, source: ModelSource) -> Prepared:
         loras=request.loras,
         embeddings=request.embeddings,
         fuse_loras=request.fuse_loras,
+        control=steering,
     )
-    return Prepared(plan, loaded, image, mask)
+    return Prepared(plan, loaded, image, mask, control_image=read)
 
 
 def resized(image: Image, mask: Image | None, size: tuple[int, int]) -> tuple[Image, Image | None]:

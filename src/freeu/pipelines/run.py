@@ -19,7 +19,7 @@ from freeu.pipelines.inputs import pixel_sha
 from freeu.pipelines.loading import Loaded, quiet
 from freeu.pipelines.manifest import Manifest, PictureRecord, environment, environment_differences, read_manifest
 from freeu.pipelines.output import MANIFEST, OutputFolder
-from freeu.pipelines.plan import ARMS, INPUT_IMAGE, INPUT_MASK, OF_VIDEO, Picture, Plan
+from freeu.pipelines.plan import ARMS, INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, OF_VIDEO, Picture, Plan
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,6 +50,7 @@ def make_pictures(
     image: Image | None = None,
     mask: Image | None = None,
     progress: Progress | None = None,
+    control_image: Image | None = None,
 ) -> Manifest:
     """Make every picture that is not there yet, each with its settings inside, and keep the manifest up to date.
 
@@ -59,6 +60,7 @@ def make_pictures(
         output: where; a folder with the manifest of the same plan is continued.
         image, mask: input picture and mask at the plan's size, for the tasks "image" and "inpaint".
         progress: told of every step.
+        control_image: what the plan's ControlNet reads, at the plan's size.
 
     Raises:
         FreeUValueError: the folder belongs to another plan or environment.
@@ -71,7 +73,7 @@ def make_pictures(
     if kept:
         progress.kept(len(kept))
     output.write(MANIFEST, manifest.to_json())
-    for name, picture in ((INPUT_IMAGE, image), (INPUT_MASK, mask)):
+    for name, picture in ((INPUT_IMAGE, image), (INPUT_MASK, mask), (INPUT_CONTROL, control_image)):
         if picture is not None:
             output.write(name, png(picture))
     with quiet(), deterministic(plan.device, plan.threads):
@@ -79,7 +81,7 @@ def make_pictures(
             if todo.file in kept:
                 continue
             began = time.perf_counter()
-            result, flagged = draw(loaded.pipe, plan, todo, image, mask, telling(progress, todo))
+            result, flagged = draw(loaded.pipe, plan, todo, image, mask, telling(progress, todo), control_image)
             seconds = time.perf_counter() - began
             output.write(todo.file, png_bytes(result, settings_of(plan, todo, manifest.environment)))
             manifest.pictures[todo.file] = PictureRecord(
@@ -178,6 +180,7 @@ def settings_of(plan: Plan, picture: Picture, made_with: Mapping[str, str]) -> d
         "frames": plan.frames,
         **({name: data[name] for name in OF_VIDEO} if plan.command == "video" else {}),
         **added,
+        **({"control": {**plan.control.to_dict(), "reference": plan.control.name}} if plan.control else {}),
         "dtype": plan.dtype,
         "device": plan.device,
         "threads": plan.threads,

@@ -21,6 +21,7 @@ from freeu.pipelines.modelscope_files import CONFIGURATION, ModelScopeFiles, rea
 from freeu.pipelines.reading import read_header
 
 CHECKPOINTS = (".safetensors", ".ckpt")
+_ADVICE = "give a directory or a file with --model, or leave --model out for the embedded model"
 SAMPLE_BYTES = 1 << 20
 NO_SKIPS = (
     "it has no skip connections that meet a decoder, and those are what FreeU re-weights. Use a U-Net model "
@@ -312,12 +313,13 @@ def _cached(name: str) -> bool:
     return isinstance(try_to_load_from_cache(name, "model_index.json"), str)
 
 
-def check_hub(name: str, timeout: float = 6.0) -> None:
+def check_hub(name: str, timeout: float = 6.0, advice: str = _ADVICE) -> None:
     """Ask the hub for a model once, in a thread: name resolution and retries know no time limit of their own.
 
     Args:
         name: the hub id.
         timeout: seconds after which the hub counts as out of reach.
+        advice: what to do instead, for the messages.
 
     Raises:
         FreeUValueError: no answer in time, offline mode, or no such model.
@@ -327,7 +329,6 @@ def check_hub(name: str, timeout: float = 6.0) -> None:
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    advice = "give a directory or a file with --model, or leave --model out for the embedded model"
     if constants.HF_HUB_OFFLINE:
         raise FreeUValueError(f"{name} is not in the local cache and HF_HUB_OFFLINE is set: unset it, or {advice}")
     outcome: list[Exception | None] = []
