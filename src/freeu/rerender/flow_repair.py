@@ -1,0 +1,155 @@
+"""Flow mended where there is nothing to follow: among a few motions, each area takes the one that explains it best.
+
+Drawn films have flat areas and hard edges. There an estimator of dense flow is wrong by several pixels: inside a flat
+area nothing tells it the motion, and at its edge it smooths over two. But most areas of a film move by an affine map, or
+nearly, and the estimate is right often enough to find these maps by consensus (RANSAC; Fischler & Bolles 1981). Then each
+flat area as a whole, and each other pixel by a small window, takes the candidate with the least photometric error, as in
+layered motion estimation (Wang & Adelson 1994) and discrete labelling of flow (FusionFlow; Lempitsky et al. 2008).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from freeu.evaluate.motion import Flow, Frame, warp_back
+
+Field = NDArray[np.float32]
+"""Displacements in pixels, x to the right and y downwards, (H, W, 2)."""
+
+Bools = NDArray[np.bool_]
+Affine = NDArray[np.float64]
+"""A map of pixels of one frame to pixels of another, (2, 3)."""
+
+_FLAT = 10.0  # levels of gradient below which a pixel belongs to a flat area
+_AREA = 12  # pixels of the least flat area that is taken as a whole
+_WINDOW = 5  # pixels across in which an edge is compared
+_WORST = 40.0  # levels at which an error counts no further: it is an occlusion
+_FITS = 6.0  # levels of mean error up to which one motion explains a flat area
+_NEAR = 0.75  # pixels within which a point follows a map
+_MAPS = 5  # maps sought
+_POINTS = 3000  # points they are sought among
+_LEAST = 24  # points that a map must explain
+_MEASURED = 0.4  # levels by which a measured flow must be better than a map
+
+
+def affine_maps(flow: Field, trusted: Bools) -> list[Affine]:
+    """The maps that much of a flow follows, the commonest first.
+
+    Args:
+        flow: (H, W, 2).
+        trusted: where the flow is believed, (H, W).
+    """
+    import cv2
+
+    y, x = np.nonzero(trusted)
+    step = max(1, len(x) // _POINTS)
+    y, x = y[::step], x[::step]
+    here = np.stack([x, y], axis=1).astype(np.float64)
+    there = here + flow[y, x]
+    found: list[Affine] = []
+    while len(found) < _MAPS and len(here) >= _LEAST:
+        # OpenCV seeds its random numbers anew in each call.
+        matrix, inliers = cv2.estimateAffine2D(
+            here, there, method=cv2.RANSAC, ransacReprojThreshold=_NEAR, maxIters=500, confidence=0.995
+        )
+        if matrix is None or inliers.sum() < _LEAST:
+            break
+        found.append(np.asarray(matrix, np.float64))
+        rest = inliers[:, 0] == 0
+        here, there = here[rest], there[rest]
+    return found
+
+
+def along_map(matrix: Affine, shape: tuple[int, ...]) -> Field:
+    """The flow of an affine map for frames of ``shape`` (H, W, ...)."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    points = np.stack([columns, rows, np.ones_like(rows)], axis=-1)
+    return np.asarray(points @ matrix.T - points[..., :2], np.float32)
+
+
+def inverse(matrix: Affine) -> Affine | None:
+    """The map back, or None if there is none to speak of."""
+    if abs(np.linalg.det(matrix[:, :2])) < 0.05:
+        return None
+    return np.linalg.inv(np.vstack([matrix, [0.0, 0.0, 1.0]]))[:2]
+
+
+def textured(frame: Frame) -> Bools:
+    """Pixels that have something to follow: some gradient near them, (H, W)."""
+    import cv2
+
+    return np.asarray(cv2.dilate((gradient(frame) >= _FLAT).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
+
+
+def gradient(frame: Frame) -> Field:
+    """Length of the gradient, the largest over the colours, in levels per pixel, (H, W)."""
+    import cv2
+
+    values = frame.astype(np.float32)
+    across = cv2.Sobel(values, cv2.CV_32F, 1, 0, ksize=3) / 8.0
+    down = cv2.Sobel(values, cv2.CV_32F, 0, 1, ksize=3) / 8.0
+    return np.asarray(np.hypot(across, down).max(axis=2), np.float32)
+
+
+def chosen(target: Frame, reference: Frame, measured: list[Field], maps: list[Affine]) -> Field:
+    """For each pixel the candidate that explains it best.
+
+    Args:
+        target, reference: uint8 (H, W, 3).
+        measured: estimates of the flow from target to reference, at least one.
+        maps: affine maps from target to reference; standing still is always added.
+
+    Returns:
+        (H, W, 2).
+    """
+    still = np.zeros_like(measured[0])
+    fields = [still, *(along_map(matrix, target.shape) for matrix in maps), *measured]
+    extra = np.array([0.0] * (1 + len(maps)) + [_MEASURED] * len(measured), np.float32)
+    errors = np.stack([_error(target, reference, field) for field in fields])
+    best = (np.stack([_windowed(error) for error in errors]) + extra[:, None, None]).argmin(axis=0)
+    areas, count = _flat_areas(target)
+    if count:
+        sizes = np.bincount(areas.ravel(), minlength=count + 1)
+        sums = np.stack([np.bincount(areas.ravel(), error.ravel(), minlength=count + 1) for error in errors])
+        means = sums / np.maximum(sizes, 1) + extra[:, None]
+        whole, fits = means.argmin(axis=0), means.min(axis=0) < _FITS
+        fits[0] = False
+        best = np.where(fits[areas], whole[areas], best)
+    return np.take_along_axis(np.stack(fields), best[None, ..., None], axis=0)[0]
+
+
+def _error(target: Frame, reference: Frame, field: Field) -> Field:
+    """Mean absolute difference over the colours in levels, at most ``_WORST``, which it is out of the picture."""
+    brought = warp_back(reference, Flow(field, np.empty(0, np.bool_)))
+    error = np.minimum(np.abs(brought - target).mean(axis=2), _WORST)
+    error[~inside(field)] = _WORST
+    return np.asarray(error, np.float32)
+
+
+def _windowed(error: Field) -> Any:
+    import cv2
+
+    return cv2.blur(error, (_WINDOW, _WINDOW), borderType=cv2.BORDER_REPLICATE)
+
+
+def inside(field: Field) -> Bools:
+    """Where a flow stays in the picture, (H, W)."""
+    height, width = field.shape[:2]
+    rows, columns = np.mgrid[:height, :width]
+    x, y = columns + field[..., 0], rows + field[..., 1]
+    return np.asarray((x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5))
+
+
+def _flat_areas(frame: Frame) -> tuple[NDArray[np.int32], int]:
+    """Connected pixels of little gradient, numbered from 1 (0 is none), and how many areas there are."""
+    import cv2
+
+    flat = (gradient(frame) < _FLAT).astype(np.uint8)
+    count, areas, stats, _ = cv2.connectedComponentsWithStats(flat, connectivity=4)
+    large = stats[:, cv2.CC_STAT_AREA] >= _AREA
+    large[0] = False
+    number = np.cumsum(large) * large
+    return np.asarray(number[areas], np.int32), int(large.sum())
