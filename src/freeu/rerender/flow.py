@@ -52,8 +52,8 @@ def steady_flow(target: Any, reference: Any, start: Flow | None = None) -> Flow:
             back.append(_dense(second, first, inverted(start.forward)))
         maps = [found for field, other in zip(there, back, strict=True) for found in _maps(first, field, other)]
         maps_back = [found for field, other in zip(back, there, strict=True) for found in _maps(second, field, other)]
-        both = [*maps, *filter(lambda m: m is not None, map(repair.inverse, maps_back))]
-        both_back = [*maps_back, *filter(lambda m: m is not None, map(repair.inverse, maps))]
+        both = [*maps, *map(repair.inverse, maps_back)]
+        both_back = [*maps_back, *map(repair.inverse, maps)]
         forward = repair.chosen(first, second, there, both)
         backward = repair.chosen(second, first, back, both_back)
         return Flow(forward, comes_home(forward, backward))

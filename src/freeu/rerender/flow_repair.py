@@ -23,15 +23,21 @@ Bools = NDArray[np.bool_]
 Affine = NDArray[np.float64]
 """A map of pixels of one frame to pixels of another, (2, 3)."""
 
-_FLAT = 10.0  # levels of gradient below which a pixel belongs to a flat area
+_FLAT = 6.0  # levels of gradient below which a pixel belongs to a flat area
 _AREA = 12  # pixels of the least flat area that is taken as a whole
 _WINDOW = 5  # pixels across in which an edge is compared
 _WORST = 40.0  # levels at which an error counts no further: it is an occlusion
 _FITS = 6.0  # levels of mean error up to which one motion explains a flat area
 _NEAR = 0.75  # pixels within which a point follows a map
+_SCALES = 5.0  # most that a map enlarges or shrinks
+_ROUNDS = 8  # of refinement
 _MAPS = 5  # maps sought
 _POINTS = 3000  # points they are sought among
 _LEAST = 24  # points that a map must explain
+_MOVED = 0.3  # levels by which a background must be better explained by motion than by rest
+_GONE = 6.0  # levels that a background's pixel counts for if it left the picture
+_COVERED = 1.0  # the same where something comes to lie before it
+_GROUND = 0.03  # share of the picture above which a flat area at its rim is taken for background
 _MEASURED = 0.4  # levels by which a measured flow must be better than a map
 
 
@@ -57,7 +63,8 @@ def affine_maps(flow: Field, trusted: Bools) -> list[Affine]:
         )
         if matrix is None or inliers.sum() < _LEAST:
             break
-        found.append(np.asarray(matrix, np.float64))
+        if sane(matrix):
+            found.append(np.asarray(matrix, np.float64))
         rest = inliers[:, 0] == 0
         here, there = here[rest], there[rest]
     return found
@@ -70,11 +77,60 @@ def along_map(matrix: Affine, shape: tuple[int, ...]) -> Field:
     return np.asarray(points @ matrix.T - points[..., :2], np.float32)
 
 
-def inverse(matrix: Affine) -> Affine | None:
-    """The map back, or None if there is none to speak of."""
-    if abs(np.linalg.det(matrix[:, :2])) < 0.05:
-        return None
-    return np.linalg.inv(np.vstack([matrix, [0.0, 0.0, 1.0]]))[:2]
+def sane(matrix: Affine) -> bool:
+    """Whether a map neither flattens nor blows up: scales of a fifth to five."""
+    scales = np.linalg.svd(matrix[:, :2], compute_uv=False)
+    return bool(scales.min() > 1.0 / _SCALES and scales.max() < _SCALES)
+
+
+def inverse(matrix: Affine) -> Affine:
+    """The map back."""
+    return np.asarray(np.linalg.inv(np.vstack([matrix, [0.0, 0.0, 1.0]]))[:2])
+
+
+def refined(matrix: Affine, target: Frame, reference: Frame, where: Bools) -> Affine:
+    """A map moved so that the pixels it should explain fit best (Lucas & Kanade 1981; Gauss-Newton, Cauchy weights).
+
+    Args:
+        matrix: from target to reference, right to about a pixel.
+        target, reference: uint8 (H, W, 3).
+        where: the pixels, (H, W); those with gradient count.
+
+    Returns:
+        the map, or the given one where the search leads away or fits no better.
+    """
+    import cv2
+
+    y, x = np.nonzero(where & (gradient(target) >= _FLAT))
+    step = max(1, len(x) // _POINTS)
+    y, x = y[::step], x[::step]
+    if len(x) < _LEAST:
+        return matrix
+    soft = [cv2.GaussianBlur(frame.astype(np.float32), (0, 0), 1.0) for frame in (target, reference)]
+    slopes = [cv2.Sobel(soft[1], cv2.CV_32F, *order, ksize=3) / 8.0 for order in ((1, 0), (0, 1))]
+    middle, points = np.array([x.mean(), y.mean()]), np.stack([x, y], axis=1).astype(np.float64)
+    basis = np.column_stack([(points - middle) / 32.0, np.ones(len(x))])  # of like sizes, for the solver
+
+    def read(values: Any, now: Affine) -> NDArray[np.float64]:
+        there = (points @ now[:, :2].T + now[:, 2]).astype(np.float32)
+        return np.asarray(cv2.remap(values, there[:, :1], there[:, 1:], cv2.INTER_LINEAR)[:, 0], np.float64)
+
+    def misfit(now: Affine) -> float:
+        return float(np.minimum(np.abs(read(soft[1], now) - soft[0][y, x]), _WORST).mean())
+
+    now = matrix
+    for _ in range(_ROUNDS):
+        miss = soft[0][y, x] - read(soft[1], now)
+        weight = 1.0 / (1.0 + np.square(miss / _FITS))
+        across, down = (read(slope, now) for slope in slopes)
+        slope = np.concatenate([basis[:, None] * across[..., None], basis[:, None] * down[..., None]], axis=2)
+        normal = np.einsum("ncj,nc,nck->jk", slope, weight, slope) + 1e-3 * np.eye(6)
+        change = np.linalg.solve(normal, np.einsum("ncj,nc->j", slope, weight * miss)).reshape(2, 3)
+        linear = change[:, :2] / 32.0
+        now = now + np.column_stack([linear, change[:, 2] - linear @ middle])
+        if np.abs(change).max() < 0.005:
+            break
+    return now if sane(now) and misfit(now) < misfit(matrix) else matrix
 
 
 def textured(frame: Frame) -> Bools:
@@ -105,20 +161,80 @@ def chosen(target: Frame, reference: Frame, measured: list[Field], maps: list[Af
     Returns:
         (H, W, 2).
     """
-    still = np.zeros_like(measured[0])
-    fields = [still, *(along_map(matrix, target.shape) for matrix in maps), *measured]
+    shape = target.shape
+    fields = [np.zeros_like(measured[0]), *(along_map(matrix, shape) for matrix in maps), *measured]
     extra = np.array([0.0] * (1 + len(maps)) + [_MEASURED] * len(measured), np.float32)
     errors = np.stack([_error(target, reference, field) for field in fields])
-    best = (np.stack([_windowed(error) for error in errors]) + extra[:, None, None]).argmin(axis=0)
-    areas, count = _flat_areas(target)
-    if count:
-        sizes = np.bincount(areas.ravel(), minlength=count + 1)
-        sums = np.stack([np.bincount(areas.ravel(), error.ravel(), minlength=count + 1) for error in errors])
-        means = sums / np.maximum(sizes, 1) + extra[:, None]
-        whole, fits = means.argmin(axis=0), means.min(axis=0) < _FITS
-        fits[0] = False
-        best = np.where(fits[areas], whole[areas], best)
+    best = _locally(errors, extra)
+    for number, matrix in enumerate(maps, start=1):
+        better = refined(matrix, target, reference, best == number)
+        if better is not matrix:
+            fields[number] = along_map(better, shape)
+            errors[number] = _error(target, reference, fields[number])
+    best = _settled(*_flat_areas(target), _locally(errors, extra), fields, errors, extra)
+    return _taken(fields, best)
+
+
+def _locally(errors: NDArray[np.float32], extra: NDArray[np.float32]) -> NDArray[np.intp]:
+    return np.asarray((np.stack([_windowed(error) for error in errors]) + extra[:, None, None]).argmin(axis=0))
+
+
+def _taken(fields: list[Field], best: NDArray[np.intp]) -> Field:
     return np.take_along_axis(np.stack(fields), best[None, ..., None], axis=0)[0]
+
+
+def _settled(
+    areas: NDArray[np.int32],
+    count: int,
+    best: NDArray[np.intp],
+    fields: list[Field],
+    errors: NDArray[np.float32],
+    extra: NDArray[np.float32],
+) -> NDArray[np.intp]:
+    """The choice of each flat area as a whole; ``best`` elsewhere, and in areas that nothing explains.
+
+    An area at the rim is taken for background: where what lies before it goes, it is covered, which tells nothing. Of
+    what explains it alike it takes rest. Such areas come last, when the others are known.
+    """
+    if not count:
+        return best
+    sizes = np.bincount(areas.ravel(), minlength=count + 1)
+    sums = np.stack([np.bincount(areas.ravel(), error.ravel(), minlength=count + 1) for error in errors])
+    means = sums / np.maximum(sizes, 1) + extra[:, None]
+    whole, fits = means.argmin(axis=0), means.min(axis=0) < _FITS
+    fits[0] = False
+    best = np.where(fits[areas], whole[areas], best)
+    rim = set(np.concatenate([areas[0], areas[-1], areas[:, 0], areas[:, -1]]).tolist()) - {0}
+    rim = {area for area in rim if sizes[area] > _GROUND * areas.size}
+    moved = extra + np.where(np.arange(len(extra)) > 0, _MOVED, 0.0)
+    for number in sorted(rim, key=lambda area: -sizes[area]):
+        own = areas == number
+        covered = _landed(_taken(fields, best), ~own)
+        y, x = np.nonzero(own)
+        costs = []
+        for field, error in zip(fields, errors, strict=True):
+            there = np.rint(field[y, x] + np.stack([x, y], axis=1)).astype(int)
+            gone = (there < 0).any(axis=1) | (there[:, 0] >= own.shape[1]) | (there[:, 1] >= own.shape[0])
+            there[gone] = 0
+            hidden = gone | covered[there[:, 1], there[:, 0]]
+            costs.append(np.where(gone, _GONE, np.where(hidden, _COVERED, error[y, x])).mean())
+        total = np.array(costs) + moved
+        if total.min() < _FITS:
+            best[own] = total.argmin()
+    return best
+
+
+def _landed(field: Field, given: Bools) -> Bools:
+    """Pixels of the other frame that some given pixels go to, and their neighbours, (H, W)."""
+    import cv2
+
+    height, width = given.shape
+    y, x = np.nonzero(given)
+    there = np.rint(field[y, x] + np.stack([x, y], axis=1)).astype(int)
+    there = there[((there >= 0) & (there < (width, height))).all(axis=1)]
+    hit = np.zeros((height, width), np.uint8)
+    hit[there[:, 1], there[:, 0]] = 1
+    return np.asarray(cv2.dilate(hit, np.ones((3, 3), np.uint8)) > 0)
 
 
 def _error(target: Frame, reference: Frame, field: Field) -> Field:
