@@ -25,6 +25,7 @@ Affine = NDArray[np.float64]
 
 _FLAT = 6.0  # levels of gradient below which a pixel belongs to a flat area
 _AREA = 12  # pixels of the least flat area that is taken as a whole
+_EDGE = 3  # pixels that a flat area reaches towards an edge
 _WINDOW = 5  # pixels across in which an edge is compared
 _WORST = 40.0  # levels at which an error counts no further: it is an occlusion
 _FITS = 6.0  # levels of mean error up to which one motion explains a flat area
@@ -36,7 +37,7 @@ _POINTS = 3000  # points they are sought among
 _LEAST = 24  # points that a map must explain
 _MOVED = 0.3  # levels by which a background must be better explained by motion than by rest
 _GONE = 6.0  # levels that a background's pixel counts for if it left the picture
-_COVERED = 1.0  # the same where something comes to lie before it
+_COVERED = 0.3  # the same where something comes to lie before it
 _GROUND = 0.03  # share of the picture above which a flat area at its rim is taken for background
 _MEASURED = 0.4  # levels by which a measured flow must be better than a map
 
@@ -267,5 +268,17 @@ def _flat_areas(frame: Frame) -> tuple[NDArray[np.int32], int]:
     count, areas, stats, _ = cv2.connectedComponentsWithStats(flat, connectivity=4)
     large = stats[:, cv2.CC_STAT_AREA] >= _AREA
     large[0] = False
-    number = np.cumsum(large) * large
-    return np.asarray(number[areas], np.int32), int(large.sum())
+    areas = np.asarray((np.cumsum(large) * large)[areas], np.int32)
+    # The gradient beside an edge begins before the edge does: pixels of the area's own colour belong to it.
+    away, label = cv2.distanceTransformWithLabels(
+        (areas == 0).astype(np.uint8), cv2.DIST_L1, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    if not large.any():
+        return areas, 0
+    y, x = np.nonzero(areas)
+    place = np.zeros((int(label.max()) + 1, 2), np.intp)
+    place[label[y, x]] = np.stack([y, x], axis=1)
+    near_y, near_x = place[label].transpose(2, 0, 1)
+    alike = np.abs(frame[near_y, near_x].astype(np.int16) - frame).max(axis=2) < _FLAT
+    joins = (areas == 0) & (away <= _EDGE) & alike
+    return np.where(joins, areas[near_y, near_x], areas), int(large.sum())
