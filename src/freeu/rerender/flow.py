@@ -46,14 +46,15 @@ def steady_flow(target: Any, reference: Any, start: Flow | None = None) -> Flow:
     if start is not None and start.forward.shape[:2] != first.shape[:2]:
         raise FreeUValueError(f"a flow of {start.forward.shape[:2]} does not fit frames of {first.shape[:2]}")
     with _one_thread():
-        there, back = [_dense(first, second)], [_dense(second, first)]
-        if start is not None:
-            there.append(_dense(first, second, start.forward))
-            back.append(_dense(second, first, inverted(start.forward)))
-        maps = [found for field, other in zip(there, back, strict=True) for found in _maps(first, field, other)]
-        maps_back = [found for field, other in zip(back, there, strict=True) for found in _maps(second, field, other)]
-        both = [*maps, *map(repair.inverse, maps_back)]
-        both_back = [*maps_back, *map(repair.inverse, maps)]
+        if start is None:
+            there, back = [_dense(first, second)], [_dense(second, first)]
+        else:
+            guess, guess_back = start.forward, inverted(start.forward)
+            there, back = [_dense(first, second, guess), guess], [_dense(second, first, guess_back), guess_back]
+        maps, maps_back = _maps(first, there, back), _maps(second, back, there)
+        shape = first.shape
+        both = repair.distinct([*maps, *map(repair.inverse, maps_back)], shape)
+        both_back = repair.distinct([*maps_back, *map(repair.inverse, maps)], shape)
         forward = repair.chosen(first, second, there, both)
         backward = repair.chosen(second, first, back, both_back)
         return Flow(forward, comes_home(forward, backward))
@@ -68,8 +69,12 @@ def _dense(first: Frame, second: Frame, start: Field | None = None) -> Field:
     return np.asarray(search.calc(grey[0], grey[1], guess), dtype=np.float32)
 
 
-def _maps(frame: Frame, field: Field, other: Field) -> list[repair.Affine]:
-    return repair.affine_maps(field, repair.textured(frame) & comes_home(field, other))
+def _maps(frame: Frame, fields: list[Field], others: list[Field]) -> list[repair.Affine]:
+    followed = repair.textured(frame)
+    pairs = zip(fields, others, strict=True)
+    return [
+        found for field, other in pairs for found in repair.affine_maps(field, followed & comes_home(field, other))
+    ]
 
 
 def comes_home(forward: Field, backward: Field) -> Bools:

@@ -32,6 +32,7 @@ _FITS = 6.0  # levels of mean error up to which one motion explains a flat area
 _NEAR = 0.75  # pixels within which a point follows a map
 _SCALES = 5.0  # most that a map enlarges or shrinks
 _ROUNDS = 8  # of refinement
+_SAME = 0.5  # pixels within which two maps are one
 _MAPS = 5  # maps sought
 _POINTS = 3000  # points they are sought among
 _LEAST = 24  # points that a map must explain
@@ -87,6 +88,16 @@ def sane(matrix: Affine) -> bool:
 def inverse(matrix: Affine) -> Affine:
     """The map back."""
     return np.asarray(np.linalg.inv(np.vstack([matrix, [0.0, 0.0, 1.0]]))[:2])
+
+
+def distinct(maps: list[Affine], shape: tuple[int, ...]) -> list[Affine]:
+    """Maps without those that differ from an earlier one by less than half a pixel at every corner of the picture."""
+    corners = np.array([[x, y, 1.0] for x in (0, shape[1] - 1) for y in (0, shape[0] - 1)])
+    kept: list[Affine] = []
+    for matrix in maps:
+        if all(np.abs(corners @ (matrix - other).T).max() >= _SAME for other in kept):
+            kept.append(matrix)
+    return kept
 
 
 def refined(matrix: Affine, target: Frame, reference: Frame, where: Bools) -> Affine:
