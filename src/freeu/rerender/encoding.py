@@ -41,7 +41,7 @@ class Autoencoder:
         vae = self.pipe.vae
         found = vae.encode(picture)
         latents: Tensor = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
-        return latents * vae.config.scaling_factor
+        return latents * float(vae.config.scaling_factor)
 
     def decode(self, latents: Tensor) -> Tensor:
         """The picture of latents; values may lie a little outside -1..1."""
@@ -50,7 +50,7 @@ class Autoencoder:
         return found
 
     def encode_faithfully(self, picture: Tensor) -> Tensor:
-        """Fidelity-oriented encoding (section 4.1.3): what a round trip loses is put in beforehand, where it helps.
+        """Fidelity-oriented image encoding (section 4.1): what a round trip loses is put in beforehand, where it helps.
 
         With x = E(I) and x' = E(D(x)), the loss of a second encoding, x - x', estimates that of the first, and
         x + (x - x') is encoded instead of x. The paper does so except where the compensated picture is further than a
@@ -66,7 +66,7 @@ class Autoencoder:
         plain = self.encode(picture)
         plainly = self.decode(plain)
         compensated = 2 * plain - self.encode(plainly)
-        size = plain.shape[-2:]
+        size = (plain.shape[-2], plain.shape[-1])
         misses = [
             adaptive_avg_pool2d((back.float() - picture.float()).abs().mean(1, keepdim=True), size)
             for back in (plainly, self.decode(compensated))

@@ -46,7 +46,7 @@ def seen(frame: Frame, film: Frame, drawn: Frame, estimator: FlowEstimator) -> V
 
 
 def overlaid(coarse: Tensor, views: Sequence[View], codec: Autoencoder) -> tuple[Tensor, Tensor]:
-    """The picture that pixel-aware fusion aims at (section 4.1.2), and where it says something.
+    """The picture that pixel-aware fusion aims at (section 4.1), and where it says something.
 
     The views are laid over what the U-Net believes so far, the first key frame on top of the previous one: what it
     shows does not pass from frame to frame, so errors do not add up.

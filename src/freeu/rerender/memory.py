@@ -75,7 +75,7 @@ def write(path: Path, memory: Memory, identity: Mapping[str, Any]) -> None:
     import torch
     from safetensors.torch import save_file
 
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, key in zip(("first", "previous"), memory.references, strict=False):
         parts: dict[str, Tensor] = {"film": torch.from_numpy(key.film), "drawn": torch.from_numpy(key.drawn)}
         parts |= {f"clean/{step:04d}": latents for step, latents in enumerate(key.clean)}
@@ -111,9 +111,8 @@ def read(path: Path, identity: Mapping[str, Any], device: torch.device) -> Memor
         tensors = load_file(path, device=str(device))
         memory = Memory()
         for name in ("first", "previous"):
-            parts = {
-                key.removeprefix(f"{name}/"): tensors[key] for key in sorted(tensors) if key.startswith(f"{name}/")
-            }
+            own = [key for key in sorted(tensors) if key.startswith(f"{name}/")]
+            parts = {key.removeprefix(f"{name}/"): tensors[key] for key in own}
             if parts:
                 memory.add(_key_frame(parts))
     return memory

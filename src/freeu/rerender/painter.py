@@ -235,8 +235,9 @@ class _Drawing:
                 return_dict=False,
             )
             more = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
-        looking = self.cross is not None and self.settings.acts("cross-frame", step, len(self.steps))
-        with self.cross() if self.cross is not None and looking else contextlib.nullcontext():
+        looks = self.cross is not None and self.settings.acts("cross-frame", step, len(self.steps))
+        looking = self.cross() if self.cross is not None and looks else contextlib.nullcontext()
+        with looking:
             output: Tensor = self.pipe.unet(seen, time, encoder_hidden_states=words, **more, return_dict=False)[0]
         if not guided:
             return output
@@ -302,7 +303,7 @@ class _Drawing:
         picture = self.codec.decode(latents)
         _, refused = self.pipe.run_safety_checker(picture, self.device, self.painter.words.dtype)
         if refused and refused[0]:
-            raise FreeURuntimeError("the model's safety checker refuses a key frame: use another prompt or --seed")
+            raise FreeURuntimeError("the model's safety checker refuses a key frame: use another prompt or seed")
         return self.codec.frame(picture)
 
 

@@ -21,8 +21,8 @@ MAX_STEPS = 1_000
 class Windows:
     """When each constraint acts: (start, end) as fractions of the steps that are made, the end left out.
 
-    The defaults are those of section 5 of the paper and of the official code, which count from pure noise; here the
-    steps that ``strength`` leaves out do not count, or most windows would close before the first step.
+    The defaults are those of the official code (of its examples for colour). It counts from pure noise; here the steps
+    that ``strength`` leaves out do not count, or the window of shape would close before the first step that is made.
     """
 
     cross_frame: tuple[float, float] = (0.0, 1.0)
@@ -55,7 +55,7 @@ class KeyFrameSettings:
         seed: of the noise, which is the same for all key frames.
         stages: those of ``STAGES`` that are on.
         windows: when they act.
-        pixel_strength: how far each step of "pixel" goes to its target, 0 to 1 (``mask_strength`` of the official code).
+        pixel_strength: how far each step of "pixel" goes to its target, 0 to 1.
 
     Raises:
         FreeUValueError: a value outside its range, or an unknown stage.

@@ -73,7 +73,7 @@ class Steps:
         return found
 
     def clean(self, output: Tensor, latents: Tensor, step: int) -> Tensor:
-        """The picture without noise that the U-Net's output means, x_{t->0} (Eq. 1), float32, the shape of ``latents``.
+        """The picture without noise that the U-Net's output means, x_{t->0} float32, the shape of ``latents``.
 
         Args:
             output: of the U-Net, after guidance.
@@ -96,7 +96,8 @@ class Steps:
     def moved(self, latents: Tensor, change: Tensor, step: int) -> Tensor:
         """Latents after a step for which the U-Net had predicted ``change`` more in the picture without noise."""
         picture = self._levels(step + 1)[0] if step + 1 < len(self) else 1.0
-        return (latents.float() + picture * change).to(latents.dtype)
+        found: Tensor = latents.float() + picture * change
+        return found.to(latents.dtype)
 
     def _levels(self, step: int) -> tuple[float, float]:
         """The shares of picture and noise in the latents before a step, asked of the scheduler's own ``add_noise``."""
