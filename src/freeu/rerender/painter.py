@@ -226,7 +226,8 @@ class _Drawing:
         time, words = self.steps.times[step], self.painter.words
         more: dict[str, Any] = {}
         if control is not None:
-            down, middle = self.painter.controlnet(
+            controlnet: Any = self.painter.controlnet
+            down, middle = controlnet(
                 seen,
                 time,
                 encoder_hidden_states=words,

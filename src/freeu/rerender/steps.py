@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeUValueError
@@ -80,7 +81,7 @@ class Steps:
             latents: before the step.
         """
         picture, noise = self._levels(step)
-        whole = (picture**2 + noise**2) ** 0.5  # not 1 for schedulers that let the noise grow, such as Euler's
+        whole = math.hypot(picture, noise)  # not 1 for schedulers that let the noise grow, such as Euler's
         latents, output = latents.float(), output.float()
         if self.prediction == "sample":
             return output
