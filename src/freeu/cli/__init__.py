@@ -20,6 +20,7 @@ from freeu.cli import (
     filming,
     listing,
     pictures,
+    rerender,
     reversion,
     serving,
     study_results,
@@ -47,6 +48,7 @@ app.command("check")(checking.check)
 app.command("evaluate")(evaluating.evaluate)
 app.command("analyze")(analyzing.analyze)
 app.command("video")(filming.video)
+app.command("rerender")(rerender.rerender)
 app.command("sweep")(sweeping.sweep)
 app.command("ui")(serving.ui)
 app.add_typer(dreambooth.dreambooth, name="dreambooth")

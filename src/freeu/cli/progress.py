@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from freeu.pipelines.plan import Picture, Plan, counted
+from freeu.pipelines.plan import ARMS, Picture, Plan, counted
 
 
 class Counter:
@@ -62,6 +62,48 @@ def _progress(console: Console, count: ProgressColumn) -> Progress:
         console=console,
         disable=not console.is_terminal,
     )
+
+
+class FilmBar:
+    """A bar on standard error that counts the frames of a film, and says which key frame is being drawn.
+
+    Args:
+        total: frames of all films.
+
+    Attributes:
+        keys: key frames that are written, those of an earlier run included.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.keys = 0
+        self._console = Console(stderr=True)
+        self._progress = _progress(self._console, MofNCompleteColumn())
+        self._task = self._progress.add_task("drawing", total=total)
+
+    def __enter__(self) -> FilmBar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """Show what is being done."""
+        self._progress.update(self._task, description=text)
+
+    def kept(self, count: int) -> None:
+        self.keys += count
+        self._console.print(f"kept {counted(count, 'key frame')} of the earlier run", highlight=False)
+
+    def key(self, arm: str, frame: int, fraction: float) -> None:
+        if fraction >= 1.0:
+            self.keys += 1
+        self.say(f"{ARMS[arm]}, key frame {frame + 1}, {fraction:.0%}")
+
+    def frame(self, arm: str, frame: int) -> None:
+        self._progress.advance(self._task)
 
 
 class LearningBar:

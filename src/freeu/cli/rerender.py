@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,7 +37,19 @@ KeyEvery = Annotated[
 ]
 KeyContent = Annotated[
     bool,
-    typer.Option("--key-content", help="A key frame sooner where much moves or comes into sight.", rich_help_panel=_FILM),
+    typer.Option(
+        "--key-content", help="A key frame sooner where much moves or comes into sight.", rich_help_panel=_FILM
+    ),
+]
+Control = Annotated[
+    str | None,
+    typer.Option(
+        "--control",
+        metavar="NAME|PATH|none",
+        help="A ControlNet for canny edges: an embedded one (canny), a directory of diffusers, a .safetensors file or "
+        "a hub id; none: no ControlNet (default: canny for the embedded model, else none).",
+        rich_help_panel=_FILM,
+    ),
 ]
 Without = Annotated[
     list[str] | None,
@@ -67,8 +78,8 @@ def rerender(
     embedding: o.Embeddings = None,
     model_config: o.ModelConfig = None,
     variant: o.Variant = None,
-    control: o.Control = None,
-    control_scale: o.ControlScale = 1.0,
+    control: Control = None,
+    control_scale: o.ControlScale = None,
     control_order: o.ControlOrder = None,
     preset: o.Preset = None,
     config: o.Config = None,
@@ -100,3 +111,64 @@ def rerender(
 
     An interrupted run goes on if the same command is given again with the same --output.
     """
+    values = locals()
+    from freeu.errors import FreeUValueError
+    from freeu.pipelines.output import dated_folder
+    from freeu.pipelines.request import FreeUChoice, Request, notes
+    from freeu.rerender.keyframes import KeyFrameChoice
+    from freeu.rerender.request import Rerender, check_rerender, prepare_rerender
+
+    folder: Path = output or dated_folder("freeu-rerender")
+    given = [name for name in o.FREEU_FIELDS if values[name] is not None]
+    if no_freeu and (given or compare):
+        raise FreeUValueError("--no-freeu leaves nothing for FreeU's own options to say: give one or the other")
+    choice = None if no_freeu else FreeUChoice(**{name: values[name] for name in o.FREEU_FIELDS})
+    shared = {name: values[name] for name in o.REQUEST_FIELDS if name != "seeds"}
+    request = Request(
+        command="compare" if compare else "generate",
+        prompts=(prompt,),
+        prompts_from=None,
+        seeds=str(seed),
+        freeu=choice,
+        **o.add_ons(values),
+        **shared,
+    )
+    run = Rerender(
+        video,
+        request,
+        strength=video_strength,
+        control=control,
+        control_scale=1.0 if control_scale is None else control_scale,
+        control_order=control_order,
+        keys=KeyFrameChoice(interval=key_every, content=key_content),
+        without=tuple(without or ()),
+        frames=frames,
+    )
+    job = prepare_rerender(run, check_rerender(run, folder))
+    for note in notes(job.plan, job.loaded.source.world):
+        print(f"freeu: {note}", file=sys.stderr)
+    _make(job, folder)
+
+
+def _make(job: Any, folder: Path) -> None:
+    """Make the film and what shows it; say what was made and where."""
+    from freeu.cli.progress import FilmBar
+    from freeu.pipelines.output import OutputFolder
+    from freeu.pipelines.plan import counted
+    from freeu.rerender.finish import film_headline, finish_film
+    from freeu.rerender.run import make_film
+
+    for line in film_headline(job):
+        print(line)
+    sys.stdout.flush()
+    output = OutputFolder(folder)
+    bar = FilmBar(len(job.source) * len(job.plan.arms))
+    try:
+        with bar:
+            record = make_film(job, output, bar)
+            written = finish_film(job, output, record, bar.say)
+    except KeyboardInterrupt:
+        raise stopped(folder, f"after {counted(bar.keys, 'key frame')}") from None
+    print(f"wrote {counted(len(job.source), 'frame')} to {folder}")
+    for name, purpose in written:
+        print(f"  {folder / name}  {purpose}")

@@ -247,25 +247,9 @@ class Plan:
     def command_line(self) -> str:
         """The command that makes these pictures from the same model, for a shell."""
         words = ["freeu", self.command, *filter(None, self.prompts), "--seeds", format_seeds(self.seeds)]
-        words += ["--model", self.model.name]
-        if self.motion_adapter is not None:
-            words += ["--motion-adapter", self.motion_adapter.name]
-        for lora in self.loras:
-            words += ["--lora", lora.option]
-        words += ["--fuse-lora"] if self.fuse_loras else []
-        for embedding in self.embeddings:
-            words += ["--embedding", embedding.option]
+        words += self.model_words()
         words += self.control.words(INPUT_CONTROL) if self.control else []
-        if self.config is not None:
-            words += ["--config", str(self.config)]
-        elif self.command == "generate":
-            words.append("--no-freeu")
-        if self.negative_prompt:
-            words += ["--negative-prompt", self.negative_prompt]
-        words += ["--steps", str(self.steps), "--guidance", f"{self.guidance:g}"]
-        if self.scheduler is not None:
-            words += ["--scheduler", self.scheduler]
-        words += ["--width", str(self.width), "--height", str(self.height)]
+        words += self.drawing_words()
         if self.image_strength is not None:
             words += ["--image", INPUT_IMAGE, *(["--mask", INPUT_MASK] if self.mask_sha else [])]
             words += ["--image-strength", f"{self.image_strength:g}"]
@@ -275,8 +259,35 @@ class Plan:
                 words += ["--video", INPUT_VIDEO, "--video-strength", f"{self.video_strength:g}"]
             words += ["--frames", str(self.frames), "--fps", str(self.fps), "--decode-chunk", str(self.decode_chunk)]
             words += ["--format", ",".join(self.formats)]
-        words += ["--dtype", self.dtype, "--device", self.device, "--threads", str(self.threads)]
-        return shlex.join(words)
+        return shlex.join([*words, *self.arithmetic_words()])
+
+    def model_words(self) -> list[str]:
+        """The options that name the model and what was added to it."""
+        words = ["--model", self.model.name]
+        if self.motion_adapter is not None:
+            words += ["--motion-adapter", self.motion_adapter.name]
+        for lora in self.loras:
+            words += ["--lora", lora.option]
+        words += ["--fuse-lora"] if self.fuse_loras else []
+        for embedding in self.embeddings:
+            words += ["--embedding", embedding.option]
+        return words
+
+    def drawing_words(self) -> list[str]:
+        """The options for FreeU, the steps and the size."""
+        words = ["--config", str(self.config)] if self.config is not None else []
+        if self.config is None and self.command == "generate":
+            words.append("--no-freeu")
+        if self.negative_prompt:
+            words += ["--negative-prompt", self.negative_prompt]
+        words += ["--steps", str(self.steps), "--guidance", f"{self.guidance:g}"]
+        if self.scheduler is not None:
+            words += ["--scheduler", self.scheduler]
+        return [*words, "--width", str(self.width), "--height", str(self.height)]
+
+    def arithmetic_words(self) -> list[str]:
+        """The options for the arithmetic."""
+        return ["--dtype", self.dtype, "--device", self.device, "--threads", str(self.threads)]
 
     def differences(self, other: Plan) -> list[str]:
         """Fields in which two plans differ, as "name: mine, theirs"."""

@@ -9,11 +9,11 @@ from typing import Any
 from freeu.pipelines.add_ons import added_text
 from freeu.pipelines.clip_page import Head, Pair, clip_page
 from freeu.pipelines.finish import embedded_note
-from freeu.pipelines.output import MANIFEST, OutputFolder
+from freeu.pipelines.output import OutputFolder
 from freeu.pipelines.page import settings_rows
 from freeu.pipelines.plan import ARMS, counted
 from freeu.pipelines.strip import beside
-from freeu.rerender.request import Job
+from freeu.rerender.request import Job, command_line
 from freeu.rerender.run import FILMS, SOURCE
 
 PAGE = "rerender.html"
@@ -83,10 +83,27 @@ def _page(job: Job, output: OutputFolder, record: Mapping[str, Any]) -> str:
         record["environment"],
         {
             "command": command_line(job),
-            "python": "",
+            "python": _python(job),
             "json": json.dumps({name: record[name] for name in job.record}, indent=2, ensure_ascii=False),
         },
     )
+
+
+def _python(job: Job) -> str:
+    """The key frames of the film in Python, for who has frames and a pipeline of their own."""
+    settings, config = job.settings, job.plan.config
+    lines = [
+        "from freeu.rerender.painter import KeyFramePainter",
+        "from freeu.rerender.settings import KeyFrameSettings",
+        "",
+    ]
+    lines.append(
+        f"painter = KeyFramePainter(pipe, KeyFrameSettings({settings.prompt!r}, strength={settings.strength:g}))"
+    )
+    if config is None:
+        return "\n".join([*lines, "drawn = [painter.paint(frame) for frame in key_frames]"])
+    lines.append(f"with freeu.enabled(pipe, freeu.FreeUConfig.parse({json.dumps(str(config))})):")
+    return "\n".join([*lines, "    drawn = [painter.paint(frame) for frame in key_frames]"])
 
 
 def rows(job: Job, record: Mapping[str, Any]) -> list[tuple[str, str]]:

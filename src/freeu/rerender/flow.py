@@ -72,9 +72,7 @@ def _dense(first: Frame, second: Frame, start: Field | None = None) -> Field:
 def _maps(frame: Frame, fields: list[Field], others: list[Field]) -> list[repair.Affine]:
     followed = repair.textured(frame)
     pairs = zip(fields, others, strict=True)
-    return [
-        found for field, other in pairs for found in repair.affine_maps(field, followed & comes_home(field, other))
-    ]
+    return [found for field, other in pairs for found in repair.affine_maps(field, followed & comes_home(field, other))]
 
 
 def comes_home(forward: Field, backward: Field) -> Bools:

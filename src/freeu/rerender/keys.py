@@ -62,9 +62,7 @@ class Known:
 class Keys:
     """The key frames of one film in order: those of an earlier run, and then new ones."""
 
-    def __init__(
-        self, job: Job, arm: str, output: OutputFolder, record: dict[str, Any], progress: Progress
-    ) -> None:
+    def __init__(self, job: Job, arm: str, output: OutputFolder, record: dict[str, Any], progress: Progress) -> None:
         self._job, self._arm, self._record, self._progress = job, arm, record, progress
         self._manifest = output
         self._output = OutputFolder(output.path / f"keys-{arm}")

@@ -9,21 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from freeu.errors import FreeUValueError
-from freeu.evaluate.motion import Flow, Frame, check_clip, check_frame
+from freeu.evaluate.motion import Frame, check_clip
 from freeu.pipelines.extras import need
-from freeu.rerender.blend import blend
-from freeu.rerender.flow import FlowEstimator, Tracker, bring
+from freeu.rerender.flow import FlowEstimator, Tracker
 
 _SOFT = 1.0  # pixels over which one key frame gives way to the other
 
 
-def propagate(
-    frames: Sequence[Any], first: Any, last: Any, estimator: FlowEstimator | None = None
-) -> Iterator[Frame]:
+def propagate(frames: Sequence[Any], first: Any, last: Any, estimator: FlowEstimator | None = None) -> Iterator[Frame]:
     """Draw a segment from its two drawn key frames.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,11 +36,13 @@ class Rerender:
 
     Args:
         video: the file.
-        request: one prompt, one seed, the model, FreeU and the numbers of drawing; its command is "compare" for the film
-            without and with FreeU, "generate" for one of them.
+        request: one prompt, one seed, the model, FreeU and the numbers of drawing; its command is "compare" for the
+            film without and with FreeU, "generate" for one of them.
         strength: 0..1, how much of a key frame is noised away; with 0 the film comes back as it went in.
         control: as ``--control``; "none" for no ControlNet; None for the embedded model's own.
         control_scale: weight of what the ControlNet adds, 0..2.
+        control_order: "after" or "before": whether FreeU filters skips after or before the ControlNet adds to them;
+            None for what the FreeU settings say.
         keys: which frames are drawn.
         without: stages that are left out, of ``settings.STAGES``.
         frames: use only so many of the video; None uses all.
@@ -50,6 +53,7 @@ class Rerender:
     strength: float = STRENGTH
     control: str | None = None
     control_scale: float = 1.0
+    control_order: str | None = None
     keys: KeyFrameChoice = field(default_factory=KeyFrameChoice)
     without: tuple[str, ...] = ()
     frames: int | None = None
@@ -96,6 +100,8 @@ def check_rerender(run: Rerender, output: Path) -> Found:
     check_range("--video-strength", run.strength, 0.0, 1.0)
     check_range("--control-scale", run.control_scale, 0.0, 2.0)
     check_range("--frames", run.frames, 2, 1_000_000)
+    if run.control_order is not None and run.request.freeu is None:
+        raise FreeUValueError("--no-freeu leaves nothing for --control-order to say: give one or the other")
     for name in run.without:
         if name not in STAGES:
             raise unknown_name("--without", name, STAGES)
@@ -134,6 +140,8 @@ def prepare_rerender(run: Rerender, found: Found) -> Job:
     for name, side in zip(("--width", "--height"), size, strict=True):
         check_side(name, side, loaded.multiple)
     plan = replace(prepared.plan, width=size[0], height=size[1])
+    if plan.config is not None and run.control_order is not None:
+        plan = replace(plan, config=plan.config.replace(control=run.control_order))
     source = found.source.at(size)
     settings = KeyFrameSettings(
         prompt=plan.prompts[0],
@@ -166,6 +174,20 @@ def prepare_rerender(run: Rerender, found: Found) -> Job:
         "environment": environment(plan.device),
     }
     return Job(record, source, plan, loaded, settings, run.keys, network)
+
+
+def command_line(job: Job) -> str:
+    """The command that makes this film from the same video and model, for a shell."""
+    plan, settings, keys, control = job.plan, job.settings, job.keys, job.record["control"]
+    words = ["freeu", "rerender", job.source.path.name, settings.prompt, "--seed", str(settings.seed)]
+    words += ["--compare"] if plan.command == "compare" else []
+    words += [*plan.model_words(), "--control", control["name"] if control else NO_CONTROL]
+    words += ["--control-scale", f"{settings.control_scale:g}", *plan.drawing_words()]
+    words += ["--video-strength", f"{settings.strength:g}", "--key-every", str(keys.interval)]
+    words += ["--key-content"] if keys.content else []
+    for stage in STAGES:
+        words += [] if settings.on(stage) else ["--without", stage]
+    return shlex.join([*words, "--frames", str(len(job.source)), *plan.arithmetic_words()])
 
 
 def edges(frame: Frame) -> Frame:

@@ -98,9 +98,7 @@ def _make_arm(job: Job, arm: str, output: OutputFolder, record: dict[str, Any], 
     output.write(MANIFEST, as_json(record))
 
 
-def _frames(
-    job: Job, arm: str, output: OutputFolder, record: dict[str, Any], progress: Progress
-) -> Iterator[Frame]:
+def _frames(job: Job, arm: str, output: OutputFolder, record: dict[str, Any], progress: Progress) -> Iterator[Frame]:
     if job.settings.strength == 0.0:
         yield from job.source
         return
