@@ -16,7 +16,7 @@ from made_clips import sliding
 pytest.importorskip("cv2")
 pytest.importorskip("av")
 
-from test_source import film, heard, timed, tone
+from made_videos import film, heard, timed, tone
 from tiny_pipelines import save_pipeline, tiny_unet
 
 from freeu.cli import main
@@ -53,7 +53,9 @@ def control(sd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from diffusers import ControlNetModel, UNet2DConditionModel
 
     torch.manual_seed(1)
-    made = ControlNetModel.from_unet(UNet2DConditionModel.from_pretrained(sd / "unet"), (4, 8))
+    made = ControlNetModel.from_unet(
+        UNet2DConditionModel.from_pretrained(sd / "unet"), conditioning_embedding_out_channels=(4, 8)
+    )
     for name, parameter in made.named_parameters():
         if name.startswith(("controlnet_down", "controlnet_mid")):
             torch.nn.init.normal_(parameter, std=0.05)
@@ -106,15 +108,16 @@ class Stopping:
         self.frames += 1
 
 
-class TestFilm:
-    @pytest.fixture(scope="class")
-    def made(self, video: Path, sd: Path, control: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-        folder = tmp_path_factory.mktemp("films") / "compared"
-        words = ("rerender", video, "a red fox", "--compare", "--b", "1.3,1.4", "--s", "0.9,0.2", "--model", sd)
-        result = cli(*words, "--control", control, "--control-order", "before", *DRAWING, "--output", folder)
-        assert result[0] == 0, result[2]
-        return folder, result[1]
+@pytest.fixture(scope="module")
+def made(video: Path, sd: Path, control: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("films") / "compared"
+    words = ("rerender", video, "a red fox", "--compare", "--b", "1.3,1.4", "--s", "0.9,0.2", "--model", sd)
+    result = cli(*words, "--control", control, "--control-order", "before", *DRAWING, "--output", folder)
+    assert result[0] == 0, result[2]
+    return folder, result[1]
 
+
+class TestFilm:
     def test_both_films_are_as_long_as_the_video_and_differ(self, made: Any, video: Path) -> None:
         folder, said = made
         source, *films = (list(read_clip(folder / name)) for name in (SOURCE, *FILMS.values()))
@@ -279,19 +282,20 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
 }
 
 
-class TestBadInput:
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """Where the bad videos are."""
-        folder = tmp_path_factory.mktemp("bad")
-        (folder / "empty.mp4").touch()
-        (folder / "text.mp4").write_text("no video")
-        whole = film(folder / "in.mp4", 9, SIZE)
-        (folder / "half.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-        film(folder / "one.mp4", 1, SIZE)
-        timed(folder / "uneven.mp4", [40, 40, 120, 40, 40, 200])
-        return folder
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the bad videos are."""
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("no video")
+    whole = film(folder / "in.mp4", 9, SIZE)
+    (folder / "half.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    film(folder / "one.mp4", 1, SIZE)
+    timed(folder / "uneven.mp4", [40, 40, 120, 40, 40, 200])
+    return folder
 
+
+class TestBadInput:
     @pytest.mark.parametrize("name", BAD)
     def test_one_line_and_nothing_written(
         self, folder: Path, sd: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -307,7 +311,9 @@ class TestBadInput:
     def test_a_controlnet_for_another_architecture(self, video: Path, sd: Path, tmp_path: Path) -> None:
         from diffusers import ControlNetModel
 
-        other = ControlNetModel.from_unet(tiny_unet(block_out_channels=(16, 32, 64)), (4, 8))
+        other = ControlNetModel.from_unet(
+            tiny_unet(block_out_channels=(16, 32, 64)), conditioning_embedding_out_channels=(4, 8)
+        )
         other.save_pretrained(tmp_path / "other")
         words = ("rerender", video, "a fox", "--model", sd, "--control", tmp_path / "other", *DRAWING)
         code, _, err = cli(*words, "--output", tmp_path / "film")
