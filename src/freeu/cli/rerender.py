@@ -60,6 +60,15 @@ Without = Annotated[
         rich_help_panel=_FILM,
     ),
 ]
+Raft = Annotated[
+    Path | None,
+    typer.Option(
+        "--raft",
+        metavar="FILE.onnx",
+        help="Find the motion by this RAFT instead of OpenCV's DIS flow.",
+        rich_help_panel=_FILM,
+    ),
+]
 Frames = Annotated[
     int | None,
     typer.Option("--frames", metavar="N", help="Use only the first N frames.", rich_help_panel=_FILM),
@@ -95,6 +104,7 @@ def rerender(
     key_every: KeyEvery = 8,
     key_content: KeyContent = False,
     without: Without = None,
+    raft: Raft = None,
     frames: Frames = None,
     steps: o.Steps = None,
     guidance: o.Guidance = None,
@@ -143,6 +153,7 @@ def rerender(
         keys=KeyFrameChoice(interval=key_every, content=key_content),
         without=tuple(without or ()),
         frames=frames,
+        raft=raft,
     )
     job = prepare_rerender(run, check_rerender(run, folder))
     for note in notes(job.plan, job.loaded.source.world):

@@ -12,7 +12,7 @@ from freeu.pipelines.inputs import pixel_sha
 from freeu.pipelines.manifest import as_json
 from freeu.pipelines.output import MANIFEST, OutputFolder
 from freeu.pipelines.run import png
-from freeu.rerender.flow import Tracker, along, steady_flow
+from freeu.rerender.flow import FlowEstimator, Tracker, along, steady_flow
 from freeu.rerender.keyframes import Segment
 from freeu.rerender.painter import KeyFramePainter
 from freeu.rerender.request import Job, edges
@@ -38,10 +38,11 @@ class Progress(Protocol):
 class Known:
     """Flow between key frames, followed from frame to frame through those between them, and kept while it is asked for.
 
-    The contract of ``FlowEstimator``; frames that were not followed are compared by ``steady_flow``.
+    The contract of ``FlowEstimator``; frames that were not followed are left to another estimator.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, otherwise: FlowEstimator) -> None:
+        self._otherwise = otherwise
         self._pairs: list[tuple[Frame, Frame, Flow]] = []
 
     def forget(self) -> None:
@@ -56,7 +57,7 @@ class Known:
         for one, other, flow in self._pairs:
             if np.array_equal(one, target) and np.array_equal(other, reference):
                 return flow
-        return steady_flow(target, reference)
+        return self._otherwise(target, reference)
 
 
 class Keys:
@@ -66,7 +67,7 @@ class Keys:
         self._job, self._arm, self._record, self._progress = job, arm, record, progress
         self._manifest = output
         self._output = OutputFolder(output.path / f"keys-{arm}")
-        self._flow = Known()
+        self._flow = Known(job.flow or steady_flow)
         self._painter = KeyFramePainter(
             job.loaded.pipe,
             job.settings,
@@ -84,13 +85,14 @@ class Keys:
         """The drawn first and last frame of the next segment."""
         if segment.opens:
             self._painter.new_scene()
-            self._tracker = Tracker(segment.frames[0])
+            self._tracker = Tracker(segment.frames[0], self._job.flow)
             self._flow.forget()
             self._last = self._drawn(segment.start, segment.frames[0])
         first = self._last
         assert first is not None
         if len(segment.frames) > 1:
-            self._follow(segment)
+            if self._job.settings.on("shape") or self._job.settings.on("pixel"):
+                self._follow(segment)
             self._last = self._drawn(segment.start + len(segment.frames) - 1, segment.frames[-1])
         assert self._last is not None
         return first, self._last
@@ -104,7 +106,7 @@ class Keys:
         self._flow.forget()
         self._flow.tell(last, self._tracker.reference, to_scene)
         if not segment.opens:
-            self._flow.tell(last, first, along(segment.frames[::-1]))
+            self._flow.tell(last, first, along(segment.frames[::-1], self._job.flow))
 
     def _drawn(self, number: int, frame: Frame) -> Frame:
         if self._kept:

@@ -14,10 +14,13 @@ from freeu.pipelines.extras import need
 from freeu.pipelines.inputs import check_side, fit_size, parse_seeds
 from freeu.pipelines.loading import Loaded
 from freeu.pipelines.manifest import environment
+from freeu.pipelines.output import file_sha
 from freeu.pipelines.plan import Plan
 from freeu.pipelines.request import Request, check_range, check_request, prepare
 from freeu.pipelines.sources import ModelSource
+from freeu.rerender.flow import FlowEstimator
 from freeu.rerender.keyframes import KeyFrameChoice
+from freeu.rerender.raft import raft
 from freeu.rerender.settings import STAGES, KeyFrameSettings
 from freeu.rerender.source import Source, frames_sha, open_source
 
@@ -46,6 +49,7 @@ class Rerender:
         keys: which frames are drawn.
         without: stages that are left out, of ``settings.STAGES``.
         frames: use only so many of the video; None uses all.
+        raft: an ONNX file of RAFT, which finds the flow instead of OpenCV; see ``raft.raft``.
     """
 
     video: Path
@@ -57,6 +61,7 @@ class Rerender:
     keys: KeyFrameChoice = field(default_factory=KeyFrameChoice)
     without: tuple[str, ...] = ()
     frames: int | None = None
+    raft: Path | None = None
 
 
 @dataclass
@@ -66,6 +71,7 @@ class Found:
     source: Source
     model: ModelSource
     control: ModelSource | None
+    flow: FlowEstimator | None
 
 
 @dataclass
@@ -80,6 +86,7 @@ class Job:
         settings: of the key frames.
         keys: which they are.
         controlnet: a ``ControlNetModel``, or None.
+        flow: how flow is found; None: ``flow.Tracker``'s own way.
     """
 
     record: dict[str, Any]
@@ -89,6 +96,7 @@ class Job:
     settings: KeyFrameSettings
     keys: KeyFrameChoice
     controlnet: Any
+    flow: FlowEstimator | None = None
 
 
 def check_rerender(run: Rerender, output: Path) -> Found:
@@ -110,7 +118,8 @@ def check_rerender(run: Rerender, output: Path) -> Found:
     need("video", "av", "cv2")
     model = check_request(run.request, output)
     control = _control(run.control, model)
-    return Found(open_source(run.video, run.frames), model, control)
+    flow = raft(run.raft) if run.raft is not None else None
+    return Found(open_source(run.video, run.frames), model, control, flow)
 
 
 def _control(name: str | None, model: ModelSource) -> ModelSource | None:
@@ -171,9 +180,10 @@ def prepare_rerender(run: Rerender, found: Found) -> Job:
         "settings": settings.record(),
         "keys_by": asdict(run.keys),
         "control": named(control) if control is not None else None,
+        "raft": file_sha(run.raft) if run.raft is not None else None,
         "environment": environment(plan.device),
     }
-    return Job(record, source, plan, loaded, settings, run.keys, network)
+    return Job(record, source, plan, loaded, settings, run.keys, network, found.flow)
 
 
 def command_line(job: Job) -> str:

@@ -105,7 +105,7 @@ def _frames(job: Job, arm: str, output: OutputFolder, record: dict[str, Any], pr
     keys = Keys(job, arm, output, record, progress)
     for segment in segments(job.source, job.keys):
         first, last = keys.of(segment)
-        made = propagate(segment.frames, first, last)
+        made = propagate(segment.frames, first, last, job.flow)
         if not segment.opens:
             next(made)  # the segment before ended with it
         yield from made

@@ -1,0 +1,370 @@
+"""Whether a film drawn anew holds together, what each stage is good for, and what FreeU does to it; embedded models.
+
+    python benchmarks/bench_rerender.py [--clips 10] [--arms NAME,...] [--work DIR]
+
+Each clip is an emoji drawn flat that moves over 24 frames, and is drawn anew as 3D with the embedded canny ControlNet, a
+key frame every 8 frames. Arms: frame by frame (every frame is a key frame and none knows of another), the full system,
+the full system without each of its stages and without all of them, all of these without FreeU; and the full system with
+the presets sd14 and gentle, each before and after the ControlNet's residuals. The same noise everywhere.
+
+Measured on the films as they were written: the warping error by the motion of the video from one frame to the next and
+over 8 frames, flicker by the film's own motion, the drift of colours, sharpness and how it changes, what the scene
+reader finds of what was asked, and whether edges are where those of the video are. Differences are paired by clip, and
+their intervals resample clips. Every step resumes. Writes results/rerender.json and results/rerender.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import random
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import RESULTS, conditions, save
+from freeu_zoo import captions, clips, edges, films
+from freeu_zoo.recipe import shipped
+from freeu_zoo.scenes import COLOURS, visible_share
+from PIL import Image
+
+import freeu
+from freeu.evaluate.alignment import Asked
+from freeu.evaluate.clip_scoring import measure_clip, score_clip_alignment
+from freeu.evaluate.embedded import load_reader
+from freeu.evaluate.intervals import mean_interval, paired_interval
+from freeu.evaluate.motion import Flow, Frame, warp_back
+from freeu.evaluate.scoring import Judges
+from freeu.evaluate.temporal import mean_flicker, pair_flicker
+from freeu.pipelines.clip_files import read_clip
+from freeu.pipelines.output import OutputFolder
+from freeu.pipelines.request import FreeUChoice, Request
+from freeu.rerender.flow import Tracker, along, steady_flow
+from freeu.rerender.keyframes import KeyFrameChoice, segments
+from freeu.rerender.request import Job, Rerender, check_rerender, prepare_rerender
+from freeu.rerender.run import FILMS, make_film
+from freeu.rerender.settings import STAGES
+from freeu.rerender.source import frames_sha, open_source
+
+FRAMES, EVERY, FPS = 24, 8, 8
+FRAME_BY_FRAME, FULL, NO_STAGE = "frame by frame", "full", "without all stages"
+PRESETS = ("sd14", "gentle")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How a film is made: the stages, a key frame every so many frames, and FreeU's preset and order, if any."""
+
+    stages: tuple[str, ...] = STAGES
+    every: int = EVERY
+    preset: str | None = None
+    order: str = "after"
+
+
+ARMS = {FRAME_BY_FRAME: Arm((), 1), FULL: Arm(), NO_STAGE: Arm(())}
+ARMS |= {f"without {stage}": Arm(tuple(one for one in STAGES if one != stage)) for stage in STAGES}
+ARMS |= {
+    f"{FULL}, {preset} {order}": Arm(preset=preset, order=order) for preset in PRESETS for order in ("after", "before")
+}
+
+MEASURES = {
+    "warping": "warping error",
+    "warping_far": "warping error over 8 frames",
+    "flicker": "flicker",
+    "colour_drift": "colour drift",
+    "fading": "change of sharpness",
+    "sharpness": "sharpness x 1000",
+    "saturation": "saturation",
+    "edges": "edge agreement",
+    "noun": "noun",
+    "style": "style",
+    "background": "background",
+    "all_asked": "all asked",
+}
+OWN_MEASURE = {
+    "cross-frame": "warping_far",
+    "shape": "warping_far",
+    "pixel": "warping_far",
+    "fidelity": "fading",
+    "colour": "colour_drift",
+}
+"""What each stage exists for; less is better in all of these."""
+
+Row = dict[str, float]
+
+
+class Remembered:
+    """The flow of one video as ``freeu rerender`` finds it, found once for all arms.
+
+    Asked for a pair of frames that the run follows, it gives what ``Tracker`` gave there; ``steady_flow`` otherwise.
+    """
+
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        self._found: dict[tuple[bytes, bytes], Flow] = {}
+        scene: Tracker | None = None
+        for segment in segments(frames, KeyFrameChoice(interval=EVERY)):
+            first, last, within = segment.frames[0], segment.frames[-1], segment.frames[1:-1]
+            scene = Tracker(first) if segment.opens or scene is None else scene
+            for frame in segment.frames[1:]:
+                self._keep(frame, scene.reference, scene.follow(frame))
+            for reference, order in ((first, within), (last, within[::-1])):
+                tracker = Tracker(reference)
+                for frame in order:
+                    self._keep(frame, reference, tracker.follow(frame))
+            self._keep(last, first, along(segment.frames[::-1]))
+
+    def _keep(self, target: Frame, reference: Frame, flow: Flow) -> None:
+        self._found.setdefault(_pair(target, reference), flow)
+
+    def __call__(self, target: Any, reference: Any) -> Flow:
+        key = _pair(target, reference)
+        if key not in self._found:
+            self._found[key] = steady_flow(target, reference)
+        return self._found[key]
+
+
+def _pair(target: Frame, reference: Frame) -> tuple[bytes, bytes]:
+    return tuple(hashlib.sha256(frame.tobytes()).digest() for frame in (target, reference))  # type: ignore[return-value]
+
+
+@dataclass
+class Video:
+    """A video to be drawn anew, and what of it serves all arms."""
+
+    path: Path
+    prompt: str
+    asked: Asked
+    frames: list[Frame]
+    flow: Remembered
+    steps: list[Flow]
+    far: list[tuple[int, int, Flow]]
+
+
+def videos(count: int, folder: Path) -> list[Video]:
+    """Flat emoji in motion; each noun and the motions in turn, backgrounds on which it can be seen."""
+    world = shipped("mini-sd").world
+    draw = random.Random("rerender")
+    nouns = draw.sample(list(world.nouns), len(world.nouns))
+    motions = [motion for motion in clips.MOTIONS if motion != "still"]
+    made = []
+    for number, noun in enumerate(nouns):
+        colours = [
+            colour
+            for colour in COLOURS
+            if all(visible_share(style, noun, None, colour) >= 0.5 for style in ("flat", "3d"))
+        ]
+        if not colours:
+            continue
+        background = draw.choice(colours)
+        path = folder / f"{number:02d}-{noun}.png"
+        clip = films.film(noun, "flat", background, motions[len(made) % len(motions)], FRAMES, seed=number)
+        films.write(clips.pictures(clip), path, FPS)
+        frames = list(open_source(path))
+        flow = Remembered(frames)
+        steps = [steady_flow(a, b) for a, b in itertools.pairwise(frames)]
+        places = [*range(0, FRAMES - 1, EVERY), FRAMES - 1]
+        far = [(a, b, flow(frames[b], frames[a])) for a, b in itertools.pairwise(places)]
+        prompt = captions.simple_caption(noun, "3d", background)
+        asked = Asked(nouns=(noun,), count=1, style="3d", background=(background,))
+        made.append(Video(path, prompt, asked, frames, flow, steps, far))
+        if len(made) == count:
+            break
+    return made
+
+
+def loaded(video: Video, folder: Path, options: argparse.Namespace) -> Job:
+    """A job of the model with its ControlNet, which ``varied`` makes others of."""
+    request = Request(
+        command="generate",
+        prompts=(video.prompt,),
+        prompts_from=None,
+        seeds="0",
+        freeu=FreeUChoice(preset="sd14"),
+        steps=options.steps,
+        threads=options.threads,
+    )
+    run = Rerender(video.path, request, strength=options.strength, control="canny")
+    return prepare_rerender(run, check_rerender(run, folder))
+
+
+def varied(job: Job, video: Video, arm: Arm) -> Job:
+    """The same model on another video, as an arm says."""
+    config = None
+    if arm.preset is not None:
+        config = freeu.preset(arm.preset).replace(control=arm.order)
+    name = "freeu" if config is not None else "baseline"
+    plan = replace(job.plan, prompts=(video.prompt,), arms=(name,), config=config)
+    settings = replace(job.settings, prompt=video.prompt, stages=arm.stages)
+    keys = KeyFrameChoice(interval=arm.every)
+    source = open_source(video.path).at(job.source.size)
+    about = job.record["video"] | {"name": video.path.name, "sha256": frames_sha(source)}
+    changed = {"plan": plan.to_dict(), "settings": settings.record(), "keys_by": asdict(keys), "video": about}
+    return replace(
+        job, record=job.record | changed, source=source, plan=plan, settings=settings, keys=keys, flow=video.flow
+    )
+
+
+class Said:
+    """Counts key frames."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def kept(self, count: int) -> None: ...
+
+    def key(self, arm: str, frame: int, fraction: float) -> None:
+        self.count += fraction == 1.0
+
+    def frame(self, arm: str, frame: int) -> None: ...
+
+
+def measured(path: Path, video: Video, judges: Judges) -> Row:
+    """All measures of one film."""
+    found = list(read_clip(path))
+    seen = measure_clip(found, judges)
+    row: Row = {name: value for name, value in score_clip_alignment(video.asked, seen).items() if value is not None}
+    row["warping"] = _mean(pair_flicker(a, b, flow) for a, b, flow in zip(found, found[1:], video.steps, strict=False))
+    row["warping_far"] = _mean(pair_flicker(found[b], found[a], flow) for a, b, flow in video.far)
+    row["flicker"] = float(seen.values["flicker"] or 0.0)
+    row["colour_drift"] = float(np.mean([_drift(found[b], found[a], flow) for a, b, flow in video.far]))
+    row["saturation"] = float(seen.values["saturation"] or 0.0)
+    row["sharpness"] = 1000 * float(seen.values["sharpness"] or 0.0)
+    first, last = (1000 * _sharpness(found[place]) for place in (0, -1))
+    before, after = (1000 * _sharpness(video.frames[place]) for place in (0, -1))
+    row["fading"] = abs(float(np.log((last / first) / (after / before))))
+    agreements = [
+        edges.agreement(edges.canny(Image.fromarray(a)), edges.canny(Image.fromarray(b)))
+        for a, b in zip(found, video.frames, strict=True)
+    ]
+    row["edges"] = float(np.mean(agreements))
+    return row
+
+
+def _mean(pairs: Iterable[tuple[float, int]]) -> float:
+    value = mean_flicker(pairs)
+    assert value is not None
+    return value
+
+
+def _drift(later: Frame, earlier: Frame, flow: Flow) -> float:
+    """By how many levels the colours of what both show differ as a whole, mean of the three."""
+    apart = (later.astype(np.float64) - warp_back(earlier, flow))[flow.traceable]
+    return float(np.abs(apart.mean(axis=0)).mean())
+
+
+def _sharpness(frame: Frame) -> float:
+    from freeu.evaluate.statistics import picture_statistics
+
+    return float(picture_statistics(frame)["sharpness"])
+
+
+def summary(rows: dict[str, list[Row]], names: Sequence[str]) -> dict[str, Any]:
+    """By arm: means, and paired differences to the full system (of it: to frame by frame)."""
+    found: dict[str, Any] = {}
+    for arm, mine in rows.items():
+        place = found[arm] = {"mean": {}, "difference": {}}
+        against = rows.get(FRAME_BY_FRAME if arm == FULL else FULL)
+        for measure in MEASURES:
+            values = [row[measure] for row in mine]
+            place["mean"][measure] = asdict(mean_interval(values, names))
+            if against is not None and arm != FRAME_BY_FRAME:
+                theirs = [row[measure] for row in against]
+                place["difference"][measure] = asdict(paired_interval(values, theirs, names))
+    return found
+
+
+def table(data: dict[str, Any]) -> str:
+    """The numbers as Markdown."""
+    lines = [
+        "# Rerender on the embedded models",
+        "",
+        f"{len(data['clips'])} clips of {FRAMES} frames, flat to 3D, key frames every {EVERY} frames, "
+        f"{data['steps']} steps, strength {data['strength']:g}, seed 0. Warping error, flicker and colour drift are in "
+        "levels of 255. In brackets: 95 % bootstrap intervals over clips.",
+        "",
+        "| arm | " + " | ".join(MEASURES.values()) + " |",
+        "|---|" + "---:|" * len(MEASURES),
+    ]
+    for arm, numbers in data["arms"].items():
+        lines.append(f"| {arm} | " + " | ".join(_short(numbers["mean"][name]["value"]) for name in MEASURES) + " |")
+    lines += [
+        "",
+        f"Differences to `{FULL}`, of `{FULL}` to `{FRAME_BY_FRAME}`:",
+        "",
+        "| arm | " + " | ".join(MEASURES.values()) + " |",
+        "|---|" + "---:|" * len(MEASURES),
+    ]
+    for arm, numbers in data["arms"].items():
+        if numbers["difference"]:
+            cells = [_interval(numbers["difference"][name]) for name in MEASURES]
+            lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+
+
+def _interval(estimate: dict[str, Any]) -> str:
+    text = f"{estimate['value']:+.3f}"
+    if estimate["low"] is not None:
+        text += f"<br>[{estimate['low']:+.3f}, {estimate['high']:+.3f}]"
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=10)
+    parser.add_argument("--arms", default=",".join(ARMS).replace(", ", ";"), help="names, with ; for a comma within")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--strength", type=float, default=0.75)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--work", type=Path, default=Path("work/rerender"))
+    parser.add_argument("--name", default="rerender", help="of the files in results")
+    options = parser.parse_args()
+    wanted = [name.replace(";", ", ") for name in options.arms.split(",")]
+    judges = Judges(reader=load_reader())
+    found = videos(options.clips, options.work / "videos")
+    job = loaded(found[0], options.work / "none", options)
+    rows: dict[str, list[Row]] = {name: [] for name in wanted}
+    seconds: dict[str, list[float]] = {name: [] for name in wanted}
+    for video in found:
+        for name in wanted:
+            arm = ARMS[name]
+            place = options.work / video.path.stem / name.replace(" ", "-").replace(",", "")
+            began, said = time.perf_counter(), Said()
+            record = make_film(varied(job, video, arm), OutputFolder(place), said)
+            kind = next(kind for kind in FILMS if kind in record["films"])
+            if said.count:
+                seconds[name].append(time.perf_counter() - began)
+            rows[name].append(measured(place / FILMS[kind], video, judges))
+            print(
+                f"{video.path.stem}: {name}, {said.count} key frames, {time.perf_counter() - began:.0f} s", flush=True
+            )
+    names = [video.path.stem for video in found]
+    data = {
+        "conditions": conditions(),
+        "clips": {video.path.stem: video.prompt for video in found},
+        "steps": options.steps,
+        "strength": options.strength,
+        "own_measure": OWN_MEASURE,
+        "seconds": {name: float(np.median(value)) for name, value in seconds.items() if value},
+        "arms": summary(rows, names),
+        "rows": rows,
+    }
+    path = save(options.name, data)
+    text = RESULTS / f"{options.name}.md"
+    part = text.with_suffix(".part")
+    part.write_text(table(data), encoding="utf-8")
+    part.replace(text)
+    print(table(data))
+    print(f"wrote {path} and {text}")
+
+
+if __name__ == "__main__":
+    main()
