@@ -111,8 +111,7 @@ def test_the_picture_steers_and_so_does_the_order(run, cli, sd_dir, files, tmp_p
     assert len({usual["baseline"], half["baseline"], nothing["baseline"]}) == 3
 
 
-def test_made_again_to_the_bit(run, cli, tmp_path, monkeypatch):
-    monkeypatch.setattr(control_files, "find_control", None)  # remaking has its own name for it
+def test_made_again_to_the_bit(run, cli, tmp_path):
     outcome = cli("generate", "--from", run[0], "--output", tmp_path / "again")
     assert outcome.code == 0, outcome.err
     assert "2 of 2 pictures are equal to the bit" in outcome.out
