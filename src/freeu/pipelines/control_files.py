@@ -164,8 +164,8 @@ def _described(source: ModelSource) -> ModelSource:
     index = source.path / "config.json"
     name = str(read_json(index).get("_class_name")) if index.is_file() else ""
     if name != CLASS:
-        what = f"a {name}" if name else "a folder without config.json"
-        raise FreeUValueError(f"--control {source.label} is {what}, no {CLASS} of diffusers")
+        what = f"is of the class {name}" if name else "is a folder without config.json"
+        raise FreeUValueError(f"--control {source.label} {what}, no {CLASS} of diffusers")
     return ModelSource(source.kind, source.reference, source.path, name, False)
 
 
