@@ -192,6 +192,31 @@ def test_freeu_finds_the_unet_of_the_pipeline_and_shares_it(sd_dir, files):
         handle.verify()
 
 
+def test_an_autoencoder_of_another_class_is_shared_too(cli, files, tmp_path):
+    """diffusers would leave out a VAE that is no AutoencoderKL, such as that of the embedded model."""
+    from diffusers import AutoencoderTiny
+
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    )
+    model = save_pipeline(tmp_path / "tiny", vae=vae)
+    words = ("generate", "a fox", "--control", files / "edges", "--control-image", files / "square.png")
+    outcome = cli(*words, "--model", model, *SHORT, "--output", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+
+
+def test_the_shape_of_the_picture_is_that_of_its_drawing(cli, sd_dir, files, tmp_path):
+    Image.new("RGB", (80, 20), "red").save(tmp_path / "wide.png")
+    words = ("generate", "a fox", "--control", files / "edges", "--control-image", tmp_path / "wide.png")
+    outcome = cli(*words, "--model", sd_dir, "--steps", "2", "--threads", "1", "--output", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    plan = read_manifest(tmp_path / "out").plan
+    assert (plan.width, plan.height) == (32, 8)
+
+
 # -- what is refused ------------------------------------------------------------------------------------------------
 
 FITTING: dict[str, tuple[dict[str, Any], str]] = {

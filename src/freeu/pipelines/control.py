@@ -107,7 +107,7 @@ def control_from_dict(data: Any) -> Control:
     return Control(**data)
 
 
-def named(source: ModelSource) -> dict[str, str]:
+def named(source: ModelSource) -> dict[str, Any]:
     """How a plan names a local ControlNet: fields of ``Control``."""
     assert source.path is not None
     return {
