@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from freeu.cli import main
 
@@ -23,6 +24,16 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     index = {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
     (tmp_path / "sd" / "model_index.json").write_text(json.dumps(index))
     (tmp_path / "sd" / "vae" / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
+    (tmp_path / "sd" / "unet").mkdir()
+    (tmp_path / "sd" / "unet" / "config.json").write_text('{"cross_attention_dim": 768}')
+    shape = {"block_out_channels": None, "layers_per_block": None, "addition_embed_type": None}
+    net = {"_class_name": "ControlNetModel", "cross_attention_dim": 1024, **shape}
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "config.json").write_text(json.dumps(net))
+    Image.new("RGB", (16, 16), "grey").save(tmp_path / "grey.png")
+    other = {"_class_name": "KandinskyPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
+    (tmp_path / "kandinsky").mkdir()
+    (tmp_path / "kandinsky" / "model_index.json").write_text(json.dumps(other))
     (tmp_path / "dit").mkdir()
     (tmp_path / "dit" / "model_index.json").write_text('{"_class_name": "FluxPipeline", "transformer": ["a", "b"]}')
     (tmp_path / "unet").mkdir()
@@ -50,6 +61,7 @@ def run(*words: str) -> tuple[int, str, str]:
 
 
 FOX = ("compare", "a fox", "--model", "../sd")
+STEERED = (*FOX, "--control", "../net", "--control-image", "../grey.png")
 CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown path": (("compare", "a fox", "--model", "../sdd"), "no model '../sdd': did you mean ../sd?"),
     "unknown file": (("compare", "a fox", "--model", "../x.safetensors"), "no model '../x.safetensors'"),
@@ -100,6 +112,27 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "mask alone": ((*FOX, "--mask", "../text.png"), "--mask needs the picture it belongs to"),
     "image strength alone": ((*FOX, "--image-strength", "0.5"), "needs a picture to start from"),
     "image strength": ((*FOX, "--image-strength", "1.5"), "--image-strength must lie in 0 to 1, got 1.5"),
+    "control without its picture": ((*FOX, "--control", "../net"), "--control needs the picture that it follows"),
+    "control image alone": ((*FOX, "--control-image", "../text.png"), "--control-image needs a ControlNet: give"),
+    "control order alone": ((*FOX, "--control-order", "before"), "--control-order needs a ControlNet: give"),
+    "no control image": ((*STEERED, "--control-image", "no.png"), "cannot read the image no.png: No such file"),
+    "control image": ((*STEERED, "--control-image", "../text.png"), "is not a picture that Pillow can read"),
+    "control scale": ((*STEERED, "--control-scale", "2.1"), "--control-scale must lie in 0 to 2, got 2.1"),
+    "control scale no number": ((*STEERED, "--control-scale", "nan"), "--control-scale must lie in 0 to 2, got nan"),
+    "control start": ((*STEERED, "--control-start", "-1"), "--control-start must lie in 0 to 1, got -1"),
+    "control end": ((*STEERED, "--control-start", "0.5", "--control-end", "0.5"), "must be smaller than --control-end"),
+    "control preprocess": ((*STEERED, "--control-preprocess", "cany"), "'cany': did you mean canny"),
+    "control order": ((*STEERED, "--control-order", "befor"), "unknown control 'befor': did you mean before"),
+    "no control": ((*STEERED, "--control", "../nte"), "no ControlNet '../nte': "),
+    "a model as control": ((*STEERED, "--control", "../sd"), "is a whole pipeline, no ControlNet"),
+    "a vae as control": ((*STEERED, "--control", "../sd/vae"), "is of the class AutoencoderKL, no ControlNetModel"),
+    "control for another": (STEERED, "has a text width of 1024, and the U-Net of sd 768: take one"),
+    "control of another family": ((*STEERED, "--model", "../kandinsky"), "takes no ControlNet here"),
+    "no-freeu and control order": (("generate", "a", "--no-freeu", "--control-order", "before"), "leaves nothing for"),
+    "from and control image": (
+        ("generate", "--from", "../short.json", "--control-image", "a"),
+        "leave --control",
+    ),
     "foreign folder": ((*FOX, "--output", "../full"), "holds other files already: name a folder that does not exist"),
     "output is a file": ((*FOX, "--output", "../empty.txt"), "is a file"),
     "model config": ((*FOX, "--model-config", "../full"), "no model_index.json"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -111,8 +112,7 @@ def test_the_picture_steers_and_so_does_the_order(run, cli, sd_dir, files, tmp_p
     assert len({usual["baseline"], half["baseline"], nothing["baseline"]}) == 3
 
 
-def test_made_again_to_the_bit(run, cli, tmp_path, monkeypatch):
-    monkeypatch.setattr(control_files, "find_control", None)  # remaking has its own name for it
+def test_made_again_to_the_bit(run, cli, tmp_path):
     outcome = cli("generate", "--from", run[0], "--output", tmp_path / "again")
     assert outcome.code == 0, outcome.err
     assert "2 of 2 pictures are equal to the bit" in outcome.out
@@ -192,6 +192,31 @@ def test_freeu_finds_the_unet_of_the_pipeline_and_shares_it(sd_dir, files):
         handle.verify()
 
 
+def test_an_autoencoder_of_another_class_is_shared_too(cli, files, tmp_path):
+    """diffusers would leave out a VAE that is no AutoencoderKL, such as that of the embedded model."""
+    from diffusers import AutoencoderTiny
+
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    )
+    model = save_pipeline(tmp_path / "tiny", vae=vae)
+    words = ("generate", "a fox", "--control", files / "edges", "--control-image", files / "square.png")
+    outcome = cli(*words, "--model", model, *SHORT, "--output", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+
+
+def test_the_shape_of_the_picture_is_that_of_its_drawing(cli, sd_dir, files, tmp_path):
+    Image.new("RGB", (80, 20), "red").save(tmp_path / "wide.png")
+    words = ("generate", "a fox", "--control", files / "edges", "--control-image", tmp_path / "wide.png")
+    outcome = cli(*words, "--model", sd_dir, "--steps", "2", "--threads", "1", "--output", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    plan = read_manifest(tmp_path / "out").plan
+    assert (plan.width, plan.height) == (32, 8)
+
+
 # -- what is refused ------------------------------------------------------------------------------------------------
 
 FITTING: dict[str, tuple[dict[str, Any], str]] = {
@@ -242,15 +267,70 @@ def test_weights_that_are_not_all_there(sd_dir, files, tmp_path):
         find_control(str(cut))
 
 
-def test_a_single_file_of_the_original_layout(sd_dir, files, tmp_path):
-    from diffusers.loaders.single_file_utils import DIFFUSERS_TO_LDM_MAPPING
+def original(name: str, layers: int) -> str:
+    """The name of a tensor of diffusers in the layout that ControlNets were published in."""
+    for old, new in (
+        ("time_embedding.linear_1", "time_embed.0"),
+        ("time_embedding.linear_2", "time_embed.2"),
+        ("controlnet_cond_embedding.conv_in", "input_hint_block.0"),
+        ("controlnet_cond_embedding.conv_out", "input_hint_block.14"),
+        ("controlnet_mid_block", "middle_block_out.0"),
+        ("mid_block.resnets.0", "middle_block.0"),
+        ("mid_block.attentions.0", "middle_block.1"),
+        ("mid_block.resnets.1", "middle_block.2"),
+        ("norm1", "in_layers.0"),
+        ("conv1", "in_layers.2"),
+        ("norm2", "out_layers.0"),
+        ("conv2", "out_layers.3"),
+        ("time_emb_proj", "emb_layers.1"),
+        ("conv_shortcut", "skip_connection"),
+    ):
+        if "transformer_blocks" not in name or not old.startswith("norm"):
+            name = name.replace(old, new)
+    name = re.sub(r"^conv_in", "input_blocks.0.0", name)
+    name = re.sub(r"^controlnet_cond_embedding.blocks.(\d)", lambda m: f"input_hint_block.{2 * int(m[1]) + 2}", name)
+    name = re.sub(r"^controlnet_down_blocks.(\d)", r"zero_convs.\1.0", name)
+    part = re.match(r"down_blocks\.(\d)\.(resnets|attentions|downsamplers)\.(\d)(\.conv)?", name)
+    if part is None:
+        return name
+    place = 1 + int(part[1]) * (layers + 1) + (layers if part[2] == "downsamplers" else int(part[3]))
+    kind = {"resnets": "0", "attentions": "1", "downsamplers": "0.op"}[part[2]]
+    return f"input_blocks.{place}.{kind}{name[part.end() :]}"
 
-    assert DIFFUSERS_TO_LDM_MAPPING["controlnet"]["layers"]
+
+def test_a_single_file_of_the_original_layout(tmp_path):
+    unet = tiny_unet()
+    want = controlnet(unet, (16, 32, 96, 256)).state_dict()
+    path = tmp_path / "control.safetensors"
+    save_file({f"control_model.{original(name, 1)}": one for name, one in want.items()}, path)
+    got = load_control(find_control(str(path)), unet, torch.float32).state_dict()
+    assert got.keys() == want.keys()
+    for name, one in want.items():
+        assert torch.equal(got[name], one), name
+    with pytest.raises(FreeUValueError, match="has a text width of 16, and the U-Net of this model 24"):
+        load_control(find_control(str(path)), tiny_unet(cross_attention_dim=24), torch.float32)
+    with pytest.raises(FreeUValueError, match="tensors, and one for this U-Net"):
+        load_control(find_control(str(path)), tiny_unet(layers_per_block=2), torch.float32)
+    with pytest.raises(FreeUValueError, match=r"cannot load the ControlNet control.safetensors"):
+        load_control(find_control(str(path)), tiny_unet(block_out_channels=(8, 24, 32)), torch.float32)
+
+
+def test_a_directory_and_its_file_hold_the_same(sd_dir, files):
     unet = load(find_model(str(sd_dir))).pipe.unet
-    single = load_control(find_control(str(files / "edges.safetensors")), unet, torch.float32)
-    whole = load_control(find_control(str(files / "edges")), unet, torch.float32)
-    for (name, one), (_, other) in zip(single.state_dict().items(), whole.state_dict().items(), strict=True):
-        assert torch.equal(one, other), name
+    single, whole = (
+        load_control(find_control(str(files / name)), unet, torch.float16).state_dict()
+        for name in ("edges.safetensors", "edges")
+    )
+    for name, one in whole.items():
+        assert one.dtype == torch.float16
+        assert torch.equal(single[name], one), name
+
+
+def test_the_variant_in_half_precision_alone(sd_dir, files, tmp_path):
+    unet = load(find_model(str(sd_dir))).pipe.unet
+    load_control(find_control(str(files / "edges")), unet, torch.float16).save_pretrained(tmp_path, variant="fp16")
+    assert [item.name for item in tmp_path.glob("*.safetensors")] == ["diffusion_pytorch_model.fp16.safetensors"]
+    assert load_control(find_control(str(tmp_path)), unet, torch.float32).dtype == torch.float32
 
 
 def test_names(files, tmp_path, sd_dir, monkeypatch):
@@ -264,7 +344,7 @@ def test_names(files, tmp_path, sd_dir, monkeypatch):
         find_control("cany")
     with pytest.raises(FreeUValueError, match="is a whole pipeline, no ControlNet"):
         find_control(str(sd_dir))
-    with pytest.raises(FreeUValueError, match="is a UNet2DConditionModel, no ControlNetModel"):
+    with pytest.raises(FreeUValueError, match="is of the class UNet2DConditionModel, no ControlNetModel"):
         find_control(str(sd_dir / "unet"))
     with pytest.raises(FreeUValueError, match="is no ControlNet: nothing in it reads"):
         find_control(str(sd_dir / "unet" / "diffusion_pytorch_model.safetensors"))

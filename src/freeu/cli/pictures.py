@@ -116,8 +116,8 @@ def generate(
 ) -> None:
     """Draw pictures with FreeU, or make those of a manifest again.
 
-    With --from, everything comes from the manifest; only --output, --model, --lora, --embedding, --control, --device and
-    --threads may be given too.
+    With --from, everything comes from the manifest; only --output, --model, --lora, --embedding, --control, --device
+    and --threads may be given too.
     """
     values = locals()
     if values.pop("manifest") is not None:
@@ -178,9 +178,8 @@ def draw(prepared: Any, folder: Path) -> Any:
     bar = Bar(plan)
     try:
         with bar:
-            manifest = make_pictures(
-                prepared.loaded, plan, output, prepared.image, prepared.mask, bar, prepared.control_image
-            )
+            inputs = prepared.image, prepared.mask
+            manifest = make_pictures(prepared.loaded, plan, output, *inputs, bar, prepared.control_image)
             written = finish(output, manifest, world)
     except KeyboardInterrupt:
         raise stopped(folder, f"after {bar.done} of {plan.count} pictures") from None

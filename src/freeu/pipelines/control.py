@@ -107,7 +107,7 @@ def control_from_dict(data: Any) -> Control:
     return Control(**data)
 
 
-def named(source: ModelSource) -> dict[str, str]:
+def named(source: ModelSource) -> dict[str, Any]:
     """How a plan names a local ControlNet: fields of ``Control``."""
     assert source.path is not None
     return {
@@ -168,11 +168,17 @@ def attach_control(pipe: Any, controlnet: Any) -> Any:
         controlnet: what ``control_files.load_control`` gave.
 
     Raises:
-        FreeUValueError: a pipeline that takes no ControlNet.
+        FreeUValueError: a pipeline that takes no ControlNet, or latents of another size than it was made for.
     """
     import diffusers
 
     cls = getattr(diffusers, control_class(type(pipe).__name__))
+    smaller = 2 ** (len(controlnet.config.conditioning_embedding_out_channels) - 1)
+    if smaller != pipe.vae_scale_factor:
+        raise FreeUValueError(
+            f"the ControlNet makes its picture {smaller} times smaller, and the latents of {type(pipe).__name__} are "
+            f"{pipe.vae_scale_factor} times smaller: take one that was trained for the same kind of model"
+        )
     # Named one by one: of its own accord it takes over no module of another class than it expects, such as a tiny VAE.
     known = inspect.signature(cls.__init__).parameters
     shared = {name: part for name, part in pipe.components.items() if name in known}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import json
@@ -48,12 +49,8 @@ def find_control(text: str) -> ModelSource:
     embedded = embedded_controls()
     if text in embedded:
         return _described(ModelSource("embedded", text, embedded[text]))
-    owner = text.partition("/")[0]
-    if (
-        re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", text)
-        and Path(text).suffix not in _FILES
-        and not Path(owner).exists()
-    ):
+    hub = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", text) and path.suffix not in _FILES
+    if hub and not Path(text.partition("/")[0]).exists():
         from huggingface_hub import try_to_load_from_cache
 
         if not isinstance(try_to_load_from_cache(text, "config.json"), str):
@@ -66,10 +63,9 @@ def find_control(text: str) -> ModelSource:
 def embedded_controls() -> dict[str, Path]:
     """The ControlNets of ``freeu-zoo``, each by its name ("mini-canny") and by what it reads ("canny")."""
     places = list(embedded_models().values())
-    try:
+    # No zoo, one from before there were ControlNets, or one without its weights.
+    with contextlib.suppress(ModuleNotFoundError, AttributeError, ValueError):
         places.append(Path(importlib.import_module("freeu_zoo").control_path()))
-    except (ModuleNotFoundError, AttributeError, ValueError):
-        pass  # no zoo, one from before there were ControlNets, or one without its weights
     found = {}
     for place in places:
         config = place / "config.json"
@@ -168,8 +164,8 @@ def _described(source: ModelSource) -> ModelSource:
     index = source.path / "config.json"
     name = str(read_json(index).get("_class_name")) if index.is_file() else ""
     if name != CLASS:
-        what = f"a {name}" if name else "a folder without config.json"
-        raise FreeUValueError(f"--control {source.label} is {what}, no {CLASS} of diffusers")
+        what = f"is of the class {name}" if name else "is a folder without config.json"
+        raise FreeUValueError(f"--control {source.label} {what}, no {CLASS} of diffusers")
     return ModelSource(source.kind, source.reference, source.path, name, False)
 
 
@@ -246,15 +242,14 @@ def _load_file(path: Path, unet: Any) -> Any:
         embedding.append(shapes[name][0])
     made = {"conditioning_embedding_out_channels": tuple(embedding)} if embedding else {}
     with torch.device("meta"):
-        config = dict(diffusers.ControlNetModel.from_unet(unet, load_weights_from_unet=False, **made).config)
-    config |= {"in_channels": unet.config.out_channels, "_class_name": CLASS}
+        empty = diffusers.ControlNetModel.from_unet(unet, load_weights_from_unet=False, **made)
+    held = sum(name.startswith("control_model.") for name in shapes) or len(shapes)
+    if held != len(empty.state_dict()):
+        raise FreeUValueError(
+            f"the ControlNet {path.name} has {held} tensors, and one for this U-Net {len(empty.state_dict())}: it is "
+            "damaged, or was trained for another kind of model"
+        )
+    config = dict(empty.config) | {"in_channels": unet.config.out_channels, "_class_name": CLASS}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        loaded = diffusers.ControlNetModel.from_single_file(str(path), config=folder, local_files_only=True)
-    held = sum(name.startswith("control_model.") for name in shapes) or len(shapes)
-    if held != len(loaded.state_dict()):
-        raise FreeUValueError(
-            f"the ControlNet {path.name} has {held} tensors, and one for this U-Net {len(loaded.state_dict())}: take "
-            "one that was trained for the same kind of model"
-        )
-    return loaded
+        return diffusers.ControlNetModel.from_single_file(str(path), config=folder, local_files_only=True)

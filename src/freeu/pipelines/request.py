@@ -192,8 +192,7 @@ class Request:
 
 @dataclass
 class Prepared:
-    """A request whose model is loaded: the plan, the pipeline, the pictures or frames to start from, and what a ControlNet
-    reads."""
+    """A request whose model is loaded: the plan, the pipeline, and the pictures or frames that it is given."""
 
     plan: Plan
     loaded: Loaded
