@@ -26,8 +26,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "sd" / "vae" / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
     (tmp_path / "sd" / "unet").mkdir()
     (tmp_path / "sd" / "unet" / "config.json").write_text('{"cross_attention_dim": 768}')
-    shape = {"block_out_channels": None, "layers_per_block": None, "addition_embed_type": None}
-    net = {"_class_name": "ControlNetModel", "cross_attention_dim": 1024, **shape}
+    net = {"_class_name": "ControlNetModel", "cross_attention_dim": 1024}
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "config.json").write_text(json.dumps(net))
     Image.new("RGB", (16, 16), "grey").save(tmp_path / "grey.png")

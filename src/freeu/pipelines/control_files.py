@@ -101,7 +101,7 @@ def check_control_fit(source: ModelSource, unet: Mapping[str, Any], label: str) 
     if source.path is None:
         return
     known = _file_config(read_header(source.path)) if source.kind == "file" else _config(source.path)
-    wanted = {name: unet.get(name) for name in _SHARED}
+    wanted = {name: unet[name] for name in _SHARED if name in unet}  # a file may leave out what is usual
     for name, value in wanted.items():
         if name in known and _plain(known[name]) != _plain(value):
             raise FreeUValueError(
