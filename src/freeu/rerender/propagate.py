@@ -15,19 +15,21 @@ from numpy.typing import NDArray
 from freeu.errors import FreeUValueError
 from freeu.evaluate.motion import Flow, Frame, check_clip
 from freeu.pipelines.extras import need
-from freeu.rerender.blend import blend
+from freeu.rerender.blend import blend, fill
 from freeu.rerender.flow import FlowEstimator, Tracker
 
 _ALIKE = 12.0  # levels of error of the film itself at which a key frame is believed 1 / e
 _LOST = 0.02  # of belief that is left where a pixel is not traceable
+_HOLE = 0.05  # belief below which a pixel is a hole
 _WINDOW = 5  # pixels across in which the error is taken
 
 
 def propagate(frames: Sequence[Any], first: Any, last: Any, estimator: FlowEstimator | None = None) -> Iterator[Frame]:
     """Draw a segment from its two drawn key frames.
 
-    A frame takes from each key frame what can be seen there, more from the nearer in time. What neither shows takes the
-    one that, in the film itself, comes closer to it; what lies beyond a key frame's rim takes the rim.
+    A frame takes from each key frame what can be seen there, more from the nearer in time. What neither shows
+    is filled from near pixels that have its colour in the film; if there are none it takes the key frame that, in the
+    film, comes closer to it.
 
     Args:
         frames: of the film, uint8 (H, W, 3), from one key frame to the next, both among them, at least one.
@@ -57,7 +59,8 @@ def _propagate(film: list[Frame], start: Frame, end: Frame, estimator: FlowEstim
         forth = onward.pop()
         before, after = _brought(start, back), _brought(end, forth)
         seen = _believed(frame, film[0], back), _believed(frame, film[-1], forth)
-        yield blend(before, after, *seen, number / (len(film) - 1))
+        drawn = blend(before, after, *seen, number / (len(film) - 1))
+        yield fill(drawn, np.maximum(*seen) < _HOLE, frame)
     if len(film) > 1:
         yield end
 
