@@ -51,12 +51,10 @@ def steady_flow(target: Any, reference: Any, start: Flow | None = None) -> Flow:
         else:
             guess, guess_back = start.forward, inverted(start.forward)
             there, back = [_dense(first, second, guess), guess], [_dense(second, first, guess_back), guess_back]
-        maps, maps_back = _maps(first, there, back), _maps(second, back, there)
-        shape = first.shape
-        both = repair.distinct([*maps, *map(repair.inverse, maps_back)], shape)
-        both_back = repair.distinct([*maps_back, *map(repair.inverse, maps)], shape)
-        forward = repair.chosen(first, second, there, both)
-        backward = repair.chosen(second, first, back, both_back)
+        found = [*_maps(first, there, back), *map(repair.inverse, _maps(second, back, there))]
+        maps = repair.polished(repair.distinct(found, first.shape), first, second)
+        forward = repair.chosen(first, second, there, maps)
+        backward = repair.chosen(second, first, back, [repair.inverse(matrix) for matrix in maps])
         return Flow(forward, comes_home(forward, backward))
 
 

@@ -162,6 +162,23 @@ def gradient(frame: Frame) -> Field:
     return np.asarray(np.hypot(across, down).max(axis=2), np.float32)
 
 
+def polished(maps: list[Affine], target: Frame, reference: Frame) -> list[Affine]:
+    """Maps refined, each where it explains more than the others do, twice over; without those that became the same.
+
+    Args:
+        maps: from target to reference, right to about a pixel.
+        target, reference: uint8 (H, W, 3).
+    """
+    for _ in range(2):
+        if not maps:
+            break
+        errors = [_windowed(_error(target, reference, along_map(matrix, target.shape))) for matrix in maps]
+        best = np.stack(errors).argmin(axis=0)
+        better = [refined(matrix, target, reference, best == number) for number, matrix in enumerate(maps)]
+        maps = distinct(better, target.shape)
+    return maps
+
+
 def chosen(target: Frame, reference: Frame, measured: list[Field], maps: list[Affine]) -> Field:
     """For each pixel the candidate that explains it best.
 
@@ -177,12 +194,6 @@ def chosen(target: Frame, reference: Frame, measured: list[Field], maps: list[Af
     fields = [np.zeros_like(measured[0]), *(along_map(matrix, shape) for matrix in maps), *measured]
     extra = np.array([0.0] * (1 + len(maps)) + [_MEASURED] * len(measured), np.float32)
     errors = np.stack([_error(target, reference, field) for field in fields])
-    best = _locally(errors, extra)
-    for number, matrix in enumerate(maps, start=1):
-        better = refined(matrix, target, reference, best == number)
-        if better is not matrix:
-            fields[number] = along_map(better, shape)
-            errors[number] = _error(target, reference, fields[number])
     best = _settled(*_flat_areas(target), _locally(errors, extra), fields, errors, extra)
     return _taken(fields, best)
 
