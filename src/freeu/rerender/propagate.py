@@ -57,15 +57,15 @@ def _propagate(film: list[Frame], start: Frame, end: Frame, estimator: FlowEstim
     for number, frame in enumerate(film[1:-1], start=1):
         back = behind.follow(frame)
         forth = onward.pop()
-        before, after = _brought(start, back), _brought(end, forth)
-        seen = _believed(frame, film[0], back), _believed(frame, film[-1], forth)
+        before, after = brought(start, back), brought(end, forth)
+        seen = believed(frame, film[0], back), believed(frame, film[-1], forth)
         drawn = blend(before, after, *seen, number / (len(film) - 1))
         yield fill(drawn, np.maximum(*seen) < _HOLE, frame)
     if len(film) > 1:
         yield end
 
 
-def _brought(key: Frame, flow: Flow) -> NDArray[np.float32]:
+def brought(key: Frame, flow: Flow) -> NDArray[np.float32]:
     """A key frame brought to a frame's place, bicubic, 0..255."""
     import cv2
 
@@ -75,10 +75,10 @@ def _brought(key: Frame, flow: Flow) -> NDArray[np.float32]:
     return np.asarray(np.clip(values, 0.0, 255.0), np.float32)
 
 
-def _believed(frame: Frame, key: Frame, flow: Flow) -> NDArray[np.float32]:
+def believed(frame: Frame, key: Frame, flow: Flow) -> NDArray[np.float32]:
     """How far a key frame is believed at each pixel of a frame: by the flow and by how alike the film is, 0..1."""
     import cv2
 
-    error = cv2.blur(np.abs(_brought(key, flow) - frame).mean(axis=2), (_WINDOW, _WINDOW))
+    error = cv2.blur(np.abs(brought(key, flow) - frame).mean(axis=2), (_WINDOW, _WINDOW))
     alike = np.exp(-np.square(error / _ALIKE))
     return np.asarray(alike * np.where(flow.traceable, 1.0, _LOST), np.float32)
