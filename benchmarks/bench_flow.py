@@ -68,7 +68,13 @@ def identity_row(film: Film, method: str) -> dict[str, Any]:
     drawn = list(propagate(film.frames, film.frames[0], film.frames[-1], estimator))
     ratios = [psnr(got, want) for got, want in zip(drawn[1:-1], film.frames[1:-1], strict=True)]
     held = [psnr(film.frames[0 if step < COUNT // 2 else -1], film.frames[step]) for step in range(1, COUNT - 1)]
-    return {"film": film.name, "method": method, "mean_db": np.mean(ratios), "worst_db": min(ratios), "held_db": np.mean(held)}
+    return {
+        "film": film.name,
+        "method": method,
+        "mean_db": np.mean(ratios),
+        "worst_db": min(ratios),
+        "held_db": np.mean(held),
+    }
 
 
 def recoloured(frame: NDArray[np.uint8], time: float) -> Floats:
@@ -106,7 +112,9 @@ def gradient_blend(before: Any, after: Any, seen_before: Any, seen_after: Any, t
     height, width = colours.shape[:2]
     rows, columns = (2.0 - 2.0 * np.cos(np.pi * np.arange(side) / side) for side in (height, width))
     spectrum = scipy.fft.dctn(SCREEN * colours - divergence, axes=(0, 1), norm="ortho")
-    solved = scipy.fft.idctn(spectrum / (SCREEN + rows[:, None, None] + columns[None, :, None]), axes=(0, 1), norm="ortho")
+    solved = scipy.fft.idctn(
+        spectrum / (SCREEN + rows[:, None, None] + columns[None, :, None]), axes=(0, 1), norm="ortho"
+    )
     return np.asarray(np.clip(np.rint(solved), 0, 255), np.uint8)
 
 
@@ -119,18 +127,16 @@ BLENDS: dict[str, Callable[..., NDArray[np.uint8]]] = {
 
 def blend_rows(film: Film) -> list[dict[str, Any]]:
     """Each blend on key frames whose colours drift, against the film in the colours of each frame's time."""
-    first, last = (np.clip(np.rint(recoloured(film.frames[end], float(-end))), 0, 255).astype(np.uint8) for end in (0, -1))
-    flows = [
-        (along(film.frames[step::-1]), along(film.frames[step:])) for step in (2, 4, 6)
-    ]
+    first, last = (
+        np.clip(np.rint(recoloured(film.frames[end], float(-end))), 0, 255).astype(np.uint8) for end in (0, -1)
+    )
+    flows = [(along(film.frames[step::-1]), along(film.frames[step:])) for step in (2, 4, 6)]
     rows = []
     for name, blend in BLENDS.items():
         ratios, contrasts = [], []
         for step, (back, forth) in zip((2, 4, 6), flows, strict=True):
             frame, moment = film.frames[step], step / (COUNT - 1)
-            seen = [
-                propagation.believed(frame, film.frames[end], flow) for end, flow in ((0, back), (-1, forth))
-            ]
+            seen = [propagation.believed(frame, film.frames[end], flow) for end, flow in ((0, back), (-1, forth))]
             brought = [propagation.brought(key, flow) for key, flow in ((first, back), (last, forth))]
             got = blend(*brought, *seen, moment)
             ratios.append(psnr(got, recoloured(frame, moment)))
@@ -150,9 +156,17 @@ def mean(rows: list[dict[str, Any]], key: str, **where: Any) -> float:
 
 def tables(data: dict[str, Any]) -> str:
     """The results as Markdown."""
-    lines = ["# Flow on films of known motion", "", "Made by `python benchmarks/bench_flow.py`; all rows in flow.json.", ""]
-    lines += ["| films | frames apart | endpoint error px, DIS | steady | off by > 1 px, DIS | steady |"
-              " hidden: precision, DIS | steady | recall, DIS | steady |", "|---" * 10 + "|"]
+    lines = [
+        "# Flow on films of known motion",
+        "",
+        "Made by `python benchmarks/bench_flow.py`; all rows in flow.json.",
+        "",
+    ]
+    lines += [
+        "| films | frames apart | endpoint error px, DIS | steady | off by > 1 px, DIS | steady |"
+        " hidden: precision, DIS | steady | recall, DIS | steady |",
+        "|---" * 10 + "|",
+    ]
     for kind in ("textured", "emoji"):
         for apart in APART:
             cells = []
@@ -161,16 +175,27 @@ def tables(data: dict[str, Any]) -> str:
                     value = mean(data["flow"], key, kind=kind, apart=apart, method=method)
                     cells.append(f"{100 * value:.1f} %" if key == "off_by_1px" else f"{value:.2f}")
             lines.append(f"| {kind} | {apart} | " + " | ".join(cells) + " |")
-    lines += ["", f"Key frames {COUNT - 1} apart, drawn as they are: PSNR in dB of the frames between; *held* repeats the nearer"
-              " key frame.", "", "| film | held | DIS mean | worst | steady mean | worst |", "|---" * 6 + "|"]
+    lines += [
+        "",
+        f"Key frames {COUNT - 1} apart, drawn as they are: PSNR in dB of the frames between; *held* repeats the nearer"
+        " key frame.",
+        "",
+        "| film | held | DIS mean | worst | steady mean | worst |",
+        "|---" * 6 + "|",
+    ]
     for film in dict.fromkeys(row["film"] for row in data["identity"]):
         cells = [f"{mean(data['identity'], 'held_db', film=film):.1f}"]
         for method in ("DIS", "steady"):
             cells += [f"{mean(data['identity'], key, film=film, method=method):.1f}" for key in ("mean_db", "worst_db")]
         lines.append(f"| {film} | " + " | ".join(cells) + " |")
-    lines += ["", "Key frames in colours that drift: PSNR in dB against the film in each moment's colours; detail that the key"
-              " frames do not share: what is left of its strength.", "",
-              "| blend | textured dB | emoji dB | textured detail | emoji detail |", "|---" * 5 + "|"]
+    lines += [
+        "",
+        "Key frames in colours that drift: PSNR in dB against the film in each moment's colours; detail that the key"
+        " frames do not share: what is left of its strength.",
+        "",
+        "| blend | textured dB | emoji dB | textured detail | emoji detail |",
+        "|---" * 5 + "|",
+    ]
     for name in BLENDS:
         cells = [
             f"{mean(data['blend'], key, kind=kind, blend=name):.2f}"
@@ -183,7 +208,12 @@ def tables(data: dict[str, Any]) -> str:
 
 def main() -> None:
     cv2.setNumThreads(1)
-    data: dict[str, Any] = {"conditions": conditions() | {"opencv": cv2.__version__}, "flow": [], "identity": [], "blend": []}
+    data: dict[str, Any] = {
+        "conditions": conditions() | {"opencv": cv2.__version__},
+        "flow": [],
+        "identity": [],
+        "blend": [],
+    }
     groups = {"textured": known_films.textured_films(COUNT), "emoji": known_films.emoji_films(8, COUNT)}
     for kind, films in groups.items():
         for film in films:

@@ -1,4 +1,4 @@
-"""The frames between two drawn key frames: the ends to the bit, what one key shows, what none shows, colours, contrast."""
+"""The frames between two drawn key frames: the ends, what one key shows, what none shows, colours, contrast."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,9 @@ def lost(target, reference):
 
 
 def noise(seed, level=20.0):
-    return np.clip(128 + level * np.random.default_rng(seed).standard_normal((SIZE, SIZE, 3)), 0, 255).astype(np.float32)
+    return np.clip(128 + level * np.random.default_rng(seed).standard_normal((SIZE, SIZE, 3)), 0, 255).astype(
+        np.float32
+    )
 
 
 def test_the_ends_are_the_drawn_ones():

@@ -70,9 +70,7 @@ def _dense(first: Frame, second: Frame, start: Field | None = None) -> Field:
 def _maps(frame: Frame, fields: list[Field], others: list[Field]) -> list[repair.Affine]:
     followed = repair.textured(frame)
     pairs = zip(fields, others, strict=True)
-    return [
-        found for field, other in pairs for found in repair.affine_maps(field, followed & comes_home(field, other))
-    ]
+    return [found for field, other in pairs for found in repair.affine_maps(field, followed & comes_home(field, other))]
 
 
 def comes_home(forward: Field, backward: Field) -> Bools:
@@ -114,7 +112,7 @@ def inverted(forward: Field) -> Field:
     _, nearest = cv2.distanceTransformWithLabels(empty, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
     known = np.zeros((int(nearest.max()) + 1, 2), np.float32)
     known[nearest[empty == 0]] = back[empty == 0]
-    return known[nearest]
+    return np.asarray(known[nearest], np.float32)
 
 
 @contextlib.contextmanager
@@ -217,4 +215,4 @@ def at_latent(flow: Flow, factor: int) -> tuple[NDArray[np.float32], NDArray[np.
         raise FreeUValueError(f"latents {factor} times smaller do not fit a flow of {width}x{height} pixels")
     blocks = (height // factor, factor, width // factor, factor)
     mean = flow.forward.reshape(*blocks, 2).mean(axis=(1, 3), dtype=np.float64) / factor
-    return mean.astype(np.float32), flow.traceable.reshape(blocks).all(axis=(1, 3))
+    return mean.astype(np.float32), np.asarray(flow.traceable.reshape(blocks).all(axis=(1, 3)))

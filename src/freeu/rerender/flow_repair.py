@@ -1,10 +1,10 @@
 """Flow mended where there is nothing to follow: among a few motions, each area takes the one that explains it best.
 
 Drawn films have flat areas and hard edges. There an estimator of dense flow is wrong by several pixels: inside a flat
-area nothing tells it the motion, and at its edge it smooths over two. But most areas of a film move by an affine map, or
-nearly, and the estimate is right often enough to find these maps by consensus (RANSAC; Fischler & Bolles 1981). Then each
-flat area as a whole, and each other pixel by a small window, takes the candidate with the least photometric error, as in
-layered motion estimation (Wang & Adelson 1994) and discrete labelling of flow (FusionFlow; Lempitsky et al. 2008).
+area nothing tells it the motion, and at its edge it smooths over two. But most areas of a film move by an affine map,
+or nearly, and the estimate is right often enough to find these maps by consensus (RANSAC; Fischler & Bolles 1981).
+Then each flat area as a whole, and each other pixel by a small window, takes the candidate with the least photometric
+error, as in layered motion estimation (Wang & Adelson 1994) and FusionFlow (Lempitsky et al. 2008).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def affine_maps(flow: Field, trusted: Bools) -> list[Affine]:
         )
         if matrix is None or inliers.sum() < _LEAST:
             break
-        if sane(matrix):
+        if sane(np.asarray(matrix, np.float64)):
             found.append(np.asarray(matrix, np.float64))
         rest = inliers[:, 0] == 0
         here, there = here[rest], there[rest]
@@ -203,7 +203,7 @@ def _locally(errors: NDArray[np.float32], extra: NDArray[np.float32]) -> NDArray
 
 
 def _taken(fields: list[Field], best: NDArray[np.intp]) -> Field:
-    return np.take_along_axis(np.stack(fields), best[None, ..., None], axis=0)[0]
+    return np.asarray(np.take_along_axis(np.stack(fields), best[None, ..., None], axis=0)[0], np.float32)
 
 
 def _settled(
@@ -287,20 +287,20 @@ def _flat_areas(frame: Frame) -> tuple[NDArray[np.int32], int]:
     import cv2
 
     flat = (gradient(frame) < _FLAT).astype(np.uint8)
-    count, areas, stats, _ = cv2.connectedComponentsWithStats(flat, connectivity=4)
+    _, areas, stats, _ = cv2.connectedComponentsWithStats(flat, connectivity=4)
     large = stats[:, cv2.CC_STAT_AREA] >= _AREA
     large[0] = False
-    areas = np.asarray((np.cumsum(large) * large)[areas], np.int32)
+    number = np.asarray((np.cumsum(large) * large)[areas], np.int32)
     # The gradient beside an edge begins before the edge does: pixels of the area's own colour belong to it.
     away, label = cv2.distanceTransformWithLabels(
-        (areas == 0).astype(np.uint8), cv2.DIST_L1, 3, labelType=cv2.DIST_LABEL_PIXEL
+        (number == 0).astype(np.uint8), cv2.DIST_L1, 3, labelType=cv2.DIST_LABEL_PIXEL
     )
     if not large.any():
-        return areas, 0
-    y, x = np.nonzero(areas)
+        return number, 0
+    y, x = np.nonzero(number)
     place = np.zeros((int(label.max()) + 1, 2), np.intp)
     place[label[y, x]] = np.stack([y, x], axis=1)
     near_y, near_x = place[label].transpose(2, 0, 1)
     alike = np.abs(frame[near_y, near_x].astype(np.int16) - frame).max(axis=2) < _FLAT
-    joins = (areas == 0) & (away <= _EDGE) & alike
-    return np.where(joins, areas[near_y, near_x], areas), int(large.sum())
+    joins = (number == 0) & (away <= _EDGE) & alike
+    return np.where(joins, number[near_y, near_x], number), int(large.sum())

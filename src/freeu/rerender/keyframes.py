@@ -1,4 +1,4 @@
-"""Key frames of a film: a film cut into segments, each from one key frame to the next, one segment in memory at a time."""
+"""A film cut into segments, each from one key frame to the next, with one segment in memory at a time."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Segment:
     opens: bool
 
 
-def segments(frames: Iterable[Any], choice: KeyFrameChoice = KeyFrameChoice()) -> Iterator[Segment]:  # noqa: B008
+def segments(frames: Iterable[Any], choice: KeyFrameChoice = KeyFrameChoice()) -> Iterator[Segment]:
     """Cut a film at its key frames. The first and last frame of a scene are key frames.
 
     No more than one segment is held, and one frame beyond it.
