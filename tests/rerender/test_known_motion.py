@@ -68,7 +68,8 @@ def test_emoji_films(emoji):
 
 def test_the_frames_between_are_those_of_the_film(textured, emoji):
     for film in (textured["occluder"], emoji[0]):
-        drawn = list(propagate(film.frames, film.frames[0], film.frames[-1]))
-        assert len(drawn) == 5
-        for got, want in zip(drawn[1:-1], film.frames[1:-1], strict=True):
+        frames = film.frames[:4]
+        drawn = list(propagate(frames, frames[0], frames[-1]))
+        assert len(drawn) == 4
+        for got, want in zip(drawn[1:-1], frames[1:-1], strict=True):
             assert psnr(got, want) > IDENTITY

@@ -78,19 +78,10 @@ def comes_home(forward: Field, backward: Field) -> Bools:
 
     |f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5, and within the picture.
     """
-    home = sampled(backward, forward)
+    home = repair.sampled(backward, forward)
     missed = np.square(forward + home).sum(axis=2)
     size = np.square(forward).sum(axis=2) + np.square(home).sum(axis=2)
     return np.asarray(repair.inside(forward) & (missed < 0.01 * size + 0.5))
-
-
-def sampled(values: Field, flow: Field) -> Field:
-    """Values (H, W, ...) read where a flow leads, bilinear; beyond the rim the rim's."""
-    import cv2
-
-    rows, columns = np.mgrid[: values.shape[0], : values.shape[1]].astype(np.float32)
-    x, y = columns + flow[..., 0], rows + flow[..., 1]
-    return np.asarray(cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32)
 
 
 def inverted(forward: Field) -> Field:
@@ -155,7 +146,7 @@ class Tracker:
         if self._last is self.reference:
             self._flow = step
         else:
-            start = step.forward + sampled(self._flow.forward, step.forward)
+            start = step.forward + repair.sampled(self._flow.forward, step.forward)
             self._flow = steady_flow(frame, self.reference, Flow(start, step.traceable))
         self._last = check_frame(frame)
         return self._flow

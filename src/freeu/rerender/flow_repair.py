@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from freeu.evaluate.motion import Flow, Frame, warp_back
+from freeu.evaluate.motion import Frame
 
 Field = NDArray[np.float32]
 """Displacements in pixels, x to the right and y downwards, (H, W, 2)."""
@@ -262,8 +262,7 @@ def _landed(field: Field, given: Bools) -> Bools:
 
 def _error(target: Frame, reference: Frame, field: Field) -> Field:
     """Mean absolute difference over the colours in levels, at most ``_WORST``, which it is out of the picture."""
-    brought = warp_back(reference, Flow(field, np.empty(0, np.bool_)))
-    error = np.minimum(np.abs(brought - target).mean(axis=2), _WORST)
+    error = np.minimum(np.abs(sampled(reference.astype(np.float32), field) - target).mean(axis=2), _WORST)
     error[~inside(field)] = _WORST
     return np.asarray(error, np.float32)
 
@@ -272,6 +271,15 @@ def _windowed(error: Field) -> Any:
     import cv2
 
     return cv2.blur(error, (_WINDOW, _WINDOW), borderType=cv2.BORDER_REPLICATE)
+
+
+def sampled(values: Field, flow: Field) -> Field:
+    """Values (H, W, ...) read where a flow leads, bilinear; beyond the rim the rim's."""
+    import cv2
+
+    rows, columns = np.mgrid[: values.shape[0], : values.shape[1]].astype(np.float32)
+    x, y = columns + flow[..., 0], rows + flow[..., 1]
+    return np.asarray(cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32)
 
 
 def inside(field: Field) -> Bools:

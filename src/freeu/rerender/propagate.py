@@ -1,7 +1,7 @@
 """The frames between two key frames, made of the two drawn ones along the flow of the film.
 
 Rerender A Video (arXiv:2306.07954), section 4.2: each key frame is brought to the place of every frame of its segment,
-and the two are blended. The paper brings them there by patch matching guided by flow (Ebsynth); here flow does it alone.
+and the two are blended. The paper brings them there by patch matching guided by flow (Ebsynth); here flow alone does.
 """
 
 from __future__ import annotations
