@@ -113,7 +113,7 @@ def texture(seed: int, side: int = 256) -> Array:
 
 
 def turned(angle: float, scale: float, shift: tuple[float, float], picture: int, size: int) -> NDArray[np.float64]:
-    """The map that turns a square picture about its middle, scales it and puts it at ``shift`` from the frame's middle."""
+    """The map that turns and scales a square picture about its middle, put at ``shift`` from the frame's middle."""
     c, s = scale * math.cos(angle), scale * math.sin(angle)
     turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
     middle, home = np.eye(3), np.eye(3)
@@ -133,9 +133,7 @@ def textured_films(count: int = 17, seed: int = 0) -> list[Film]:
 
     def film(name: str, angle: float, rate: float, shift: tuple[float, float]) -> Film:
         steps = [step - middle for step in range(count)]
-        places = [
-            turned(angle * step, rate**step, (shift[0] * step, shift[1] * step), side, SIZE) for step in steps
-        ]
+        places = [turned(angle * step, rate**step, (shift[0] * step, shift[1] * step), side, SIZE) for step in steps]
         return drawn(name, [Layer(ground, places)])
 
     over = film("occluder", 0.0, 1.0, (-0.8, 0.3))

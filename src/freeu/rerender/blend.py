@@ -22,6 +22,8 @@ Weight = NDArray[np.float32]
 _LOW = 0.06  # of the shorter side: standard deviation of what is called low frequency
 _LOCAL = 2.0  # pixels: the same of the neighbourhood in which contrast is measured
 _SEEN = 1e-3  # least weight that counts as seen
+_REACH = 12  # pixels from which a hole is filled
+_COLOUR = 12.0  # levels within which pixels of the film are of one colour
 _FLOOR = 4.0  # squared levels below which contrast is not restored
 
 
@@ -49,6 +51,36 @@ def blend(before: Picture, after: Picture, seen_before: Weight, seen_after: Weig
     share = time * (seen_after + _SEEN) / (time * (seen_after + _SEEN) + (1.0 - time) * (seen_before + _SEEN))
     mixed = first + share[..., None].astype(np.float32) * (second - first)
     return np.asarray(np.clip(np.rint(_contrast(mixed, first, second, share)), 0, 255), np.uint8)
+
+
+def fill(picture: Frame, lost: NDArray[np.bool_], guide: Frame) -> Frame:
+    """Fill what no key frame shows from near pixels that are of the same colour in the film (joint bilateral).
+
+    A lost pixel farther than 12 pixels from all others, or of a colour that none of them has, stays as it is.
+
+    Args:
+        picture: the drawn frame, uint8 (H, W, 3). Not modified.
+        lost: which pixels to fill, (H, W).
+        guide: the film's frame, uint8 (H, W, 3).
+    """
+    y, x = np.nonzero(lost)
+    if not len(y):
+        return picture
+    total, colours = np.zeros(len(y)), np.zeros((len(y), 3))
+    values, film = picture.astype(np.float32), guide.astype(np.float32)
+    here = film[y, x]
+    reach = range(-_REACH, _REACH + 1)
+    for down, across in ((down, across) for down in reach for across in reach):
+        ny, nx = np.clip(y + down, 0, lost.shape[0] - 1), np.clip(x + across, 0, lost.shape[1] - 1)
+        unlike = np.square(film[ny, nx] - here).sum(axis=1) / _COLOUR**2
+        away = (down * down + across * across) / (_REACH / 2.0) ** 2
+        weight = np.exp(-unlike - away) * ~lost[ny, nx]
+        total += weight
+        colours += weight[:, None] * values[ny, nx]
+    found = total > _SEEN
+    filled = picture.copy()
+    filled[y[found], x[found]] = np.rint(colours[found] / total[found, None])
+    return filled
 
 
 def _contrast(mixed: Picture, first: Picture, second: Picture, share: NDArray[Any]) -> Picture:

@@ -51,12 +51,10 @@ def steady_flow(target: Any, reference: Any, start: Flow | None = None) -> Flow:
         else:
             guess, guess_back = start.forward, inverted(start.forward)
             there, back = [_dense(first, second, guess), guess], [_dense(second, first, guess_back), guess_back]
-        maps, maps_back = _maps(first, there, back), _maps(second, back, there)
-        shape = first.shape
-        both = repair.distinct([*maps, *map(repair.inverse, maps_back)], shape)
-        both_back = repair.distinct([*maps_back, *map(repair.inverse, maps)], shape)
-        forward = repair.chosen(first, second, there, both)
-        backward = repair.chosen(second, first, back, both_back)
+        found = [*_maps(first, there, back), *map(repair.inverse, _maps(second, back, there))]
+        maps = repair.polished(repair.distinct(found, first.shape), first, second)
+        forward = repair.chosen(first, second, there, maps)
+        backward = repair.chosen(second, first, back, [repair.inverse(matrix) for matrix in maps])
         return Flow(forward, comes_home(forward, backward))
 
 
@@ -80,19 +78,10 @@ def comes_home(forward: Field, backward: Field) -> Bools:
 
     |f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5, and within the picture.
     """
-    home = sampled(backward, forward)
+    home = repair.sampled(backward, forward)
     missed = np.square(forward + home).sum(axis=2)
     size = np.square(forward).sum(axis=2) + np.square(home).sum(axis=2)
     return np.asarray(repair.inside(forward) & (missed < 0.01 * size + 0.5))
-
-
-def sampled(values: Field, flow: Field) -> Field:
-    """Values (H, W, ...) read where a flow leads, bilinear; beyond the rim the rim's."""
-    import cv2
-
-    rows, columns = np.mgrid[: values.shape[0], : values.shape[1]].astype(np.float32)
-    x, y = columns + flow[..., 0], rows + flow[..., 1]
-    return np.asarray(cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32)
 
 
 def inverted(forward: Field) -> Field:
@@ -114,7 +103,7 @@ def inverted(forward: Field) -> Field:
     _, nearest = cv2.distanceTransformWithLabels(empty, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
     known = np.zeros((int(nearest.max()) + 1, 2), np.float32)
     known[nearest[empty == 0]] = back[empty == 0]
-    return known[nearest]
+    return np.asarray(known[nearest], np.float32)
 
 
 @contextlib.contextmanager
@@ -157,7 +146,7 @@ class Tracker:
         if self._last is self.reference:
             self._flow = step
         else:
-            start = step.forward + sampled(self._flow.forward, step.forward)
+            start = step.forward + repair.sampled(self._flow.forward, step.forward)
             self._flow = steady_flow(frame, self.reference, Flow(start, step.traceable))
         self._last = check_frame(frame)
         return self._flow
@@ -217,4 +206,4 @@ def at_latent(flow: Flow, factor: int) -> tuple[NDArray[np.float32], NDArray[np.
         raise FreeUValueError(f"latents {factor} times smaller do not fit a flow of {width}x{height} pixels")
     blocks = (height // factor, factor, width // factor, factor)
     mean = flow.forward.reshape(*blocks, 2).mean(axis=(1, 3), dtype=np.float64) / factor
-    return mean.astype(np.float32), flow.traceable.reshape(blocks).all(axis=(1, 3))
+    return mean.astype(np.float32), np.asarray(flow.traceable.reshape(blocks).all(axis=(1, 3)))

@@ -1,10 +1,10 @@
 """Flow mended where there is nothing to follow: among a few motions, each area takes the one that explains it best.
 
 Drawn films have flat areas and hard edges. There an estimator of dense flow is wrong by several pixels: inside a flat
-area nothing tells it the motion, and at its edge it smooths over two. But most areas of a film move by an affine map, or
-nearly, and the estimate is right often enough to find these maps by consensus (RANSAC; Fischler & Bolles 1981). Then each
-flat area as a whole, and each other pixel by a small window, takes the candidate with the least photometric error, as in
-layered motion estimation (Wang & Adelson 1994) and discrete labelling of flow (FusionFlow; Lempitsky et al. 2008).
+area nothing tells it the motion, and at its edge it smooths over two. But most areas of a film move by an affine map,
+or nearly, and the estimate is right often enough to find these maps by consensus (RANSAC; Fischler & Bolles 1981).
+Then each flat area as a whole, and each other pixel by a small window, takes the candidate with the least photometric
+error, as in layered motion estimation (Wang & Adelson 1994) and FusionFlow (Lempitsky et al. 2008).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from freeu.evaluate.motion import Flow, Frame, warp_back
+from freeu.evaluate.motion import Frame
 
 Field = NDArray[np.float32]
 """Displacements in pixels, x to the right and y downwards, (H, W, 2)."""
@@ -65,7 +65,7 @@ def affine_maps(flow: Field, trusted: Bools) -> list[Affine]:
         )
         if matrix is None or inliers.sum() < _LEAST:
             break
-        if sane(matrix):
+        if sane(np.asarray(matrix, np.float64)):
             found.append(np.asarray(matrix, np.float64))
         rest = inliers[:, 0] == 0
         here, there = here[rest], there[rest]
@@ -162,6 +162,23 @@ def gradient(frame: Frame) -> Field:
     return np.asarray(np.hypot(across, down).max(axis=2), np.float32)
 
 
+def polished(maps: list[Affine], target: Frame, reference: Frame) -> list[Affine]:
+    """Maps refined, each where it explains more than the others do, twice over; without those that became the same.
+
+    Args:
+        maps: from target to reference, right to about a pixel.
+        target, reference: uint8 (H, W, 3).
+    """
+    for _ in range(2):
+        if not maps:
+            break
+        errors = [_windowed(_error(target, reference, along_map(matrix, target.shape))) for matrix in maps]
+        best = np.stack(errors).argmin(axis=0)
+        better = [refined(matrix, target, reference, best == number) for number, matrix in enumerate(maps)]
+        maps = distinct(better, target.shape)
+    return maps
+
+
 def chosen(target: Frame, reference: Frame, measured: list[Field], maps: list[Affine]) -> Field:
     """For each pixel the candidate that explains it best.
 
@@ -177,12 +194,6 @@ def chosen(target: Frame, reference: Frame, measured: list[Field], maps: list[Af
     fields = [np.zeros_like(measured[0]), *(along_map(matrix, shape) for matrix in maps), *measured]
     extra = np.array([0.0] * (1 + len(maps)) + [_MEASURED] * len(measured), np.float32)
     errors = np.stack([_error(target, reference, field) for field in fields])
-    best = _locally(errors, extra)
-    for number, matrix in enumerate(maps, start=1):
-        better = refined(matrix, target, reference, best == number)
-        if better is not matrix:
-            fields[number] = along_map(better, shape)
-            errors[number] = _error(target, reference, fields[number])
     best = _settled(*_flat_areas(target), _locally(errors, extra), fields, errors, extra)
     return _taken(fields, best)
 
@@ -192,7 +203,7 @@ def _locally(errors: NDArray[np.float32], extra: NDArray[np.float32]) -> NDArray
 
 
 def _taken(fields: list[Field], best: NDArray[np.intp]) -> Field:
-    return np.take_along_axis(np.stack(fields), best[None, ..., None], axis=0)[0]
+    return np.asarray(np.take_along_axis(np.stack(fields), best[None, ..., None], axis=0)[0], np.float32)
 
 
 def _settled(
@@ -251,8 +262,7 @@ def _landed(field: Field, given: Bools) -> Bools:
 
 def _error(target: Frame, reference: Frame, field: Field) -> Field:
     """Mean absolute difference over the colours in levels, at most ``_WORST``, which it is out of the picture."""
-    brought = warp_back(reference, Flow(field, np.empty(0, np.bool_)))
-    error = np.minimum(np.abs(brought - target).mean(axis=2), _WORST)
+    error = np.minimum(np.abs(sampled(reference.astype(np.float32), field) - target).mean(axis=2), _WORST)
     error[~inside(field)] = _WORST
     return np.asarray(error, np.float32)
 
@@ -261,6 +271,15 @@ def _windowed(error: Field) -> Any:
     import cv2
 
     return cv2.blur(error, (_WINDOW, _WINDOW), borderType=cv2.BORDER_REPLICATE)
+
+
+def sampled(values: Field, flow: Field) -> Field:
+    """Values (H, W, ...) read where a flow leads, bilinear; beyond the rim the rim's."""
+    import cv2
+
+    rows, columns = np.mgrid[: values.shape[0], : values.shape[1]].astype(np.float32)
+    x, y = columns + flow[..., 0], rows + flow[..., 1]
+    return np.asarray(cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32)
 
 
 def inside(field: Field) -> Bools:
@@ -276,20 +295,20 @@ def _flat_areas(frame: Frame) -> tuple[NDArray[np.int32], int]:
     import cv2
 
     flat = (gradient(frame) < _FLAT).astype(np.uint8)
-    count, areas, stats, _ = cv2.connectedComponentsWithStats(flat, connectivity=4)
+    _, areas, stats, _ = cv2.connectedComponentsWithStats(flat, connectivity=4)
     large = stats[:, cv2.CC_STAT_AREA] >= _AREA
     large[0] = False
-    areas = np.asarray((np.cumsum(large) * large)[areas], np.int32)
+    number = np.asarray((np.cumsum(large) * large)[areas], np.int32)
     # The gradient beside an edge begins before the edge does: pixels of the area's own colour belong to it.
     away, label = cv2.distanceTransformWithLabels(
-        (areas == 0).astype(np.uint8), cv2.DIST_L1, 3, labelType=cv2.DIST_LABEL_PIXEL
+        (number == 0).astype(np.uint8), cv2.DIST_L1, 3, labelType=cv2.DIST_LABEL_PIXEL
     )
     if not large.any():
-        return areas, 0
-    y, x = np.nonzero(areas)
+        return number, 0
+    y, x = np.nonzero(number)
     place = np.zeros((int(label.max()) + 1, 2), np.intp)
     place[label[y, x]] = np.stack([y, x], axis=1)
     near_y, near_x = place[label].transpose(2, 0, 1)
     alike = np.abs(frame[near_y, near_x].astype(np.int16) - frame).max(axis=2) < _FLAT
-    joins = (areas == 0) & (away <= _EDGE) & alike
-    return np.where(joins, areas[near_y, near_x], areas), int(large.sum())
+    joins = (number == 0) & (away <= _EDGE) & alike
+    return np.where(joins, number[near_y, near_x], number), int(large.sum())

@@ -1,4 +1,4 @@
-"""Key frames of a film: a film cut into segments, each from one key frame to the next, one segment in memory at a time."""
+"""A film cut into segments, each from one key frame to the next, with one segment in memory at a time."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class KeyFrameChoice:
     def early(self, flow: Flow) -> bool:
         """Whether a frame is a key frame for what happened since the last one, by the flow from it to that."""
         side = min(flow.traceable.shape)
-        return pair_strength(flow) > self.motion * side or 1.0 - flow.traceable.mean() > self.uncovered
+        return bool(pair_strength(flow) > self.motion * side or (~flow.traceable).mean() > self.uncovered)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The frames between two key frames, made of the two drawn ones along the flow of the film.
 
-Rerender A Video (arXiv:2306.07954), section 4.2: each key frame is brought to the place of every frame of its segment, and
-the two are blended. The paper brings them there by patch matching guided by flow (Ebsynth); here flow does it alone.
+Rerender A Video (arXiv:2306.07954), section 4.2: each key frame is brought to the place of every frame of its segment,
+and the two are blended. The paper brings them there by patch matching guided by flow (Ebsynth); here flow alone does.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from numpy.typing import NDArray
 from freeu.errors import FreeUValueError
 from freeu.evaluate.motion import Flow, Frame, check_clip
 from freeu.pipelines.extras import need
-from freeu.rerender.blend import blend
+from freeu.rerender.blend import blend, fill
 from freeu.rerender.flow import FlowEstimator, Tracker
 
 _ALIKE = 12.0  # levels of error of the film itself at which a key frame is believed 1 / e
 _LOST = 0.02  # of belief that is left where a pixel is not traceable
+_HOLE = 0.05  # belief below which a pixel is a hole
 _WINDOW = 5  # pixels across in which the error is taken
 
 
 def propagate(frames: Sequence[Any], first: Any, last: Any, estimator: FlowEstimator | None = None) -> Iterator[Frame]:
     """Draw a segment from its two drawn key frames.
 
-    A frame takes from each key frame what can be seen there, more from the nearer in time. What neither shows takes the
-    one that, in the film itself, comes closer to it; what lies beyond a key frame's rim takes the rim.
+    A frame takes from each key frame what can be seen there, more from the nearer in time. What neither shows
+    is filled from near pixels that have its colour in the film; if there are none it takes the key frame that, in the
+    film, comes closer to it.
 
     Args:
         frames: of the film, uint8 (H, W, 3), from one key frame to the next, both among them, at least one.
@@ -55,14 +57,15 @@ def _propagate(film: list[Frame], start: Frame, end: Frame, estimator: FlowEstim
     for number, frame in enumerate(film[1:-1], start=1):
         back = behind.follow(frame)
         forth = onward.pop()
-        before, after = _brought(start, back), _brought(end, forth)
-        seen = _believed(frame, film[0], back), _believed(frame, film[-1], forth)
-        yield blend(before, after, *seen, number / (len(film) - 1))
+        before, after = brought(start, back), brought(end, forth)
+        seen = believed(frame, film[0], back), believed(frame, film[-1], forth)
+        drawn = blend(before, after, *seen, number / (len(film) - 1))
+        yield fill(drawn, np.maximum(*seen) < _HOLE, frame)
     if len(film) > 1:
         yield end
 
 
-def _brought(key: Frame, flow: Flow) -> NDArray[np.float32]:
+def brought(key: Frame, flow: Flow) -> NDArray[np.float32]:
     """A key frame brought to a frame's place, bicubic, 0..255."""
     import cv2
 
@@ -72,10 +75,10 @@ def _brought(key: Frame, flow: Flow) -> NDArray[np.float32]:
     return np.asarray(np.clip(values, 0.0, 255.0), np.float32)
 
 
-def _believed(frame: Frame, key: Frame, flow: Flow) -> NDArray[np.float32]:
+def believed(frame: Frame, key: Frame, flow: Flow) -> NDArray[np.float32]:
     """How far a key frame is believed at each pixel of a frame: by the flow and by how alike the film is, 0..1."""
     import cv2
 
-    error = cv2.blur(np.abs(_brought(key, flow) - frame).mean(axis=2), (_WINDOW, _WINDOW))
+    error = cv2.blur(np.abs(brought(key, flow) - frame).mean(axis=2), (_WINDOW, _WINDOW))
     alike = np.exp(-np.square(error / _ALIKE))
     return np.asarray(alike * np.where(flow.traceable, 1.0, _LOST), np.float32)

@@ -1,0 +1,231 @@
+"""Flow on films of known motion, and the frames between two key frames that it makes.
+
+    python benchmarks/bench_flow.py
+
+Endpoint error and occlusion of plain DIS and of ``steady_flow``, 1, 4 and 8 frames apart; how near the frames between
+two key frames come to the film's own, as they are (identity) and in colours that drift from one key frame to the other
+(blend), beside a gradient-domain blend. Writes results/flow.json and results/flow.md, in about two minutes of one core.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import known_films
+import numpy as np
+import scipy.fft
+from common import RESULTS, conditions, save
+from known_films import Film
+from numpy.typing import NDArray
+
+from freeu.evaluate.motion import Flow, optical_flow
+from freeu.rerender import blend as blending
+from freeu.rerender import propagate as propagation
+from freeu.rerender.flow import along
+from freeu.rerender.propagate import propagate
+
+APART = (1, 4, 8)
+COUNT = 9
+SCREEN = 0.02  # weight of the colours against the gradients in the gradient-domain blend
+
+Floats = NDArray[np.float64]
+
+
+def psnr(got: NDArray[Any], want: NDArray[Any]) -> float:
+    """Peak signal-to-noise ratio in dB; 99 for equal frames."""
+    error = float(np.square(got.astype(np.float64) - want).mean())
+    return 99.0 if error == 0.0 else 10.0 * float(np.log10(255.0**2 / error))
+
+
+def flow_row(film: Film, apart: int, method: str) -> dict[str, Any]:
+    """Errors of the flow from the film's first frame to the one so many frames later."""
+    frames = film.frames[: apart + 1]
+    start = time.perf_counter()
+    flow: Flow = optical_flow(frames[0], frames[-1]) if method == "DIS" else along(frames)
+    seconds = time.perf_counter() - start
+    truth, seen = film.truth(0, apart)
+    miss = np.linalg.norm(flow.forward - truth, axis=2)
+    hit = float((~seen & ~flow.traceable).sum())
+    return {
+        "film": film.name,
+        "apart": apart,
+        "method": method,
+        "error_px": float(miss[seen].mean()),
+        "off_by_1px": float((miss[seen] > 1.0).mean()),
+        "hidden": float((~seen).mean()),
+        "precision": hit / max(1.0, float((~flow.traceable).sum())),
+        "recall": hit / max(1.0, float((~seen).sum())),
+        "seconds": seconds,
+    }
+
+
+def identity_row(film: Film, method: str) -> dict[str, Any]:
+    """How near the frames between come to the film's own if the key frames are the film's own."""
+    estimator = optical_flow if method == "DIS" else None
+    drawn = list(propagate(film.frames, film.frames[0], film.frames[-1], estimator))
+    ratios = [psnr(got, want) for got, want in zip(drawn[1:-1], film.frames[1:-1], strict=True)]
+    held = [psnr(film.frames[0 if step < COUNT // 2 else -1], film.frames[step]) for step in range(1, COUNT - 1)]
+    return {
+        "film": film.name,
+        "method": method,
+        "mean_db": np.mean(ratios),
+        "worst_db": min(ratios),
+        "held_db": np.mean(held),
+    }
+
+
+def recoloured(frame: NDArray[np.uint8], time: float) -> Floats:
+    """A frame in colours that drift in time from one key frame's to the other's, by place as well."""
+    values, rows = frame.astype(np.float64), np.linspace(-1.0, 1.0, frame.shape[0])[:, None, None]
+    first = 128.0 + 0.75 * (values - 128.0) * (1.0, 0.9, 0.8) + (12.0, -4.0, 6.0) * rows
+    last = 128.0 + 0.75 * (values - 128.0) * (0.85, 0.9, 1.0) + (-8.0, 10.0, 4.0) - (6.0, 2.0, -8.0) * rows
+    return np.asarray((1.0 - time) * first + time * last)
+
+
+def plain_blend(before: Any, after: Any, seen_before: Any, seen_after: Any, time: float) -> NDArray[np.uint8]:
+    """Shares by time and sight alone: no colours matched, no contrast given back."""
+    return np.asarray(np.clip(np.rint(_mixed(before, after, seen_before, seen_after, time)), 0, 255), np.uint8)
+
+
+def _mixed(before: Any, after: Any, seen_before: Any, seen_after: Any, time: float) -> Floats:
+    ahead, behind = time * (seen_after + 1e-3), (1.0 - time) * (seen_before + 1e-3)
+    share = (ahead / (ahead + behind))[..., None]
+    return np.asarray((1.0 - share) * before + share * after, np.float64)
+
+
+def gradient_blend(before: Any, after: Any, seen_before: Any, seen_after: Any, time: float) -> NDArray[np.uint8]:
+    """Gradients of the one that has the larger share, colours of the mixture: screened Poisson by cosine transform."""
+    colours = _mixed(before, after, seen_before, seen_after, time)
+    later = (time * (seen_after + 1e-3) > (1.0 - time) * (seen_before + 1e-3))[..., None]
+    divergence = np.zeros_like(colours)
+    for axis in (0, 1):
+        steps = np.diff(np.where(later, after, before), axis=axis)
+        # Across a border between the two neither's gradient holds: both agree with the one, or the mean is taken.
+        both = np.diff(later.astype(int), axis=axis) != 0
+        steps = np.where(both, (np.diff(before, axis=axis) + np.diff(after, axis=axis)) / 2.0, steps)
+        pad = [(0, 0)] * 3
+        pad[axis] = (1, 1)
+        divergence += np.diff(np.pad(steps, pad), axis=axis)
+    height, width = colours.shape[:2]
+    rows, columns = (2.0 - 2.0 * np.cos(np.pi * np.arange(side) / side) for side in (height, width))
+    spectrum = scipy.fft.dctn(SCREEN * colours - divergence, axes=(0, 1), norm="ortho")
+    solved = scipy.fft.idctn(
+        spectrum / (SCREEN + rows[:, None, None] + columns[None, :, None]), axes=(0, 1), norm="ortho"
+    )
+    return np.asarray(np.clip(np.rint(solved), 0, 255), np.uint8)
+
+
+BLENDS: dict[str, Callable[..., NDArray[np.uint8]]] = {
+    "shares only": plain_blend,
+    "gradient domain": gradient_blend,
+    "colours matched": blending.blend,
+}
+
+
+def blend_rows(film: Film) -> list[dict[str, Any]]:
+    """Each blend on key frames whose colours drift, against the film in the colours of each frame's time."""
+    first, last = (
+        np.clip(np.rint(recoloured(film.frames[end], float(-end))), 0, 255).astype(np.uint8) for end in (0, -1)
+    )
+    flows = [(along(film.frames[step::-1]), along(film.frames[step:])) for step in (2, 4, 6)]
+    rows = []
+    for name, blend in BLENDS.items():
+        ratios, contrasts = [], []
+        for step, (back, forth) in zip((2, 4, 6), flows, strict=True):
+            frame, moment = film.frames[step], step / (COUNT - 1)
+            seen = [propagation.believed(frame, film.frames[end], flow) for end, flow in ((0, back), (-1, forth))]
+            brought = [propagation.brought(key, flow) for key, flow in ((first, back), (last, forth))]
+            got = blend(*brought, *seen, moment)
+            ratios.append(psnr(got, recoloured(frame, moment)))
+            # Detail drawn apart: noise that the two key frames do not share.
+            draws = np.random.default_rng(step)
+            noisy = [part + 12.0 * draws.standard_normal(part.shape).astype(np.float32) for part in brought]
+            added = blend(*[np.asarray(part, np.float32) for part in noisy], *seen, moment).astype(np.float64) - got
+            contrasts.append(float(added.std()) / 12.0)
+        rows.append({"film": film.name, "blend": name, "mean_db": np.mean(ratios), "detail_kept": np.mean(contrasts)})
+    return rows
+
+
+def mean(rows: list[dict[str, Any]], key: str, **where: Any) -> float:
+    """Mean of a column over the rows that match."""
+    return float(np.mean([row[key] for row in rows if all(row[name] == value for name, value in where.items())]))
+
+
+def tables(data: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "# Flow on films of known motion",
+        "",
+        "Made by `python benchmarks/bench_flow.py`; all rows in flow.json.",
+        "",
+    ]
+    lines += [
+        "| films | frames apart | endpoint error px, DIS | steady | off by > 1 px, DIS | steady |"
+        " hidden: precision, DIS | steady | recall, DIS | steady |",
+        "|---" * 10 + "|",
+    ]
+    for kind in ("textured", "emoji"):
+        for apart in APART:
+            cells = []
+            for key in ("error_px", "off_by_1px", "precision", "recall"):
+                for method in ("DIS", "steady"):
+                    value = mean(data["flow"], key, kind=kind, apart=apart, method=method)
+                    cells.append(f"{100 * value:.1f} %" if key == "off_by_1px" else f"{value:.2f}")
+            lines.append(f"| {kind} | {apart} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        f"Key frames {COUNT - 1} apart, drawn as they are: PSNR in dB of the frames between; *held* repeats the nearer"
+        " key frame.",
+        "",
+        "| film | held | DIS mean | worst | steady mean | worst |",
+        "|---" * 6 + "|",
+    ]
+    for film in dict.fromkeys(row["film"] for row in data["identity"]):
+        cells = [f"{mean(data['identity'], 'held_db', film=film):.1f}"]
+        for method in ("DIS", "steady"):
+            cells += [f"{mean(data['identity'], key, film=film, method=method):.1f}" for key in ("mean_db", "worst_db")]
+        lines.append(f"| {film} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "Key frames in colours that drift: PSNR in dB against the film in each moment's colours; detail that the key"
+        " frames do not share: what is left of its strength.",
+        "",
+        "| blend | textured dB | emoji dB | textured detail | emoji detail |",
+        "|---" * 5 + "|",
+    ]
+    for name in BLENDS:
+        cells = [
+            f"{mean(data['blend'], key, kind=kind, blend=name):.2f}"
+            for key in ("mean_db", "detail_kept")
+            for kind in ("textured", "emoji")
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    cv2.setNumThreads(1)
+    data: dict[str, Any] = {
+        "conditions": conditions() | {"opencv": cv2.__version__},
+        "flow": [],
+        "identity": [],
+        "blend": [],
+    }
+    groups = {"textured": known_films.textured_films(COUNT), "emoji": known_films.emoji_films(8, COUNT)}
+    for kind, films in groups.items():
+        for film in films:
+            for method in ("DIS", "steady"):
+                data["flow"] += [flow_row(film, apart, method) | {"kind": kind} for apart in APART]
+                data["identity"].append(identity_row(film, method) | {"kind": kind})
+            data["blend"] += [row | {"kind": kind} for row in blend_rows(film)]
+            print(film.name, flush=True)
+    save("flow", data)
+    (RESULTS / "flow.md").write_text(tables(data))
+    print(tables(data))
+
+
+if __name__ == "__main__":
+    main()
