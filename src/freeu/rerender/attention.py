@@ -1,7 +1,8 @@
 """Cross-frame attention: the U-Net looks at the first and the previous key frame instead of at itself.
 
 Self-attention in the decoder takes its keys and values of [v_1; v_{i-1}], the features of these frames at the same
-layer and step (style-aware cross-frame attention, section 4.1). The official code does so in the decoder only, and so does this.
+layer and step (style-aware cross-frame attention, section 4.1). Like the official code, this does so in the decoder
+only.
 
 The features are kept from when those frames were drawn, so that drawing costs no more U-Net calls than without; running
 both frames along in the batch would need no memory and three times the time. They take, for each frame and in the
