@@ -163,6 +163,15 @@ def test_strength_zero_gives_the_frame_back(pipe, film):
     assert painter.memory.first is None
 
 
+def test_pictures_belong_to_the_caller(pipe, film, whole):
+    painter = KeyFramePainter(pipe, settings())
+    for number in range(3):
+        frame = film[number].copy()
+        picture = painter.paint(frame)
+        assert np.array_equal(picture, whole[number])
+        picture[:], frame[:] = 0, 0
+
+
 def test_no_frame_is_changed_and_steps_are_told(pipe, film):
     frame = film[0].copy()
     told = []
@@ -232,6 +241,20 @@ def test_what_goes_wrong_leaves_nothing_behind(pipe, film, whole):
         painter.paint(film[1], stop)
     assert not any(module._forward_pre_hooks for module in pipe.unet.modules())
     assert same([painter.paint(frame) for frame in film[1:3]], whole[1:])
+
+
+def test_in_bfloat16(make_pipe, film, whole, tmp_path):
+    """Every stage works in half precision, and its state is kept in it."""
+    pipe = make_pipe().to(torch.bfloat16)
+    got = drawn(pipe, film[:3])
+    assert 0.0 < np.abs(np.float32(got) - np.float32(whole)).mean() < 4.0
+    painter = KeyFramePainter(pipe, settings())
+    for frame in film[:2]:
+        painter.paint(frame)
+    painter.save(tmp_path / "state.safetensors")
+    again = KeyFramePainter(pipe, settings())
+    again.load(tmp_path / "state.safetensors")
+    assert np.array_equal(again.paint(film[2]), got[2])
 
 
 # -- with FreeU ----------------------------------------------------------------------------------------------------

@@ -215,7 +215,7 @@ class _Drawing:
         drawn = self._decoded(latents)
         attention = self.cross.recorded if self.cross is not None else {}
         self.memory.add(KeyFrame(self.film, drawn, tuple(self.clean), attention))
-        return drawn
+        return drawn.copy()
 
     def _predicted(self, latents: Tensor, step: int, control: Tensor | None) -> Tensor:
         """What the U-Net says, after guidance."""
