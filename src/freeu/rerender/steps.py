@@ -58,7 +58,8 @@ class Steps:
         if hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(first)
         known = inspect.signature(self.scheduler.step).parameters
-        self._more = {"generator": generator} if "generator" in known else {}
+        settled = {"eta": 0.0, "generator": generator}  # as diffusers' pipelines do
+        self._more = {name: value for name, value in settled.items() if name in known}
 
     def __len__(self) -> int:
         return len(self.times)
