@@ -383,4 +383,4 @@ def test_what_attention_to_the_first_key_frame_is_for(mini):
         painter = KeyFramePainter(mini, asked)
         first, second = (painter.paint(frame).mean((0, 1)) for frame in frames)
         apart[stages] = np.abs(first - second).mean()
-    assert apart[("cross-frame",)] < 0.5 * apart[()]
+    assert apart[("cross-frame",)] < 0.75 * apart[()]
