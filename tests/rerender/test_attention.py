@@ -105,6 +105,15 @@ def test_nothing_stays_behind(unet):
     assert torch.equal(output(unet, 0), before)
 
 
+def test_layers_that_are_passed_by_are_reported(unet):
+    """A block that is skipped would be a key frame that looks nowhere, and nobody would know."""
+    unet.up_blocks[0].forward = lambda hidden_states, **_: torch.nn.functional.interpolate(
+        hidden_states, scale_factor=2
+    )
+    with pytest.raises(freeu.FreeURuntimeError, match=r"did not reach up_blocks.0\.attentions\.0"):
+        through(unet, 0)
+
+
 def test_it_goes_together_with_freeu_in_any_order(unet):
     plain = output(unet, 0)
     with freeu.enabled(unet, **FACTORS):

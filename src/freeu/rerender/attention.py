@@ -1,7 +1,8 @@
 """Cross-frame attention: the U-Net looks at the first and the previous key frame instead of at itself.
 
 Self-attention in the decoder takes its keys and values of [v_1; v_{i-1}], the features of these frames at the same
-layer and step (style-aware cross-frame attention, section 4.1). The official code does so in the decoder only, and so does this.
+layer and step (style-aware cross-frame attention, section 4.1). Like the official code, this does so in the decoder
+only.
 
 The features are kept from when those frames were drawn, so that drawing costs no more U-Net calls than without; running
 both frames along in the batch would need no memory and three times the time. They take, for each frame and in the
@@ -15,10 +16,11 @@ model has (sliced, LoRA, explicit) computes, and FreeU's hooks, which sit on oth
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from freeu.errors import FreeUValueError
+from freeu.errors import FreeURuntimeError, FreeUValueError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,6 +35,7 @@ def decoder_attention(unet: nn.Module) -> dict[str, nn.Module]:
     Raises:
         FreeUValueError: there is none, or one whose keys and values cannot be had apart from its queries.
     """
+    unet = getattr(unet, "_orig_mod", unet)
     found = {
         path: module
         for path, module in unet.named_modules()
@@ -61,13 +64,17 @@ class CrossFrame:
         self.layers = decoder_attention(unet)
         self.references = references
         self.recorded: Features = {path: [] for path in self.layers}
+        self._calls = 0
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
-        """One call of the U-Net that takes part; calls outside are as if there was nothing."""
-        import functools
+        """One call of the U-Net that takes part; calls outside are as if there was nothing.
 
+        Raises:
+            FreeURuntimeError: the call did not pass through every layer.
+        """
         handles = []
+        self._calls += 1
         try:
             for path, layer in self.layers.items():
                 hook = functools.partial(self._look, path)
@@ -76,6 +83,12 @@ class CrossFrame:
         finally:
             for handle in handles:
                 handle.remove()
+        missed = [path for path, found in self.recorded.items() if len(found) != self._calls]
+        if missed:
+            raise FreeURuntimeError(
+                f"cross-frame attention did not reach {missed[0]}: compiled code and patches that skip layers pass it "
+                "by; take them out, or leave the stage cross-frame out"
+            )
 
     def _look(
         self, path: str, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -86,11 +99,10 @@ class CrossFrame:
             return None  # it attends to the prompt in this model
         features: Tensor = args[0] if args else kwargs["hidden_states"]
         recorded = self.recorded[path]
-        number = len(recorded)
         recorded.append(features.detach())
         if not self.references:
             return None
-        context = torch.cat([reference[path][number] for reference in self.references], dim=1)
+        context = torch.cat([reference[path][self._calls - 1] for reference in self.references], dim=1)
         if len(args) > 1:
             return (args[0], context, *args[2:]), kwargs
         return args, kwargs | {"encoder_hidden_states": context}

@@ -103,7 +103,8 @@ def read(path: Path, identity: Mapping[str, Any], device: torch.device) -> Memor
     about = read_header(path).metadata
     if about.get("kind") != KIND or about.get("schema") != str(SCHEMA):
         raise FreeUValueError(f"{path} holds no key frames of this version: delete it to begin anew")
-    then, now = json.loads(about["identity"]), json.loads(json.dumps(identity))
+    with readable(f"the key frames in {path}"):
+        then, now = json.loads(about["identity"]), json.loads(json.dumps(identity))
     other = [f"{name} was {then.get(name)!r}, is {now.get(name)!r}" for name in now if then.get(name) != now[name]]
     if other:
         raise FreeUValueError(f"{path} holds key frames drawn otherwise ({'; '.join(other)}): name another file")

@@ -29,6 +29,7 @@ from freeu.rerender.encoding import Autoencoder
 from freeu.rerender.flow import FlowEstimator, at_latent
 from freeu.rerender.fusion import View, at_latents, overlaid, seen
 from freeu.rerender.memory import KeyFrame, Memory
+from freeu.rerender.models import check_controlnet, check_pipe
 from freeu.rerender.settings import KeyFrameSettings
 from freeu.rerender.stages import toward, warped, with_colours
 from freeu.rerender.steps import Steps
@@ -38,13 +39,6 @@ if TYPE_CHECKING:
 
 Condition = Callable[[Frame], Frame]
 """From a frame, uint8 (H, W, 3), to what the ControlNet is shown, of the same kind and size."""
-
-PIPELINES = (
-    "StableDiffusionPipeline",
-    "StableDiffusionImg2ImgPipeline",
-    "StableDiffusionControlNetPipeline",
-    "StableDiffusionControlNetImg2ImgPipeline",
-)
 
 
 class KeyFramePainter:
@@ -71,11 +65,11 @@ class KeyFramePainter:
         condition: Condition | None = None,
         controlnet: Any | None = None,
     ) -> None:
-        _check_pipe(pipe)
+        check_pipe(pipe)
         if (condition is None) != (controlnet is None):
             raise FreeUValueError("a ControlNet needs a condition, and a condition a ControlNet: give both or neither")
         if controlnet is not None:
-            _check_controlnet(controlnet, pipe.unet)
+            check_controlnet(controlnet, pipe.unet)
         if settings.on("cross-frame"):
             decoder_attention(pipe.unet)
         self.pipe = pipe
@@ -215,7 +209,7 @@ class _Drawing:
         drawn = self._decoded(latents)
         attention = self.cross.recorded if self.cross is not None else {}
         self.memory.add(KeyFrame(self.film, drawn, tuple(self.clean), attention))
-        return drawn
+        return drawn.copy()
 
     def _predicted(self, latents: Tensor, step: int, control: Tensor | None) -> Tensor:
         """What the U-Net says, after guidance."""
@@ -306,26 +300,3 @@ class _Drawing:
         if refused and refused[0]:
             raise FreeURuntimeError("the model's safety checker refuses a key frame: use another prompt or seed")
         return self.codec.frame(picture)
-
-
-def _check_pipe(pipe: Any) -> None:
-    kind = type(pipe).__name__
-    if kind not in PIPELINES:
-        raise FreeUValueError(f"{kind} cannot draw key frames: use a model of {' or '.join(PIPELINES[:1])}")
-    inputs, channels = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
-    if inputs != channels:
-        raise FreeUValueError(
-            f"this U-Net takes {inputs} channels and the autoencoder has {channels}: use a text-to-image model, not "
-            "one for inpainting or editing"
-        )
-    if pipe.unet.config.time_cond_proj_dim is not None:
-        raise FreeUValueError("this U-Net takes the guidance as an input (a consistency model): use its base model")
-
-
-def _check_controlnet(controlnet: Any, unet: Any) -> None:
-    for name in ("block_out_channels", "cross_attention_dim", "layers_per_block"):
-        theirs, ours = getattr(controlnet.config, name), getattr(unet.config, name)
-        if theirs != ours and list(np.atleast_1d(theirs)) != list(np.atleast_1d(ours)):
-            raise FreeUValueError(
-                f"this ControlNet has {name} {theirs} and the model {ours}: use one that was trained for this model"
-            )

@@ -19,7 +19,10 @@ MAX_STEPS = 1_000
 
 @dataclass(frozen=True)
 class Windows:
-    """When each constraint acts: (start, end) as fractions of the steps that are made, the end left out.
+    """When each constraint acts: (start, end) as fractions of the steps that are made.
+
+    It acts in every step that its window touches, so that the shortest acts in one, however few there are; never if
+    start and end are the same.
 
     The defaults are those of the official code (of its examples for colour). It counts from pure noise; here the steps
     that ``strength`` leaves out do not count, or the window of shape would close before the first step that is made.
@@ -109,7 +112,9 @@ class KeyFrameSettings:
             total: how many calls of the U-Net are made; second-order solvers make two for a step.
         """
         start, end = getattr(self.windows, stage.replace("-", "_"))
-        return self.on(stage) and start * total <= step < end * total
+        # Rounded: 0.7 * 10 is a little more than 7.
+        touched = start < end and round(start * total, 9) < step + 1 and step < round(end * total, 9)
+        return self.on(stage) and touched
 
     def record(self) -> dict[str, Any]:
         """All fields as JSON can say them."""

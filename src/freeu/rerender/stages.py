@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 def warped(latents: Tensor, displacement: NDArray[np.float32]) -> Tensor:
     """Latents fetched from where the flow leads, each from its nearest neighbour.
 
-    Latents that are interpolated decode to blur and wrong shapes, which is why the paper leaves this to the early steps;
-    the official code takes the nearest too.
+    Latents that are interpolated decode to blur and wrong shapes; the official code takes the nearest too.
 
     Args:
         latents: (1, C, h, w).

@@ -3,7 +3,9 @@
 The constraints change the picture without noise that the U-Net predicts, x_{t->0} in the paper. A scheduler's step is
 never rewritten: the latents after it are moved by alpha (changed - predicted), where alpha is the share of the picture
 in them. For DDIM this is what the official code does, which replaces the prediction and keeps the direction of the
-noise; for other solvers it is the same to first order.
+noise; for other solvers it is the same to first order. Those that begin again from older latents (Heun and UniPC in
+their corrections, PNDM in its first two calls) lose some of it. With PNDM, whose first step diffusers makes twice while
+image-to-image cuts the schedule, drawings keep noise as they do in diffusers: DDIM is the better choice.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ class Steps:
         if hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(first)
         known = inspect.signature(self.scheduler.step).parameters
-        self._more = {"generator": generator} if "generator" in known else {}
+        settled = {"eta": 0.0, "generator": generator}  # as diffusers' pipelines do
+        self._more = {name: value for name, value in settled.items() if name in known}
 
     def __len__(self) -> int:
         return len(self.times)
