@@ -3,7 +3,7 @@
     python benchmarks/bench_rerender.py [--clips 10] [--arms NAME,...] [--work DIR]
 
 Each clip is an emoji drawn flat that moves over 24 frames, and is drawn anew as 3D with the embedded canny ControlNet,
-a key frame every 8 frames. Arms: frame by frame (every frame is a key frame and none knows of another), the full system,
+a key frame every 8 frames. Arms: frame by frame (every frame is a key frame, none knows of another), the full system,
 the full system without each of its stages and without all of them, all of these without FreeU; and the full system with
 the presets sd14 and gentle, each before and after the ControlNet's residuals. The same noise everywhere.
 

@@ -28,6 +28,8 @@ KIND, SCHEMA = "freeu-rerender", 1
 STRENGTH = 0.75
 """Of the noise on key frames, unless told otherwise."""
 NO_CONTROL = "none"
+SCHEDULER = "ddim"
+"""That of the paper. With others, PNDM above all, part of what the stages say is lost in image-to-image."""
 
 if TYPE_CHECKING:
     from freeu.pipelines.clip_files import Frame
@@ -142,7 +144,7 @@ def prepare_rerender(run: Rerender, found: Found) -> Job:
     import torch
 
     control = fetch_control(found.control) if found.control is not None else None
-    prepared = prepare(run.request, found.model)
+    prepared = prepare(replace(run.request, scheduler=run.request.scheduler or SCHEDULER), found.model)
     loaded = prepared.loaded
     fitted = fit_size(found.source.size, loaded.native, loaded.multiple)
     size = (run.request.width or fitted[0], run.request.height or fitted[1])
