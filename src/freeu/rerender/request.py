@@ -51,7 +51,7 @@ class Rerender:
         keys: which frames are drawn.
         without: stages that are left out, of ``settings.STAGES``.
         frames: use only so many of the video; None uses all.
-        raft: an ONNX file of RAFT, which finds the flow instead of OpenCV; see ``raft.raft``.
+        raft: an ONNX file of RAFT, which finds the flow instead of OpenCV's DIS; see ``raft.raft``.
     """
 
     video: Path
