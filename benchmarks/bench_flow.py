@@ -4,7 +4,7 @@
 
 Endpoint error and occlusion of plain DIS and of ``steady_flow``, 1, 4 and 8 frames apart; how near the frames between
 two key frames come to the film's own, as they are (identity) and in colours that drift from one key frame to the other
-(blend), beside a gradient-domain blend. Writes results/flow.json and results/flow.md, in about two minutes of one core.
+(blend), beside a gradient-domain blend. Writes results/flow.json and results/flow.md.
 """
 
 from __future__ import annotations
