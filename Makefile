@@ -25,6 +25,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/bench_scenes.py
 	$(BIN)/python benchmarks/bench_analyze.py
 	$(BIN)/python benchmarks/bench_video.py
+	$(BIN)/python benchmarks/bench_flow.py
 
 install: $(VENV)/dev.stamp
 
