@@ -1,10 +1,9 @@
-"""From a checkpoint to a ``ControlNetModel`` directory that anything can load, with what it does in numbers and pictures."""
+"""From a checkpoint to a ``ControlNetModel`` directory that anything can load, and what it does."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -122,8 +121,9 @@ def draw(
 
 
 def measure(pipe: Any, recipe: Recipe) -> dict[str, Any]:
-    """Mean agreement of the edges of pictures with those asked for: with the ControlNet, without, and of real scenes that
-    went through the autoencoder, which is what can be reached.
+    """Mean agreement of the edges of pictures with those asked for.
+
+    With the ControlNet, without it, and of real scenes that went through the autoencoder: what can be reached.
     """
     made = held_out_scenes(recipe.world, MEASURED, seed=9100)
     pictures = [compose(scene) for scene in made]
@@ -149,16 +149,16 @@ def _coded(pipe: Any, pictures: list[Image.Image]) -> list[Image.Image]:
 
 
 def write_samples(pipe: Any, recipe: Recipe, output: Path) -> None:
-    """Write the sample sheet. A row for each scene: the scene, its edges, pictures of its caption with ``SEEDS``, and of
-    its caption in the next style, with the first seed.
+    """Write the sample sheet: a row for each scene.
+
+    The scene, its edges, pictures of its caption with ``SEEDS``, and of its caption in the next style, with the first
+    seed.
     """
     made = shown(recipe)
     pictures = [compose(scene) for scene in made]
     edged = control.condition(pictures)
     styles = recipe.world.styles
-    others = [
-        dataclasses.replace(scene, style=styles[(styles.index(scene.style) + 1) % len(styles)]) for scene in made
-    ]
+    others = [dataclasses.replace(scene, style=styles[(styles.index(scene.style) + 1) % len(styles)]) for scene in made]
     columns = [pictures, [edges.drawn(edges.canny(picture)) for picture in pictures]]
     for scenes, seed in [*((made, seed) for seed in SEEDS), (others, SEEDS[0])]:
         asked = [captions.plain_caption(scene) for scene in scenes]

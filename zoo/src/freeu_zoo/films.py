@@ -95,9 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not 1 <= options.fps <= 100:
             raise ZooError(f"--fps must lie in 1 to 100, got {options.fps}")
-        made = film(
-            options.noun, options.style, options.background, options.motion, options.frames, seed=options.seed
-        )
+        made = film(options.noun, options.style, options.background, options.motion, options.frames, seed=options.seed)
         write(clips.pictures(made), options.output, options.fps)
     except (ZooError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
