@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 
@@ -11,7 +12,19 @@ torch = pytest.importorskip("torch")
 # ruff: noqa: E402 (these imports need what is skipped for)
 pytest.importorskip("diffusers")
 
-from freeu_zoo import diffusion, judge, layouts, reader_training, scenes, text_lesson, train, training, unet
+from freeu_zoo import (
+    control,
+    diffusion,
+    judge,
+    layouts,
+    model_path,
+    reader_training,
+    scenes,
+    text_lesson,
+    train,
+    training,
+    unet,
+)
 from freeu_zoo import recipe as recipes
 from freeu_zoo.checkpoint import SHARD_BYTES, Checkpoint, State
 from freeu_zoo.errors import ZooError
@@ -36,23 +49,26 @@ def data(tiny) -> Latents:
     return Latents(latents, made, latents[:2], made[:2])
 
 
-def runs(tiny, data, home) -> dict[str, training.Run]:
-    """One run of every kind."""
-    return {
-        "unet": unet.Trainer(tiny, data, home, quiet),
-        "judge": judge.Trainer(recipes.smoke(recipes.shipped("judge")), home, quiet),
-        "reader": reader_training.Trainer(recipes.smoke(recipes.shipped("reader")), home, quiet),
-    }
+def a_run(kind: str, tiny, data, home) -> training.Run:
+    """A new run of that kind."""
+    if kind == "unet":
+        return unet.Trainer(tiny, data, home, quiet)
+    if kind == "control":
+        recipe = recipes.smoke(recipes.shipped("mini-canny"))
+        recipe = dataclasses.replace(recipe, unet=dataclasses.replace(recipe.unet, batch=2))
+        return control.Trainer(recipe, model_path("mini-sd"), home, quiet)
+    trainers = {"judge": judge.Trainer, "reader": reader_training.Trainer}
+    return trainers[kind](recipes.smoke(recipes.shipped(kind)), home, quiet)
 
 
-@pytest.mark.parametrize("kind", ["unet", "judge", "reader"])
+@pytest.mark.parametrize("kind", ["unet", "control", "judge", "reader"])
 def test_resumed_run_equals_an_unbroken_one(tiny, data, tmp_path, kind) -> None:
-    whole = runs(tiny, data, tmp_path / "whole")[kind]
+    whole = a_run(kind, tiny, data, tmp_path / "whole")
     losses = [whole.train_step() for _ in range(3)]
-    first = runs(tiny, data, tmp_path / "broken")[kind]
+    first = a_run(kind, tiny, data, tmp_path / "broken")
     again = [first.train_step() for _ in range(2)]
     first.save()
-    second = runs(tiny, data, tmp_path / "broken")[kind]
+    second = a_run(kind, tiny, data, tmp_path / "broken")
     assert second.resume()
     again.append(second.train_step())
     assert again == losses
@@ -111,6 +127,24 @@ def test_a_signal_ends_a_run_that_the_same_command_continues(tmp_path, monkeypat
     said = capsys.readouterr().out
     assert "reader: resumed at step 2" in said
     assert "reader: checkpoint at step 4, 100%" in said
+
+
+def test_a_controlnet_begins_as_nothing_and_leaves_its_model_alone(tiny, data, tmp_path) -> None:
+    run = a_run("control", tiny, data, tmp_path)
+    latent, words, edged, times, noise = run.batch(0)
+    assert set(edged.unique().tolist()) == {0.0, 1.0}
+    assert edged.shape == (2, 3, 128, 128)
+    with torch.no_grad():
+        context = run.encoder(words).last_hidden_state
+        plain = run.unet(noise, times, context).sample
+        down, middle = run.model(noise, times, context, edged, return_dict=False)
+        more = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+        torch.testing.assert_close(run.unet(noise, times, context, **more).sample, plain, rtol=0, atol=0)
+    before = {name: value.clone() for name, value in run.unet.state_dict().items()}
+    run.train_step()
+    assert all(torch.equal(value, before[name]) for name, value in run.unet.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in run.unet.parameters())
+    assert torch.isfinite(run.loss(latent, words, edged, times, noise))
 
 
 def test_the_probe_learns_what_lies_where(tiny, data, tmp_path) -> None:
@@ -219,7 +253,7 @@ def test_learning_rate_rises_stays_and_falls() -> None:
         ('name = "x"\nworld = {nouns = 9999}', "nouns must be a list or 1 to"),
         ('name = "x"\nworld = {nouns = ["fox"], styles = ["oil"]}', "no such styles: oil; known: 3d"),
         ('name = "x"\nworld = {nouns = ["fox"], layouts = {heap = 1}}', "layouts are single"),
-        ('name = "x"\nkind = "vase"\nworld = {nouns = ["fox"]}', "kind must be diffusion, video, judge, reader"),
+        ('name = "x"\nkind = "vase"\nworld = {nouns = ["fox"]}', "kind must be .*, video, control, judge, reader"),
         ('name = "x"\nworld = {nouns = ["fox"]}\nunet = {witdhs = [1]}', "unknown witdhs; known: .*widths"),
     ],
 )
@@ -234,7 +268,7 @@ def test_wrong_recipes_are_one_line(tmp_path, capsys, text, message) -> None:
 
 def test_all_recipes_run_end_to_end(tmp_path, capsys) -> None:
     """Every stage of every shipped recipe, made tiny: what it leaves can be loaded by those who will use it."""
-    from diffusers import StableDiffusionPipeline, TextToVideoSDPipeline
+    from diffusers import ControlNetModel, StableDiffusionPipeline, TextToVideoSDPipeline
     from freeu_zoo.reader import SceneReader
     from transformers import CLIPModel, CLIPTokenizer
 
@@ -250,6 +284,9 @@ def test_all_recipes_run_end_to_end(tmp_path, capsys) -> None:
     assert clips.unet.config.attention_head_dim == 4
     for part in ("samples.png", "README.md", "freeu-zoo.json"):
         assert (models["mini-modelscope"] / part).exists()
+    assert ControlNetModel.from_pretrained(models["mini-canny"]).config.block_out_channels == [16, 32, 64]
+    for part in ("samples.png", "README.md", "freeu-zoo.json"):
+        assert (models["mini-canny"] / part).exists()
     assert CLIPModel.from_pretrained(models["judge"]).config.projection_dim == 32
     assert CLIPTokenizer.from_pretrained(models["judge"]).model_max_length == 32
     scene = scenes.SceneMaker(recipes.shipped("reader").world).scene(0)
@@ -274,6 +311,7 @@ def test_all_recipes_run_end_to_end(tmp_path, capsys) -> None:
         (["reader", "--stage", "export"], "nothing trained in"),
         (["mini-sd", "--stage", "export"], "nothing trained in"),
         (["mini-modelscope", "--stage", "export"], "nothing trained in"),
+        (["mini-canny", "--stage", "export"], "nothing trained in"),
         (["mini-sd-24", "--stage", "unet"], "no autoencoder in"),
     ],
 )

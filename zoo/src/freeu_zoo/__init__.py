@@ -16,6 +16,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "DEFAULT_VIDEO_MODEL",
     "__version__",
+    "control_path",
     "judge_path",
     "load_reader",
     "model_path",
@@ -65,6 +66,15 @@ def judge_path() -> Path:
         ValueError: its weights are not in this installation.
     """
     return _only("judge")
+
+
+def control_path() -> Path:
+    """The directory of the ControlNet for canny edges, a ``ControlNetModel`` for the default model.
+
+    Raises:
+        ValueError: its weights are not in this installation.
+    """
+    return _only("control")
 
 
 def load_reader(device: str = "cpu") -> SceneReader:

@@ -37,6 +37,8 @@ def text(facts: dict[str, Any]) -> str:
     kind = facts.get("kind", "diffusion")
     if kind == "video":
         return _template("video").format(**common, **_of_video(facts))
+    if kind == "control":
+        return _template("control").format(**common, **_of_control(facts))
     if kind == "judge":
         found = facts["retrieval_of_500_held_out"]
         return _template("judge").format(**common, retrieval=found, parameters=facts["parameters"])
@@ -99,6 +101,26 @@ def _of_video(facts: dict[str, Any]) -> dict[str, Any]:
         "parts": "\n".join(parts),
         "alignment": _alignment(facts.get("alignment")),
         "scored_prompts": facts.get("alignment", {}).get("prompts", 28),
+        "notes": facts["notes"],
+        "speed": training["samples_per_second"],
+        "held_out": training["curve"][-1]["held_out"] if training["curve"] else "not measured",
+    }
+
+
+def _of_control(facts: dict[str, Any]) -> dict[str, Any]:
+    found, training, prompts = facts.get("edge_agreement"), facts["training"], facts["sheets"]["samples"]
+    names = {"with": "with the edges", "without": "without", "coded": "the scenes, through the autoencoder"}
+    return {
+        "parent": facts["parent"],
+        "steps": facts["default_steps"],
+        "guidance": facts["default_guidance_scale"],
+        "seeds": "0, 1, 2",
+        "shown": len(prompts),
+        "sample_prompts": _list(prompts),
+        "thresholds": " and ".join(map(str, facts["thresholds"])),
+        "measured": found["scenes"] if found else 0,
+        "agreement": "\n".join(f"| {text} | {found[name]:.3f} |" for name, text in names.items()) if found else "",
+        "parameters": f"{facts['parameters']:,}",
         "notes": facts["notes"],
         "speed": training["samples_per_second"],
         "held_out": training["curve"][-1]["held_out"] if training["curve"] else "not measured",

@@ -168,9 +168,9 @@ class Recipe:
     Args:
         name: of the recipe and of the model.
         world: which scenes.
-        kind: "diffusion", "video", "judge" or "reader".
+        kind: "diffusion", "video", "control", "judge" or "reader".
         parent: a recipe whose autoencoder is kept and whose U-Net this one begins with; of a video model the recipe
-            of the image model, or of the lesson before.
+            of the image model, or of the lesson before; of a ControlNet the recipe of the image model.
         notes: for the model card.
     """
 
@@ -204,6 +204,7 @@ _PARTS: dict[str, type[Any]] = {
 _KINDS = {
     "diffusion": ("world", "data", "vae", "text", "unet", "sampling"),
     "video": ("world", "text", "unet", "video", "sampling"),
+    "control": ("world", "unet", "sampling"),
     "judge": ("world", "data", "text", "judge"),
     "reader": ("world", "data", "reader"),
 }

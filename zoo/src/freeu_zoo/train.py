@@ -20,6 +20,7 @@ from .recipe import Recipe, read, shipped, smoke
 STAGES = {
     "diffusion": ("sprites", "vae", "text", "unet", "polish", "export"),
     "video": ("unet", "export"),
+    "control": ("control", "export"),
     "judge": ("train", "export"),
     "reader": ("train", "export"),
 }
@@ -207,13 +208,14 @@ class Job:
             vae.polish(self.recipe, self._extra, before if before.exists() else self._vae, out, self.say)
         return True
 
-    def _video_parent(self) -> Path:
-        """The parent of a video model: as shipped, unless it was trained here, is not shipped, or recipes are tried."""
+    def _shipped_parent(self) -> Path:
+        """A parent's directory: as shipped, unless it was trained here, is not shipped, or recipes are tried."""
         from . import model_path
 
         parent = self._parent()
         if parent is None:
-            raise ZooError(f"{self.recipe.name}: a video model needs a parent, the model that it begins with")
+            kind = self.recipe.kind
+            raise ZooError(f"{self.recipe.name}: a {kind} model needs a parent, the model that it begins with")
         wanted = self.recipe.name.endswith("-smoke") or parent.recipe.kind == "video"
         if wanted and not parent.destination.exists():
             parent.run()
@@ -222,7 +224,7 @@ class Job:
     def _video_unet(self, forced: bool) -> bool:
         from . import clip_sheet, video, video_export
 
-        parent = video.Parent(self._video_parent())
+        parent = video.Parent(self._shipped_parent())
         trainer = video.Trainer(self.recipe, video.load_coder(parent.coder), self.home, self.say, self.device)
         if not trainer.resume():
             trainer.start_from(parent)
@@ -240,7 +242,31 @@ class Job:
 
         if not (self.home / "unet.ckpt").exists():  # asked before a parent that is not shipped would be trained
             raise ZooError(f"nothing trained in {self.home} yet; run --stage unet first")
-        video_export.export(self.recipe, self.home, video.Parent(self._video_parent()), self.destination)
+        video_export.export(self.recipe, self.home, video.Parent(self._shipped_parent()), self.destination)
+        return True
+
+    def _control_control(self, forced: bool) -> bool:
+        from . import control, control_export
+
+        parent = self._shipped_parent()
+        trainer = control.Trainer(self.recipe, parent, self.home, self.say, self.device)
+        trainer.resume()
+
+        def draw() -> None:
+            network, _ = control_export.network(self.recipe, self.home, parent)
+            path = self.home / "grids" / f"step-{trainer.step:06}.png"
+            path.parent.mkdir(exist_ok=True)
+            control_export.write_samples(control_export.pipeline(parent, network), self.recipe, path)
+            self.say(f"pictures in {path}")
+
+        return trainer.go(self.minutes, draw, self.recipe.unet.grid_minutes)
+
+    def _control_export(self, forced: bool) -> bool:
+        from . import control_export
+
+        if not (self.home / "control.ckpt").exists():  # asked before a parent that is not shipped would be trained
+            raise ZooError(f"nothing trained in {self.home} yet; run --stage control first")
+        control_export.export(self.recipe, self.home, self._shipped_parent(), self.destination)
         return True
 
     def _judge_train(self, forced: bool) -> bool:
