@@ -188,7 +188,9 @@ def loaded(video: Video, folder: Path, options: argparse.Namespace) -> Job:
         steps=options.steps,
         threads=options.threads,
     )
-    run = Rerender(video.path, request, strength=options.strength, control="canny")
+    run = Rerender(
+        video.path, request, strength=options.strength, control="canny", control_scale=options.control_scale
+    )
     return prepare_rerender(run, check_rerender(run, folder))
 
 
@@ -284,7 +286,7 @@ def table(data: dict[str, Any]) -> str:
         "# Rerender on the embedded models",
         "",
         f"{len(data['clips'])} clips of {FRAMES} frames, flat to 3D, key frames every {EVERY} frames, "
-        f"{data['steps']} steps, strength {data['strength']:g}, seed 0. Warping error, flicker and colour drift are in "
+        f"{data['steps']} steps, strength {data['strength']:g}, control scale {data['control_scale']:g}, seed 0. Warping error, flicker and colour drift are in "
         "levels of 255. In brackets: 95 % bootstrap intervals over clips.",
         "",
         "| arm | " + " | ".join(MEASURES.values()) + " |",
@@ -323,6 +325,7 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS).replace(", ", ";"), help="names, with ; for a comma within")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--strength", type=float, default=0.75)
+    parser.add_argument("--control-scale", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--work", type=Path, default=Path("work/rerender"))
     parser.add_argument("--name", default="rerender", help="of the files in results")
@@ -352,6 +355,7 @@ def main() -> None:
         "clips": {video.path.stem: video.prompt for video in found},
         "steps": options.steps,
         "strength": options.strength,
+        "control_scale": options.control_scale,
         "own_measure": OWN_MEASURE,
         "seconds": {name: float(np.median(value)) for name, value in seconds.items() if value},
         "arms": summary(rows, names),

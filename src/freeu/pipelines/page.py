@@ -11,7 +11,7 @@ from typing import Any
 from freeu.pipelines.add_ons import Lora
 from freeu.pipelines.loading import TASK_NAMES
 from freeu.pipelines.manifest import Manifest
-from freeu.pipelines.plan import INPUT_IMAGE, INPUT_MASK, Plan, counted
+from freeu.pipelines.plan import INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, Plan, counted
 from freeu.pipelines.rendering import render
 
 MAX_EXACT = 24 << 20  # bytes of PNG up to which the page holds the very files
@@ -58,6 +58,7 @@ def make_page(folder: Path, manifest: Manifest, note: str = "") -> str:
         exact=embed is _exact,
         source=_exact(folder / INPUT_IMAGE) if plan.image_sha else None,
         mask=_exact(folder / INPUT_MASK) if plan.mask_sha else None,
+        control=_exact(folder / INPUT_CONTROL) if plan.control else None,
         settings=settings_rows(plan),
         environment=manifest.environment,
         texts={
@@ -90,6 +91,8 @@ def settings_rows(plan: Plan) -> list[tuple[str, str]]:
         rows.insert([name for name, _ in rows].index("steps"), ("negative prompt", plan.negative_prompt))
     if plan.image_strength is not None:
         rows.append(("image strength", f"{plan.image_strength:g}"))
+    if plan.control is not None:
+        rows.append(("ControlNet", plan.control.text.removeprefix("ControlNet ")))
     return rows
 
 
