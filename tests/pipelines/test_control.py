@@ -84,13 +84,16 @@ def test_what_steers_is_recorded_and_shown(run, files):
     with Image.open(folder / "p000-s0000-freeu.png") as picture:
         inside = picture.text[KEY]
     assert json.loads(inside)["control"]["fingerprint"] == plan.control.fingerprint
-    for text in (inside, (folder / "compare.html").read_text()):
+    page = (folder / "compare.html").read_text()
+    assert "What the ControlNet read" in page
+    for text in (inside, page):
         assert str(files.parent) not in text
 
 
 def test_a_run_without_says_nothing_of_it(compared):
     assert "control" not in json.loads((compared[0] / "manifest.json").read_text())["plan"]
     assert not (compared[0] / INPUT_CONTROL).exists()
+    assert "What the ControlNet read" not in (compared[0] / "compare.html").read_text()
 
 
 def test_the_picture_steers_and_so_does_the_order(run, cli, sd_dir, files, tmp_path):

@@ -12,7 +12,7 @@ from freeu.pipelines.control import canny, named
 from freeu.pipelines.control_files import fetch_control, find_control, load_control
 from freeu.pipelines.extras import need
 from freeu.pipelines.inputs import check_side, fit_size, parse_seeds
-from freeu.pipelines.loading import Loaded
+from freeu.pipelines.loading import Loaded, quiet
 from freeu.pipelines.manifest import environment
 from freeu.pipelines.output import file_sha
 from freeu.pipelines.plan import Plan
@@ -166,8 +166,9 @@ def prepare_rerender(run: Rerender, found: Found) -> Job:
     )
     network = None
     if control is not None:
-        network = load_control(control, loaded.pipe.unet, getattr(torch, plan.dtype), loaded.source.label)
-        network.to(plan.device)
+        with quiet():
+            network = load_control(control, loaded.pipe.unet, getattr(torch, plan.dtype), loaded.source.label)
+            network.to(plan.device)
     record = {
         "kind": KIND,
         "schema": SCHEMA,
