@@ -15,15 +15,22 @@ from pathlib import Path
 
 from PIL import Image
 
-from . import captions, clips, sprites
+from . import captions, clips, layouts, sprites
 from .clips import Clip
 from .errors import ZooError
 from .files import write_atomically
+from .layouts import MARGIN, SIZE, Box
 from .scenes import COLOURS, Scene, Thing, visible_share
 
 FORMATS = {".png": "PNG", ".webp": "WEBP", ".gif": "GIF"}
 LEAST_VISIBLE = 0.15
 """Share of an object that must stand out from its background, as in ``scenes``."""
+
+SIDES = (80, 92)
+"""Long side in pixels of an object, nearly as large as the image model draws a single one, so that it may draw it anew."""
+
+GROWTH = (72, 112)
+"""The same of one that grows, from its first frame to its last, or shrinks."""
 
 
 def film(noun: str, style: str, background: str, motion: str, frames: int = 24, seed: int = 0) -> Clip:
@@ -54,10 +61,26 @@ def film(noun: str, style: str, background: str, motion: str, frames: int = 24, 
     if visible_share(style, noun, None, background) < LEAST_VISIBLE:
         raise ZooError(f"a {style} {noun} cannot be seen on {background}: take another --background")
     draw = random.Random(f"{seed}/film/{noun}/{motion}")
-    boxes = clips.trajectory(sprites.load(style, noun).size, motion, frames, draw)
+    boxes = _way(sprites.load(style, noun).size, motion, frames, draw)
     first = Scene(style, (background,), "single", (Thing(noun, None, *boxes[0]),))
     scenes = [replace(first, things=(Thing(noun, None, *box),)) for box in boxes]
     return Clip(tuple(scenes), motion)
+
+
+def _way(shape: tuple[int, int], motion: str, frames: int, draw: random.Random) -> list[Box]:
+    """The boxes of a sprite of that shape in each frame: from rim to rim, at whole pixels."""
+    if motion in clips.DIRECTIONS:
+        size = layouts.fit(shape, draw.randint(*SIDES))
+        lefts, tops = ([(SIZE - side) // 2] * frames for side in size)
+        horizontal, back = motion in ("left", "right"), motion in ("left", "up")
+        room = SIZE - size[0 if horizontal else 1] - 2 * MARGIN
+        places = [MARGIN + round(room * number / (frames - 1)) for number in range(frames)]
+        places = places[::-1] if back else places
+        lefts, tops = (places, tops) if horizontal else (lefts, places)
+        return [(left, top, *size) for left, top in zip(lefts, tops, strict=True)]
+    first, last = {"growing": GROWTH, "shrinking": GROWTH[::-1]}.get(motion, (draw.randint(*SIDES),) * 2)
+    sides = [first + (last - first) * number / (frames - 1) for number in range(frames)]
+    return [layouts.box_around(SIZE / 2, SIZE / 2, layouts.fit(shape, side)) for side in sides]
 
 
 def write(pictures: list[Image.Image], path: Path, fps: int) -> None:
