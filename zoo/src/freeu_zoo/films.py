@@ -27,7 +27,7 @@ LEAST_VISIBLE = 0.15
 """Share of an object that must stand out from its background, as in ``scenes``."""
 
 SIDES = (80, 92)
-"""Long side in pixels of an object, nearly as large as the image model draws a single one, so that it may draw it anew."""
+"""Long side in pixels of an object: nearly as large as the image model draws a single one."""
 
 GROWTH = (72, 112)
 """The same of one that grows, from its first frame to its last, or shrinks."""
