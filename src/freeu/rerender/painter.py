@@ -251,12 +251,13 @@ class _Drawing:
             return clean
         acts = functools.partial(self.settings.acts, step=step, total=len(self.steps))
         wanted = clean
-        if acts("colour"):
-            wanted = with_colours(wanted, first.clean[step])
-        if acts("shape"):
+        if acts("colour") or acts("shape"):
             displacement, visible = at_latent(self._views[0].flow, self.film.shape[0] // clean.shape[-2])
-            mask = self._tensor(visible)
-            wanted = toward(wanted, warped(first.clean[step], displacement), mask)
+            moved, both = warped(first.clean[step], displacement), self._tensor(visible)
+            if acts("colour"):
+                wanted = with_colours(wanted, moved, both)
+            if acts("shape"):
+                wanted = toward(wanted, moved, both)
         if acts("pixel"):
             if self.target is None:
                 self.target = self._target(wanted)
