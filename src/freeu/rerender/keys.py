@@ -91,7 +91,7 @@ class Keys:
         first = self._last
         assert first is not None
         if len(segment.frames) > 1:
-            if any(map(self._job.settings.on, ("shape", "pixel", "colour"))):
+            if self._job.settings.on("shape") or self._job.settings.on("pixel"):
                 self._follow(segment)
             self._last = self._drawn(segment.start + len(segment.frames) - 1, segment.frames[-1])
         assert self._last is not None

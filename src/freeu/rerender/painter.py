@@ -251,13 +251,12 @@ class _Drawing:
             return clean
         acts = functools.partial(self.settings.acts, step=step, total=len(self.steps))
         wanted = clean
-        if acts("colour") or acts("shape"):
+        if acts("colour"):
+            wanted = with_colours(wanted, first.clean[step])
+        if acts("shape"):
             displacement, visible = at_latent(self._views[0].flow, self.film.shape[0] // clean.shape[-2])
-            moved, both = warped(first.clean[step], displacement), self._tensor(visible)
-            if acts("colour"):
-                wanted = with_colours(wanted, moved, both)
-            if acts("shape"):
-                wanted = toward(wanted, moved, both)
+            mask = self._tensor(visible)
+            wanted = toward(wanted, warped(first.clean[step], displacement), mask)
         if acts("pixel"):
             if self.target is None:
                 self.target = self._target(wanted)

@@ -30,30 +30,17 @@ def warped(latents: Tensor, displacement: NDArray[np.float32]) -> Tensor:
     return latents.flatten(2)[..., places].reshape(latents.shape)
 
 
-def with_colours(latents: Tensor, like: Tensor, both: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+def with_colours(latents: Tensor, like: Tensor, eps: float = 1e-5) -> Tensor:
     """AdaIN (Huang & Belongie 2017): the mean and the deviation of every channel become those of ``like``.
-
-    Over the whole picture, as published, they also change with what moves in and out of it and with its size; so they
-    may be taken of what both pictures show.
 
     Args:
         latents, like: (1, C, h, w), float32.
-        both: 1 where both show the same, 0 elsewhere, (1, 1, h, w); None: everywhere. If it is 0 everywhere the latents
-            stay as they are.
         eps: added to the variance that is divided by, so that a constant channel stays finite.
     """
-    if both is None:
-        both = latents.new_ones(1, 1, *latents.shape[-2:])
-    count = both.sum()
-    if not count:
-        return latents
-
-    def statistics(values: Tensor) -> tuple[Tensor, Tensor]:
-        mean = (values * both).sum((2, 3), keepdim=True) / count
-        return mean, ((values - mean).square() * both).sum((2, 3), keepdim=True) / count
-
-    (mean, variance), (wanted, spread) = statistics(latents), statistics(like)
-    return (latents - mean) / (variance + eps).sqrt() * spread.sqrt() + wanted
+    mean = latents.mean((2, 3), keepdim=True)
+    scale = latents.var((2, 3), keepdim=True, unbiased=False).add(eps).sqrt()
+    wanted = like.var((2, 3), keepdim=True, unbiased=False).sqrt()
+    return (latents - mean) / scale * wanted + like.mean((2, 3), keepdim=True)
 
 
 def toward(latents: Tensor, target: Tensor, weight: Tensor) -> Tensor:
