@@ -3,9 +3,10 @@
     python benchmarks/bench_rerender.py [--clips 10] [--arms NAME,...] [--work DIR]
 
 Each clip is an emoji drawn flat that moves over 24 frames, and is drawn anew as 3D with the embedded canny ControlNet,
-a key frame every 8 frames. Arms: frame by frame (every frame is a key frame, none knows of another), the full system,
-the full system without each of its stages and without all of them, all of these without FreeU; and the full system with
-the presets sd14 and gentle, each before and after the ControlNet's residuals. The same noise everywhere.
+a key frame every 8 frames. Arms: frame by frame (every frame is a key frame, none knows of another), all stages, all
+without each one and none of them, and the stages that are on unless told otherwise, all of these without FreeU; and
+these last with the presets sd14 and gentle, each before and after the ControlNet's residuals. The same noise
+everywhere.
 
 Measured on the films as they were written: the warping error by the motion of the video from one frame to the next and
 over 8 frames, flicker by the film's own motion, the drift of colours, sharpness and how it changes, what the scene
@@ -48,11 +49,11 @@ from freeu.rerender.flow import Tracker, along, steady_flow
 from freeu.rerender.keyframes import KeyFrameChoice, segments
 from freeu.rerender.request import Job, Rerender, check_rerender, prepare_rerender
 from freeu.rerender.run import FILMS, make_film
-from freeu.rerender.settings import STAGES
+from freeu.rerender.settings import DEFAULT_STAGES, STAGES
 from freeu.rerender.source import frames_sha, open_source
 
 FRAMES, EVERY, FPS = 24, 8, 8
-FRAME_BY_FRAME, FULL, NO_STAGE = "frame by frame", "full", "without all stages"
+FRAME_BY_FRAME, ALL, NONE, DEFAULT = "frame by frame", "all stages", "no stage", "default"
 PRESETS = ("sd14", "gentle")
 
 
@@ -66,10 +67,12 @@ class Arm:
     order: str = "after"
 
 
-ARMS = {FRAME_BY_FRAME: Arm((), 1), FULL: Arm(), NO_STAGE: Arm(())}
+ARMS = {FRAME_BY_FRAME: Arm((), 1), ALL: Arm(), NONE: Arm(()), DEFAULT: Arm(DEFAULT_STAGES)}
 ARMS |= {f"without {stage}": Arm(tuple(one for one in STAGES if one != stage)) for stage in STAGES}
 ARMS |= {
-    f"{FULL}, {preset} {order}": Arm(preset=preset, order=order) for preset in PRESETS for order in ("after", "before")
+    f"{DEFAULT}; {preset} {order}": Arm(DEFAULT_STAGES, preset=preset, order=order)
+    for preset in PRESETS
+    for order in ("after", "before")
 }
 
 MEASURES = {
@@ -188,9 +191,7 @@ def loaded(video: Video, folder: Path, options: argparse.Namespace) -> Job:
         steps=options.steps,
         threads=options.threads,
     )
-    run = Rerender(
-        video.path, request, strength=options.strength, control="canny", control_scale=options.control_scale
-    )
+    run = Rerender(video.path, request, strength=options.strength, control="canny", control_scale=options.control_scale)
     return prepare_rerender(run, check_rerender(run, folder))
 
 
@@ -265,17 +266,26 @@ def _sharpness(frame: Frame) -> float:
     return float(picture_statistics(frame)["sharpness"])
 
 
+def against(arm: str) -> str | None:
+    """What an arm is compared to."""
+    if arm == FRAME_BY_FRAME:
+        return None
+    if arm in (ALL, NONE, DEFAULT):
+        return FRAME_BY_FRAME
+    return DEFAULT if ARMS[arm].preset else ALL
+
+
 def summary(rows: dict[str, list[Row]], names: Sequence[str]) -> dict[str, Any]:
-    """By arm: means, and paired differences to the full system (of it: to frame by frame)."""
+    """By arm: means, and paired differences to the arm that ``against`` names."""
     found: dict[str, Any] = {}
     for arm, mine in rows.items():
         place = found[arm] = {"mean": {}, "difference": {}}
-        against = rows.get(FRAME_BY_FRAME if arm == FULL else FULL)
+        other = rows.get(against(arm) or "")
         for measure in MEASURES:
             values = [row[measure] for row in mine]
             place["mean"][measure] = asdict(mean_interval(values, names))
-            if against is not None and arm != FRAME_BY_FRAME:
-                theirs = [row[measure] for row in against]
+            if other is not None:
+                theirs = [row[measure] for row in other]
                 place["difference"][measure] = asdict(paired_interval(values, theirs, names))
     return found
 
@@ -285,8 +295,9 @@ def table(data: dict[str, Any]) -> str:
     lines = [
         "# Rerender on the embedded models",
         "",
-        f"{len(data['clips'])} clips of {FRAMES} frames, flat to 3D, key frames every {EVERY} frames, "
-        f"{data['steps']} steps, strength {data['strength']:g}, control scale {data['control_scale']:g}, seed 0. Warping error, flicker and colour drift are in "
+        f"{len(data['clips'])} clips of {FRAMES} frames, flat to 3D, key frames every {EVERY} frames; "
+        f"{data['steps']} steps, strength {data['strength']:g}, control scale {data['control_scale']:g}, seed 0. "
+        f"The default stages are {', '.join(data['default_stages'])}. Warping error, flicker and colour drift are in "
         "levels of 255. In brackets: 95 % bootstrap intervals over clips.",
         "",
         "| arm | " + " | ".join(MEASURES.values()) + " |",
@@ -296,15 +307,15 @@ def table(data: dict[str, Any]) -> str:
         lines.append(f"| {arm} | " + " | ".join(_short(numbers["mean"][name]["value"]) for name in MEASURES) + " |")
     lines += [
         "",
-        f"Differences to `{FULL}`, of `{FULL}` to `{FRAME_BY_FRAME}`:",
+        "Differences, paired by clip:",
         "",
-        "| arm | " + " | ".join(MEASURES.values()) + " |",
-        "|---|" + "---:|" * len(MEASURES),
+        "| arm | to | " + " | ".join(MEASURES.values()) + " |",
+        "|---|---|" + "---:|" * len(MEASURES),
     ]
     for arm, numbers in data["arms"].items():
         if numbers["difference"]:
             cells = [_interval(numbers["difference"][name]) for name in MEASURES]
-            lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+            lines.append(f"| {arm} | {against(arm)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -322,7 +333,7 @@ def _interval(estimate: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=10)
-    parser.add_argument("--arms", default=",".join(ARMS).replace(", ", ";"), help="names, with ; for a comma within")
+    parser.add_argument("--arms", default=",".join(ARMS), help="names, with commas")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--strength", type=float, default=0.75)
     parser.add_argument("--control-scale", type=float, default=1.0)
@@ -330,7 +341,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("work/rerender"))
     parser.add_argument("--name", default="rerender", help="of the files in results")
     options = parser.parse_args()
-    wanted = [name.replace(";", ", ") for name in options.arms.split(",")]
+    wanted = options.arms.split(",")
     judges = Judges(reader=load_reader())
     found = videos(options.clips, options.work / "videos")
     job = loaded(found[0], options.work / "none", options)
@@ -339,7 +350,7 @@ def main() -> None:
     for video in found:
         for name in wanted:
             arm = ARMS[name]
-            place = options.work / video.path.stem / name.replace(" ", "-").replace(",", "")
+            place = options.work / video.path.stem / name.replace(" ", "-").replace(";", "")
             began, said = time.perf_counter(), Said()
             record = make_film(varied(job, video, arm), OutputFolder(place), said)
             kind = next(kind for kind in FILMS if kind in record["films"])
@@ -357,6 +368,7 @@ def main() -> None:
         "strength": options.strength,
         "control_scale": options.control_scale,
         "own_measure": OWN_MEASURE,
+        "default_stages": DEFAULT_STAGES,
         "seconds": {name: float(np.median(value)) for name, value in seconds.items() if value},
         "arms": summary(rows, names),
         "rows": rows,

@@ -27,7 +27,7 @@ from freeu.pipelines.request import FreeUChoice, Request
 from freeu.rerender.keyframes import KeyFrameChoice
 from freeu.rerender.request import Job, Rerender, check_rerender, prepare_rerender
 from freeu.rerender.run import FILMS, SOURCE, make_film
-from freeu.rerender.settings import STAGES
+from freeu.rerender.settings import DEFAULT_STAGES
 from freeu.rerender.source import open_source
 
 SIZE = 64
@@ -139,7 +139,7 @@ class TestFilm:
     def test_the_manifest_says_what_was_done(self, made: Any, control: Path) -> None:
         record = json.loads((made[0] / "manifest.json").read_text())
         assert record["plan"]["config"]["control"] == "before"
-        assert record["settings"]["stages"] == list(STAGES)
+        assert record["settings"]["stages"] == list(DEFAULT_STAGES)
         assert record["control"]["reference"] == str(control)
         assert (record["video"]["frames"], record["video"]["sound"]) == (9, False)
 
@@ -271,6 +271,8 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
     "strength": ((*FOX, "--video-strength", 2), "--video-strength must lie in 0 to 1, got 2"),
     "too little": ((*FOX, "--video-strength", 0.1, "--steps", 4), "is less than one step"),
     "stage": ((*FOX, "--without", "colours"), "unknown --without 'colours'"),
+    "stage to add": ((*FOX, "--with", "colors"), "unknown --with 'colors'"),
+    "both ways": ((*FOX, "--with", "colour", "--without", "colour"), "--with and --without name colour both"),
     "keys": ((*FOX, "--key-every", 0), "interval of key frames is a whole number of at least 1, got 0"),
     "frames": ((*FOX, "--frames", 1), "--frames must lie in 2"),
     "no prompt": (("in.mp4", ""), "a prompt is empty"),

@@ -13,7 +13,7 @@ from freeu.errors import FreeUValueError
 from freeu.evaluate.motion import Flow
 from freeu.rerender.encoding import Autoencoder
 from freeu.rerender.fusion import View, at_latents, overlaid
-from freeu.rerender.settings import STAGES, KeyFrameSettings, Windows
+from freeu.rerender.settings import DEFAULT_STAGES, STAGES, KeyFrameSettings, Windows
 from freeu.rerender.stages import softened, toward, warped, with_colours
 from freeu.rerender.steps import Steps
 
@@ -52,8 +52,8 @@ def test_windows_that_are_none(window):
 
 
 def test_when_stages_act():
-    settings = KeyFrameSettings("a cat")
-    assert settings.stages == STAGES
+    assert KeyFrameSettings("a cat").stages == DEFAULT_STAGES
+    settings = KeyFrameSettings("a cat", stages=STAGES)
     assert settings.made == 12
     acting = {
         name: [step for step in range(10) if settings.acts(name, step, 10)] for name in STAGES if name != "fidelity"
@@ -61,7 +61,7 @@ def test_when_stages_act():
     assert acting == {"cross-frame": list(range(10)), "shape": [0], "pixel": [5, 6, 7], "colour": [8, 9]}
     short = [[settings.acts(name, step, 2) for step in range(2)] for name in ("shape", "pixel", "colour")]
     assert short == [[True, False], [False, True], [False, True]]
-    whole = KeyFrameSettings("a cat", windows=Windows(shape=(0.0, 0.7), pixel=(0.3, 0.3)))
+    whole = KeyFrameSettings("a cat", stages=STAGES, windows=Windows(shape=(0.0, 0.7), pixel=(0.3, 0.3)))
     assert [step for step in range(10) if whole.acts("shape", step, 10)] == list(range(7))
     assert not any(whole.acts("pixel", step, 10) for step in range(10))
     without = KeyFrameSettings("a cat", stages={"pixel", "colour"})

@@ -51,6 +51,15 @@ Control = Annotated[
         rich_help_panel=_FILM,
     ),
 ]
+With = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        metavar="STAGE",
+        help="Put a stage on that is off unless told otherwise (colour); may be given again.",
+        rich_help_panel=_FILM,
+    ),
+]
 Without = Annotated[
     list[str] | None,
     typer.Option(
@@ -103,6 +112,7 @@ def rerender(
     video_strength: VideoStrength = 0.75,
     key_every: KeyEvery = 8,
     key_content: KeyContent = False,
+    more: With = None,
     without: Without = None,
     raft: Raft = None,
     frames: Frames = None,
@@ -151,6 +161,7 @@ def rerender(
         control_scale=1.0 if control_scale is None else control_scale,
         control_order=control_order,
         keys=KeyFrameChoice(interval=key_every, content=key_content),
+        more=tuple(more or ()),
         without=tuple(without or ()),
         frames=frames,
         raft=raft,

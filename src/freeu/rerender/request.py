@@ -21,7 +21,7 @@ from freeu.pipelines.sources import ModelSource
 from freeu.rerender.flow import FlowEstimator
 from freeu.rerender.keyframes import KeyFrameChoice
 from freeu.rerender.raft import raft
-from freeu.rerender.settings import STAGES, KeyFrameSettings
+from freeu.rerender.settings import DEFAULT_STAGES, STAGES, KeyFrameSettings
 from freeu.rerender.source import Source, frames_sha, open_source
 
 KIND, SCHEMA = "freeu-rerender", 1
@@ -49,6 +49,7 @@ class Rerender:
         control_order: "after" or "before": whether FreeU filters skips after or before the ControlNet adds to them;
             None for what the FreeU settings say.
         keys: which frames are drawn.
+        more: stages that are on beside ``settings.DEFAULT_STAGES``.
         without: stages that are left out, of ``settings.STAGES``.
         frames: use only so many of the video; None uses all.
         raft: an ONNX file of RAFT, which finds the flow instead of OpenCV's DIS; see ``raft.raft``.
@@ -61,6 +62,7 @@ class Rerender:
     control_scale: float = 1.0
     control_order: str | None = None
     keys: KeyFrameChoice = field(default_factory=KeyFrameChoice)
+    more: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     frames: int | None = None
     raft: Path | None = None
@@ -112,9 +114,13 @@ def check_rerender(run: Rerender, output: Path) -> Found:
     check_range("--frames", run.frames, 2, 1_000_000)
     if run.control_order is not None and run.request.freeu is None:
         raise FreeUValueError("--no-freeu leaves nothing for --control-order to say: give one or the other")
-    for name in run.without:
-        if name not in STAGES:
-            raise unknown_name("--without", name, STAGES)
+    for option, names in (("--with", run.more), ("--without", run.without)):
+        for name in names:
+            if name not in STAGES:
+                raise unknown_name(option, name, STAGES)
+    both = [name for name in run.more if name in run.without]
+    if both:
+        raise FreeUValueError(f"--with and --without name {both[0]} both: leave one out")
     if len(parse_seeds(run.request.seeds)) > 1:
         raise FreeUValueError(f"a film is made from one seed, got --seed {run.request.seeds}: make several runs")
     need("video", "av", "cv2")
@@ -162,7 +168,7 @@ def prepare_rerender(run: Rerender, found: Found) -> Job:
         strength=run.strength,
         control_scale=run.control_scale,
         seed=plan.seeds[0],
-        stages=tuple(stage for stage in STAGES if stage not in run.without),
+        stages=tuple(stage for stage in (*DEFAULT_STAGES, *run.more) if stage not in run.without),
     )
     network = None
     if control is not None:
@@ -199,7 +205,8 @@ def command_line(job: Job) -> str:
     words += ["--video-strength", f"{settings.strength:g}", "--key-every", str(keys.interval)]
     words += ["--key-content"] if keys.content else []
     for stage in STAGES:
-        words += [] if settings.on(stage) else ["--without", stage]
+        if settings.on(stage) != (stage in DEFAULT_STAGES):
+            words += ["--with" if settings.on(stage) else "--without", stage]
     return shlex.join([*words, "--frames", str(len(job.source)), *plan.arithmetic_words()])
 
 

@@ -14,6 +14,10 @@ from freeu.pipelines.request import check_range
 STAGES = ("cross-frame", "shape", "pixel", "fidelity", "colour")
 """The constraints of section 4.1 in the order in which they act; "fidelity" is how "pixel" encodes its picture."""
 
+DEFAULT_STAGES = ("cross-frame", "shape", "pixel", "fidelity")
+"""Those that are on unless told otherwise: "colour" makes colours drift more than they do without, measured by
+``benchmarks/bench_rerender.py``, since "pixel" holds them already."""
+
 MAX_STEPS = 1_000
 
 
@@ -71,7 +75,7 @@ class KeyFrameSettings:
     strength: float = 0.6
     control_scale: float = 1.0
     seed: int = 0
-    stages: Collection[str] = STAGES
+    stages: Collection[str] = DEFAULT_STAGES
     windows: Windows = field(default_factory=Windows)
     pixel_strength: float = 0.5
 
