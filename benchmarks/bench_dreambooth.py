@@ -4,9 +4,9 @@
 
 For each subject a LoRA is trained from five pictures, and 20 prompts (other backgrounds, other styles, several of it,
 beside things that the model knows) are drawn with the LoRA at its full weight: without FreeU, with the presets sd14
-and gentle, and with plain guidance that is as strong as sd14; then, with the first seed alone, at half and at 1.3 times
-the weight and by the model as it was, without FreeU and with sd14: whether FreeU changes more, such as saturation, where
-there is a LoRA.
+and gentle, and with plain guidance that is as strong as sd14; then, with the first seed alone, at half and at 1.3
+times the weight and by the model as it was, without FreeU and with sd14: whether FreeU changes more, such as
+saturation, where there is a LoRA.
 The scene reader says what is there, the judge how much it looks like the five pictures. Differences are paired by
 prompt and seed, and their intervals resample whole prompts. Every step resumes; pictures and trainings stay in --work.
 Writes results/dreambooth.json and results/dreambooth.md.
@@ -160,7 +160,7 @@ def bounds(folder: Path, judges: Judges) -> dict[str, list[float]]:
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
     """By weight and arm: means, and paired differences to "none" at the same weight and to "none" at full weight.
 
-    ``beyond_model`` is how much larger a difference to "none" is than that of the same arm, prompt and seed without LoRA.
+    ``beyond_model`` is how much larger a difference to "none" is than that of the same arm without the LoRA.
     """
     found: dict[str, Any] = {}
     keys = list(dict.fromkeys((row["weight"], row["arm"]) for row in rows))
@@ -197,19 +197,17 @@ def beyond_model(rows: Sequence[Row], weight: float, arm: str) -> dict[str, Any]
         for one, name, cluster, seed in values
         if (one, name) == (weight, arm) and (0.0, arm, cluster, seed) in values
     ]
+
+    def changes(at: float, measure: str) -> list[float | None]:
+        drawn = [[values[at, name, cluster, seed].get(measure) for name in (arm, "none")] for cluster, seed in both]
+        return [None if on is None or off is None else on - off for on, off in drawn]
+
     found = {}
     for measure in MEASURES:
-        with_it, without = (
-            [_minus(values[at, arm, *pair].get(measure), values[at, "none", *pair].get(measure)) for pair in both]
-            for at in (weight, 0.0)
-        )
+        with_it, without = changes(weight, measure), changes(0.0, measure)
         if any(a is not None and b is not None for a, b in zip(with_it, without, strict=True)):
             found[measure] = asdict(paired_interval(with_it, without, [cluster for cluster, _ in both]))
     return found
-
-
-def _minus(value: float | None, other: float | None) -> float | None:
-    return None if value is None or other is None else value - other
 
 
 def table(data: dict[str, Any]) -> str:
