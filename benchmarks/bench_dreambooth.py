@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import RESULTS, conditions, save
+from common import RESULTS, conditions, save, write_sheet
 from freeu_zoo import subjects
 
 from freeu.evaluate.arms import parse_arms
@@ -276,6 +276,18 @@ def pooled(parts: Iterable[tuple[str, dict[str, list[float]]]]) -> dict[str, Any
     return {bound: asdict(mean_interval(numbers, clusters[bound])) for bound, numbers in values.items()}
 
 
+def shown(folder: Path) -> list[tuple[str, Path]]:
+    """The first two prompts of a subject, seed 0, each without FreeU and with sd14."""
+    results = json.loads((folder / "weight-1" / "results.json").read_text())
+    files = {(row["prompt"], row["arm"]): row["file"] for row in results["pictures"] if row["seed"] == 0}
+    prompts = read_prompts(str(folder / "prompts.jsonl"))
+    return [
+        (f"{prompts[number].text}; {arm}", folder / "weight-1" / files[number, arm])
+        for number in (0, 1)
+        for arm in ("none", "sd14")
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", default=",".join(SUBJECTS), help=f"of {', '.join(subjects.CLASSES)}")
@@ -288,6 +300,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--work", type=Path, default=Path("work/dreambooth"))
     parser.add_argument("--name", default="dreambooth", help="of the files in results")
+    parser.add_argument("--sheet", type=Path, help="a PNG to write: the first two prompts of each subject")
     options = parser.parse_args()
     names = options.subjects.split(",")
     judges = Judges(reader=load_reader(), clip=CLIP(judge_path()))
@@ -328,6 +341,9 @@ def main() -> None:
     part.replace(text)
     print(table(data))
     print(f"wrote {path} and {text}")
+    if options.sheet:
+        pictures = [picture for name in names for picture in shown(options.work / name)]
+        write_sheet(pictures, "The first two prompts of each subject, seed 0, LoRA weight 1", options.sheet)
 
 
 if __name__ == "__main__":
