@@ -4,9 +4,9 @@
 
 For each subject a LoRA is trained from five pictures, and 20 prompts (other backgrounds, other styles, several of it,
 beside things that the model knows) are drawn with the LoRA at its full weight: without FreeU, with the presets sd14
-(which ``freeu.recommend`` gives for this model) and gentle, and with plain guidance that is as strong as sd14; then at
-half and at 1.3 times the weight, with the first seed alone, without FreeU and with sd14, to see whether pictures are
-over-saturated.
+and gentle, and with plain guidance that is as strong as sd14; then, with the first seed alone, at half and at 1.3
+times the weight and by the model as it was, without FreeU and with sd14: whether FreeU changes more, such as
+saturation, where there is a LoRA.
 The scene reader says what is there, the judge how much it looks like the five pictures. Differences are paired by
 prompt and seed, and their intervals resample whole prompts. Every step resumes; pictures and trainings stay in --work.
 Writes results/dreambooth.json and results/dreambooth.md.
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import RESULTS, conditions, save
+from common import RESULTS, conditions, save, write_sheet
 from freeu_zoo import subjects
 
 from freeu.evaluate.arms import parse_arms
@@ -42,8 +42,8 @@ from freeu.pipelines.request import Request, prepare
 from freeu.pipelines.sources import find_model
 
 SUBJECTS = ("bear", "owl", "swan", "pear", "tractor")
-WEIGHTS = {1.0: "none,sd14,gentle,calibrated:sd14", 0.5: "none,sd14", 1.3: "none,sd14"}
-"""Arms by the weight of the LoRA."""
+WEIGHTS = {1.0: "none,sd14,gentle,calibrated:sd14", 0.5: "none,sd14", 1.3: "none,sd14", 0.0: "none,sd14"}
+"""Arms by the weight of the LoRA; 0 is the model as it was."""
 MEASURES = (
     "subject_fidelity",
     "noun",
@@ -84,7 +84,7 @@ def taught(name: str, folder: Path, options: argparse.Namespace) -> Path:
 def drawn(name: str, folder: Path, weight: float, judges: Judges, options: argparse.Namespace) -> list[Row]:
     """The values of every picture of a subject with its LoRA at a weight, under all arms."""
     training = taught(name, folder, options)
-    subject = find_subject(training, weight)
+    subject = find_subject(training, weight or 1.0)
     prompts: tuple[Prompt, ...] = read_prompts(str(folder / "prompts.jsonl"))
     request = Request(
         command="generate",
@@ -93,8 +93,8 @@ def drawn(name: str, folder: Path, weight: float, judges: Judges, options: argpa
         seeds=options.seeds if weight == 1.0 else str(parse_seeds(options.seeds)[0]),
         freeu=None,
         model=subject.model,
-        loras=subject.loras,
-        fuse_loras=True,  # half the time of a picture
+        loras=subject.loras if weight else (),
+        fuse_loras=bool(weight),  # half the time of a picture
         steps=options.draw_steps,
         threads=options.threads,
     )
@@ -158,7 +158,10 @@ def bounds(folder: Path, judges: Judges) -> dict[str, list[float]]:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """By weight and arm: means, and paired differences to "none" at the same weight and to "none" at full weight."""
+    """By weight and arm: means, and paired differences to "none" at the same weight and to "none" at full weight.
+
+    ``beyond_model`` is how much larger a difference to "none" is than that of the same arm without the LoRA.
+    """
     found: dict[str, Any] = {}
     keys = list(dict.fromkeys((row["weight"], row["arm"]) for row in rows))
     for weight, arm in keys:
@@ -171,6 +174,8 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
             if (row["weight"], row["arm"]) == (1.0, "none") and (row["cluster"], row["seed"]) in pairs
         ]
         place = found.setdefault(f"{weight:g}", {})[arm] = {"mean": {}, "difference": {}, "to_full_weight": {}}
+        if weight and arm != "none":
+            place["beyond_model"] = beyond_model(rows, weight, arm)
         for measure in MEASURES:
             values = [row["values"].get(measure) for row in mine]
             if all(value is None for value in values):
@@ -181,6 +186,27 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
                 if wanted and [row["cluster"] for row in other] == clusters:
                     theirs = [row["values"].get(measure) for row in other]
                     place[key][measure] = asdict(paired_interval(values, theirs, clusters))
+    return found
+
+
+def beyond_model(rows: Sequence[Row], weight: float, arm: str) -> dict[str, Any]:
+    """How much more FreeU changes with a LoRA than without: differences of paired differences."""
+    values = {(row["weight"], row["arm"], row["cluster"], row["seed"]): row["values"] for row in rows}
+    both = [
+        (cluster, seed)
+        for one, name, cluster, seed in values
+        if (one, name) == (weight, arm) and (0.0, arm, cluster, seed) in values
+    ]
+
+    def changes(at: float, measure: str) -> list[float | None]:
+        drawn = [[values[at, name, cluster, seed].get(measure) for name in (arm, "none")] for cluster, seed in both]
+        return [None if on is None or off is None else on - off for on, off in drawn]
+
+    found = {}
+    for measure in MEASURES:
+        with_it, without = changes(weight, measure), changes(0.0, measure)
+        if any(a is not None and b is not None for a, b in zip(with_it, without, strict=True)):
+            found[measure] = asdict(paired_interval(with_it, without, [cluster for cluster, _ in both]))
     return found
 
 
@@ -207,7 +233,26 @@ def table(data: dict[str, Any]) -> str:
         for arm, numbers in arms.items():
             cells = [_cell(numbers, name) for name in measures]
             lines.append(f"| {weight} | {arm} | " + " | ".join(cells) + " |")
+    beyond = ("saturation", "contrast", "all_asked")
+    lines += [
+        "",
+        "How much more FreeU changes with the LoRA than by the model as it was, the same prompts and seed:",
+        "",
+        "| LoRA weight | arm | " + " | ".join(SHOWN.get(name, name.replace("_", " ")) for name in beyond) + " |",
+        "|---|---|" + "---:|" * len(beyond),
+    ]
+    for weight, arms in data["arms"].items():
+        for arm, numbers in arms.items():
+            if numbers.get("beyond_model"):
+                cells = [_interval(numbers["beyond_model"].get(name)) for name in beyond]
+                lines.append(f"| {weight} | {arm} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _interval(estimate: dict[str, Any] | None) -> str:
+    if estimate is None or estimate["low"] is None:
+        return "-"
+    return f"{estimate['value']:+.3f} ({estimate['low']:+.3f} to {estimate['high']:+.3f})"
 
 
 def _cell(numbers: dict[str, Any], measure: str) -> str:
@@ -216,7 +261,7 @@ def _cell(numbers: dict[str, Any], measure: str) -> str:
         return "-"
     text = f"{mean['value']:.3f}"
     if difference is not None and difference["low"] is not None:
-        text += f"<br>{difference['value']:+.3f} ({difference['low']:+.3f} to {difference['high']:+.3f})"
+        text += f"<br>{_interval(difference)}"
     return text
 
 
@@ -231,6 +276,18 @@ def pooled(parts: Iterable[tuple[str, dict[str, list[float]]]]) -> dict[str, Any
     return {bound: asdict(mean_interval(numbers, clusters[bound])) for bound, numbers in values.items()}
 
 
+def shown(folder: Path) -> list[tuple[str, Path]]:
+    """The first two prompts of a subject, seed 0, each without FreeU and with sd14."""
+    results = json.loads((folder / "weight-1" / "results.json").read_text())
+    files = {(row["prompt"], row["arm"]): row["file"] for row in results["pictures"] if row["seed"] == 0}
+    prompts = read_prompts(str(folder / "prompts.jsonl"))
+    return [
+        (f"{prompts[number].text}; {arm}", folder / "weight-1" / files[number, arm])
+        for number in (0, 1)
+        for arm in ("none", "sd14")
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", default=",".join(SUBJECTS), help=f"of {', '.join(subjects.CLASSES)}")
@@ -243,6 +300,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--work", type=Path, default=Path("work/dreambooth"))
     parser.add_argument("--name", default="dreambooth", help="of the files in results")
+    parser.add_argument("--sheet", type=Path, help="a PNG to write: the first two prompts of each subject")
     options = parser.parse_args()
     names = options.subjects.split(",")
     judges = Judges(reader=load_reader(), clip=CLIP(judge_path()))
@@ -283,6 +341,9 @@ def main() -> None:
     part.replace(text)
     print(table(data))
     print(f"wrote {path} and {text}")
+    if options.sheet:
+        pictures = [picture for name in names for picture in shown(options.work / name)]
+        write_sheet(pictures, "The first two prompts of each subject, seed 0, LoRA weight 1", options.sheet)
 
 
 if __name__ == "__main__":

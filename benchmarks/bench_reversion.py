@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import RESULTS, conditions, save
+from common import RESULTS, conditions, save, write_sheet
 from freeu_zoo import captions, relations
 from freeu_zoo.recipe import shipped
 
@@ -214,6 +214,23 @@ def _percent(estimate: dict[str, Any] | None, sign: str = "") -> str:
     return f"{value} [{100 * estimate['low']:{sign}.1f}, {100 * estimate['high']:{sign}.1f}]"
 
 
+SHOWN = (("reversion", "none"), ("reversion", "sd14"), ("plain", "none"), ("own", "none"))
+"""Words and arms of the sheet."""
+
+
+def shown(place: Path, prompts: Sequence[Prompt]) -> list[tuple[str, Path]]:
+    """The first two prompts of a relation, seed 0, under ``SHOWN``."""
+    found = []
+    for number in (0, 1):
+        for way, arm in SHOWN:
+            folder = place / f"{way}-pictures"
+            rows = json.loads((folder / "results.json").read_text())["pictures"]
+            (file,) = (r["file"] for r in rows if (r["prompt"], r["arm"], r["seed"]) == (number, arm, 0))
+            word = "its own words" if way == "own" else way
+            found.append((f"{prompts[number].text}; {word}{'' if arm == 'none' else ', ' + arm}", folder / file))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--relations", default=",".join(RELATIONS))
@@ -224,7 +241,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=Settings.steps, help="of each training")
     parser.add_argument("--work", type=Path, default=Path("reversion-work"), help="where pictures and words are kept")
     parser.add_argument("--name", default="reversion", help="of the files in results/")
+    parser.add_argument("--sheet", type=Path, help="a PNG to write: the first two prompts of each relation")
     options = parser.parse_args()
+    sheet: list[tuple[str, Path]] = []
     reader = load_reader()
     world = shipped("mini-sd").world
     values: dict[str, Any] = {}
@@ -250,6 +269,7 @@ def main() -> None:
             said = [dataclasses.replace(one, text=one.text.replace(TOKEN, words)) for one in prompts]
             prepared = request(said, options.seeds, None)
             values[relation][way] = draw(prepared, said, reader, place / f"{way}-pictures")
+        sheet += shown(place, prompts) if options.sheet else []
     data = {
         "conditions": conditions(),
         "model": "mini-sd",
@@ -269,6 +289,8 @@ def main() -> None:
     part.replace(report)
     print(json.dumps({way: arms["none"].get("relation") for way, arms in data["all"]["means"].items()}, indent=1))
     print(f"written to {path} and {report}")
+    if options.sheet:
+        write_sheet(sheet, "The first two prompts of each relation, seed 0", options.sheet)
 
 
 if __name__ == "__main__":

@@ -69,3 +69,15 @@ def save(name: str, data: dict[str, Any]) -> Path:
     part.write_text(json.dumps(data, indent=1) + "\n")
     part.replace(path)
     return path
+
+
+def write_sheet(pictures: list[tuple[str, Path]], title: str, path: Path) -> None:
+    """Pictures, four in a row, each under its caption, as PNG."""
+    from PIL import Image
+
+    from freeu.personalize.drawing import sheet
+
+    opened = [(caption, Image.open(file).convert("RGB")) for caption, file in pictures]
+    part = path.with_suffix(".part")
+    sheet(opened, title).save(part, format="PNG")
+    part.replace(path)
