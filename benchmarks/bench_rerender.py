@@ -330,6 +330,25 @@ def _interval(estimate: dict[str, Any]) -> str:
     return text
 
 
+def write_strip(found: Sequence[Video], work: Path, path: Path) -> None:
+    """Frames of the first clips: the video, and what frame by frame and the default make of it, row by row, as PNG."""
+    places = [*range(0, FRAMES - 1, 3), FRAMES - 1]
+    rows = []
+    for video in found:
+        rows.append([video.frames[place] for place in places])
+        for arm in (FRAME_BY_FRAME, DEFAULT):
+            frames = list(read_clip(work / video.path.stem / folder_of(arm) / FILMS["baseline"]))
+            rows.append([frames[place] for place in places])
+    part = path.with_suffix(".part")
+    Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in rows])).save(part, format="PNG")
+    part.replace(path)
+
+
+def folder_of(arm: str) -> str:
+    """The folder of an arm's films."""
+    return arm.replace(" ", "-").replace(";", "")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=10)
@@ -340,6 +359,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--work", type=Path, default=Path("work/rerender"))
     parser.add_argument("--name", default="rerender", help="of the files in results")
+    parser.add_argument("--sheet", type=Path, help="a PNG to write: frames of the first three clips")
     options = parser.parse_args()
     wanted = options.arms.split(",")
     judges = Judges(reader=load_reader())
@@ -350,7 +370,7 @@ def main() -> None:
     for video in found:
         for name in wanted:
             arm = ARMS[name]
-            place = options.work / video.path.stem / name.replace(" ", "-").replace(";", "")
+            place = options.work / video.path.stem / folder_of(name)
             began, said = time.perf_counter(), Said()
             record = make_film(varied(job, video, arm), OutputFolder(place), said)
             kind = next(kind for kind in FILMS if kind in record["films"])
@@ -380,6 +400,8 @@ def main() -> None:
     part.replace(text)
     print(table(data))
     print(f"wrote {path} and {text}")
+    if options.sheet:
+        write_strip(found[:3], options.work, options.sheet)
 
 
 if __name__ == "__main__":
