@@ -14,9 +14,9 @@ from freeu.pipelines.request import check_range
 STAGES = ("cross-frame", "shape", "pixel", "fidelity", "colour")
 """The constraints of section 4.1 in the order in which they act; "fidelity" is how "pixel" encodes its picture."""
 
-DEFAULT_STAGES = ("cross-frame", "shape", "pixel", "fidelity")
-"""Those that are on unless told otherwise: "colour" makes colours drift more than they do without, measured by
-``benchmarks/bench_rerender.py``, since "pixel" holds them already."""
+DEFAULT_STAGES = ("cross-frame", "pixel", "fidelity")
+"""Those that are on unless told otherwise, by ``benchmarks/bench_rerender.py``: "colour" makes colours drift more than they
+do without it, since "pixel" holds them already, and of "shape" no effect beside the others could be shown."""
 
 MAX_STEPS = 1_000
 
