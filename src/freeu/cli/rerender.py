@@ -56,7 +56,7 @@ With = Annotated[
     typer.Option(
         "--with",
         metavar="STAGE",
-        help="Put a stage on that is off unless told otherwise (colour); may be given again.",
+        help="Put a stage on that is off unless told otherwise: shape or colour; may be given again.",
         rich_help_panel=_FILM,
     ),
 ]

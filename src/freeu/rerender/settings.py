@@ -15,8 +15,8 @@ STAGES = ("cross-frame", "shape", "pixel", "fidelity", "colour")
 """The constraints of section 4.1 in the order in which they act; "fidelity" is how "pixel" encodes its picture."""
 
 DEFAULT_STAGES = ("cross-frame", "pixel", "fidelity")
-"""Those that are on unless told otherwise, by ``benchmarks/bench_rerender.py``: "colour" makes colours drift more than they
-do without it, since "pixel" holds them already, and of "shape" no effect beside the others could be shown."""
+"""Those that are on unless told otherwise, by ``benchmarks/bench_rerender.py``: "colour" makes colours drift more than
+they do without it, since "pixel" holds them already, and of "shape" no effect beside the others could be shown."""
 
 MAX_STEPS = 1_000
 
@@ -60,7 +60,7 @@ class KeyFrameSettings:
         strength: of the noise on each frame, 0 to 1; 0 gives frames back as they are.
         control_scale: of the ControlNet's residuals, 0 to 2.
         seed: of the noise, which is the same for all key frames.
-        stages: those of ``STAGES`` that are on.
+        stages: those of ``STAGES`` that are on; ``DEFAULT_STAGES`` unless given.
         windows: when they act.
         pixel_strength: how far each step of "pixel" goes to its target, 0 to 1.
 
