@@ -136,12 +136,14 @@ def rerender(
     from freeu.pipelines.output import dated_folder
     from freeu.pipelines.request import FreeUChoice, Request, notes
     from freeu.rerender.keyframes import KeyFrameChoice
-    from freeu.rerender.request import Rerender, check_rerender, prepare_rerender
+    from freeu.rerender.request import PRESET, Rerender, check_rerender, prepare_rerender
 
     folder: Path = output or dated_folder("freeu-rerender")
     given = [name for name in o.FREEU_FIELDS if values[name] is not None]
     if no_freeu and (given or compare):
         raise FreeUValueError("--no-freeu leaves nothing for FreeU's own options to say: give one or the other")
+    if not any(values[name] is not None for name in ("preset", "config", "b", "s")):
+        values["preset"] = PRESET
     choice = None if no_freeu else FreeUChoice(**{name: values[name] for name in o.FREEU_FIELDS})
     shared = {name: values[name] for name in o.REQUEST_FIELDS if name != "seeds"}
     request = Request(

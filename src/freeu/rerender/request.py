@@ -28,6 +28,9 @@ KIND, SCHEMA = "freeu-rerender", 1
 STRENGTH = 0.75
 """Of the noise on key frames, unless told otherwise."""
 NO_CONTROL = "none"
+PRESET = "gentle"
+"""FreeU's settings unless others are named: the published ones make films less steady, measured by
+``benchmarks/bench_rerender.py``."""
 SCHEDULER = "ddim"
 """That of the paper. With others, PNDM above all, part of what the stages say is lost in image-to-image."""
 
