@@ -60,7 +60,7 @@ def make_film(job: Job, output: OutputFolder, progress: Progress) -> dict[str, A
 def _is_whole(folder: Path, film: Any) -> bool:
     """Whether a film is there, byte for byte as it was written."""
     with contextlib.suppress(OSError, KeyError, TypeError):
-        return file_sha(folder / film["file"]) == film["file_sha256"]
+        return bool(file_sha(folder / film["file"]) == film["file_sha256"])
     return False
 
 

@@ -99,7 +99,7 @@ def pipeline(parent: Path, folder: Path | ControlNetModel) -> StableDiffusionCon
     network = ControlNetModel.from_pretrained(folder) if isinstance(folder, Path) else folder
     made: Any = StableDiffusionControlNetPipeline.from_pretrained(parent, controlnet=network, safety_checker=None)
     made.set_progress_bar_config(disable=True)
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 def draw(
