@@ -87,7 +87,7 @@ class Clip:
             raise FreeUValueError(f"{self.path} shows {count} of its {self.frames} frames: it is damaged")
 
 
-def read_clip(path: Path, most: int = MAX_FRAMES) -> Clip:
+def read_clip(path: Path, most: int | None = None) -> Clip:
     """A clip of .mp4, .m4v, .mov, .webm, .gif, .webp or .png (APNG); of a still picture one frame.
 
     The suffix decides what the bytes are read as; only these bytes are read, whatever they name. Sound is left out,
@@ -95,12 +95,13 @@ def read_clip(path: Path, most: int = MAX_FRAMES) -> Clip:
 
     Args:
         path: the file.
-        most: frames that a video may have; a picture format has 3,000 at most.
+        most: frames that a video may have, 3,000 unless given; a picture format has no more.
 
     Raises:
         FreeUValueError: another suffix, unreadable, damaged, without frames, rotated, or too large or long; the extra
             ``freeu[video]`` is missing for what FFmpeg reads.
     """
+    most = MAX_FRAMES if most is None else most
     suffix = path.suffix.lower()
     if suffix not in CLIP_SUFFIXES:
         raise FreeUValueError(f"{path} is no clip that freeu reads: use {', '.join(CLIP_SUFFIXES)}")
