@@ -3,9 +3,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import freeu_zoo
 import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 def test_import_is_light() -> None:
@@ -46,3 +52,16 @@ def test_the_default_models_are_there_and_small(name, most) -> None:
     assert sum(path.stat().st_size for path in files) <= most
     assert not [path for path in files if path.suffix in {".bin", ".pt", ".ckpt", ".pkl"}]
     assert (folder / "README.md").read_text(encoding="utf-8").startswith(f"# {name}")
+
+
+def test_what_is_shipped_goes_into_the_package() -> None:
+    """Every file of the models is named by a pattern, so that an installation that is not editable has it too."""
+    package = Path(freeu_zoo.__file__).parent
+    project = package.parents[1] / "pyproject.toml"
+    if not project.exists():
+        pytest.skip("this is no checkout")
+    patterns = tomllib.loads(project.read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]["freeu_zoo"]
+    named = {path for pattern in patterns for path in package.glob(pattern)}
+    shipped = {path for path in (package / "models").rglob("*") if path.is_file()}
+    assert shipped
+    assert not shipped - named
