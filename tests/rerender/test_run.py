@@ -152,6 +152,11 @@ class TestFilm:
         assert len(together) == 9
         assert together.width > 3 * 256
 
+    def test_no_path_of_the_machine_is_in_what_is_shown(self, made: Any, sd: Path) -> None:
+        for name in ("rerender.html", FILMS["baseline"], FILMS["freeu"]):
+            assert str(sd.parent).encode() not in (made[0] / name).read_bytes(), name
+        assert b"a red fox" in (made[0] / FILMS["freeu"]).read_bytes()
+
     def test_it_is_not_made_twice(self, made: Any, video: Path, sd: Path, control: Path) -> None:
         folder, _ = made
         before = {path: path.stat().st_mtime_ns for path in folder.glob("*freeu*.mp4")}

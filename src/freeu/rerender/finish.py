@@ -84,7 +84,7 @@ def _page(job: Job, output: OutputFolder, record: Mapping[str, Any]) -> str:
         {
             "command": command_line(job),
             "python": _python(job),
-            "json": json.dumps({name: record[name] for name in job.record}, indent=2, ensure_ascii=False),
+            "json": plan.config.to_json(indent=2) if plan.config else "{}",
         },
     )
 

@@ -17,7 +17,8 @@ from freeu.pipelines.decoding import FramesSha
 from freeu.pipelines.loading import quiet
 from freeu.pipelines.manifest import as_json, claim
 from freeu.pipelines.output import MANIFEST, OutputFolder, file_sha
-from freeu.pipelines.run import deterministic
+from freeu.pipelines.plan import Picture
+from freeu.pipelines.run import deterministic, settings_of
 from freeu.rerender.keyframes import segments
 from freeu.rerender.keys import Keys, Progress
 from freeu.rerender.propagate import propagate
@@ -79,7 +80,7 @@ def _write_source(source: Source, output: OutputFolder, record: dict[str, Any]) 
 def _make_arm(job: Job, arm: str, output: OutputFolder, record: dict[str, Any], progress: Progress) -> None:
     """One film, from its first frame to its last."""
     source, digest = job.source, FramesSha()
-    comment = json.dumps({"freeu": {name: record[name] for name in job.record} | {"arm": arm}}, ensure_ascii=False)
+    comment = json.dumps({"freeu": about(job, arm, record)}, ensure_ascii=False)
     with output.file(FILMS[arm]) as part:
         silent = part.with_name(f".{arm}-pictures.part") if source.sound else part
         try:
@@ -96,6 +97,15 @@ def _make_arm(job: Job, arm: str, output: OutputFolder, record: dict[str, Any], 
         sha = file_sha(part)
     record["films"][arm] = {"file": FILMS[arm], "file_sha256": sha, "frames_sha256": digest.hexdigest()}
     output.write(MANIFEST, as_json(record))
+
+
+def about(job: Job, arm: str, record: dict[str, Any]) -> dict[str, Any]:
+    """The settings that go inside a film; no path of the machine is among them."""
+    picture = Picture(0, job.settings.prompt, job.settings.seed, arm)
+    found = settings_of(job.plan, picture, record["environment"])
+    found |= {name: record[name] for name in ("video", "settings", "keys_by", "raft")}
+    control = record["control"]
+    return found | {"control": control and {name: control[name] for name in ("name", "fingerprint")}}
 
 
 def _frames(job: Job, arm: str, output: OutputFolder, record: dict[str, Any], progress: Progress) -> Iterator[Frame]:
