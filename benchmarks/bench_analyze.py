@@ -17,10 +17,10 @@ import sys
 import torch
 from common import conditions, interleaved, save
 
-from freeu.analysis.trace import trace
-from freeu.pipelines.draw import draw
-from freeu.pipelines.loading import quiet
-from freeu.pipelines.request import FreeUChoice, Prepared, Request, check_request, prepare
+from freeu.analysis.measurement.trace import trace
+from freeu.pipelines.models.loading import quiet
+from freeu.pipelines.runs.draw import draw
+from freeu.pipelines.runs.request import FreeUChoice, Prepared, Request, check_request, prepare
 
 SHOWN = (0, 4, 8, 11, 15, 19)
 

@@ -26,20 +26,20 @@ import torch
 from common import RESULTS, conditions, save, write_sheet
 from freeu_zoo import subjects
 
-from freeu.evaluate.arms import parse_arms
-from freeu.evaluate.clip import CLIP, clip_score
 from freeu.evaluate.embedded import judge_path, load_reader
-from freeu.evaluate.experiment import Experiment, run_experiment
-from freeu.evaluate.fidelity import subject_fidelity
-from freeu.evaluate.intervals import mean_interval, paired_interval
-from freeu.evaluate.prompts import Prompt, read_prompts
-from freeu.evaluate.scoring import Judges, features_of_files, pictures_in
-from freeu.personalize.dreambooth import CLASS_FOLDER, train
-from freeu.personalize.settings import DreamBooth
-from freeu.personalize.subjects import find_subject
-from freeu.pipelines.inputs import parse_seeds
-from freeu.pipelines.request import Request, prepare
-from freeu.pipelines.sources import find_model
+from freeu.evaluate.experiment.arms import parse_arms
+from freeu.evaluate.experiment.experiment import Experiment, run_experiment
+from freeu.evaluate.experiment.prompts import Prompt, read_prompts
+from freeu.evaluate.experiment.scoring import Judges, features_of_files, pictures_in
+from freeu.evaluate.metrics.clip import CLIP, clip_score
+from freeu.evaluate.metrics.fidelity import subject_fidelity
+from freeu.intervals import mean_interval, paired_interval
+from freeu.personalize.dreambooth.dreambooth import CLASS_FOLDER, train
+from freeu.personalize.dreambooth.settings import DreamBooth
+from freeu.personalize.dreambooth.subjects import find_subject
+from freeu.pipelines.io.inputs import parse_seeds
+from freeu.pipelines.models.sources.sources import find_model
+from freeu.pipelines.runs.request import Request, prepare
 
 SUBJECTS = ("bear", "owl", "swan", "pear", "tractor")
 WEIGHTS = {1.0: "none,sd14,gentle,calibrated:sd14", 0.5: "none,sd14", 1.3: "none,sd14", 0.0: "none,sd14"}

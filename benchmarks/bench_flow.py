@@ -21,11 +21,11 @@ from common import RESULTS, conditions, save
 from known_films import Film
 from numpy.typing import NDArray
 
-from freeu.evaluate.motion import Flow, optical_flow
-from freeu.rerender import blend as blending
-from freeu.rerender import propagate as propagation
-from freeu.rerender.flow import along
-from freeu.rerender.propagate import propagate
+from freeu.motion.estimate import along
+from freeu.motion.measure import Flow, optical_flow
+from freeu.rerender.film import blend as blending
+from freeu.rerender.film import propagate as propagation
+from freeu.rerender.film.propagate import propagate
 
 APART = (1, 4, 8)
 COUNT = 9

@@ -35,22 +35,22 @@ from freeu_zoo.scenes import COLOURS, visible_share
 from PIL import Image
 
 import freeu
-from freeu.evaluate.alignment import Asked
-from freeu.evaluate.clip_scoring import measure_clip, score_clip_alignment
 from freeu.evaluate.embedded import load_reader
-from freeu.evaluate.intervals import mean_interval, paired_interval
-from freeu.evaluate.motion import Flow, Frame, warp_back
-from freeu.evaluate.scoring import Judges
-from freeu.evaluate.temporal import mean_flicker, pair_flicker
-from freeu.pipelines.clip_files import read_clip
-from freeu.pipelines.output import OutputFolder
-from freeu.pipelines.request import FreeUChoice, Request
-from freeu.rerender.flow import Tracker, along, steady_flow
-from freeu.rerender.keyframes import KeyFrameChoice, segments
+from freeu.evaluate.experiment.clip_scoring import measure_clip, score_clip_alignment
+from freeu.evaluate.experiment.scoring import Judges
+from freeu.evaluate.metrics.alignment import Asked
+from freeu.evaluate.metrics.temporal import mean_flicker, pair_flicker
+from freeu.intervals import mean_interval, paired_interval
+from freeu.motion.estimate import Tracker, along, steady_flow
+from freeu.motion.measure import Flow, Frame, warp_back
+from freeu.pipelines.io.clip_files import read_clip
+from freeu.pipelines.io.output import OutputFolder
+from freeu.pipelines.runs.request import FreeUChoice, Request
+from freeu.rerender.denoise.settings import DEFAULT_STAGES, STAGES
+from freeu.rerender.film.keyframes import KeyFrameChoice, segments
+from freeu.rerender.film.source import frames_sha, open_source
 from freeu.rerender.request import Job, Rerender, check_rerender, prepare_rerender
 from freeu.rerender.run import FILMS, make_film
-from freeu.rerender.settings import DEFAULT_STAGES, STAGES
-from freeu.rerender.source import frames_sha, open_source
 
 FRAMES, EVERY, FPS = 24, 8, 8
 FRAME_BY_FRAME, ALL, NONE, DEFAULT = "frame by frame", "all stages", "no stage", "default"
@@ -261,7 +261,7 @@ def _drift(later: Frame, earlier: Frame, flow: Flow) -> float:
 
 
 def _sharpness(frame: Frame) -> float:
-    from freeu.evaluate.statistics import picture_statistics
+    from freeu.evaluate.metrics.statistics import picture_statistics
 
     return float(picture_statistics(frame)["sharpness"])
 

@@ -31,20 +31,20 @@ from common import RESULTS, conditions, save, write_sheet
 from freeu_zoo import captions, relations
 from freeu_zoo.recipe import shipped
 
-from freeu.evaluate.alignment import INVERSE, Asked, Reader, Reading
-from freeu.evaluate.arms import parse_arms
 from freeu.evaluate.embedded import load_reader
-from freeu.evaluate.experiment import Experiment, run_experiment
-from freeu.evaluate.intervals import mean_interval, paired_interval
-from freeu.evaluate.prompts import Prompt, read_prompts
-from freeu.evaluate.scoring import Judges
-from freeu.personalize.record import read_record
-from freeu.personalize.reversion import KIND, Inversion, Settings
-from freeu.personalize.reversion_exemplars import read_exemplars
-from freeu.pipelines.add_ons import find_embedding
-from freeu.pipelines.inputs import open_image
-from freeu.pipelines.request import Prepared, Request, prepare
-from freeu.pipelines.sources import find_model
+from freeu.evaluate.experiment.arms import parse_arms
+from freeu.evaluate.experiment.experiment import Experiment, run_experiment
+from freeu.evaluate.experiment.prompts import Prompt, read_prompts
+from freeu.evaluate.experiment.scoring import Judges
+from freeu.evaluate.metrics.alignment import INVERSE, Asked, Reader, Reading
+from freeu.intervals import mean_interval, paired_interval
+from freeu.personalize.reversion.exemplars import read_exemplars
+from freeu.personalize.reversion.reversion import KIND, Inversion, Settings
+from freeu.personalize.training.record import read_record
+from freeu.pipelines.io.inputs import open_image
+from freeu.pipelines.models.addons.add_ons import find_embedding
+from freeu.pipelines.models.sources.sources import find_model
+from freeu.pipelines.runs.request import Prepared, Request, prepare
 
 TOKEN, START = "<R>", "and"
 RELATIONS = ("left of", "above", "on", "inside", "behind")

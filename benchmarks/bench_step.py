@@ -16,7 +16,7 @@ from common import conditions, save
 from diffusers import UNet2DConditionModel
 
 import freeu
-from freeu.pipelines.check import Step, check_overhead
+from freeu.pipelines.check.check import Step, check_overhead
 
 
 def main() -> None:

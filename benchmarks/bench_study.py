@@ -38,9 +38,9 @@ import httpx
 from common import conditions, save
 from PIL import Image
 
-from freeu.study.folder import StudyFolder
-from freeu.study.plan import KIND, QUESTIONS, SCHEMA, Arm, Item, Pair, StudyPlan, Task
-from freeu.study.store import Store
+from freeu.study.plan.folder import StudyFolder
+from freeu.study.plan.plan import KIND, QUESTIONS, SCHEMA, Arm, Item, Pair, StudyPlan, Task
+from freeu.study.store.store import Store
 
 RATERS, EVERY = 120, 3.0
 TARGET_MS = 150.0

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from common import conditions, save
 
-from freeu.study.ballots import Ballots, select
-from freeu.study.exclusion import conduct
-from freeu.study.plan import StudyPlan
-from freeu.study.proportions import proportion
-from freeu.study.ranking import rank_arms
-from freeu.study.simulate import Behaviour, Crowd, bare_plan, strengths_for_share
-from freeu.study.votes import answers
+from freeu.study.plan.plan import StudyPlan
+from freeu.study.statistics.ballots import Ballots, select
+from freeu.study.statistics.exclusion import conduct
+from freeu.study.statistics.proportions import proportion
+from freeu.study.statistics.ranking import rank_arms
+from freeu.study.statistics.simulate import Behaviour, Crowd, bare_plan, strengths_for_share
+from freeu.study.store.votes import answers
 
 QUESTION = "quality"
 DRAWS = 1_000

@@ -24,10 +24,10 @@ import torch
 from common import conditions, interleaved, save, summary
 
 import freeu
-from freeu.pipelines.clip_files import ClipWriter
-from freeu.pipelines.decoding import decode_frames
-from freeu.pipelines.loading import load
-from freeu.pipelines.sources import find_model
+from freeu.pipelines.io.clip_files import ClipWriter
+from freeu.pipelines.models.loading import load
+from freeu.pipelines.models.sources.sources import find_model
+from freeu.pipelines.video.decoding import decode_frames
 
 BASE = "b1=1.2 b2=1.4 s1=0.9 s2=0.2"
 WAYS = {

@@ -34,7 +34,7 @@ import numpy as np
 from PIL import Image
 
 from freeu.evaluate import CLIP
-from freeu.study.folder import StudyFolder
+from freeu.study.plan.folder import StudyFolder
 
 NOISE, LEFT = 4.0, 0.5
 """Of what a rater sees, in points of the CLIP score (0..100)."""

@@ -11,7 +11,7 @@ import av
 import numpy as np
 from made_clips import sliding
 
-from freeu.pipelines.clip_files import ClipWriter
+from freeu.pipelines.io.clip_files import ClipWriter
 
 
 def film(path: Path, count: int = 12, size: int = 64, fps: float = 12) -> Path:

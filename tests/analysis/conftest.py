@@ -9,8 +9,8 @@ import pytest
 @pytest.fixture(scope="session")
 def mini():
     pytest.importorskip("freeu_zoo")
-    from freeu.pipelines.loading import load
-    from freeu.pipelines.sources import find_model
+    from freeu.pipelines.models.loading import load
+    from freeu.pipelines.models.sources.sources import find_model
 
     return load(find_model(None))
 
@@ -30,7 +30,7 @@ def run():
 
 @pytest.fixture
 def plan(mini):
-    from freeu.pipelines.plan import ModelReference, Plan
+    from freeu.pipelines.runs.plan import ModelReference, Plan
 
     return Plan(
         command="generate",

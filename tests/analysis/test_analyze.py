@@ -9,9 +9,9 @@ import pytest
 
 import freeu
 from freeu.analysis.analyze import random_unet
-from freeu.analysis.content import Verdict
-from freeu.analysis.figures import FIGURES, check_numbers, needed
-from freeu.analysis.variants import FULL, LIGHT, Variants
+from freeu.analysis.figures.figures import FIGURES, check_numbers, needed
+from freeu.analysis.measurement.content import Verdict
+from freeu.analysis.measurement.variants import FULL, LIGHT, Variants
 from freeu.errors import FreeUValueError
 
 LINES = ("a 3d fox on a blue background", "a flat cat on a red background")
@@ -72,7 +72,7 @@ def test_a_whole_run(run, prompts, tmp_path):
 
 def test_an_interrupted_analysis_goes_on_and_ends_equal(run, prompts, tmp_path, monkeypatch):
     pytest.importorskip("freeu_zoo")
-    from freeu.analysis import runs
+    from freeu.analysis.measurement import runs
 
     words = ("analyze", "--prompts", prompts, "--steps", "2", "--threads", "1", "--figure", "13", "--figure", "16")
     assert run(*words, "--output", tmp_path / "whole")[0] == 0
@@ -302,7 +302,7 @@ def test_figure_numbers():
 
 
 def test_colours_are_told_apart():
-    from freeu.analysis.content import Panel, Series
+    from freeu.analysis.measurement.content import Panel, Series
     from freeu.analysis.plots import as_csv, line_colours
 
     lines = tuple(Series(str(i), (0.0, 1.0), (0.0, 1.0), shade=i / 4) for i in range(5))

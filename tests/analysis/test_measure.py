@@ -9,14 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import freeu
-from freeu.analysis.measure import (
-    Curve,
-    SpectrumSum,
-    TransferSum,
-    channel_mean,
-    fourier_split,
-    power_law,
-)
+from freeu.analysis.measurement.measure import Curve, SpectrumSum, TransferSum, channel_mean, fourier_split, power_law
 
 SIZES = [(32, 32), (33, 33), (16, 24), (31, 20), (8, 8), (2, 2), (3, 5)]
 

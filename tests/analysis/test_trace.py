@@ -9,8 +9,8 @@ import torch
 
 import freeu
 from freeu.analysis import FeatureSpectra, SpectrumSum, watch
-from freeu.analysis.trace import Place, decode, read_trace, trace, write_trace
-from freeu.pipelines.draw import draw
+from freeu.analysis.measurement.trace import Place, decode, read_trace, trace, write_trace
+from freeu.pipelines.runs.draw import draw
 
 CONFIG = freeu.preset("sd14")
 

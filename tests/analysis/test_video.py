@@ -11,14 +11,14 @@ from PIL import Image
 from tiny_pipelines import save_pipeline, tiny_video_unet
 
 from freeu.analysis import watch
-from freeu.analysis.figures import FIGURES, figures_for
-from freeu.analysis.trace import Place, trace
+from freeu.analysis.figures.figures import FIGURES, figures_for
+from freeu.analysis.measurement.trace import Place, trace
 from freeu.evaluate import fast_share, flicker, temporal_spectrum
 from freeu.metadata import read_png
-from freeu.pipelines.clips import frames_bytes, middle, read_frames
-from freeu.pipelines.draw import draw_frames
-from freeu.pipelines.loading import load
-from freeu.pipelines.sources import find_model
+from freeu.pipelines.io.frames import frames_bytes, middle, read_frames
+from freeu.pipelines.models.loading import load
+from freeu.pipelines.models.sources.sources import find_model
+from freeu.pipelines.runs.draw import draw_frames
 
 FRAMES = 3
 

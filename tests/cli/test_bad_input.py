@@ -207,7 +207,7 @@ def test_a_hub_that_cannot_be_reached(command: tuple[str, ...], hub: Any, work: 
 
 def test_a_hub_that_does_not_answer_is_given_up(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from freeu.errors import FreeUValueError
-    from freeu.pipelines.sources import check_hub
+    from freeu.pipelines.models.sources.sources import check_hub
 
     hub(lambda *_, **__: time.sleep(3))
     began = time.perf_counter()
@@ -232,7 +232,7 @@ def test_a_full_disk_anywhere_is_one_line(work: Path, monkeypatch: pytest.Monkey
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/cache/file")
 
-    monkeypatch.setattr("freeu.pipelines.sources.find_model", full)
+    monkeypatch.setattr("freeu.pipelines.models.sources.sources.find_model", full)
     code, _, err = run("inspect", "../sd")
     assert (code, err) == (2, "freeu: no space left on the disk (/cache/file): free some and try again\n")
 
@@ -241,5 +241,5 @@ def test_ctrl_c_before_the_first_picture(work: Path, monkeypatch: pytest.MonkeyP
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("freeu.pipelines.sources.find_model", stop)
+    monkeypatch.setattr("freeu.pipelines.models.sources.sources.find_model", stop)
     assert run("inspect", "../sd") == (130, "", "freeu: stopped\n")

@@ -13,7 +13,7 @@ import pytest
 import typer.main
 
 from freeu.cli import app, main
-from freeu.pipelines.schedulers import SAMPLERS
+from freeu.pipelines.models.schedulers import SAMPLERS
 from freeu.profiles import PROFILES
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"

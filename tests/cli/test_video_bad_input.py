@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from freeu.cli import main
-from freeu.pipelines.clip_files import ClipWriter
+from freeu.pipelines.io.clip_files import ClipWriter
 
 FOX = ("video", "a fox", "--model", "../ms")
 CASES: dict[str, tuple[tuple[str, ...], str]] = {

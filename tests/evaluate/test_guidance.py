@@ -7,7 +7,7 @@ import torch
 import freeu
 from freeu.errors import FreeUValueError
 from freeu.evaluate import calibrate_guidance, match_guidance
-from freeu.evaluate.guidance import noise_weight
+from freeu.evaluate.experiment.guidance import noise_weight
 
 PROMPTS = ("a 3d fox on a blue background", "a flat car on a red background")
 
@@ -70,7 +70,7 @@ def test_weights_turn_other_predictions_into_noise():
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler"])
 def test_the_embedded_model(mini, scheduler, monkeypatch):
-    from freeu.pipelines.schedulers import set_sampler
+    from freeu.pipelines.models.schedulers import set_sampler
 
     monkeypatch.setattr(mini.pipe, "scheduler", mini.pipe.scheduler)  # the model's own comes back
     set_sampler(mini.pipe, scheduler)

@@ -11,8 +11,8 @@ from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline, StableDiffu
 from tiny_pipelines import save_pipeline, tiny_unet
 
 from freeu.errors import FreeUValueError
-from freeu.personalize.denoising import Denoiser
-from freeu.personalize.training import generator_of
+from freeu.personalize.training.denoising import Denoiser
+from freeu.personalize.training.training import generator_of
 
 
 def pipeline(folder: Path, prediction: str = "epsilon") -> Any:

@@ -21,12 +21,12 @@ from safetensors.torch import load_file
 from tolerances import UNET
 
 from freeu.errors import FreeUValueError
-from freeu.personalize.dreambooth import train
-from freeu.personalize.lora import DIFFUSERS_FILE
-from freeu.personalize.settings import DreamBooth
-from freeu.pipelines.loading import load
-from freeu.pipelines.manifest import read_manifest
-from freeu.pipelines.sources import find_model
+from freeu.personalize.dreambooth.dreambooth import train
+from freeu.personalize.dreambooth.settings import DreamBooth
+from freeu.personalize.training.lora import DIFFUSERS_FILE
+from freeu.pipelines.models.loading import load
+from freeu.pipelines.models.sources.sources import find_model
+from freeu.pipelines.runs.manifest import read_manifest
 
 STEPS = 12
 WORDS = ("--class-noun", "cat", "--steps", STEPS, "--class-pictures", 2, "--sample-every", 6, "--threads", 1)
@@ -138,7 +138,7 @@ def test_the_file_holds_what_was_learnt(taught: Any, sd_dir: Path) -> None:
 
 def test_nothing_is_changed_before_the_first_step(taught: Any, sd_dir: Path, tmp_path: Path, subject_dir: Path) -> None:
     """The sample of step 0 is the model as it is."""
-    from freeu.personalize.drawing import plain_plan, reference_of, sample_sheet
+    from freeu.personalize.training.drawing import plain_plan, reference_of, sample_sheet
 
     folder, _ = taught
     loaded = load(find_model(str(sd_dir)))

@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import CLIPTokenizer
 
 from freeu.errors import FreeUValueError
-from freeu.personalize.identifier import check_rare
+from freeu.personalize.dreambooth.identifier import check_rare
 
 Run = Callable[..., Any]
 

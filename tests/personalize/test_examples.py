@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_pipelines import tiny_vae
 
 from freeu.errors import FreeUValueError
-from freeu.personalize.examples import encode, pictures_sha, pixels_of, read_examples, squared
+from freeu.personalize.training.examples import encode, pictures_sha, pixels_of, read_examples, squared
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:

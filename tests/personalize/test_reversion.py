@@ -16,12 +16,9 @@ from safetensors.torch import load_file
 from tolerances import GRADIENT, relative_error
 
 from freeu.errors import FreeUValueError
-from freeu.personalize.denoising import Denoiser
-from freeu.personalize.learned_word import LearnedWord
-from freeu.personalize.record import read_record
-from freeu.personalize.reversion import EMBEDDING, KIND, Inversion, Settings
-from freeu.personalize.reversion_exemplars import Exemplar, read_exemplars
-from freeu.personalize.reversion_losses import (
+from freeu.personalize.reversion.exemplars import Exemplar, read_exemplars
+from freeu.personalize.reversion.learned_word import LearnedWord
+from freeu.personalize.reversion.losses import (
     FocalDenoiser,
     basis_words,
     content_words,
@@ -29,9 +26,12 @@ from freeu.personalize.reversion_losses import (
     steering_loss,
     tokens_of,
 )
-from freeu.pipelines.loading import load
-from freeu.pipelines.request import Request, prepare
-from freeu.pipelines.sources import find_model
+from freeu.personalize.reversion.reversion import EMBEDDING, KIND, Inversion, Settings
+from freeu.personalize.training.denoising import Denoiser
+from freeu.personalize.training.record import read_record
+from freeu.pipelines.models.loading import load
+from freeu.pipelines.models.sources.sources import find_model
+from freeu.pipelines.runs.request import Request, prepare
 
 SETTINGS = Settings(steps=6, batch=2, learning_rate=3e-2, start_word="by", positives=3, left_out=("in",))
 
@@ -256,7 +256,7 @@ def test_training_lowers_what_it_is_to_lower(model: Path, exemplars: tuple[Exemp
     pipe = opened(model)
     word = LearnedWord(pipe, "<R>", "by")
     denoiser = FocalDenoiser(pipe, 0.5)
-    from freeu.personalize.examples import encode, squared
+    from freeu.personalize.training.examples import encode, squared
 
     latents = encode(pipe.vae, [squared(one.picture, 16) for one in exemplars])
     captions = [one.captions[0] for one in exemplars]
@@ -335,7 +335,7 @@ def test_the_relation_transfers_to_other_nouns(tmp_path: Path) -> None:
     prepared = prepare(request, find_model(None))
     run = Inversion(prepared.loaded, prepared.plan, exemplars, settings, tmp_path / "run")
     pipe = prepared.loaded.pipe
-    from freeu.personalize.examples import encode
+    from freeu.personalize.training.examples import encode
 
     shown, tested = zoo.divided(world, 9000)
     assert not set(shown.nouns) & set(tested.nouns)

@@ -17,7 +17,7 @@ from made_exemplars import save_exemplars, save_pictures, save_sd
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from freeu.pipelines.manifest import read_manifest
+from freeu.pipelines.runs.manifest import read_manifest
 
 TRAIN = ("--steps", "3", "--batch", "2", "--threads", "1", "--positives", "2", "--leave-out", "in, on")
 
@@ -75,8 +75,8 @@ def test_training_writes_the_word_its_record_and_samples(learnt: Path, exemplars
 
 
 def test_the_learning_rate_follows_the_embedding(learnt: Path, model: Path) -> None:
-    from freeu.pipelines.loading import load
-    from freeu.pipelines.sources import find_model
+    from freeu.pipelines.models.loading import load
+    from freeu.pipelines.models.sources.sources import find_model
 
     pipe = load(find_model(str(model))).pipe
     tokens = pipe.tokenizer("and", add_special_tokens=False).input_ids

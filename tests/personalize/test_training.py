@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
-from freeu.personalize.training import Pace, Training, generator_of, mean_losses, turn
+from freeu.personalize.training.training import Pace, Training, generator_of, mean_losses, turn
 
 PACE = Pace(steps=12, learning_rate=1e-2, warmup=3, checkpoint_steps=5)
 

@@ -13,11 +13,11 @@ from tiny_pipelines import save_pipeline, tiny_motion_adapter, tiny_text_encoder
 from tolerances import MERGED, relative_error
 
 import freeu
-from freeu.pipelines.add_ons import find_embedding, find_lora
-from freeu.pipelines.attaching import expand
-from freeu.pipelines.families import find_adapter
-from freeu.pipelines.loading import load
-from freeu.pipelines.sources import find_model
+from freeu.pipelines.models.addons.add_ons import find_embedding, find_lora
+from freeu.pipelines.models.addons.attaching import expand
+from freeu.pipelines.models.loading import load
+from freeu.pipelines.models.sources.families import find_adapter
+from freeu.pipelines.models.sources.sources import find_model
 
 FACTORS = freeu.FreeUConfig(b=(1.3, 1.4), s=(0.9, 0.2))
 PROMPT = "a red fox"

@@ -16,13 +16,13 @@ from safetensors.torch import load_file, save_file
 from tiny_pipelines import save_pipeline, tiny_svd_pipeline, tiny_text_encoder, tiny_unet
 
 from freeu.metadata import KEY
-from freeu.pipelines.add_ons import find_embedding, find_lora, parse_embedding, parse_lora
-from freeu.pipelines.loading import load
-from freeu.pipelines.manifest import read_manifest
-from freeu.pipelines.page import add_on_lines
-from freeu.pipelines.plan import OF_ADD_ONS
-from freeu.pipelines.prompts import notes_on_tokens, without
-from freeu.pipelines.sources import find_model
+from freeu.pipelines.io.prompts import notes_on_tokens, without
+from freeu.pipelines.models.addons.add_ons import find_embedding, find_lora, parse_embedding, parse_lora
+from freeu.pipelines.models.loading import load
+from freeu.pipelines.models.sources.sources import find_model
+from freeu.pipelines.pages.page import add_on_lines
+from freeu.pipelines.runs.manifest import read_manifest
+from freeu.pipelines.runs.plan import OF_ADD_ONS
 
 SHORT = ("--steps", "2", "--threads", "1")
 

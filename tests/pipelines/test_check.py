@@ -12,10 +12,10 @@ import pytest
 
 import freeu
 from freeu.config import FreeUConfig
-from freeu.pipelines import check as checks
-from freeu.pipelines.describe import describe
-from freeu.pipelines.loading import Loaded, load
-from freeu.pipelines.sources import find_model
+from freeu.pipelines.check import check as checks
+from freeu.pipelines.models.describe import describe
+from freeu.pipelines.models.loading import Loaded, load
+from freeu.pipelines.models.sources.sources import find_model
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from freeu.metadata import read_png
-from freeu.pipelines.inputs import pixel_sha
-from freeu.pipelines.manifest import read_manifest
+from freeu.pipelines.io.inputs import pixel_sha
+from freeu.pipelines.runs.manifest import read_manifest
 
 PICTURES = [f"p{p:03d}-s{s:04d}-{arm}.png" for p in (0, 1) for s in (3, 4) for arm in ("baseline", "freeu")]
 AGAIN = ("a red fox", "--seeds", "3-4", "--steps", "2", "--threads", "1")
@@ -146,7 +146,7 @@ def test_a_changed_environment_is_named_when_pictures_differ(
 def test_an_interrupted_run_goes_on_and_ends_equal(
     sd_dir: Path, cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from freeu.pipelines import run
+    from freeu.pipelines.runs import run
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert cli("compare", *AGAIN, "--model", sd_dir, "--output", whole).code == 0

@@ -19,14 +19,14 @@ from tiny_pipelines import save_pipeline, tiny_text_encoder, tiny_tokenizer, tin
 import freeu
 from freeu.errors import FreeUValueError
 from freeu.metadata import KEY
-from freeu.pipelines import control_files
-from freeu.pipelines.control import attach_control, canny, condition
-from freeu.pipelines.control_files import find_control, load_control
-from freeu.pipelines.inputs import pixel_sha
-from freeu.pipelines.loading import load
-from freeu.pipelines.manifest import read_manifest
-from freeu.pipelines.plan import INPUT_CONTROL, Plan
-from freeu.pipelines.sources import find_model
+from freeu.pipelines.io.inputs import pixel_sha
+from freeu.pipelines.models.control import files as control_files
+from freeu.pipelines.models.control.control import attach_control, canny, condition
+from freeu.pipelines.models.control.files import find_control, load_control
+from freeu.pipelines.models.loading import load
+from freeu.pipelines.models.sources.sources import find_model
+from freeu.pipelines.runs.manifest import read_manifest
+from freeu.pipelines.runs.plan import INPUT_CONTROL, Plan
 
 SHORT = ("--steps", "2", "--threads", "1", "--width", "16", "--height", "16")
 

@@ -13,12 +13,12 @@ from PIL import Image
 
 from freeu.errors import FreeUValueError
 from freeu.metadata import read_png
-from freeu.pipelines import request as requests
-from freeu.pipelines.inputs import fit_size, open_image, open_mask, pixel_sha
-from freeu.pipelines.loading import load
-from freeu.pipelines.manifest import read_manifest
-from freeu.pipelines.schedulers import SAMPLERS, fresh_scheduler, sampler_name, set_sampler
-from freeu.pipelines.sources import describe_directory, find_model, fingerprint
+from freeu.pipelines.io.inputs import fit_size, open_image, open_mask, pixel_sha
+from freeu.pipelines.models.loading import load
+from freeu.pipelines.models.schedulers import SAMPLERS, fresh_scheduler, sampler_name, set_sampler
+from freeu.pipelines.models.sources.sources import describe_directory, find_model, fingerprint
+from freeu.pipelines.runs import request as requests
+from freeu.pipelines.runs.manifest import read_manifest
 
 QUICK = ("--steps", "2", "--threads", "1")
 
@@ -216,7 +216,7 @@ def world(sd_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         "colours": ["blue"],
     }
     (folder / "freeu-zoo.json").write_text(json.dumps(about))
-    monkeypatch.setattr("freeu.pipelines.sources.embedded_models", lambda: {"mini-test": folder})
+    monkeypatch.setattr("freeu.pipelines.models.sources.sources.embedded_models", lambda: {"mini-test": folder})
     return folder
 
 

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 import freeu
 from freeu.errors import FreeUValueError
-from freeu.pipelines import modelscope_pipeline
-from freeu.pipelines.loading import load
-from freeu.pipelines.manifest import read_manifest
-from freeu.pipelines.modelscope_files import read_configuration
-from freeu.pipelines.modelscope_weights import convert_unet
-from freeu.pipelines.sources import find_model
+from freeu.pipelines.models.loading import load
+from freeu.pipelines.models.modelscope import pipeline as modelscope_pipeline
+from freeu.pipelines.models.modelscope.weights import convert_unet
+from freeu.pipelines.models.sources.modelscope_files import read_configuration
+from freeu.pipelines.models.sources.sources import find_model
+from freeu.pipelines.runs.manifest import read_manifest
 
 WIDTH, POSITIONS, VOCABULARY, LAYERS = 1024, 16, 600, 3
 VAE = {

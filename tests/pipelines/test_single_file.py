@@ -11,8 +11,8 @@ import pytest
 from original_layout import single_file_state
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.loading import load
-from freeu.pipelines.sources import find_model
+from freeu.pipelines.models.loading import load
+from freeu.pipelines.models.sources.sources import find_model
 
 
 @pytest.fixture(scope="module")

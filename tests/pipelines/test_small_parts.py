@@ -13,14 +13,14 @@ from PIL import Image, PngImagePlugin
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.metadata import png_bytes, read_png
-from freeu.pipelines import grid as grids
-from freeu.pipelines import lettering
-from freeu.pipelines import page as pages
-from freeu.pipelines.inputs import format_seeds, parse_seeds
-from freeu.pipelines.manifest import Manifest, PictureRecord, environment_differences, read_manifest
-from freeu.pipelines.page import first_zoom, zooms
-from freeu.pipelines.plan import ModelReference, Plan
-from freeu.pipelines.prompts import PAPER_PROMPTS, collect_prompts, unknown_words
+from freeu.pipelines.io.inputs import format_seeds, parse_seeds
+from freeu.pipelines.io.prompts import PAPER_PROMPTS, collect_prompts, unknown_words
+from freeu.pipelines.pages import grid as grids
+from freeu.pipelines.pages import lettering
+from freeu.pipelines.pages import page as pages
+from freeu.pipelines.pages.page import first_zoom, zooms
+from freeu.pipelines.runs.manifest import Manifest, PictureRecord, environment_differences, read_manifest
+from freeu.pipelines.runs.plan import ModelReference, Plan
 
 
 def make_plan(**changes: Any) -> Plan:

@@ -14,9 +14,9 @@ from PIL import Image
 import freeu
 from freeu.errors import FreeUValueError
 from freeu.metadata import KEY
-from freeu.pipelines.axes import AXES, Settings, parse_axis
-from freeu.pipelines.request import FreeUChoice, Request
-from freeu.pipelines.sweep import Sweep
+from freeu.pipelines.runs.request import FreeUChoice, Request
+from freeu.pipelines.sweep.axes import AXES, Settings, parse_axis
+from freeu.pipelines.sweep.sweep import Sweep
 
 BASE = ("--steps", "2", "--threads", "1")
 
@@ -165,7 +165,7 @@ def test_a_sweep(sd_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
 def test_a_sweep_goes_on(
     sd_dir: Path, cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from freeu.pipelines import sweep
+    from freeu.pipelines.sweep import sweep
 
     words = ("sweep", "--model", sd_dir, *BASE, "--x", "prompt=a|b", "--y", "end=0.5,1")
     whole, parts = tmp_path / "whole", tmp_path / "parts"

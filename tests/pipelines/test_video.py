@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.clip_files import ClipWriter, comment_of, read_clip
-from freeu.pipelines.decoding import frames_sha
-from freeu.pipelines.manifest import Manifest, read_manifest
-from freeu.pipelines.strip import make_side_by_side, make_strip, thinned
+from freeu.pipelines.io.clip_files import ClipWriter, comment_of, read_clip
+from freeu.pipelines.io.frames import frames_sha
+from freeu.pipelines.pages.strip import make_side_by_side, make_strip, thinned
+from freeu.pipelines.runs.manifest import Manifest, read_manifest
 
 PAIRS = [f"p{p:03d}-s{s:04d}" for p in (0, 1) for s in (3, 4)]
 CLIPS = [f"{pair}-{arm}" for pair in PAIRS for arm in ("baseline", "freeu")]
@@ -186,7 +186,7 @@ def test_frames_that_differ_without_a_reason_are_a_failure(
 def test_an_interrupted_run_goes_on_and_ends_equal(
     video_dir: Path, cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from freeu.pipelines import video_run
+    from freeu.pipelines.video import run as video_run
 
     words = (*SHORT[:2], "3-4", *SHORT[3:], "--model", video_dir, "--output")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -225,7 +225,7 @@ def test_an_interrupted_run_goes_on_and_ends_equal(
 def test_a_full_disk_leaves_nothing_half_written(
     video_dir: Path, cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from freeu.pipelines.clip_files import ClipWriter
+    from freeu.pipelines.io.clip_files import ClipWriter
 
     add = ClipWriter.add
 
@@ -292,7 +292,7 @@ def test_a_manifest_of_pictures_is_what_it_was(compared: tuple[Path, Any]) -> No
 
 
 def test_a_study_takes_the_clips(filmed: tuple[Path, Any], tmp_path: Path) -> None:
-    from freeu.study.material import read_material
+    from freeu.study.plan.material import read_material
 
     folder = filmed[0]
     material = read_material([folder])

@@ -13,10 +13,10 @@ import tiny_pipelines as tiny
 import torch
 from PIL import Image
 
-from freeu.pipelines.clip_files import ClipWriter, read_clip
-from freeu.pipelines.clips import read_frames
-from freeu.pipelines.decoding import decode_frames, frames_sha
-from freeu.pipelines.manifest import read_manifest
+from freeu.pipelines.io.clip_files import ClipWriter, read_clip
+from freeu.pipelines.io.frames import frames_sha, read_frames
+from freeu.pipelines.runs.manifest import read_manifest
+from freeu.pipelines.video.decoding import decode_frames
 
 SMALL = ("--width", "32", "--height", "16", "--steps", "2", "--threads", "1", "--format", "mp4")
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.clip_files import FORMATS, MAX_FRAMES, ClipWriter, comment_of, read_clip
+from freeu.pipelines.io.clip_files import FORMATS, MAX_FRAMES, ClipWriter, comment_of, read_clip
 
 SIZE, COUNT = (64, 48), 13
 COMMENT = json.dumps({"prompt": 'ein Fuchs, 日本 "x" <b>', "long": "y" * 5000}, ensure_ascii=False)
@@ -151,7 +151,7 @@ def test_a_playlist_named_as_a_video_reads_no_other_file(tmp_path: Path) -> None
 
 
 def test_too_many_frames_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("freeu.pipelines.clip_files.MAX_FRAMES", COUNT - 1)
+    monkeypatch.setattr("freeu.pipelines.io.clip_files.MAX_FRAMES", COUNT - 1)
     assert MAX_FRAMES > COUNT
     for form in FORMATS:
         with pytest.raises(FreeUValueError, match="more than 12 frames: cut it"):

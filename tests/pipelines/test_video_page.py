@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from freeu.pipelines import clip_page
-from freeu.pipelines.manifest import read_manifest
-from freeu.pipelines.video_page import make_video_page
+from freeu.pipelines.pages import clip_page
+from freeu.pipelines.pages.video_page import make_video_page
+from freeu.pipelines.runs.manifest import read_manifest
 
 TIMES = "[...document.querySelectorAll('video')].map((clip) => clip.currentTime)"
 ENDED = "[...document.querySelectorAll('video')].every((clip) => clip.ended)"

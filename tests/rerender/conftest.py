@@ -54,8 +54,8 @@ def film() -> Any:
 def mini() -> Any:
     """The embedded Stable Diffusion."""
     pytest.importorskip("freeu_zoo")
-    from freeu.pipelines.loading import load
-    from freeu.pipelines.sources import find_model
+    from freeu.pipelines.models.loading import load
+    from freeu.pipelines.models.sources.sources import find_model
 
     return load(find_model(None)).pipe
 

@@ -8,7 +8,7 @@ from tolerances import UNET, relative_error
 
 import freeu
 from freeu.errors import FreeUValueError
-from freeu.rerender.attention import CrossFrame, decoder_attention
+from freeu.rerender.denoise.attention import CrossFrame, decoder_attention
 
 FACTORS = {"b": (1.4, 1.6), "s": (0.9, 0.2)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from freeu.rerender.encoding import Autoencoder
+from freeu.rerender.denoise.encoding import Autoencoder
 
 
 def test_frames_and_pictures(pipe, film):

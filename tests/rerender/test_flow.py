@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from freeu.errors import FreeUValueError
-from freeu.evaluate.motion import Flow
-from freeu.rerender import flow_repair as repair
-from freeu.rerender.flow import Tracker, along, at_latent, between, comes_home, inverted, steady_flow
+from freeu.motion import repair as repair
+from freeu.motion.estimate import Tracker, along, at_latent, between, comes_home, inverted, steady_flow
+from freeu.motion.measure import Flow
 
 pytest.importorskip("cv2")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from freeu.errors import FreeUValueError
-from freeu.evaluate.motion import Flow
-from freeu.rerender.keyframes import KeyFrameChoice, change, segments
+from freeu.motion.measure import Flow
+from freeu.rerender.film.keyframes import KeyFrameChoice, change, segments
 
 pytest.importorskip("cv2")
 

@@ -10,9 +10,9 @@ pytest.importorskip("cv2")
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 known_films = pytest.importorskip("known_films")
 
-from freeu.evaluate.motion import Flow, optical_flow, warp_back  # noqa: E402
-from freeu.rerender.flow import along, steady_flow  # noqa: E402
-from freeu.rerender.propagate import propagate  # noqa: E402
+from freeu.motion.estimate import along, steady_flow  # noqa: E402
+from freeu.motion.measure import Flow, optical_flow, warp_back  # noqa: E402
+from freeu.rerender.film.propagate import propagate  # noqa: E402
 
 # Pixels, mean over what both frames show; benchmarks/results/flow.md has what they are on the films of the benchmark.
 NEAR, FAR = 0.12, 0.5

@@ -10,11 +10,11 @@ import torch
 
 import freeu
 from freeu.errors import FreeURuntimeError, FreeUValueError
-from freeu.evaluate.motion import optical_flow, warp_back
-from freeu.pipelines.schedulers import set_sampler
-from freeu.rerender.encoding import Autoencoder
-from freeu.rerender.painter import KeyFramePainter
-from freeu.rerender.settings import STAGES, KeyFrameSettings, Windows
+from freeu.motion.measure import optical_flow, warp_back
+from freeu.pipelines.models.schedulers import set_sampler
+from freeu.rerender.denoise.encoding import Autoencoder
+from freeu.rerender.denoise.painter import KeyFramePainter
+from freeu.rerender.denoise.settings import STAGES, KeyFrameSettings, Windows
 
 pytest.importorskip("cv2")
 FACTORS = {"b": (1.4, 1.6), "s": (0.9, 0.2)}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from freeu.errors import FreeUValueError
-from freeu.evaluate.motion import Flow
-from freeu.rerender.blend import blend, fill
-from freeu.rerender.propagate import propagate
+from freeu.motion.measure import Flow
+from freeu.rerender.film.blend import blend, fill
+from freeu.rerender.film.propagate import propagate
 
 pytest.importorskip("cv2")
 

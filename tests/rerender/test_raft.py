@@ -14,8 +14,8 @@ pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 # ruff: noqa: E402 (these imports need what is skipped for)
 from freeu.errors import FreeUValueError
-from freeu.rerender.flow import Tracker
-from freeu.rerender.raft import raft
+from freeu.motion.estimate import Tracker
+from freeu.motion.raft import raft
 
 
 def network(path: Path, size: tuple[Any, Any], channels: int = 3, outputs: int = 2) -> Path:

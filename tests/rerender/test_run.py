@@ -20,15 +20,15 @@ from made_videos import film, heard, timed, tone
 from tiny_pipelines import save_pipeline, tiny_unet
 
 from freeu.cli import main
-from freeu.pipelines.clip_files import ClipWriter, read_clip
-from freeu.pipelines.decoding import FramesSha
-from freeu.pipelines.output import OutputFolder
-from freeu.pipelines.request import FreeUChoice, Request
-from freeu.rerender.keyframes import KeyFrameChoice
+from freeu.pipelines.io.clip_files import ClipWriter, read_clip
+from freeu.pipelines.io.frames import FramesSha
+from freeu.pipelines.io.output import OutputFolder
+from freeu.pipelines.runs.request import FreeUChoice, Request
+from freeu.rerender.denoise.settings import DEFAULT_STAGES
+from freeu.rerender.film.keyframes import KeyFrameChoice
+from freeu.rerender.film.source import open_source
 from freeu.rerender.request import Job, Rerender, check_rerender, prepare_rerender
 from freeu.rerender.run import FILMS, SOURCE, make_film
-from freeu.rerender.settings import DEFAULT_STAGES
-from freeu.rerender.source import open_source
 
 SIZE = 64
 DRAWING = ("--steps", "4", "--width", SIZE, "--height", SIZE, "--threads", "1", "--key-every", "4")

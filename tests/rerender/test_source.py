@@ -10,9 +10,9 @@ from made_videos import film, heard, timed, tone
 from PIL import Image
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.clip_files import read_clip
-from freeu.rerender.sound import with_sound
-from freeu.rerender.source import frames_sha, open_source
+from freeu.pipelines.io.clip_files import read_clip
+from freeu.rerender.film.sound import with_sound
+from freeu.rerender.film.source import frames_sha, open_source
 
 
 def test_a_film_is_read_twice_alike(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import torch
 from tolerances import UNET, relative_error
 
 from freeu.errors import FreeUValueError
-from freeu.evaluate.motion import Flow
-from freeu.rerender.encoding import Autoencoder
-from freeu.rerender.fusion import View, at_latents, overlaid
-from freeu.rerender.settings import DEFAULT_STAGES, STAGES, KeyFrameSettings, Windows
-from freeu.rerender.stages import softened, toward, warped, with_colours
-from freeu.rerender.steps import Steps
+from freeu.motion.measure import Flow
+from freeu.rerender.denoise.encoding import Autoencoder
+from freeu.rerender.denoise.fusion import View, at_latents, overlaid
+from freeu.rerender.denoise.settings import DEFAULT_STAGES, STAGES, KeyFrameSettings, Windows
+from freeu.rerender.denoise.stages import softened, toward, warped, with_colours
+from freeu.rerender.denoise.steps import Steps
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from study.materials import plain_folders
 
-from freeu.study.build import new_study
-from freeu.study.folder import StudyFolder
-from freeu.study.material import read_material
+from freeu.study.plan.build import new_study
+from freeu.study.plan.folder import StudyFolder
+from freeu.study.plan.material import read_material
 
 PROMPTS = ("a 3d fox on a blue background", "a flat dog <left> of a pizza", "zwei rote Äpfel & eine Katze 猫")
 

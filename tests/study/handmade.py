@@ -6,8 +6,8 @@ import random
 
 from PIL import Image
 
-from freeu.study.folder import StudyFolder
-from freeu.study.plan import CHECK_ARM, QUESTIONS, Arm, Item, Pair, StudyPlan, Task
+from freeu.study.plan.folder import StudyFolder
+from freeu.study.plan.plan import CHECK_ARM, QUESTIONS, Arm, Item, Pair, StudyPlan, Task
 
 PROMPTS = ("a 3d fox on a blue background", 'a <b>flat</b> cat & a "dog"\'s bowl')
 SIDE = 96
@@ -98,7 +98,7 @@ def make_study(path, *, slots=4, seeds=2, media="image", seed=0, **changes):
     StudyFolder(path, plan)
     import json
 
-    from freeu.study.plan import KIND, SCHEMA
+    from freeu.study.plan.plan import KIND, SCHEMA
 
     data = {"kind": KIND, "schema": SCHEMA, "sha256": plan.sha256, "plan": plan.to_dict()}
     (path / "plan.json").write_text(json.dumps(data))

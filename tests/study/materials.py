@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from freeu.config import FreeUConfig
-from freeu.pipelines.inputs import pixel_sha
-from freeu.pipelines.manifest import Manifest, PictureRecord
-from freeu.pipelines.plan import ModelReference, Plan
+from freeu.pipelines.io.inputs import pixel_sha
+from freeu.pipelines.runs.manifest import Manifest, PictureRecord
+from freeu.pipelines.runs.plan import ModelReference, Plan
 
 
 def picture(name, arm, size=(64, 48)):

@@ -4,9 +4,9 @@ import krippendorff
 import numpy as np
 import pytest
 
-from freeu.study.agreement import agreement, checks_passed, consistency, nominal_alpha, position_bias
-from freeu.study.simulate import Behaviour, bare_plan, simulate_votes
-from freeu.study.votes import Answer, answers
+from freeu.study.statistics.agreement import agreement, checks_passed, consistency, nominal_alpha, position_bias
+from freeu.study.statistics.simulate import Behaviour, bare_plan, simulate_votes
+from freeu.study.store.votes import Answer, answers
 
 
 def counts_of(ratings):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freeu.errors import FreeUValueError
-from freeu.study.design import GAP, make_design, spare_slots
+from freeu.study.plan.design import GAP, make_design, spare_slots
 
 PAPER = {"prompts": list(range(35)), "arms": 2, "raters": 35, "pairs_per_rater": 20}
 SEEDS = {"prompts": [number // 3 for number in range(60)], "arms": 2, "raters": 17, "pairs_per_rater": 13}

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from freeu.study.ballots import select
-from freeu.study.exclusion import conduct, repeats
-from freeu.study.plan import Rules
-from freeu.study.proportions import proportion
-from freeu.study.simulate import Behaviour, Crowd, bare_plan, strengths_for_share
-from freeu.study.votes import Vote, answers
+from freeu.study.plan.plan import Rules
+from freeu.study.statistics.ballots import select
+from freeu.study.statistics.exclusion import conduct, repeats
+from freeu.study.statistics.proportions import proportion
+from freeu.study.statistics.simulate import Behaviour, Crowd, bare_plan, strengths_for_share
+from freeu.study.store.votes import Vote, answers
 
 RULES = Rules(least_checks=0.75, least_seconds=1.0, most_hasty=0.25, least_consistency=0.5)
 

@@ -10,14 +10,14 @@ import pyarrow.parquet
 import pytest
 from study.handmade import make_study
 
-from freeu.cli.study_results import export as export_command
-from freeu.cli.study_results import results as results_command
+from freeu.cli.commands.study.results import export as export_command
+from freeu.cli.commands.study.results import results as results_command
 from freeu.errors import FreeUValueError
-from freeu.study.database import database_url
-from freeu.study.exporting import FORMATS, RESULT_COLUMNS, VOTE_COLUMNS, result_rows, table, vote_rows
-from freeu.study.results import results
-from freeu.study.simulate import Behaviour, Crowd, bare_plan, strengths_for_share
-from freeu.study.store import Store
+from freeu.study.results.exporting import FORMATS, RESULT_COLUMNS, VOTE_COLUMNS, result_rows, table, vote_rows
+from freeu.study.results.results import results
+from freeu.study.statistics.simulate import Behaviour, Crowd, bare_plan, strengths_for_share
+from freeu.study.store.database import database_url
+from freeu.study.store.store import Store
 
 NICKNAME = "=HYPERLINK(evil)"
 

@@ -16,8 +16,8 @@ from study.materials import compared_folder, picture, plain_folders, video
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
-from freeu.study.material import read_material
-from freeu.study.video import copy_videos
+from freeu.study.media.video import copy_videos
+from freeu.study.plan.material import read_material
 
 
 def refused(*arguments):

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 from study.materials import frames_of, picture, video
 
-from freeu.study.media import NOISE, clean_copies, encode_png, noised_copy, pad_alike, read_image
-from freeu.study.video import look_at_video
+from freeu.study.media.look import NOISE
+from freeu.study.media.media import clean_copies, encode_png, noised_copy, pad_alike, read_image
+from freeu.study.media.video import look_at_video
 
 SECRET = b"SECRET"
 

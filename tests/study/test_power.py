@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom, binomtest
 
 from freeu.errors import FreeUValueError
-from freeu.study.power import (
+from freeu.study.statistics.power import (
     binomial_power,
     design_effect,
     detectable_effect,

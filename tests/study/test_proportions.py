@@ -8,8 +8,8 @@ from scipy.stats import binomtest, norm
 
 from freeu.errors import FreeUValueError
 from freeu.evaluate import mean_interval
-from freeu.study.ballots import Ballots, select
-from freeu.study.clustering import (
+from freeu.study.statistics.ballots import Ballots, select
+from freeu.study.statistics.clustering import (
     cell_sums,
     clustered_interval,
     clustered_test,
@@ -18,9 +18,9 @@ from freeu.study.clustering import (
     resampled_sums,
     wilson_interval,
 )
-from freeu.study.proportions import by_prompt, holm, proportion
-from freeu.study.simulate import Behaviour, bare_plan, simulate_votes, strengths_for_share
-from freeu.study.votes import answers
+from freeu.study.statistics.proportions import by_prompt, holm, proportion
+from freeu.study.statistics.simulate import Behaviour, bare_plan, simulate_votes, strengths_for_share
+from freeu.study.store.votes import answers
 
 
 def ballots(outcome, raters=None, prompts=None):

@@ -6,10 +6,10 @@ import pytest
 from scipy.optimize import minimize
 
 from freeu.errors import FreeUValueError
-from freeu.study.ballots import select
-from freeu.study.ranking import fit_scores, rank_arms
-from freeu.study.simulate import Behaviour, bare_plan, simulate_votes
-from freeu.study.votes import answers
+from freeu.study.statistics.ballots import select
+from freeu.study.statistics.ranking import fit_scores, rank_arms
+from freeu.study.statistics.simulate import Behaviour, bare_plan, simulate_votes
+from freeu.study.store.votes import answers
 
 ARMS = [f"arm {number}" for number in range(6)]
 

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from study.handmade import make_study
 
-from freeu.study.plan import Arm
-from freeu.study.report import make_report, pictures
-from freeu.study.results import results
-from freeu.study.simulate import Behaviour, bare_plan, simulate_votes
+from freeu.study.plan.plan import Arm
+from freeu.study.results.report import make_report, pictures
+from freeu.study.results.results import results
+from freeu.study.statistics.simulate import Behaviour, bare_plan, simulate_votes
 
 PROMPTS = (
     "a <b>bold</b> fox & a 'dog'",

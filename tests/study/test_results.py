@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from freeu.errors import FreeUValueError
-from freeu.study.ballots import rater_names
-from freeu.study.conclusions import conclusions, verdict
-from freeu.study.plan import Arm
-from freeu.study.results import results
-from freeu.study.simulate import Behaviour, Crowd, bare_plan, simulate_votes, strengths_for_share
+from freeu.study.plan.plan import Arm
+from freeu.study.results.conclusions import conclusions, verdict
+from freeu.study.results.results import results
+from freeu.study.statistics.ballots import rater_names
+from freeu.study.statistics.simulate import Behaviour, Crowd, bare_plan, simulate_votes, strengths_for_share
 
 BEHAVIOUR = Behaviour(
     strengths_for_share("arm 0", "arm 1", 0.8),

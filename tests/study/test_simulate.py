@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from freeu.errors import FreeUValueError
-from freeu.study.simulate import Behaviour, Crowd, bare_plan, simulate_votes, strengths_for_share
-from freeu.study.votes import answers
+from freeu.study.statistics.simulate import Behaviour, Crowd, bare_plan, simulate_votes, strengths_for_share
+from freeu.study.store.votes import answers
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ import typer
 from PIL import Image
 from study.materials import compared_folder, frames_of, picture, plain_folders, video
 
-from freeu.cli.studying import study
+from freeu.cli.commands.study.new import study
 from freeu.errors import FreeURuntimeError, FreeUValueError
-from freeu.study.build import new_study
-from freeu.study.design import make_design
-from freeu.study.folder import StudyFolder
-from freeu.study.material import read_material
-from freeu.study.plan import CHECK_ARM, QUESTIONS, Rules
-from freeu.study.questions import parse_languages, parse_questions
+from freeu.study.plan.build import new_study
+from freeu.study.plan.design import make_design
+from freeu.study.plan.folder import StudyFolder
+from freeu.study.plan.material import read_material
+from freeu.study.plan.plan import CHECK_ARM, QUESTIONS, Rules
+from freeu.study.plan.questions import parse_languages, parse_questions
 
 SETTINGS = {"title": "Which?", "raters": 4, "pairs_per_rater": 6, "seed": 1}
 

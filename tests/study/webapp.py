@@ -9,7 +9,7 @@ import time
 import uvicorn
 from starlette.testclient import TestClient
 
-from freeu.study.secrets_file import Secrets, hash_password
+from freeu.study.web.secrets import Secrets, hash_password
 
 PASSWORD = "correct horse"
 KEYS = Secrets(b"k" * 32, hash_password(PASSWORD))

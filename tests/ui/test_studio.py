@@ -46,9 +46,9 @@ def test_loras_and_embeddings_of_the_studio(studio, wish, tmp_path):
     import torch
     from safetensors.torch import save_file
 
-    from freeu.pipelines.add_ons import find_embedding, find_lora
-    from freeu.pipelines.loading import load
-    from freeu.pipelines.sources import find_model
+    from freeu.pipelines.models.addons.add_ons import find_embedding, find_lora
+    from freeu.pipelines.models.loading import load
+    from freeu.pipelines.models.sources.sources import find_model
 
     pipe = load(find_model(None)).pipe
     state = made.lora_state(pipe, seed=1, text=())

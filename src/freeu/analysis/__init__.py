@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from freeu.analysis.analyze import random_unet
-    from freeu.analysis.content import Cell, Figure, Grid, Panel, Series, Verdict, against
     from freeu.analysis.interactive import make_figures
-    from freeu.analysis.measure import (
+    from freeu.analysis.measurement.content import Cell, Figure, Grid, Panel, Series, Verdict, against
+    from freeu.analysis.measurement.measure import (
         FORMS,
         Curve,
         Spectrum,
@@ -30,14 +30,22 @@ if TYPE_CHECKING:
         power_law,
         spectrum,
     )
+    from freeu.analysis.measurement.trace import FeatureSpectra, Trace, watch
     from freeu.analysis.plots import figure_files, plotly_figure
-    from freeu.analysis.trace import FeatureSpectra, Trace, watch
 
 _HOMES = {
-    "analyze": ("random_unet",),
-    "content": ("Cell", "Figure", "Grid", "Panel", "Series", "Verdict", "against"),
-    "interactive": ("make_figures",),
-    "measure": (
+    "freeu.analysis.analyze": ("random_unet",),
+    "freeu.analysis.measurement.content": (
+        "Cell",
+        "Figure",
+        "Grid",
+        "Panel",
+        "Series",
+        "Verdict",
+        "against",
+    ),
+    "freeu.analysis.interactive": ("make_figures",),
+    "freeu.analysis.measurement.measure": (
         "FORMS",
         "Curve",
         "Spectrum",
@@ -48,8 +56,15 @@ _HOMES = {
         "power_law",
         "spectrum",
     ),
-    "plots": ("figure_files", "plotly_figure"),
-    "trace": ("FeatureSpectra", "Trace", "watch"),
+    "freeu.analysis.plots": (
+        "figure_files",
+        "plotly_figure",
+    ),
+    "freeu.analysis.measurement.trace": (
+        "FeatureSpectra",
+        "Trace",
+        "watch",
+    ),
 }
 
 __all__ = [
@@ -82,7 +97,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
-            value = globals()[name] = getattr(importlib.import_module(f"freeu.analysis.{home}"), name)
+            value = globals()[name] = getattr(importlib.import_module(home), name)
             return value
     raise AttributeError(f"module 'freeu.analysis' has no attribute {name!r}")
 

@@ -11,20 +11,20 @@ from typing import Any
 import torch
 
 from freeu.adapters import adapter_for
-from freeu.analysis.content import Figure, Verdict, against, estimate_dict
-from freeu.analysis.figures import ENTRIES, needed
+from freeu.analysis.figures.figures import ENTRIES, needed
+from freeu.analysis.measurement.content import Figure, Verdict, against, estimate_dict
+from freeu.analysis.measurement.runs import Runs
+from freeu.analysis.measurement.variants import Extent, Variants
 from freeu.analysis.plots import figure_files
 from freeu.analysis.report import make_report
-from freeu.analysis.runs import Runs
 from freeu.analysis.table import TABLE, as_markdown
-from freeu.analysis.variants import Extent, Variants
 from freeu.api import unet_of
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
-from freeu.pipelines.loading import Loaded
-from freeu.pipelines.manifest import as_json, claim, environment
-from freeu.pipelines.output import OutputFolder
-from freeu.pipelines.plan import Plan
+from freeu.pipelines.io.output import OutputFolder
+from freeu.pipelines.models.loading import Loaded
+from freeu.pipelines.runs.manifest import as_json, claim, environment
+from freeu.pipelines.runs.plan import Plan
 
 KIND, SCHEMA = "freeu-analysis", 1
 RESULTS, REPORT = "results.json", "report.html"

@@ -11,15 +11,15 @@ import torch
 
 import freeu
 from freeu.analysis.analyze import Analysis, check_analysis, figures_of
-from freeu.analysis.content import Figure
-from freeu.analysis.figures import figures_for
-from freeu.analysis.variants import FULL, LIGHT
+from freeu.analysis.figures.figures import figures_for
+from freeu.analysis.measurement.content import Figure
+from freeu.analysis.measurement.variants import FULL, LIGHT
 from freeu.api import unet_of
 from freeu.config import FreeUConfig
-from freeu.pipelines.clips import CLIP_PIPELINES
-from freeu.pipelines.loading import describe_pipeline
-from freeu.pipelines.plan import ModelReference, Plan
-from freeu.pipelines.sources import ModelSource
+from freeu.pipelines.models.loading import describe_pipeline
+from freeu.pipelines.models.sources.families import CLIP_PIPELINES
+from freeu.pipelines.models.sources.sources import ModelSource
+from freeu.pipelines.runs.plan import ModelReference, Plan
 
 
 def make_figures(

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from freeu.analysis.content import FREQUENCY, Figure, Grid, Panel
+from freeu.analysis.measurement.content import FREQUENCY, Figure, Grid, Panel
 from freeu.errors import FreeUValueError
-from freeu.pipelines.extras import need
+from freeu.extras import need
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours of lines that stand for themselves (Okabe & Ito 2008)."""

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from freeu.analysis.content import FREQUENCY, Cell, Figure, Grid, Panel, Verdict, against
+from freeu.analysis.measurement.content import FREQUENCY, Cell, Figure, Grid, Panel, Verdict, against
 from freeu.analysis.plots import OKABE_ITO
 from freeu.config import FreeUConfig
-from freeu.evaluate.intervals import Estimate
-from freeu.pipelines.extras import need
-from freeu.pipelines.plan import Plan, counted
-from freeu.pipelines.rendering import render
+from freeu.extras import need
+from freeu.intervals import Estimate
+from freeu.pipelines.pages.rendering import render
+from freeu.pipelines.runs.plan import Plan
+from freeu.wording import counted
 
 MAX_BYTES = 20_000_000
 _QUALITIES = (None, 92, 75, 50)

@@ -12,22 +12,18 @@ from typing import Annotated, Any
 
 import typer
 
-from freeu.cli import (
-    analyzing,
-    checking,
-    dreambooth,
-    evaluating,
-    filming,
-    listing,
-    pictures,
-    rerender,
-    reversion,
-    serving,
-    study_results,
-    study_serving,
-    studying,
-    sweeping,
-)
+from freeu.cli.commands import analyze as analyzing
+from freeu.cli.commands import check as checking
+from freeu.cli.commands import compare as pictures
+from freeu.cli.commands import dreambooth, rerender, reversion
+from freeu.cli.commands import evaluate as evaluating
+from freeu.cli.commands import inspect as listing
+from freeu.cli.commands import sweep as sweeping
+from freeu.cli.commands import ui as serving
+from freeu.cli.commands import video as filming
+from freeu.cli.commands.study import new as studying
+from freeu.cli.commands.study import results as study_results
+from freeu.cli.commands.study import serve as study_serving
 from freeu.cli.errors import CheckFailedError, StoppedError
 from freeu.errors import FreeUError
 

@@ -323,7 +323,7 @@ def add_ons(values: dict[str, Any]) -> dict[str, Any]:
     Raises:
         FreeUValueError: a file that is not there or is something else.
     """
-    from freeu.pipelines.add_ons import parse_embeddings, parse_loras
+    from freeu.pipelines.models.addons.add_ons import parse_embeddings, parse_loras
 
     return {
         "loras": parse_loras(values.pop("lora")),

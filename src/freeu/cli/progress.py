@@ -17,7 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from freeu.pipelines.plan import ARMS, Picture, Plan, counted
+from freeu.pipelines.runs.plan import ARMS, Picture, Plan
+from freeu.wording import counted
 
 
 class Counter:

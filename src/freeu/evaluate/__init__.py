@@ -23,11 +23,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from freeu.evaluate.alignment import Asked, Reader, Reading, score_alignment
-    from freeu.evaluate.clip import CLIP, clip_score, retrieval
-    from freeu.evaluate.clip_scoring import Seen, measure_clip, score_clip_alignment
-    from freeu.evaluate.consistency import frame_consistency, subject_and_ground
-    from freeu.evaluate.distance import (
+    from freeu.evaluate.embedded import judge_path, load_reader
+    from freeu.evaluate.experiment.clip_scoring import Seen, measure_clip, score_clip_alignment
+    from freeu.evaluate.experiment.guidance import Calibration, calibrate_guidance, match_guidance
+    from freeu.evaluate.experiment.scoring import Judges
+    from freeu.evaluate.metrics.alignment import Asked, Reader, Reading, score_alignment
+    from freeu.evaluate.metrics.clip import CLIP, clip_score, retrieval
+    from freeu.evaluate.metrics.consistency import frame_consistency, subject_and_ground
+    from freeu.evaluate.metrics.distance import (
         frechet_distance,
         frechet_floor,
         frechet_from_moments,
@@ -37,13 +40,20 @@ if TYPE_CHECKING:
         kernel_distance_interval,
         kernel_distance_subsets,
     )
-    from freeu.evaluate.diversity import mean_distance, pixel_diversity, vendi_score
-    from freeu.evaluate.embedded import judge_path, load_reader
-    from freeu.evaluate.fidelity import subject_fidelity
-    from freeu.evaluate.guidance import Calibration, calibrate_guidance, match_guidance
-    from freeu.evaluate.inception import Inception
-    from freeu.evaluate.intervals import Estimate, mean_interval, paired_interval, share_interval
-    from freeu.evaluate.motion import (
+    from freeu.evaluate.metrics.diversity import mean_distance, pixel_diversity, vendi_score
+    from freeu.evaluate.metrics.fidelity import subject_fidelity
+    from freeu.evaluate.metrics.inception import Inception
+    from freeu.evaluate.metrics.statistics import picture_statistics
+    from freeu.evaluate.metrics.temporal import (
+        fast_share,
+        flicker,
+        frame_difference,
+        temporal_spectrum,
+        traceable_share,
+    )
+    from freeu.evaluate.metrics.video_distance import clip_features, frechet_video_distance, kernel_video_distance
+    from freeu.intervals import Estimate, mean_interval, paired_interval, share_interval
+    from freeu.motion.measure import (
         DIRECTIONS,
         MOTIONS,
         Flow,
@@ -53,17 +63,39 @@ if TYPE_CHECKING:
         subject_movement,
         warp_back,
     )
-    from freeu.evaluate.scoring import Judges
-    from freeu.evaluate.statistics import picture_statistics
-    from freeu.evaluate.temporal import fast_share, flicker, frame_difference, temporal_spectrum, traceable_share
-    from freeu.evaluate.video_distance import clip_features, frechet_video_distance, kernel_video_distance
 
 _HOMES = {
-    "alignment": ("Asked", "Reader", "Reading", "score_alignment"),
-    "clip": ("CLIP", "clip_score", "retrieval"),
-    "clip_scoring": ("Seen", "measure_clip", "score_clip_alignment"),
-    "consistency": ("frame_consistency", "subject_and_ground"),
-    "distance": (
+    "freeu.evaluate.embedded": (
+        "judge_path",
+        "load_reader",
+    ),
+    "freeu.evaluate.experiment.clip_scoring": (
+        "Seen",
+        "measure_clip",
+        "score_clip_alignment",
+    ),
+    "freeu.evaluate.experiment.guidance": (
+        "Calibration",
+        "calibrate_guidance",
+        "match_guidance",
+    ),
+    "freeu.evaluate.experiment.scoring": ("Judges",),
+    "freeu.evaluate.metrics.alignment": (
+        "Asked",
+        "Reader",
+        "Reading",
+        "score_alignment",
+    ),
+    "freeu.evaluate.metrics.clip": (
+        "CLIP",
+        "clip_score",
+        "retrieval",
+    ),
+    "freeu.evaluate.metrics.consistency": (
+        "frame_consistency",
+        "subject_and_ground",
+    ),
+    "freeu.evaluate.metrics.distance": (
         "frechet_distance",
         "frechet_floor",
         "frechet_from_moments",
@@ -73,13 +105,33 @@ _HOMES = {
         "kernel_distance_interval",
         "kernel_distance_subsets",
     ),
-    "diversity": ("mean_distance", "pixel_diversity", "vendi_score"),
-    "embedded": ("judge_path", "load_reader"),
-    "fidelity": ("subject_fidelity",),
-    "guidance": ("Calibration", "calibrate_guidance", "match_guidance"),
-    "inception": ("Inception",),
-    "intervals": ("Estimate", "mean_interval", "paired_interval", "share_interval"),
-    "motion": (
+    "freeu.evaluate.metrics.diversity": (
+        "mean_distance",
+        "pixel_diversity",
+        "vendi_score",
+    ),
+    "freeu.evaluate.metrics.fidelity": ("subject_fidelity",),
+    "freeu.evaluate.metrics.inception": ("Inception",),
+    "freeu.evaluate.metrics.statistics": ("picture_statistics",),
+    "freeu.evaluate.metrics.temporal": (
+        "fast_share",
+        "flicker",
+        "frame_difference",
+        "temporal_spectrum",
+        "traceable_share",
+    ),
+    "freeu.evaluate.metrics.video_distance": (
+        "clip_features",
+        "frechet_video_distance",
+        "kernel_video_distance",
+    ),
+    "freeu.intervals": (
+        "Estimate",
+        "mean_interval",
+        "paired_interval",
+        "share_interval",
+    ),
+    "freeu.motion.measure": (
         "DIRECTIONS",
         "MOTIONS",
         "Flow",
@@ -89,10 +141,6 @@ _HOMES = {
         "subject_movement",
         "warp_back",
     ),
-    "scoring": ("Judges",),
-    "statistics": ("picture_statistics",),
-    "temporal": ("fast_share", "flicker", "frame_difference", "temporal_spectrum", "traceable_share"),
-    "video_distance": ("clip_features", "frechet_video_distance", "kernel_video_distance"),
 }
 
 __all__ = [
@@ -154,7 +202,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
-            value = globals()[name] = getattr(importlib.import_module(f"freeu.evaluate.{home}"), name)
+            value = globals()[name] = getattr(importlib.import_module(home), name)
             return value
     raise AttributeError(f"module 'freeu.evaluate' has no attribute {name!r}")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from freeu.errors import FreeUValueError
-from freeu.evaluate.alignment import Reader
-from freeu.pipelines.extras import need
+from freeu.evaluate.metrics.alignment import Reader
+from freeu.extras import need
 
 
 def load_reader(device: str = "cpu") -> Reader:

@@ -5,15 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from freeu.ops._checks import (
-    channel_chunks,
-    check_factor,
-    check_features,
-    check_inplace,
-    is_one,
-    plain_size,
-    wide,
-)
+from freeu.ops._checks import channel_chunks, check_factor, check_features, check_inplace, is_one, plain_size, wide
 from freeu.ops._lowband import Dense, Separable, check_band, low_band_operator
 from freeu.ops._over_time import check_frames, project, time_band
 

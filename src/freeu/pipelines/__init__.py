@@ -1,10 +1,13 @@
-"""From a prompt to pictures: find and load a model, make pictures with and without FreeU, and write them down.
+"""From a prompt to images and clips: find and load a model, generate without and with FreeU, and record what was made.
 
-sources.py   which model is meant (nothing heavy is imported, so a wrong name fails at once)
-loading.py   load it with diffusers
-plan.py      everything that decides the pictures, as one value
-run.py       plan -> pictures, one pipeline call each
-manifest.py  what was made, with what; reproduced by ``freeu generate --from``
-grid.py, page.py   the labelled grid and the page with sliders
-check.py     prove FreeU on the user's own model and machine
+io      files in and out
+models  found, loaded, with LoRAs, embeddings and ControlNets
+runs    request -> plan -> run -> manifest; reproduced by ``freeu generate --from``
+video   the same for clips
+pages   what people open: grids, strips, comparison pages
+sweep   grids over any setting
+check   FreeU proven on the user's own model and machine
+
+Options become a request, a checked request becomes a plan, a plan becomes a run, a run leaves an output; nothing goes
+back up.
 """

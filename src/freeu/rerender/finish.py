@@ -6,15 +6,16 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from freeu.pipelines.add_ons import added_text
-from freeu.pipelines.clip_page import Head, Pair, clip_page
-from freeu.pipelines.finish import embedded_note
-from freeu.pipelines.output import OutputFolder
-from freeu.pipelines.page import settings_rows
-from freeu.pipelines.plan import ARMS, counted
-from freeu.pipelines.strip import beside
+from freeu.pipelines.io.output import OutputFolder
+from freeu.pipelines.models.addons.add_ons import added_text
+from freeu.pipelines.pages.clip_page import Head, Pair, clip_page
+from freeu.pipelines.pages.finish import embedded_note
+from freeu.pipelines.pages.page import settings_rows
+from freeu.pipelines.pages.strip import beside
+from freeu.pipelines.runs.plan import ARMS
 from freeu.rerender.request import Job, command_line
 from freeu.rerender.run import FILMS, SOURCE
+from freeu.wording import counted
 
 PAGE = "rerender.html"
 TOGETHER = "side-by-side.mp4"

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 import freeu
-from freeu.pipelines.inputs import pixel_sha
-from freeu.pipelines.manifest import as_json
-from freeu.pipelines.output import MANIFEST, OutputFolder
-from freeu.pipelines.run import png
-from freeu.rerender.flow import FlowEstimator, Tracker, along, steady_flow
-from freeu.rerender.keyframes import Segment
-from freeu.rerender.painter import KeyFramePainter
+from freeu.motion.estimate import FlowEstimator, Tracker, along, steady_flow
+from freeu.pipelines.io.inputs import pixel_sha
+from freeu.pipelines.io.output import MANIFEST, OutputFolder
+from freeu.pipelines.runs.manifest import as_json
+from freeu.pipelines.runs.run import png
+from freeu.rerender.denoise.painter import KeyFramePainter
+from freeu.rerender.film.keyframes import Segment
 from freeu.rerender.request import Job, edges
 
 if TYPE_CHECKING:
-    from freeu.evaluate.motion import Flow
-    from freeu.pipelines.clip_files import Frame
+    from freeu.motion.measure import Flow
+    from freeu.pipelines.io.clip_files import Frame
 
 
 class Progress(Protocol):

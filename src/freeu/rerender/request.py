@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeUValueError, unknown_name
-from freeu.pipelines.control import canny, named
-from freeu.pipelines.control_files import fetch_control, find_control, load_control
-from freeu.pipelines.extras import need
-from freeu.pipelines.inputs import check_side, fit_size, parse_seeds
-from freeu.pipelines.loading import Loaded, quiet
-from freeu.pipelines.manifest import environment
-from freeu.pipelines.output import file_sha
-from freeu.pipelines.plan import Plan
-from freeu.pipelines.request import Request, check_range, check_request, prepare
-from freeu.pipelines.sources import ModelSource
-from freeu.rerender.flow import FlowEstimator
-from freeu.rerender.keyframes import KeyFrameChoice
-from freeu.rerender.raft import raft
-from freeu.rerender.settings import DEFAULT_STAGES, STAGES, KeyFrameSettings
-from freeu.rerender.source import Source, frames_sha, open_source
+from freeu.extras import need
+from freeu.motion.estimate import FlowEstimator
+from freeu.motion.raft import raft
+from freeu.pipelines.io.inputs import check_side, fit_size, parse_seeds
+from freeu.pipelines.io.output import file_sha
+from freeu.pipelines.models.control.control import canny, named
+from freeu.pipelines.models.control.files import fetch_control, find_control, load_control
+from freeu.pipelines.models.loading import Loaded, quiet
+from freeu.pipelines.models.sources.sources import ModelSource
+from freeu.pipelines.runs.manifest import environment
+from freeu.pipelines.runs.plan import Plan
+from freeu.pipelines.runs.request import Request, check_range, check_request, prepare
+from freeu.rerender.denoise.settings import DEFAULT_STAGES, STAGES, KeyFrameSettings
+from freeu.rerender.film.keyframes import KeyFrameChoice
+from freeu.rerender.film.source import Source, frames_sha, open_source
 
 KIND, SCHEMA = "freeu-rerender", 1
 STRENGTH = 0.75
@@ -35,7 +35,7 @@ SCHEDULER = "ddim"
 """That of the paper. With others, PNDM above all, part of what the stages say is lost in image-to-image."""
 
 if TYPE_CHECKING:
-    from freeu.pipelines.clip_files import Frame
+    from freeu.pipelines.io.clip_files import Frame
 
 
 @dataclass(frozen=True)

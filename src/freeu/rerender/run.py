@@ -12,22 +12,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freeu.pipelines.clip_files import ClipWriter
-from freeu.pipelines.decoding import FramesSha
-from freeu.pipelines.loading import quiet
-from freeu.pipelines.manifest import as_json, claim
-from freeu.pipelines.output import MANIFEST, OutputFolder, file_sha
-from freeu.pipelines.plan import Picture
-from freeu.pipelines.run import deterministic, settings_of
-from freeu.rerender.keyframes import segments
+from freeu.pipelines.io.clip_files import ClipWriter
+from freeu.pipelines.io.frames import FramesSha
+from freeu.pipelines.io.output import MANIFEST, OutputFolder, file_sha
+from freeu.pipelines.models.loading import quiet
+from freeu.pipelines.runs.manifest import as_json, claim
+from freeu.pipelines.runs.plan import Picture
+from freeu.pipelines.runs.run import deterministic, settings_of
+from freeu.rerender.film.keyframes import segments
+from freeu.rerender.film.propagate import propagate
+from freeu.rerender.film.sound import with_sound
+from freeu.rerender.film.source import Source
 from freeu.rerender.keys import Keys, Progress
-from freeu.rerender.propagate import propagate
 from freeu.rerender.request import Job
-from freeu.rerender.sound import with_sound
-from freeu.rerender.source import Source
 
 if TYPE_CHECKING:
-    from freeu.pipelines.clip_files import Frame
+    from freeu.pipelines.io.clip_files import Frame
 
 FILMS = {"baseline": "without-freeu.mp4", "freeu": "with-freeu.mp4"}
 SOURCE = "source.mp4"

@@ -1,0 +1,4 @@
+"""A blind preference study: plan <- store <- statistics <- results <- web; media beside plan.
+
+Imports images and manifests of pipelines; loads no model.
+"""

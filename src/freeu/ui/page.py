@@ -10,7 +10,7 @@ import gradio as gr
 from freeu.analysis.plots import plotly_figure
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUError
-from freeu.pipelines.schedulers import SAMPLERS
+from freeu.pipelines.models.schedulers import SAMPLERS
 from freeu.presets import presets
 from freeu.profiles import PROFILES
 from freeu.ui.studio import MAX_PROMPT, MAX_STEPS, Studio, Wish

@@ -13,18 +13,18 @@ import numpy as np
 import torch
 
 import freeu
-from freeu.analysis.content import AMPLITUDE, FREQUENCY, Panel, Series
-from freeu.analysis.measure import spectrum
+from freeu.analysis.measurement.content import AMPLITUDE, FREQUENCY, Panel, Series
+from freeu.analysis.measurement.measure import spectrum
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
-from freeu.pipelines.draw import draw
-from freeu.pipelines.loading import quiet
-from freeu.pipelines.page import python_lines
-from freeu.pipelines.plan import ARMS, Plan
-from freeu.pipelines.request import FreeUChoice, Prepared, Request, check_range, check_request, prepare
-from freeu.pipelines.run import deterministic
-from freeu.pipelines.schedulers import SAMPLERS
-from freeu.pipelines.sources import ModelSource
+from freeu.pipelines.models.loading import quiet
+from freeu.pipelines.models.schedulers import SAMPLERS
+from freeu.pipelines.models.sources.sources import ModelSource
+from freeu.pipelines.pages.page import python_lines
+from freeu.pipelines.runs.draw import draw
+from freeu.pipelines.runs.plan import ARMS, Plan
+from freeu.pipelines.runs.request import FreeUChoice, Prepared, Request, check_range, check_request, prepare
+from freeu.pipelines.runs.run import deterministic
 
 if TYPE_CHECKING:
     from PIL.Image import Image

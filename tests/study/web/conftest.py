@@ -12,9 +12,9 @@ import pytest
 from study.handmade import make_study
 from study.webapp import KEYS, Browser
 
-from freeu.study.database import database_url
-from freeu.study.store import Store
-from freeu.study.web import create_app
+from freeu.study.store.database import database_url
+from freeu.study.store.store import Store
+from freeu.study.web.app import create_app
 
 _numbers = count()
 

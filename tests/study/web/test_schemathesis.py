@@ -14,10 +14,10 @@ from schemathesis.specs.openapi.checks import (
 from study.handmade import make_study
 from study.webapp import KEYS, Browser
 
-from freeu.study.database import database_url
-from freeu.study.limits import RATES, Rate
-from freeu.study.store import Store
-from freeu.study.web import create_app
+from freeu.study.store.database import database_url
+from freeu.study.store.store import Store
+from freeu.study.web.app import create_app
+from freeu.study.web.limits import RATES, Rate
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 

@@ -12,14 +12,14 @@ from study.handmade import make_study, opaque
 from study.webapp import KEYS, PASSWORD, Browser
 
 from freeu.errors import FreeUValueError
-from freeu.study.database import database_url
-from freeu.study.limits import Limits, Rate, caller
-from freeu.study.plan import CHECK_ARM
-from freeu.study.secrets_file import FILE, Secrets, load_or_create
-from freeu.study.security import HEADERS, MOST_BYTES
-from freeu.study.site import STATIC
-from freeu.study.store import Store
-from freeu.study.web import create_app
+from freeu.study.plan.plan import CHECK_ARM
+from freeu.study.store.database import database_url
+from freeu.study.store.store import Store
+from freeu.study.web.app import create_app
+from freeu.study.web.limits import Limits, Rate, caller
+from freeu.study.web.secrets import FILE, Secrets, load_or_create
+from freeu.study.web.security import HEADERS, MOST_BYTES
+from freeu.study.web.site import STATIC
 
 EVIL = "\"><script>alert(1)</script>'{{7*7}}"
 
@@ -429,7 +429,7 @@ def test_buckets_fill_again():
 
 
 def test_buckets_are_limited(monkeypatch):
-    monkeypatch.setattr("freeu.study.limits.MOST_CALLERS", 100)
+    monkeypatch.setattr("freeu.study.web.app.limits.MOST_CALLERS", 100)
     limits = Limits()
     for number in range(1_000):
         limits.wait("login", str(number))

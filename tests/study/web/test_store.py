@@ -16,13 +16,13 @@ from sqlalchemy.exc import DatabaseError
 from study.handmade import make_study
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
-from freeu.study import codes, slots
-from freeu.study.backup import back_up
-from freeu.study.database import database_url
-from freeu.study.standing import UNDO, VOTE, Mark, standing
-from freeu.study.store import Store
-from freeu.study.tables import raters
-from freeu.study.writer import Writer
+from freeu.study.store import codes, slots
+from freeu.study.store.backup import back_up
+from freeu.study.store.database import database_url
+from freeu.study.store.standing import UNDO, VOTE, Mark, standing
+from freeu.study.store.store import Store
+from freeu.study.store.tables import raters
+from freeu.study.store.writer import Writer
 
 
 @pytest.fixture

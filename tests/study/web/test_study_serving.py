@@ -11,10 +11,10 @@ import httpx2
 import pytest
 from study.handmade import make_study
 
-from freeu.cli.study_serving import backup, status, tokens
+from freeu.cli.commands.study.serve import backup, status, tokens
 from freeu.errors import FreeUValueError
-from freeu.study.database import database_url
-from freeu.study.store import Store
+from freeu.study.store.database import database_url
+from freeu.study.store.store import Store
 
 SERVE = "import typer; from freeu.cli.study_serving import serve; typer.run(serve)"
 

@@ -6,10 +6,10 @@ from browser import Watched
 from study.handmade import make_study
 from study.webapp import KEYS, PASSWORD, served
 
-from freeu.study.database import database_url
-from freeu.study.plan import CHECK_ARM
-from freeu.study.store import Store
-from freeu.study.web import create_app
+from freeu.study.plan.plan import CHECK_ARM
+from freeu.study.store.database import database_url
+from freeu.study.store.store import Store
+from freeu.study.web.app import create_app
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
 DESK = {"viewport": {"width": 1280, "height": 900}}

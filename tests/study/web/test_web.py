@@ -16,13 +16,13 @@ from study.handmade import PROMPTS, make_study
 from study.webapp import KEYS, PASSWORD, Browser, served
 
 from freeu.errors import FreeUValueError
-from freeu.study import database
-from freeu.study.database import database_url
-from freeu.study.limits import RATES, Rate
-from freeu.study.plan import QUESTIONS
-from freeu.study.store import Store
-from freeu.study.texts import TEXTS, negotiated
-from freeu.study.web import create_app
+from freeu.study.plan.plan import QUESTIONS
+from freeu.study.store import database
+from freeu.study.store.database import database_url
+from freeu.study.store.store import Store
+from freeu.study.web.app import create_app
+from freeu.study.web.limits import RATES, Rate
+from freeu.study.web.texts import TEXTS, negotiated
 
 
 @pytest.fixture

@@ -1,0 +1,192 @@
+"""What a figure consists of, before anything is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from freeu.intervals import Estimate, mean_interval, paired_interval
+
+FREQUENCY = "frequency"
+"""The label of an axis of angular frequencies, 0 to pi."""
+LEAST_PROMPTS = 5
+"""Prompts below which no verdict is given: a bootstrap over fewer is too narrow to decide anything."""
+INTERVAL = "expanded"
+"""Of verdicts: plain percentiles of a handful of prompts cover far less than the 95 % that they claim."""
+AMPLITUDE = "log amplitude relative to frequency 0"
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a panel.
+
+    Args:
+        label: in the legend.
+        x, y: of equal length.
+        low, high: 95 % interval of ``y``, or None.
+        shade: 0..1, the place of the line in an ordered family (steps, values of b), or None for a line of its own.
+        dashed: for the second of a pair.
+    """
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
+    shade: float | None = None
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines over two axes."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One picture or map of a grid.
+
+    Args:
+        pixels: (H, W, 3) uint8 for a picture, (H, W) float for a map.
+        values: numbers that go with it.
+    """
+
+    pixels: NDArray[Any]
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def is_map(self) -> bool:
+        return self.pixels.ndim == 2
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Pictures in rows and columns."""
+
+    title: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One claim of the paper, put as a number whose sign decides.
+
+    Args:
+        claim: what the paper says.
+        measure: what the number is.
+        sign: 1 if the claim says that it is above 0, -1 if below.
+        values: the number for each picture.
+        clusters: the prompt of each picture.
+    """
+
+    claim: str
+    measure: str
+    sign: int
+    values: tuple[float, ...]
+    clusters: tuple[int, ...]
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """The mean with its 95 % interval over prompts."""
+        return mean_interval(self.values, self.clusters, method=INTERVAL)
+
+    @property
+    def answer(self) -> str:
+        """ "agrees" or "disagrees" if the whole interval lies on one side of 0, else "undecided".
+
+        Also undecided with fewer than ``LEAST_PROMPTS`` prompts.
+        """
+        side = _side(self.estimate)
+        return "undecided" if side == 0 else "agrees" if side == self.sign else "disagrees"
+
+    def beyond(self, control: Verdict) -> tuple[Estimate, str]:
+        """How far the number goes beyond that of a network with random weights, prompt by prompt.
+
+        Args:
+            control: the same verdict of the random network over the same prompts and seeds.
+
+        Returns:
+            the number minus the control's, and what it means: "beyond noise" if this verdict is decided and the whole
+            interval of the difference lies on the same side as the number; "no evidence" if it is decided but the
+            difference is not on that side, so that noise says as much; "undecided" if the verdict is.
+        """
+        difference = paired_interval(self.values, control.values, self.clusters, method=INTERVAL)
+        side = _side(self.estimate)
+        if side == 0:
+            return difference, "undecided"
+        return difference, "beyond noise" if _side(difference) == side else "no evidence"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "claim": self.claim,
+            "measure": self.measure,
+            "sign": self.sign,
+            **estimate_dict(self.estimate),
+            "answer": self.answer,
+            "values": list(self.values),
+            "prompt_of_each": list(self.clusters),
+        }
+
+
+def estimate_dict(found: Estimate) -> dict[str, Any]:
+    """An estimate as plain data for JSON."""
+    return {"value": found.value, "low": found.low, "high": found.high, "prompts": found.clusters}
+
+
+def _side(found: Estimate) -> int:
+    """1 or -1 if the whole interval lies above or below 0 and there are prompts enough, else 0."""
+    if found.clusters < LEAST_PROMPTS or found.low is None or found.high is None:
+        return 0
+    return int(found.low > 0.0) - int(found.high < 0.0)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the paper, made anew.
+
+    Args:
+        number: in the paper.
+        title: a line.
+        shows: what is to be seen.
+        claim: what the paper concludes from its own.
+        content: panels and grids in order.
+        verdicts: the numbers that decide.
+    """
+
+    number: int
+    title: str
+    shows: str
+    claim: str
+    content: tuple[Panel | Grid, ...]
+    verdicts: tuple[Verdict, ...] = ()
+
+
+def against(figures: Iterable[Figure], control: Iterable[Figure]) -> Iterator[tuple[Figure, Verdict, Verdict | None]]:
+    """Each verdict with its figure, and the same verdict of a control if there is one."""
+    others = {(figure.number, verdict.measure): verdict for figure in control for verdict in figure.verdicts}
+    for figure in figures:
+        for verdict in figure.verdicts:
+            yield figure, verdict, others.get((figure.number, verdict.measure))
+
+
+def minus(values: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
+    """Differences, picture by picture."""
+    return tuple(float(a - b) for a, b in zip(values, others, strict=True))
+
+
+def as_pixels(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """Values 0..1 as bytes; what lies outside is cut off."""
+    return np.asarray(np.round(np.clip(values, 0.0, 1.0) * 255.0), dtype=np.uint8)

@@ -1,0 +1,143 @@
+"""Drawing what the figures need, once each, into a folder where an interrupted analysis goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from freeu.analysis.measurement.measure import Spectrum, spectrum
+from freeu.analysis.measurement.trace import Trace, read_trace, trace, write_trace
+from freeu.analysis.measurement.variants import Variant
+from freeu.config import FreeUConfig
+from freeu.evaluate.metrics.statistics import STATISTICS, picture_statistics
+from freeu.pipelines.io.frames import Frames, frames_bytes, middle, read_frames
+from freeu.pipelines.io.output import OutputFolder
+from freeu.pipelines.models.loading import Loaded, quiet
+from freeu.pipelines.runs.draw import draw_frames
+from freeu.pipelines.runs.plan import Picture, Plan
+from freeu.pipelines.runs.run import deterministic, settings_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A finished picture with its numbers.
+
+    Args:
+        picture: which prompt and seed.
+        frames: the picture, or the frames of a clip.
+        spectrum: of the red, green and blue planes of all frames.
+        statistics: see ``freeu.evaluate.picture_statistics``; means over frames.
+    """
+
+    picture: Picture
+    frames: Frames
+    spectrum: Spectrum
+    statistics: dict[str, float]
+
+    @property
+    def image(self) -> Image:
+        """The picture, or the middle frame of the clip."""
+        return middle(self.frames)
+
+
+class Runs:
+    """Pictures and traces of every variant over the same prompts and seeds.
+
+    Args:
+        loaded: the pipeline.
+        plan: prompts, seeds and settings; its arms and configuration do not matter.
+        folder: where they are kept.
+        form: of the curves, see ``SpectrumSum.relative_log_amplitude``.
+        stages: how many steps are shown as pictures and maps.
+        made_with: versions and device, for the pictures' metadata.
+        report: told of every picture that is ready.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        plan: Plan,
+        folder: Path,
+        form: str = "radial",
+        stages: int = 6,
+        made_with: dict[str, str] | None = None,
+        report: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.loaded, self.plan, self.folder, self.form, self.report = loaded, plan, folder, form, report
+        self.made_with = made_with or {}
+        self.shown = _spread(plan.steps, stages)
+        # By configuration: figures have different names for what draws the same pictures.
+        self._drawn: dict[FreeUConfig | None, list[Drawn]] = {}
+        self._traces: dict[FreeUConfig | None, list[Trace]] = {}
+
+    def draw(self, pictures: Iterable[Variant], traces: Collection[Variant] = ()) -> None:
+        """Draw what is not there yet; those in ``traces`` under the microscope, which gives the same pictures."""
+        with quiet(), deterministic(self.plan.device, self.plan.threads):
+            for variant in traces:
+                if variant.config not in self._traces:
+                    self._traces[variant.config] = [self._trace(*one) for one in self._each(variant)]
+            for variant in pictures:
+                if variant.config not in self._drawn:
+                    self._drawn[variant.config] = [self._picture(*one) for one in self._each(variant)]
+
+    def drawn(self, variant: Variant) -> list[Drawn]:
+        """The pictures of a variant: seeds of the first prompt, of the second, and so on."""
+        return self._drawn[variant.config]
+
+    def traces(self, variant: Variant) -> list[Trace]:
+        """The traces of a variant in the order of ``drawn``."""
+        return self._traces[variant.config]
+
+    @property
+    def clusters(self) -> tuple[int, ...]:
+        """Number of the prompt of each picture."""
+        return tuple(picture.index for picture in self.plan.pictures())
+
+    def _each(self, variant: Variant) -> list[tuple[Variant, Plan, Picture]]:
+        arm = "baseline" if variant.config is None else "freeu"
+        plan = replace(self.plan, command="generate", arms=(arm,), config=variant.config)
+        return [(variant, plan, picture) for picture in plan.pictures()]
+
+    def _picture(self, variant: Variant, plan: Plan, picture: Picture) -> Drawn:
+        path = self.folder / variant.name / picture.file
+        found = self._read(path)
+        if found is None:
+            found, _ = draw_frames(self.loaded.pipe, plan, picture)
+            self._write(path, found, plan, picture)
+        self.report()
+        pixels = torch.from_numpy(np.array([np.asarray(frame) for frame in found]) / 255.0).permute(0, 3, 1, 2)
+        each = [picture_statistics(frame) for frame in found]
+        statistics = {name: float(np.mean([one[name] for one in each])) for name in STATISTICS}
+        return Drawn(picture, found, spectrum(pixels, self.form), statistics)
+
+    def _trace(self, variant: Variant, plan: Plan, picture: Picture) -> Trace:
+        path = self.folder / variant.name / picture.file
+        frames = self._read(path)
+        found = None if frames is None else read_trace(path.with_suffix(".npz"), frames)
+        if found is None:
+            found = trace(self.loaded.pipe, plan, picture, self.form, maps_at=self.shown, decode_at=self.shown)
+            OutputFolder(path.parent).write(path.with_suffix(".npz").name, write_trace(found))
+            self._write(path, found.frames, plan, picture)
+        self.report()
+        return found
+
+    def _read(self, path: Path) -> Frames | None:
+        """What an interrupted analysis left there, if it is whole."""
+        found = read_frames(path)
+        return found if found is not None and len(found) == (self.plan.frames or 1) else None
+
+    def _write(self, path: Path, frames: Frames, plan: Plan, picture: Picture) -> None:
+        OutputFolder(path.parent).write(path.name, frames_bytes(frames, settings_of(plan, picture, self.made_with)))
+
+
+def _spread(steps: int, count: int) -> tuple[int, ...]:
+    """At most ``count`` steps, first and last among them, evenly spread."""
+    return tuple(dict.fromkeys(np.linspace(0, steps - 1, count).round().astype(int).tolist()))

@@ -1,0 +1,159 @@
+"""``freeu study results`` and ``export``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from freeu.cli import options as o
+from freeu.errors import FreeUValueError
+
+RESULTS, REPORT = "results.json", "report.html"
+
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="DIR", help="Where to write (default: results in the study's folder)."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print results.json instead of a table; write files only with --output.")
+]
+Format = Annotated[str, typer.Option("--format", metavar="csv|json|parquet", help="Of the files.")]
+
+
+def results(folder: o.StudyFolder, database: o.Database = None, output: Output = None, as_json: AsJson = False) -> None:
+    """Tell what a study found, with intervals that allow for raters and prompts; also while it goes on.
+
+    Writes results.json (everything as data) and report.html (one page that opens from disk).
+    """
+    from freeu.extras import need
+
+    need("study", "sqlalchemy", "scipy", "jinja2", "PIL")
+    from freeu.pipelines.runs.manifest import as_json as text_of
+    from freeu.study.results.outcome import Outcome
+    from freeu.study.results.report import make_report, pictures
+
+    study, store = _open(folder, database)
+    with store:
+        found = Outcome(store).results()
+    if as_json:
+        print(text_of(found), end="")
+    if output is not None or not as_json:
+        page = make_report(found, pictures(study.plan, lambda item: study.media(item.id)))
+        target = _write(output or folder / "results", {RESULTS: text_of(found), REPORT: page})
+    if not as_json:
+        _print(found)
+        print(f"wrote {target / REPORT} and {RESULTS}")
+
+
+def export(folder: o.StudyFolder, database: o.Database = None, form: Format = "csv", output: Output = None) -> None:
+    """Write every counted vote and the results as tables. Nicknames and personal links are never in them.
+
+    Writes votes and results in the format; results.json is the whole of the results, the other two its table of shares.
+    """
+    from freeu.errors import unknown_name
+    from freeu.extras import need
+
+    need("study", "sqlalchemy", "scipy")
+    from freeu.study.results.exporting import FORMATS
+    from freeu.study.results.outcome import Outcome
+
+    if form not in FORMATS:
+        raise unknown_name("--format", form, FORMATS)
+    _, store = _open(folder, database)
+    with store:
+        outcome = Outcome(store)
+        files = {name: data for name in (f"votes.{form}", f"results.{form}") if (data := outcome.export(name))}
+    target = _write(output or folder / "results", files)
+    print(f"wrote {' and '.join(str(target / name) for name in files)}")
+
+
+def _open(folder: Path, database: str | None) -> Any:
+    """The study and its store. A database that is not there is not made: a wrong name would look like no votes."""
+    from freeu.study.plan.folder import StudyFolder
+    from freeu.study.store.database import FILE, database_url
+    from freeu.study.store.store import Store
+
+    study = StudyFolder.open(folder)
+    if database is None or "://" not in database:
+        path = Path(database) if database else folder / FILE
+        if not path.is_file():
+            raise FreeUValueError(
+                f"there are no votes: {path} does not exist: serve the study first, or see --database"
+            )
+    return study, Store(database_url(folder, database), study.plan)
+
+
+def _write(folder: Path, files: Mapping[str, str | bytes]) -> Path:
+    from freeu.pipelines.io.output import OutputFolder
+
+    if folder.exists() and not folder.is_dir():
+        raise FreeUValueError(f"--output {folder} is a file: name a folder")
+    output = OutputFolder(folder)
+    for name, data in files.items():
+        output.write(name, data)
+    return folder
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from freeu.study.results.conclusions import verdict
+    from freeu.study.statistics.numbers import interval, p_text, percent
+
+    labels = {arm["name"]: arm["label"] for arm in found["arms"]}
+    raters, main = found["raters"], found["main"]
+    note = "SIMULATED RATERS, no evidence about people: " if found["demonstration"] else ""
+    print(f"{note}{found['title']}")
+    print(
+        f"{raters['counted']} raters counted, {raters['excluded']} left out by the rules, "
+        f"{raters['voted']} of {raters['planned']} planned have voted; {main['votes']} votes"
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold", title="simulated raters" if note else None)
+    for name, justify in (
+        ("question", "left"),
+        ("share for", "left"),
+        ("over", "left"),
+        ("share", "right"),
+        (f"{percent(found['level'], 0)} interval", "left"),
+        ("adjusted p", "right"),
+        ("verdict", "left"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for one in main["comparisons"]:
+        of = one["preference"]
+        table.add_row(
+            one["question"],
+            labels[one["second"]],
+            labels[one["first"]],
+            percent(of["share"]),
+            interval(of["clustered"]).replace("[", r"\["),
+            p_text(of["p_holm"]),
+            verdict(one, found["level"]),
+        )
+    Console().print(table)
+    for line in _more(found, labels):
+        print(line)
+
+
+def _more(found: Mapping[str, Any], labels: Mapping[str, str]) -> Iterator[str]:
+    """Lines below the table: order of the arms, sides, checks, repeats."""
+    from freeu.study.statistics.numbers import interval, percent
+
+    main = found["main"]
+    for question, one in (main["ranking"] or {}).items():
+        if one["error"]:
+            yield f"{question}: {one['error']}"
+        else:
+            order = sorted(zip(one["scores"], one["arms"], strict=True), reverse=True)
+            yield f"{question}, from first to last: " + ", ".join(
+                f"{labels[arm]} ({score:+.2f})" for score, arm in order
+            )
+    position = main["position"]
+    yield f"left side chosen: {percent(position['share'])} {interval(position['clustered'])}"
+    for name, word in (("checks", "checks passed"), ("consistency", "repeats answered as before")):
+        if main[name]:
+            yield f"{word}: {percent(main[name]['value'])} of {main[name]['count']}"

@@ -1,0 +1,189 @@
+"""``freeu study serve``, ``status``, ``tokens`` and ``backup``."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from freeu.cli import options as o
+from freeu.errors import FreeUValueError
+
+Host = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0 lets others in.")]
+Port = Annotated[int, typer.Option("--port", metavar="N", help="The port; 0 takes a free one.")]
+BehindProxy = Annotated[
+    bool,
+    typer.Option("--behind-proxy", help="Believe the X-Forwarded-For and X-Forwarded-Proto of a reverse proxy."),
+]
+RootPath = Annotated[
+    str, typer.Option("--root-path", metavar="/PATH", help="The sub-path under which a reverse proxy offers the study.")
+]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--admin-password-file",
+        metavar="FILE",
+        help="Its first line is the administrator's password (default: one is made up and printed once).",
+    ),
+]
+TokensOnly = Annotated[
+    bool, typer.Option("--tokens-only", help="Only people with a personal link (freeu study tokens) may take part.")
+]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The copy; must not exist yet.")]
+Count = Annotated[int, typer.Argument(metavar="N", help="How many links, one for each rater.")]
+Address = Annotated[
+    str, typer.Option("--url", metavar="URL", help="The address at which raters reach the study, sub-path included.")
+]
+
+
+def serve(
+    folder: o.StudyFolder,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    database: o.Database = None,
+    behind_proxy: BehindProxy = False,
+    root_path: RootPath = "",
+    admin_password_file: PasswordFile = None,
+    tokens_only: TokensOnly = False,
+) -> None:
+    """Serve a study: raters vote at the address that is printed, the administrator looks at /admin.
+
+    A vote that was acknowledged is on disk. The server may be stopped or killed at any time and started again.
+    """
+    from freeu.extras import need
+    from freeu.pipelines.runs.request import check_range
+
+    check_range("--port", port, 0, 65_535)
+    need("study", "fastapi", "uvicorn", "sqlalchemy", "jinja2", "python_multipart")
+    import uvicorn
+
+    from freeu.study.web.app import create_app
+    from freeu.study.web.secrets import load_or_create
+
+    study = _open(folder)
+    study.verify_media()
+    keys, made_up = load_or_create(folder, admin_password_file)
+    with _store(study, database) as store, _listening(host, port) as listening:
+        app = create_app(study, store, keys, root_path=root_path, tokens_only=tokens_only, behind_proxy=behind_proxy)
+        # No access log: it would tie network addresses to votes. The proxy's headers are read by the application.
+        config = uvicorn.Config(
+            app,
+            access_log=False,
+            log_level="warning",
+            proxy_headers=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=5,
+            limit_concurrency=1_000,
+        )
+        server = uvicorn.Server(config)
+        gc.collect()
+        gc.freeze()  # the libraries and the plan stay: walking through them again would hold up every vote meanwhile
+        with _ending_well(server):
+            at = f"[{host}]" if ":" in host else host
+            address = f"http://{at}:{listening.getsockname()[1]}{root_path.rstrip('/')}/"
+            print(f"freeu study: {address} (Ctrl-C ends it)")
+            print(f"administration: {address}admin" + (f", password {made_up} (shown this once)" if made_up else ""))
+            if study.plan.demonstration:
+                print("a demonstration with simulated raters: no result of it is evidence about people")
+            sys.stdout.flush()
+            server.run(sockets=[listening])
+
+
+def status(folder: o.StudyFolder, database: o.Database = None) -> None:
+    """Tell how a study stands: raters, votes, and whom the rules would leave out."""
+    with _store(_open(folder), database) as store:
+        from freeu.study.results.overview import overview
+
+        seen = overview(store)
+        plan = store.plan
+        print(f"{plan.title}: plan {plan.sha256[:12]}" + (", a demonstration" if plan.demonstration else ""))
+        print(f"raters: {len(seen.rows)} of {plan.raters} planned, {seen.finished} finished, {seen.recent} voting now")
+        print(f"places: {seen.slots}, {seen.invited} reserved for people who have not come yet")
+        print(f"votes: {seen.votes}")
+        least, most = (choose(one.votes / one.planned for one in seen.coverage) for choose in (min, max))
+        print(f"answered of each prompt and question: {least:.0%} to {most:.0%} of all slots")
+        print(f"left out by the rules so far: {seen.excluded}")
+        for row in seen.rows:
+            if row.conduct and row.conduct.excluded and row.rater.slot is not None:
+                reasons = "; ".join(reason.text for reason in row.conduct.reasons)
+                print(f"  R{row.rater.slot + 1:03d}: {reasons}")
+
+
+def tokens(
+    folder: o.StudyFolder, count: Count, url: Address = "http://127.0.0.1:8000", database: o.Database = None
+) -> None:
+    """Reserve places and print a personal link for each; also while the study is served. Only hashes are stored."""
+    from freeu.pipelines.runs.request import check_range
+
+    check_range("N", count, 1, 100_000)
+    with _store(_open(folder), database) as store:
+        for code in store.invite(count):
+            print(f"{url.rstrip('/')}/resume#{code}")
+
+
+def backup(folder: o.StudyFolder, output: Output, database: o.Database = None) -> None:
+    """Copy the votes of a study to one file, also while it is served."""
+    from freeu.study.store.backup import back_up
+    from freeu.study.store.database import database_url
+
+    _open(folder)
+    events = back_up(database_url(folder, database), output)
+    print(f"wrote {output}: {events} votes and undos")
+
+
+def _open(folder: Path) -> Any:
+    from freeu.study.plan.folder import StudyFolder
+
+    return StudyFolder.open(folder)
+
+
+def _store(study: Any, database: str | None) -> Any:
+    from freeu.extras import need
+
+    need("study", "sqlalchemy")
+    from freeu.study.store.database import database_url
+    from freeu.study.store.store import Store
+
+    return Store(database_url(study.path, database), study.plan)
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named, asyncio switches Nagle's algorithm off; otherwise pictures wait 40 ms for an ACK.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        try:
+            if os.name == "posix":
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, port))
+            listening.listen(512)
+        except OSError as error:
+            raise FreeUValueError(
+                f"cannot listen on {host}, port {port}: {error.strerror or error}: choose another --port"
+            ) from None
+        yield listening
+
+
+@contextlib.contextmanager
+def _ending_well(server: Any) -> Iterator[None]:
+    """Ctrl-C and SIGTERM finish what is being answered and are no error.
+
+    Uvicorn raises the signal again when it has finished, for whoever started it; here nobody wants it.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

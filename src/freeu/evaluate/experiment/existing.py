@@ -1,0 +1,188 @@
+"""Pictures and clips that were made before: folders of freeu's commands, or plain ones; no model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from freeu.errors import FreeUValueError
+from freeu.evaluate.experiment.clip_drawing import hold_clips
+from freeu.evaluate.experiment.prompts import Prompt
+from freeu.evaluate.experiment.results import KIND, RESULTS, SCHEMA, TABLE, as_markdown
+from freeu.evaluate.experiment.scoring import Drawn, Judges, pictures_in
+from freeu.evaluate.experiment.summary import score_everything
+from freeu.pipelines.io.inputs import short_names
+from freeu.pipelines.io.output import MANIFEST, OutputFolder
+from freeu.pipelines.runs.manifest import as_json, environment, read_manifest
+
+
+@dataclass(frozen=True)
+class Existing:
+    """The pictures of one arm that are there already.
+
+    Args:
+        name: that of the folder, for ``freeu compare`` with "baseline" or "freeu" behind it.
+        drawn: sorted by prompt, then by seed.
+        config: FreeU's settings as plain data, or None.
+        guidance: the scale that they were drawn with; None if nobody knows.
+    """
+
+    name: str
+    drawn: tuple[Drawn, ...]
+    config: dict[str, Any] | None = None
+    guidance: float | None = None
+
+
+def read_existing(folders: Sequence[Path], prompts: Sequence[Prompt]) -> tuple[Existing, ...]:
+    """The arms in some folders; the first is the baseline.
+
+    A folder with a manifest of ``freeu compare``, ``generate`` or ``video``, or of an arm of ``freeu evaluate``, says
+    itself what its pictures show. In any other one the i-th picture by name shows the i-th prompt.
+
+    Args:
+        folders: at least one.
+        prompts: what all of them show.
+
+    Raises:
+        FreeUValueError: a folder that is missing, incomplete, given twice or shows other prompts; arms that differ in
+            their seeds or in how many pictures a prompt has.
+    """
+    places = [folder.resolve() for folder in folders]
+    for folder, place in zip(folders, places, strict=True):
+        if places.count(place) > 1:
+            raise FreeUValueError(f"--pictures {folder} is given twice")
+    found: list[Existing] = []
+    for folder, name in zip(folders, short_names(places), strict=True):
+        if (folder / MANIFEST).is_file():
+            found += _of_manifest(folder, name, prompts)
+        else:
+            found.append(_plain(folder, name, prompts))
+    first = found[0]
+    for arm in found[1:]:
+        if [one.prompt for one in arm.drawn] != [one.prompt for one in first.drawn]:
+            raise FreeUValueError(
+                f"--pictures {arm.name} and {first.name} must hold equally many pictures of each prompt, "
+                f"got {len(arm.drawn)} and {len(first.drawn)} of {len(prompts)} prompts"
+            )
+        pairs = [(a.seed, b.seed) for a, b in zip(arm.drawn, first.drawn, strict=True)]
+        if any(a is not None and b is not None and a != b for a, b in pairs):
+            raise FreeUValueError(f"--pictures {arm.name} and {first.name} have other seeds, so they are no pairs")
+    return tuple(found)
+
+
+def check_kinds(arms: Sequence[Existing], reference: Sequence[Path]) -> bool:
+    """Whether arms and reference hold clips; pictures beside clips are refused.
+
+    Raises:
+        FreeUValueError: clips in one place and pictures in another, with their names.
+    """
+    kinds = {f"--pictures {arm.name}": hold_clips(one.path for one in arm.drawn) for arm in arms}
+    if reference:
+        kinds["--reference"] = hold_clips(reference)
+    if len(set(kinds.values())) > 1:
+        clips, pictures = (next(name for name, kind in kinds.items() if kind is wanted) for wanted in (True, False))
+        raise FreeUValueError(f"{clips} holds clips and {pictures} holds pictures: they have no measures in common")
+    return next(iter(kinds.values()))
+
+
+def _plain(folder: Path, name: str, prompts: Sequence[Prompt]) -> Existing:
+    paths = pictures_in(folder, "--pictures")
+    if len(paths) != len(prompts):
+        raise FreeUValueError(
+            f"--pictures {folder} has no manifest, so its i-th picture must show the i-th prompt, "
+            f"got {len(paths)} pictures and {len(prompts)} prompts"
+        )
+    return Existing(name, tuple(Drawn(path, number) for number, path in enumerate(paths)))
+
+
+def _of_manifest(folder: Path, name: str, prompts: Sequence[Prompt]) -> list[Existing]:
+    manifest = read_manifest(folder)
+    plan = manifest.plan
+    numbers = {prompt.text: number for number, prompt in enumerate(prompts)}
+    for text in plan.prompts:
+        if text not in numbers:
+            raise FreeUValueError(f"--pictures {folder} shows the prompt {text!r}, which is not in --prompts")
+    if len(set(plan.prompts)) < len(plan.prompts):
+        raise FreeUValueError(f"--pictures {folder} shows a prompt twice, so its pictures have no pairs")
+    if len(plan.prompts) < len(prompts):
+        missing = next(text for text in numbers if text not in plan.prompts)
+        raise FreeUValueError(
+            f"--pictures {folder} shows {len(plan.prompts)} of the {len(prompts)} prompts of --prompts: "
+            f"leave out those that it lacks, such as {missing!r}"
+        )
+    made = [picture for picture in plan.pictures() if (folder / picture.file).is_file()]
+    if len(made) < plan.count or not manifest.complete:
+        raise FreeUValueError(f"--pictures {folder} holds {len(made)} of its {plan.count} pictures: make it complete")
+    arms = []
+    for arm in plan.arms:
+        own = [Drawn(folder / p.file, numbers[p.prompt], p.seed) for p in made if p.arm == arm]
+        own.sort(key=lambda one: (one.prompt, one.seed or 0))
+        config = plan.config.to_dict() if plan.config is not None and arm == "freeu" else None
+        arms.append(
+            Existing(f"{name}/{arm}" if len(plan.arms) > 1 else name, tuple(own), config=config, guidance=plan.guidance)
+        )
+    return arms
+
+
+def score_existing(
+    arms: Sequence[Existing],
+    prompts: Sequence[Prompt],
+    judges: Judges,
+    judged_by: dict[str, str | None],
+    reference: Sequence[Path],
+    matches: bool,
+    folder: Path,
+    *,
+    clips: bool = False,
+    device: str,
+    say: Callable[[str], None] = lambda _: None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Score pictures that are there, and write ``results.json`` and ``table.md``.
+
+    Args:
+        arms: see ``read_existing``.
+        clips: see ``check_kinds``.
+        prompts, judges, reference, matches, say, report: as in ``score_everything``.
+        judged_by: names of the judges, for the record.
+        folder: where to write.
+        device: that of the judges, for the record.
+
+    Returns:
+        what ``results.json`` holds: as for an experiment, with "plan" None.
+
+    Raises:
+        FreeUValueError: a picture that cannot be read.
+    """
+    found = score_everything(
+        {arm.name: arm.drawn for arm in arms},
+        prompts,
+        judges,
+        reference,
+        matches,
+        clips=clips,
+        names=lambda path: "/".join(path.absolute().parts[-2:]),
+        say=say,
+        report=report,
+    )
+    results = {
+        "kind": KIND,
+        "schema": SCHEMA,
+        "plan": None,
+        "prompts": [prompt.to_dict() for prompt in prompts],
+        "arms": [{"name": arm.name, "config": arm.config} for arm in arms],
+        "judges": judged_by,
+        "reference": len(reference),
+        "reference_matches": matches,
+        "environment": environment(device),
+        "calibration": {},
+        "guidance": {arm.name: arm.guidance for arm in arms},
+        "equal_arms": {},
+        **found,
+    }
+    output = OutputFolder(folder)
+    output.write(RESULTS, as_json(results))
+    output.write(TABLE, as_markdown(results))
+    return results

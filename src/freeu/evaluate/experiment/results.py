@@ -1,0 +1,199 @@
+"""``results.json`` and ``table.md``: everything that was measured, and what a reader wants first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from freeu.evaluate.experiment.clip_scoring import CLIP_ASPECTS, OVER_TIME
+from freeu.evaluate.metrics.alignment import ASPECTS
+from freeu.evaluate.metrics.statistics import STATISTICS
+from freeu.evaluate.metrics.video_distance import NAMES
+from freeu.pipelines.models.addons.add_ons import added_text
+from freeu.wording import counted
+
+KIND = "freeu-evaluation"
+SCHEMA = 1
+RESULTS, TABLE = "results.json", "table.md"
+
+CEILING, FLOOR = "real scenes", "shuffled prompts"
+"""Names of the rows above and below the arms."""
+
+ORDER = (
+    *CLIP_ASPECTS,
+    *ASPECTS,
+    "clip_score",
+    "retrieval",
+    "kid",
+    "fid",
+    "fid_limit",
+    *NAMES.values(),
+    *OVER_TIME,
+    *STATISTICS,
+    "pixel_diversity",
+    "feature_diversity",
+    "vendi_score",
+)
+"""Measures as they follow each other in the table."""
+
+GLANCE = (
+    "noun_strict",
+    "colour",
+    "style",
+    "count",
+    "relation",
+    "motion",
+    "flicker",
+    "subject_consistency",
+    "clip_score",
+    "kid",
+    NAMES["kid"],
+)
+"""Measures of the first table."""
+
+KERNEL = ("kid", NAMES["kid"])
+"""Distances that are small numbers: a thousand times as large in the first table."""
+
+
+def as_markdown(results: Mapping[str, Any]) -> str:
+    """A table at a glance; then for each measure one with values, differences and shares, and one by layout.
+
+    Args:
+        results: what ``results.json`` holds.
+    """
+    lines = [*_head(results), *_glance(results)]
+    found = {name for _, row in _all_rows(results) for name in row}
+    for measure in (*(name for name in ORDER if name in found), *sorted(found.difference(ORDER))):
+        lines += ["", f"## {measure}", "", *_measure(results, measure)]
+        by_layout = _layouts(results, measure)
+        if by_layout:
+            lines += ["", *by_layout]
+    return "\n".join(lines) + "\n"
+
+
+def _head(results: Mapping[str, Any]) -> Iterator[str]:
+    # Results of before there were clips name neither them nor equal arms.
+    clips, equal = results.get("clips", False), results.get("equal_arms", {})
+    plan, noun = results["plan"], "clip" if clips else "picture"
+    if plan is None:
+        yield f"# {noun.capitalize()}s that were drawn before"
+        yield ""
+        each = len(results["pictures"]) // (len(results["arms"]) * len(results["prompts"]))
+        yield f"{counted(len(results['prompts']), 'prompt')}, {counted(each, noun)} of each."
+        same = "prompt and seed" if all(one["seed"] is not None for one in results["pictures"]) else "prompt"
+    else:
+        yield "# " + " with ".join(filter(None, [plan["model"]["name"], added_text(plan)]))
+        yield ""
+        frames = f", {plan['frames']} frames" if clips else ""
+        yield f"{len(plan['prompts'])} prompts, {len(plan['seeds'])} seeds, {plan['steps']} steps{frames}."
+        same = "prompt and seed"
+    yield "In brackets, or behind ±: 95 % bootstrap interval over prompts."
+    yield f"Difference: to the same {same} under the first arm; one whose interval holds 0 shows nothing."
+    if results["ceiling"] is not None:
+        yield f'"{CEILING}": the reference {noun}s, each scored against the prompt that it shows. No arm is expected'
+        yield 'to score above them, as what is missing there is the error of reader and CLIP. "of real" is the share of'
+        yield "their score that an arm reaches."
+    if results["floor"] is not None:
+        yield f'"{FLOOR}": the {noun}s of {results["floor"]["arm"]}, each scored against the prompt of another:'
+        yield "what chance gives."
+    yield ""
+    for name, found in results["calibration"].items():
+        yield (
+            f"- {name}: guidance {_text(found['matched'], found['low'], found['high'])} is as strong as FreeU at "
+            f"{found['guidance']:g}; it can imitate {found['explained']:.0%} of FreeU's change."
+        )
+    for name, other in equal.items():
+        yield f"- {name} drew the very same {noun}s as {other}: what tells them apart has no effect here."
+    if results["fid_floor"] is not None:
+        yield f"- Frechet distance (FID) of real against real at this number of {noun}s: {results['fid_floor']:.4g}."
+    if results["calibration"] or equal or results["fid_floor"] is not None:
+        yield ""
+
+
+def _all_rows(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Names and means of the arms, then of ceiling and floor."""
+    rows = [(arm["name"], results["summary"][arm["name"]]) for arm in results["arms"]]
+    for name, key in ((CEILING, "ceiling"), (FLOOR, "floor")):
+        if results[key] is not None:
+            rows.append((name, results[key]["summary"]))
+    return rows
+
+
+def _glance(results: Mapping[str, Any]) -> Iterator[str]:
+    """Values with half of their interval."""
+    rows = _all_rows(results)
+    measures = [name for name in GLANCE if any(name in row for _, row in rows)]
+    if not measures:
+        return
+    yield "## At a glance"
+    yield ""
+    yield from _table(
+        ["arm", *(f"{name} x 1000" if name in KERNEL else name for name in measures)],
+        [[name, *(_half(row.get(measure), measure) for measure in measures)] for name, row in rows],
+    )
+
+
+def _measure(results: Mapping[str, Any], measure: str) -> Iterator[str]:
+    """Values of one measure, for the arms with difference and share."""
+    shares = results["share_of_ceiling"]
+    with_share = any(measure in found for found in shares.values())
+    with_guidance = any(scale is not None for scale in results["guidance"].values())
+    heads = ["arm", *(["guidance"] if with_guidance else []), "value", "difference", *(["of real"] * with_share)]
+    rows = []
+    arms = {arm["name"] for arm in results["arms"]}
+    for number, (name, row) in enumerate(_all_rows(results)):
+        is_arm = number < len(arms)
+        if not is_arm and measure not in row:
+            continue
+        cells = [name]
+        if with_guidance:
+            scale = results["guidance"][name] if is_arm else None
+            cells.append("-" if scale is None else f"{scale:.4g}")
+        cells += [_estimate(row.get(measure)), _estimate(results["differences"][name].get(measure) if is_arm else None)]
+        if with_share:
+            cells.append(_estimate(shares[name].get(measure) if is_arm else None))
+        rows.append(cells)
+    return _table(heads, rows)
+
+
+def _layouts(results: Mapping[str, Any], measure: str) -> list[str]:
+    """Values of one measure by layout; nothing where fewer than two layouts have any."""
+    found = results["by_layout"]
+    if found is None:
+        return []
+    rows = [(name, row.get(measure, {})) for name, row in found["arms"].items()]
+    for name, key in ((CEILING, "ceiling"), (FLOOR, "floor")):
+        if found[key] is not None:
+            rows.append((name, found[key].get(measure, {})))
+    named = dict.fromkeys(prompt["layout"] for prompt in results["prompts"] if prompt["layout"] is not None)
+    layouts = [layout for layout in named if any(layout in row for _, row in rows)]
+    if len(layouts) < 2:
+        return []
+    cells = [[name, *(_estimate(row.get(layout)) for layout in layouts)] for name, row in rows]
+    return list(_table(["arm", *layouts], cells))
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for cells in (heads, ["---"] * len(heads), *rows):
+        yield "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _half(found: Mapping[str, Any] | None, measure: str) -> str:
+    """A value with half the width of its interval."""
+    if found is None:
+        return "-"
+    scale = 1000.0 if measure in KERNEL else 1.0
+    form = ".2f" if measure == "clip_score" else ".3g" if measure in KERNEL else ".3f"
+    value = format(scale * found["value"], form)
+    if found["low"] is None:
+        return value
+    half = scale * (found["high"] - found["low"]) / 2.0
+    return f"{value} ± {format(half, '.2g' if measure in KERNEL else form)}"
+
+
+def _estimate(found: Mapping[str, Any] | None) -> str:
+    return "-" if found is None else _text(found["value"], found["low"], found["high"])
+
+
+def _text(value: float, low: float | None, high: float | None) -> str:
+    return f"{value:.4g}" if low is None or high is None else f"{value:.4g} [{low:.4g}, {high:.4g}]"

@@ -1,0 +1,226 @@
+"""From values of pictures to what is told: means with intervals, differences, ceiling, floor, and layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from freeu.evaluate.experiment.bounds import real_scenes, score_shuffled
+from freeu.evaluate.experiment.clip_scoring import CLIP_ASPECTS, features_of_clips, score_clips
+from freeu.evaluate.experiment.prompts import Prompt
+from freeu.evaluate.experiment.scoring import (
+    Drawn,
+    Judges,
+    Scored,
+    Values,
+    caption_features,
+    features_of_files,
+    score_arm,
+)
+from freeu.evaluate.metrics.alignment import ASPECTS
+from freeu.evaluate.metrics.distance import (
+    Floats,
+    frechet_distance,
+    frechet_floor,
+    frechet_limit,
+    kernel_distance_difference,
+    kernel_distance_interval,
+)
+from freeu.evaluate.metrics.video_distance import NAMES
+from freeu.intervals import Estimate, mean_interval, paired_interval, share_interval
+
+ALIGNMENT = (*CLIP_ASPECTS, *ASPECTS)
+"""Scores of what a prompt asks for: those of clips, then those of pictures."""
+
+Means = dict[str, dict[str, Any]]
+
+
+def score_everything(
+    drawn: Mapping[str, Sequence[Drawn]],
+    prompts: Sequence[Prompt],
+    judges: Judges,
+    reference: Sequence[Path] = (),
+    matches: bool = False,
+    *,
+    clips: bool = False,
+    names: Callable[[Path], str] = lambda path: path.name,
+    say: Callable[[str], None] = lambda _: None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Score the arms, the real scenes and the shuffled prompts.
+
+    Args:
+        drawn: for each arm its pictures, in the same order of prompts and seeds; the first is the baseline.
+        prompts: by number.
+        judges: what scores.
+        reference: real pictures; empty leaves distances out.
+        matches: whether the i-th of them shows the i-th prompt.
+        clips: whether all of them are clips.
+        names: what to call an arm's picture.
+        say: told what is being done.
+        report: told how many pictures are scored, and of how many.
+
+    Returns:
+        these parts of ``results.json``: "clips", "summary" and "differences" (by arm and measure), "fid_floor",
+        "ceiling", "floor", "share_of_ceiling", "by_layout" and "pictures". What cannot be told is None or empty.
+
+    Raises:
+        FreeUValueError: pictures that cannot be read; ``matches`` with another number than that of the prompts.
+    """
+    real = real_scenes(reference, prompts) if matches else []
+    features = judges.features
+    with_reference = bool(reference) and (matches or features is not None)
+    total = sum(len(files) for files in drawn.values()) + (len(reference) if with_reference else 0)
+    captions = caption_features(prompts, judges)
+    score, features_in = (score_clips, features_of_clips) if clips else (score_arm, features_of_files)
+    scored: dict[str, Scored] = {}
+    done = 0
+
+    def told(count: int) -> None:
+        report(done + count, total)
+
+    for name, files in drawn.items():
+        say(f"scoring {name}")
+        scored[name] = score(files, prompts, judges, captions, told)
+        done += len(files)
+    ceiling, real_features = None, None
+    if with_reference:
+        say("scoring the reference")
+        if matches:
+            ceiling = score(real, prompts, judges, captions, told)
+            real_features = ceiling.features
+        elif features is not None:
+            real_features = features_in(features, reference, told)
+    say("intervals")
+    first = next(iter(scored))
+    floor = score_shuffled(scored[first], prompts, captions)
+    summary, differences, fid_floor = compare_arms(scored, real_features, NAMES if clips else {})
+    return {
+        "clips": clips,
+        "summary": summary,
+        "differences": differences,
+        "fid_floor": fid_floor,
+        "ceiling": None
+        if ceiling is None
+        else {"summary": _means(ceiling.pictures, ceiling.labels), "pictures": _rows(real, ceiling, _name)},
+        "floor": None
+        if floor is None
+        else {
+            "arm": first,
+            "summary": _means(floor.pictures, floor.labels),
+            "pictures": _rows(drawn[first], floor, names),
+        },
+        "share_of_ceiling": {} if ceiling is None else {name: _shares(arm, ceiling) for name, arm in scored.items()},
+        "by_layout": _by_layout(scored, ceiling, floor, prompts),
+        "pictures": [{"arm": name} | row for name, files in drawn.items() for row in _rows(files, scored[name], names)],
+    }
+
+
+def compare_arms(
+    scored: Mapping[str, Scored], reference: Floats | None, names: Mapping[str, str] | None = None
+) -> tuple[dict[str, Means], dict[str, Means], float | None]:
+    """Means with intervals by arm and measure, paired differences to the first arm, and the floor of the FID.
+
+    Args:
+        scored: arms with the same prompts and seeds in the same order; the first is the baseline.
+        reference: features of real pictures.
+        names: what "kid", "fid" and "fid_limit" are called, if not so.
+    """
+    kid, fid, limit = ((names or {}).get(name, name) for name in ("kid", "fid", "fid_limit"))
+    summary: dict[str, Means] = {}
+    differences: dict[str, Means] = {}
+    first = next(iter(scored))
+    clusters = scored[first].labels
+    for name, arm in scored.items():
+        numbers = list(range(len(arm.prompts)))
+        own = summary[name] = _means(arm.pictures, clusters) | _means(arm.prompts, numbers)
+        against: Means = {}
+        differences[name] = against
+        if name != first:
+            against |= _differences(arm.pictures, scored[first].pictures, clusters)
+            against |= _differences(arm.prompts, scored[first].prompts, numbers)
+        base = scored[first].features
+        if reference is not None and arm.features is not None and base is not None and len(clusters) > 1:
+            own[kid] = asdict(kernel_distance_interval(arm.features, reference, clusters))
+            own[fid] = _bare(frechet_distance(arm.features, reference), len(clusters))
+            if len(clusters) >= 8:
+                own[limit] = _bare(frechet_limit(arm.features, reference), len(clusters))
+            if name != first:
+                against[kid] = asdict(kernel_distance_difference(arm.features, base, reference, clusters))
+    floor = None if reference is None else frechet_floor(reference, len(clusters))
+    return summary, differences, floor
+
+
+def _name(path: Path) -> str:
+    return path.name
+
+
+def _rows(files: Sequence[Drawn], scored: Scored, names: Callable[[Path], str]) -> list[dict[str, Any]]:
+    """Every picture with the prompt that it was scored against."""
+    return [
+        {"file": names(one.path), "prompt": label, "seed": one.seed, "values": values}
+        for one, label, values in zip(files, scored.labels, scored.pictures, strict=True)
+    ]
+
+
+def _column(rows: Sequence[Values], measure: str) -> list[float | None]:
+    return [row.get(measure) for row in rows]
+
+
+def _measures(rows: Sequence[Values]) -> list[str]:
+    """Measures of which there is a value."""
+    return list(dict.fromkeys(name for row in rows for name, value in row.items() if value is not None))
+
+
+def _means(rows: Sequence[Values], labels: Sequence[int]) -> Means:
+    return {name: asdict(mean_interval(_column(rows, name), labels)) for name in _measures(rows)}
+
+
+def _differences(rows: Sequence[Values], base: Sequence[Values], labels: Sequence[int]) -> Means:
+    found: Means = {}
+    for name in _measures(rows):
+        mine, theirs = _column(rows, name), _column(base, name)
+        if any(a is not None and b is not None for a, b in zip(mine, theirs, strict=True)):
+            found[name] = asdict(paired_interval(mine, theirs, labels))
+    return found
+
+
+def _shares(arm: Scored, ceiling: Scored) -> Means:
+    """What share of the real scenes' alignment an arm reaches; nothing where theirs is 0."""
+    found: Means = {}
+    for name in set(_measures(arm.pictures)) & set(_measures(ceiling.pictures)) & set(ALIGNMENT):
+        mine, whole = _column(arm.pictures, name), _column(ceiling.pictures, name)
+        if any(whole):
+            found[name] = asdict(share_interval(mine, whole, arm.labels, ceiling.labels))
+    return {name: found[name] for name in ALIGNMENT if name in found}
+
+
+def _by_layout(
+    scored: Mapping[str, Scored], ceiling: Scored | None, floor: Scored | None, prompts: Sequence[Prompt]
+) -> dict[str, Any] | None:
+    """Alignment by arm, measure and layout, in the order in which layouts are first named."""
+    layouts = [layout for layout in dict.fromkeys(prompt.layout for prompt in prompts) if layout is not None]
+    if not layouts:
+        return None
+
+    def of(one: Scored) -> dict[str, Means]:
+        found: dict[str, Means] = {}
+        for layout in layouts:
+            chosen = [index for index, label in enumerate(one.labels) if prompts[label].layout == layout]
+            rows = [{name: one.pictures[index].get(name) for name in ALIGNMENT} for index in chosen]
+            for name, value in _means(rows, [one.labels[index] for index in chosen]).items():
+                found.setdefault(name, {})[layout] = value
+        return {name: found[name] for name in ALIGNMENT if name in found}
+
+    return {
+        "arms": {name: of(arm) for name, arm in scored.items()},
+        "ceiling": None if ceiling is None else of(ceiling),
+        "floor": None if floor is None else of(floor),
+    }
+
+
+def _bare(value: float, count: int) -> dict[str, Any]:
+    """A number without an interval: the bootstrap of a biased distance would be biased again."""
+    return asdict(Estimate(value, None, None, count, count))

@@ -1,0 +1,141 @@
+"""What makes a learnt word a relation (ReVersion, Huang et al., arXiv:2303.13495): steering and focal timesteps."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+from freeu.errors import FreeUValueError
+from freeu.personalize.training.denoising import Denoiser
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+TEMPERATURE = 0.07
+"""Of the contrastive loss, as published."""
+
+PREPOSITIONS = (
+    *("aboard", "about", "above", "across", "against", "along", "among", "around", "at", "atop", "before", "behind"),
+    *("below", "beneath", "beside", "between", "beyond", "by", "down", "from", "in", "inside", "into", "near", "of"),
+    *("off", "on", "onto", "opposite", "out", "outside", "over", "past", "round", "through", "throughout", "to"),
+    *("toward", "towards", "under", "underneath", "up", "upon", "with", "within", "without"),
+    # Those of several words ("to the left of", "on top of", "in back of") have one that says the relation.
+    *("left", "right", "top", "back", "front", "next"),
+)
+"""Words that say relations, towards which a learnt one is steered where the model has them as one token."""
+
+_FUNCTION_WORDS = (
+    *("a", "an", "the", "and", "or", "but", "if", "as", "than", "then", "so", "not", "no", "both", "each", "all"),
+    *("i", "you", "he", "she", "it", "we", "they", "his", "her", "its", "their", "this", "that", "these", "those"),
+    *("is", "are", "was", "were", "be", "been", "being", "has", "have", "had", "do", "does", "did", "which", "who"),
+)
+_SILENT = frozenset((*PREPOSITIONS, *_FUNCTION_WORDS))
+
+
+def basis_words(tokenizer: Any, left_out: Collection[str] = ()) -> dict[str, int]:
+    """``PREPOSITIONS`` that a tokenizer has as one token, with its number, without those that are left out.
+
+    Raises:
+        FreeUValueError: a word to leave out that is not among them.
+    """
+    found = {word: ids[0] for word in PREPOSITIONS if len(ids := _ids(tokenizer, word)) == 1}
+    for word in left_out:
+        if word not in found:
+            known = ", ".join(found) or "none"
+            raise FreeUValueError(
+                f"{word!r} is no preposition that this model knows, so it cannot be left out: {known}"
+            )
+    return {word: number for word, number in found.items() if word not in left_out}
+
+
+def content_words(caption: str, token: str) -> list[str]:
+    """The words of a caption that say what is in the picture, in order: no prepositions, articles or pronouns.
+
+    Args:
+        token: the word for the relation; it is none of them.
+    """
+    words = re.findall(r"[^\W_]+", caption.replace(token, " ").lower())
+    return [word for word in words if word not in _SILENT]
+
+
+def tokens_of(tokenizer: Any, words: Iterable[str]) -> list[int]:
+    """The tokens of all words, one after the other."""
+    return [number for word in words for number in _ids(tokenizer, word)]
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def steering_loss(relation: Tensor, positives: Tensor, negatives: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    """How far a word's embedding is from prepositions beside other words (arXiv:2303.13495, relation steering).
+
+    The multi-instance InfoNCE of the paper, -log(P / (P + N)): P sums exp(cosine / temperature) over the positives, N
+    over the negatives.
+
+    Args:
+        relation: shape (width,); only this one is to be learnt.
+        positives: embeddings of prepositions, shape (number, width), at least one.
+        negatives: embeddings of other words, shape (number, width); none give 0.
+        temperature: above 0.
+
+    Returns:
+        a scalar, 0 or more.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    words = F.normalize(torch.cat([positives, negatives]).detach(), dim=-1)
+    closeness = words @ F.normalize(relation, dim=-1) / temperature
+    return closeness.logsumexp(0) - closeness[: len(positives)].logsumexp(0)
+
+
+def focal_weights(steps: int, importance: float) -> Tensor:
+    """Probability of each timestep 0 ... steps - 1: (1 - importance * cos(pi t / steps)) / steps, made to add up to 1.
+
+    Relations are decided while there is much noise, so noisy timesteps come up more often (arXiv:2303.13495,
+    relation-focal importance sampling).
+
+    Args:
+        steps: of the noise schedule.
+        importance: 0 (all alike) to 1; 0.5 as published.
+
+    Returns:
+        shape (steps,), float64.
+    """
+    import torch
+
+    places = torch.arange(steps, dtype=torch.float64) / steps
+    weights = 1.0 - importance * torch.cos(math.pi * places)
+    return weights / weights.sum()
+
+
+class FocalDenoiser(Denoiser):
+    """A ``Denoiser`` that draws noisy timesteps more often.
+
+    Args:
+        pipe: see ``Denoiser``.
+        importance: see ``focal_weights``.
+        dtype: see ``Denoiser``.
+    """
+
+    def __init__(self, pipe: Any, importance: float, dtype: str = "float32") -> None:
+        super().__init__(pipe, dtype=dtype)
+        self._reached = focal_weights(int(self.schedule.config.num_train_timesteps), importance).cumsum(0)
+
+    def timesteps(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Timesteps of a batch, one from each of ``batch`` parts of the schedule that are equally probable.
+
+        Returns:
+            shape (batch,), int64, on the CPU, in random order.
+        """
+        import torch
+
+        places = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
+        order = torch.randperm(batch, generator=generator)
+        # The last part may end a rounding error below 1.
+        found = torch.searchsorted(self._reached, places.double(), right=True).clamp(max=len(self._reached) - 1)
+        return found[order]

@@ -1,0 +1,144 @@
+"""The pictures that a training learns from: read from a folder, cut to the model's size, encoded to latents once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from freeu.errors import FreeUValueError
+from freeu.pipelines.io.inputs import open_image, pixel_sha
+from freeu.wording import counted
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+MAX_CAPTION = 1_000
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture of a folder.
+
+    Args:
+        name: of its file.
+        picture: RGB, upright, transparent parts on white.
+        caption: what the text file beside it says ("3.txt" beside "3.png"), or None.
+    """
+
+    name: str
+    picture: Image
+    caption: str | None = None
+
+
+def read_examples(folder: Path, least: int, most: int, why: str) -> tuple[Example, ...]:
+    """All pictures of a folder, in the order of their names, each with its caption if a text file beside it holds one.
+
+    Other files and hidden ones are not looked at.
+
+    Args:
+        folder: it is read, not its folders.
+        least, most: how many pictures are welcome.
+        why: what so many are needed for, to end the message with.
+
+    Raises:
+        FreeUValueError: no folder, too few or too many pictures, one or a caption that cannot be read, or the same
+            picture twice.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise FreeUValueError(f"{folder} {what}: give the folder that holds the pictures")
+    try:
+        files = sorted(
+            item
+            for item in folder.iterdir()
+            if item.suffix.lower() in SUFFIXES and not item.name.startswith(".") and item.is_file()
+        )
+    except OSError as error:
+        raise FreeUValueError(f"cannot read {folder}: {error.strerror or error}") from None
+    if not least <= len(files) <= most:
+        found = f"{folder} holds {counted(len(files), 'picture')} ({', '.join(SUFFIXES)})"
+        raise FreeUValueError(f"{found}, and {least} to {most} are needed: {why}")
+    examples = tuple(Example(path.name, open_image(path), _caption(path.with_suffix(".txt"))) for path in files)
+    names: dict[str, str] = {}
+    for example in examples:
+        first = names.setdefault(pixel_sha(example.picture), example.name)
+        if first != example.name:
+            raise FreeUValueError(f"{folder}: {first} and {example.name} are the same picture: remove one of them")
+    return examples
+
+
+def _caption(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    try:
+        text = " ".join(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise FreeUValueError(f"cannot read the caption {path}: {reason}") from None
+    if not text or len(text) > MAX_CAPTION:
+        raise FreeUValueError(f"the caption {path} must have 1 to {MAX_CAPTION} characters, got {len(text)}")
+    return text
+
+
+def squared(picture: Image, side: int) -> Image:
+    """The middle of a picture as a square of ``side`` pixels (Lanczos)."""
+    from PIL import ImageOps
+    from PIL.Image import Resampling
+
+    if picture.size == (side, side):
+        return picture
+    return ImageOps.fit(picture, (side, side), Resampling.LANCZOS)
+
+
+def pictures_sha(pictures: Sequence[Image]) -> str:
+    """SHA-256 of the pixels of several pictures, in their order."""
+    digest = hashlib.sha256()
+    for picture in pictures:
+        digest.update(pixel_sha(picture).encode())
+    return digest.hexdigest()
+
+
+def encode(vae: Any, pictures: Sequence[Image]) -> Tensor:
+    """Latents as the U-Net sees them: the mean of each picture's distribution, scaled; one picture at a time.
+
+    Args:
+        vae: of a pipeline of diffusers.
+        pictures: RGB, of one size, sides that the autoencoder divides.
+
+    Returns:
+        shape (pictures, channels, height, width), float32, on the autoencoder's device.
+    """
+    import torch
+
+    first = next(vae.parameters())
+    # The autoencoder of SDXL overflows in float16 and says so.
+    upcast = first.dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
+    dtype = torch.float32 if upcast else first.dtype
+    if upcast:
+        vae.to(torch.float32)
+    found = []
+    with torch.no_grad():
+        for picture in pictures:
+            pixels = pixels_of(picture).to(first.device, dtype)
+            encoded = vae.encode(pixels)
+            # AutoencoderTiny gives latents, the others a distribution.
+            found.append(encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode())
+    if upcast:
+        vae.to(first.dtype)
+    latents = torch.cat(found).float()
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    return (latents - shift) * float(vae.config.scaling_factor)
+
+
+def pixels_of(picture: Image) -> Tensor:
+    """A picture as diffusers' autoencoders take it: shape (1, 3, height, width), float32, -1..1."""
+    import numpy as np
+    import torch
+
+    array = np.asarray(picture.convert("RGB"), dtype=np.float32)
+    return torch.from_numpy(array).permute(2, 0, 1)[None] / 127.5 - 1.0

@@ -1,0 +1,82 @@
+"""``training.json``: what was learnt from what, with which settings; it marks the folder of a training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from freeu.errors import FreeUValueError
+from freeu.personalize.training.checkpoint import refuse_another
+from freeu.pipelines.io.output import OutputFolder
+from freeu.pipelines.runs.manifest import as_json
+
+RECORD = "training.json"
+SCHEMA = 1
+
+
+def read_record(folder: Path, kind: str) -> dict[str, Any] | None:
+    """What the folder of a training says of itself, or None if it holds no such file.
+
+    Args:
+        folder: of ``freeu dreambooth train`` and its like.
+        kind: such as "freeu-dreambooth".
+
+    Raises:
+        FreeUValueError: damaged, of another kind, or written by a newer freeu.
+    """
+    path = folder / RECORD
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise FreeUValueError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise FreeUValueError(f"{path} is damaged: no JSON ({error})") from None
+    if not isinstance(data, dict) or data.get("kind") != kind:
+        found = data.get("kind") if isinstance(data, dict) else None
+        what = f"of kind {found!r}" if isinstance(found, str) else "something else"
+        raise FreeUValueError(f"{folder} holds a training {what}, not of {kind!r}: name another folder")
+    if data.get("schema") != SCHEMA:
+        raise FreeUValueError(f"{path} has schema {data.get('schema')!r}, not {SCHEMA}: a newer freeu may read it")
+    if not all(isinstance(data.get(name), dict) for name in ("identity", "model")):
+        raise FreeUValueError(f"{path} is damaged: identity or model are missing")
+    return data
+
+
+def refuse_other_files(folder: Path, kind: str) -> None:
+    """Refuse a folder that holds something else than a training of this kind. Nothing is created.
+
+    Raises:
+        FreeUValueError: not a folder, one with other files, or the training is of another kind.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FreeUValueError(f"--output {folder} is a file: name a folder that does not exist yet")
+    if read_record(folder, kind) is not None or not folder.exists():
+        return
+    try:
+        names = [item.name for item in folder.iterdir()]
+    except OSError as error:
+        raise FreeUValueError(f"cannot read --output {folder}: {error.strerror}") from None
+    # A run that was killed while it wrote its first file leaves nothing but that file's temporary name.
+    if any(not name.endswith(".part") for name in names):
+        raise FreeUValueError(f"--output {folder} holds other files already: name a folder that does not exist yet")
+
+
+def claim(output: OutputFolder, record: Mapping[str, Any]) -> None:
+    """Write the record of a training that begins, or make sure that the same one goes on.
+
+    Args:
+        output: the folder.
+        record: with "kind", "identity" (see ``checkpoint.Checkpoint``) and "model".
+
+    Raises:
+        FreeUValueError: the folder holds another training.
+    """
+    then = read_record(output.path, str(record["kind"]))
+    if then is None:
+        output.write(RECORD, as_json({**record, "schema": SCHEMA}))
+        return
+    refuse_another(output.path, then["identity"], json.loads(as_json(record["identity"])))

@@ -1,0 +1,312 @@
+"""One resumable training run. What step n sees follows from the seed and n alone, so a resumed run is the same run."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from freeu.errors import FreeURuntimeError, FreeUValueError
+from freeu.personalize.training.checkpoint import Checkpoint, State
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.nn import Parameter
+
+CHECKPOINT = "checkpoint"
+"""Name of the folder, inside a training's folder, that holds its state."""
+
+AtStep = Callable[[int, Mapping[str, float]], None]
+"""Told after each step, and once at the beginning: how many steps are made, and the losses of the last one."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a training is and how fast it learns.
+
+    Args:
+        steps: of the optimizer.
+        learning_rate: the highest.
+        warmup: steps over which the rate rises to it.
+        cosine: whether the rate falls to zero along half a cosine after that; else it stays.
+        betas, weight_decay, epsilon: of AdamW (arXiv:1711.05101); the defaults are those of torch.
+        most_gradient: the norm to which a longer gradient is cut.
+        checkpoint_steps: between checkpoints.
+    """
+
+    steps: int
+    learning_rate: float
+    warmup: int = 0
+    cosine: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    epsilon: float = 1e-8
+    most_gradient: float = 1.0
+    checkpoint_steps: int = 100
+
+    def rate(self, step: int) -> float:
+        """Learning rate of the step after ``step`` steps."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup))
+        done = max(0.0, step - self.warmup) / max(1, self.steps - self.warmup)
+        fall = 0.5 + 0.5 * math.cos(math.pi * min(1.0, done)) if self.cosine else 1.0
+        return self.learning_rate * warm * fall
+
+
+def seed_of(seed: int, *purpose: object) -> int:
+    """A seed for one purpose, such as ``seed_of(0, "noise", 17)``: 63 bits of a SHA-256, the same on every machine."""
+    text = "/".join(map(str, (seed, *purpose)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator_of(seed: int, *purpose: object) -> torch.Generator:
+    """A generator of torch, on the CPU, for one purpose."""
+    import torch
+
+    return torch.Generator("cpu").manual_seed(seed_of(seed, *purpose))
+
+
+def turn(seed: int, count: int, batch: int, step: int) -> list[int]:
+    """Which of ``count`` examples a step's batch holds: all of them in an order that is drawn anew for every round.
+
+    Args:
+        count, batch: at least 1; a batch may be longer than a round.
+    """
+    found = []
+    for place in range(step * batch, (step + 1) * batch):
+        order = list(range(count))
+        random.Random(seed_of(seed, "order", count, place // count)).shuffle(order)
+        found.append(order[place % count])
+    return found
+
+
+class Training:
+    """Steps of AdamW on named parameters, with checkpoints.
+
+    Args:
+        parameters: what is learnt, by name; all require gradients. They are changed in place.
+        losses_of: the losses of a step by name, which are added; ``step`` counts from 0. What it draws at random must
+            come from ``generator_of(seed, ..., step)``, or from torch's own generators, which are set for every step.
+        pace: see there.
+        folder: where the state is kept, in ``folder/checkpoint``.
+        identity: see ``Checkpoint``. It need not hold the pace and the seed, which are added; the number of steps is
+            no part of it while the rate stays the same, so that a training can be made longer.
+        seed: of everything that is drawn at random.
+        after_step: called when the optimizer has changed the parameters, for instance to put back rows of an embedding
+            that are not to be learnt; it must follow from the parameters alone.
+        share: of the learning rate, for a parameter's name.
+
+    Attributes:
+        step: how many steps are made.
+        losses: every step's losses by name.
+        seconds: of training so far, over all sittings.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Parameter],
+        losses_of: Callable[[int], Mapping[str, Tensor]],
+        pace: Pace,
+        folder: Path,
+        identity: Mapping[str, Any],
+        *,
+        seed: int = 0,
+        after_step: Callable[[], None] = lambda: None,
+        share: Callable[[str], float] = lambda name: 1.0,
+    ) -> None:
+        import torch
+
+        assert parameters, "there must be something to learn"
+        self.parameters = dict(parameters)
+        self.pace, self.seed = pace, seed
+        self.checkpoint = Checkpoint(folder / CHECKPOINT, {**identity, "seed": seed, **_identity_of(pace)})
+        self.step, self.seconds = 0, 0.0
+        self.losses: dict[str, list[float]] = {}
+        self._losses_of, self._after_step = losses_of, after_step
+        self._shares = {name: share(name) for name in self.parameters}
+        self._optimizer = torch.optim.AdamW(
+            [{"params": [value], "name": name} for name, value in self.parameters.items()],
+            lr=pace.learning_rate,
+            betas=pace.betas,
+            eps=pace.epsilon,
+            weight_decay=pace.weight_decay,
+            fused=True,
+        )
+
+    @property
+    def over(self) -> bool:
+        return self.step >= self.pace.steps
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint, if there is one.
+
+        Raises:
+            FreeUValueError: the checkpoint is damaged, or of another training.
+        """
+        import torch
+
+        state = self.checkpoint.read()
+        if state is None:
+            return False
+        wanted = {f"weights/{name}": value.shape for name, value in self.parameters.items()}
+        found = {name: value.shape for name, value in state.tensors.items() if name.startswith("weights/")}
+        if wanted != found:
+            raise FreeUValueError(
+                f"the checkpoint {self.checkpoint.folder} holds other weights than this training learns "
+                f"({len(found)} there, {len(wanted)} here): name a folder that does not exist yet"
+            )
+        for name, value in self.parameters.items():
+            with torch.no_grad():
+                value.copy_(state.tensors[f"weights/{name}"])
+            self._optimizer.state[value] = {
+                "step": torch.tensor(float(state.step), device=value.device),
+                **{part: state.tensors[f"{part}/{name}"].to(value.device) for part in ("exp_avg", "exp_avg_sq")},
+            }
+        self.step, self.losses, self.seconds = state.step, state.losses, state.seconds
+        return True
+
+    def save(self) -> None:
+        """Write the checkpoint; before the first step there is nothing to keep."""
+        if not self.step:
+            return
+        tensors: dict[str, Tensor] = {}
+        for name, value in self.parameters.items():
+            kept = self._optimizer.state[value]
+            tensors[f"weights/{name}"] = value
+            tensors |= {f"{part}/{name}": kept[part] for part in ("exp_avg", "exp_avg_sq")}
+        self.checkpoint.write(State(self.step, tensors, self.losses, self.seconds))
+
+    def go(self, at_step: AtStep = lambda step, losses: None) -> None:
+        """Train to the end; leaves a checkpoint, also after SIGINT or SIGTERM.
+
+        Args:
+            at_step: may draw pictures with the weights as they are, but must not change them.
+
+        Raises:
+            KeyboardInterrupt: stopped by a signal; the checkpoint holds every step that was made.
+            FreeURuntimeError: a loss is no longer a number, or the disk is full; the last checkpoint is untouched.
+        """
+        import torch
+
+        stop = _Stop()
+        saved = self.step
+        devices = {value.device for value in self.parameters.values() if value.device.type == "cuda"}
+        try:
+            with stop.listening(), torch.random.fork_rng(devices=[device.index or 0 for device in devices]):
+                at_step(self.step, {name: values[-1] for name, values in self.losses.items()})
+                while not self.over:
+                    with stop.later():
+                        losses = self._train_step(saved)
+                    if self.step % self.pace.checkpoint_steps == 0 and not self.over:
+                        self.save()
+                        saved = self.step
+                    at_step(self.step, losses)
+        except KeyboardInterrupt:
+            self.save()
+            raise
+        self.save()
+
+    def _train_step(self, saved: int) -> dict[str, float]:
+        import torch
+
+        began = time.perf_counter()
+        torch.manual_seed(seed_of(self.seed, "step", self.step))
+        rate = self.pace.rate(self.step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * self._shares[group["name"]]
+        losses = self._losses_of(self.step)
+        numbers = {name: value.item() for name, value in losses.items()}
+        for name, number in numbers.items():
+            if not math.isfinite(number):
+                kept = f"the checkpoint of step {saved} is kept" if saved else "nothing was kept"
+                raise FreeURuntimeError(
+                    f"the {name} loss is {number} at step {self.step}: lower the learning rate "
+                    f"({self.pace.learning_rate:g}); {kept}"
+                )
+        self._optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.pace.most_gradient)
+        self._optimizer.step()
+        self._after_step()
+        self.step += 1
+        for name, number in numbers.items():
+            self.losses.setdefault(name, []).append(number)
+        self.seconds += time.perf_counter() - began
+        return numbers
+
+
+class _Stop:
+    """SIGINT and SIGTERM become ``KeyboardInterrupt``, in the middle of a step only when the step is over."""
+
+    def __init__(self) -> None:
+        self._waits = self._asked = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the signals over; only Python's main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._heard) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def later(self) -> Iterator[None]:
+        """A block that is not to be interrupted."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+        if not self._waits:
+            raise KeyboardInterrupt
+
+
+def _identity_of(pace: Pace) -> dict[str, Any]:
+    """What of a pace decides the steps that are behind."""
+    found: dict[str, Any] = {
+        "learning rate": pace.learning_rate,
+        "warm-up": pace.warmup,
+        "schedule": "cosine" if pace.cosine else "constant",
+        "optimizer": {
+            "betas": list(pace.betas),
+            "weight decay": pace.weight_decay,
+            "epsilon": pace.epsilon,
+            "most gradient": pace.most_gradient,
+        },
+    }
+    if pace.cosine:
+        found["steps"] = pace.steps
+    return found
+
+
+def mean_losses(losses: Mapping[str, list[float]], points: int = 200) -> list[dict[str, float]]:
+    """Losses of a training as at most ``points`` rows: the last step of each stretch and its mean losses."""
+    steps = max((len(values) for values in losses.values()), default=0)
+    width = max(1, math.ceil(steps / points))
+    return [
+        {"step": min(start + width, steps)}
+        | {
+            name: math.fsum(values[start : start + width]) / len(values[start : start + width])
+            for name, values in losses.items()
+        }
+        for start in range(0, steps, width)
+    ]

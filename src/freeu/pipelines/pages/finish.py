@@ -1,0 +1,58 @@
+"""What follows the pictures: the grid, the page, and the lines that say what was made."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from freeu.pipelines.io.output import MANIFEST, OutputFolder
+from freeu.pipelines.models.addons.add_ons import added_text
+from freeu.pipelines.models.sources.tasks import TASK_NAMES
+from freeu.pipelines.pages.grid import make_grid
+from freeu.pipelines.pages.page import make_page
+from freeu.pipelines.runs.manifest import Manifest
+from freeu.pipelines.runs.plan import Plan
+from freeu.wording import counted
+
+GRID, PAGE = "grid.png", "compare.html"
+
+
+def finish(output: OutputFolder, manifest: Manifest, world: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Write the grid and, for a comparison, the page.
+
+    Returns:
+        the files worth opening with what each is for.
+    """
+    plan = manifest.plan
+    buffer = io.BytesIO()
+    title = f"{plan.model_text}, {TASK_NAMES[plan.task]}, {counted(plan.steps, 'step')}, guidance {plan.guidance:g}"
+    make_grid(output.path, manifest, title).save(buffer, format="PNG")
+    output.write(GRID, buffer.getvalue())
+    written = [(GRID, "all pictures with labels")]
+    if plan.command == "compare":
+        output.write(PAGE, make_page(output.path, manifest, embedded_note(plan, world)))
+        written.insert(0, (PAGE, "open it in a browser: every pair under a slider"))
+    written.append((MANIFEST, f"makes it all again: freeu generate --from {output.path / MANIFEST} --output DIR"))
+    return written
+
+
+def embedded_note(plan: Plan, world: Mapping[str, Any]) -> str:
+    """One line that says that a miniature made the pictures; empty for a user's own model."""
+    if plan.model.kind != "embedded":
+        return ""
+    about = str(world.get("description", "")).strip().rstrip(".")
+    about = f" ({about})" if about else ""
+    return f"Made by the embedded miniature model {plan.model.name}{about}; --model takes your own."
+
+
+def headline(plan: Plan, world: Mapping[str, Any]) -> list[str]:
+    """What is about to be made, for the terminal."""
+    note = embedded_note(plan, world)
+    model = note or f"model {plan.model.name}"
+    added = added_text(plan.add_ons())
+    effect = f"FreeU {plan.config} (profile {plan.config.profile})" if plan.config else "without FreeU"
+    size = f"{plan.width}x{plan.height}, {counted(plan.steps, 'step')}, guidance {plan.guidance:g}"
+    arithmetic = f"{plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}"
+    drawn = f"{counted(plan.count, 'picture')}: {TASK_NAMES[plan.task]}, {size}, {arithmetic}"
+    return [model, *([f"with {added}"] if added else []), effect, drawn]

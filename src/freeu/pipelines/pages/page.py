@@ -1,0 +1,158 @@
+"""``compare.html``: every pair under a slider, in one file that opens from disk and asks nothing of any network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from freeu.pipelines.models.addons.add_ons import Lora
+from freeu.pipelines.models.sources.tasks import TASK_NAMES
+from freeu.pipelines.pages.rendering import render
+from freeu.pipelines.runs.manifest import Manifest
+from freeu.pipelines.runs.plan import INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, Plan
+from freeu.wording import counted
+
+MAX_EXACT = 24 << 20  # bytes of PNG up to which the page holds the very files
+
+
+def make_page(folder: Path, manifest: Manifest, note: str = "") -> str:
+    """Render the page of a complete run that compares.
+
+    Args:
+        folder: where the pictures are.
+        manifest: of the run; its plan has both arms.
+        note: one line on the model, such as that it is the embedded one.
+
+    Returns:
+        HTML with every picture inside: the very PNG files or, if those take more than 24 MiB, WebP of high quality (the
+        page says so).
+    """
+    plan = manifest.plan
+    total = sum((folder / name).stat().st_size for name in manifest.pictures)
+    embed = _exact if total <= MAX_EXACT else _webp
+    names = {(p.index, p.seed, p.arm): p.file for p in plan.pictures()}
+
+    def side(index: int, seed: int, arm: str) -> dict[str, Any]:
+        name = names[index, seed, arm]
+        record = manifest.pictures[name]
+        return {"src": embed(folder / name), "file": name, "flagged": record.flagged}
+
+    prompts = [
+        {
+            "text": prompt,
+            "pairs": [
+                {"seed": seed, "off": side(index, seed, "baseline"), "on": side(index, seed, "freeu")}
+                for seed in plan.seeds
+            ],
+        }
+        for index, prompt in enumerate(plan.prompts)
+    ]
+    return render(
+        "freeu.pipelines.pages",
+        "compare.html",
+        plan=plan,
+        prompts=prompts,
+        note=note,
+        exact=embed is _exact,
+        source=_exact(folder / INPUT_IMAGE) if plan.image_sha else None,
+        mask=_exact(folder / INPUT_MASK) if plan.mask_sha else None,
+        control=_exact(folder / INPUT_CONTROL) if plan.control else None,
+        settings=settings_rows(plan),
+        environment=manifest.environment,
+        texts={
+            "command": plan.command_line(),
+            "python": python_lines(plan),
+            "json": plan.config.to_json(indent=2) if plan.config else "{}",
+        },
+        zoom=first_zoom(plan.width, plan.height),
+        zooms=zooms(first_zoom(plan.width, plan.height)),
+    )
+
+
+def settings_rows(plan: Plan) -> list[tuple[str, str]]:
+    """The settings as (name, value), for people."""
+    rows = [
+        ("FreeU", str(plan.config)),
+        ("profile", plan.config.profile if plan.config else "none"),
+        ("model", plan.model.name),
+        ("model fingerprint", plan.model.fingerprint),
+        *(("LoRA, fused" if plan.fuse_loras else "LoRA", _lora_row(lora)) for lora in plan.loras),
+        *(("embedding", f"{one.token} (from {one.name})") for one in plan.embeddings),
+        ("task", TASK_NAMES[plan.task]),
+        ("steps", str(plan.steps)),
+        ("guidance scale", f"{plan.guidance:g}"),
+        ("scheduler", plan.scheduler or "the model's own"),
+        ("size", f"{plan.width} x {plan.height}"),
+        ("arithmetic", f"{plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}"),
+    ]
+    if plan.negative_prompt:
+        rows.insert([name for name, _ in rows].index("steps"), ("negative prompt", plan.negative_prompt))
+    if plan.image_strength is not None:
+        rows.append(("image strength", f"{plan.image_strength:g}"))
+    if plan.control is not None:
+        rows.append(("ControlNet", plan.control.text.removeprefix("ControlNet ")))
+    return rows
+
+
+def _lora_row(lora: Lora) -> str:
+    return f"{lora.name}, weight {lora.weight:g}"
+
+
+def python_lines(plan: Plan) -> str:
+    """The lines of Python that put the same on a pipeline."""
+    text = json.dumps(str(plan.config), ensure_ascii=False)
+    enabled = f"with freeu.enabled(pipe, freeu.FreeUConfig.parse({text})):\n    image = pipe(prompt).images[0]"
+    return "\n".join([*add_on_lines(plan), enabled])
+
+
+def add_on_lines(plan: Plan) -> list[str]:
+    """Lines of Python that add to a pipeline what was added to this model."""
+    lines = []
+    for number, lora in enumerate(plan.loras):
+        lines.append(f'pipe.load_lora_weights({_quoted(lora.name)}, adapter_name="lora_{number}")')
+    if plan.loras:
+        names = [f"lora_{number}" for number in range(len(plan.loras))]
+        lines.append(f"pipe.set_adapters({json.dumps(names)}, {[lora.weight for lora in plan.loras]})")
+    if plan.fuse_loras:
+        lines += ["pipe.fuse_lora()", "pipe.unload_lora_weights()"]
+    for one in plan.embeddings:
+        file, token = _quoted(one.name), f"token={_quoted(one.token)}"
+        if "XL" in plan.model.class_name:  # a tensor for each of its text encoders
+            lines.append(f"both = safetensors.torch.load_file({file})")
+            lines.append(f'pipe.load_textual_inversion(both["clip_l"], {token})')
+            places = "tokenizer=pipe.tokenizer_2, text_encoder=pipe.text_encoder_2"
+            lines.append(f'pipe.load_textual_inversion(both["clip_g"], {token}, {places})')
+        else:
+            lines.append(f"pipe.load_textual_inversion({file}, {token})")
+    return lines
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def first_zoom(width: int, height: int) -> float:
+    """How many screen pixels one pixel takes at first: small pictures can be seen, big ones fit in pairs."""
+    side = max(width, height)
+    return max(1, round(400 / side)) if side <= 600 else 0.5
+
+
+def zooms(first: float) -> list[float]:
+    """The steps of the zoom, from one screen pixel per pixel (or less) to four times the first."""
+    return sorted({min(first, 1), first, 2 * first, 4 * first})
+
+
+def _exact(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _webp(path: Path) -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with Image.open(path) as image:
+        image.convert("RGB").save(buffer, format="WEBP", quality=92)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

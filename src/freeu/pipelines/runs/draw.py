@@ -1,0 +1,169 @@
+"""One call of a pipeline for one picture of a plan."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from freeu.errors import FreeURuntimeError, FreeUValueError
+from freeu.pipelines.io.frames import Frames
+from freeu.pipelines.models.schedulers import fresh_scheduler
+from freeu.pipelines.runs.plan import Picture, Plan
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+OnStep = Callable[[float, Any], None]
+"""Told at the end of each denoising step: the fraction (0..1) that is done, and the latents."""
+
+
+def draw(
+    pipe: Any,
+    plan: Plan,
+    picture: Picture,
+    image: Image | None = None,
+    mask: Image | None = None,
+    on_step: OnStep = lambda fraction, latents: None,
+    control_image: Image | None = None,
+) -> tuple[Image, bool]:
+    """One still picture, and whether the safety checker blacked it out; arguments and errors as ``draw_frames``."""
+    frames, flagged = draw_frames(pipe, plan, picture, image, mask, on_step, control_image)
+    assert len(frames) == 1, "callers that draw still pictures refuse models that draw clips"
+    return frames[0], flagged
+
+
+def draw_frames(
+    pipe: Any,
+    plan: Plan,
+    picture: Picture,
+    image: Image | None = None,
+    mask: Image | None = None,
+    on_step: OnStep = lambda fraction, latents: None,
+    control_image: Image | None = None,
+) -> tuple[Frames, bool]:
+    """One picture or clip, and whether the safety checker blacked it out.
+
+    Args:
+        pipe: the pipeline that the plan was made for.
+        picture: which prompt, seed and arm of the plan.
+        image, mask: the inputs of the tasks "image" and "inpaint".
+        on_step: changes nothing by what it returns.
+        control_image: what the plan's ControlNet reads.
+
+    Raises:
+        FreeUValueError: the pipeline refuses these settings.
+        FreeURuntimeError: FreeU did not act, or the device has too little memory.
+    """
+    arguments: dict[str, Any] = {
+        "image": image,
+        "mask_image": mask,
+        "strength": plan.image_strength,
+        "output_type": "pil",
+    }
+    if plan.control is not None:
+        # Where no picture is begun with, the one that the ControlNet reads has its name.
+        arguments["control_image" if plan.task != "text" else "image"] = control_image
+        arguments["controlnet_conditioning_scale"] = plan.control.scale
+        arguments["control_guidance_start"] = plan.control.start
+        arguments["control_guidance_end"] = plan.control.end
+    result = _called(pipe, plan, picture, arguments, on_step)
+    if plan.frames is not None:
+        return tuple(frame.convert("RGB") for frame in result.frames[0]), False
+    flags = getattr(result, "nsfw_content_detected", None)
+    return (result.images[0].convert("RGB"),), bool(flags and flags[0])
+
+
+def draw_latents(
+    pipe: Any,
+    plan: Plan,
+    picture: Picture,
+    image: Image | None = None,
+    video: Frames | None = None,
+    on_step: OnStep = lambda fraction, latents: None,
+) -> Any:
+    """The latents of one clip, for ``decoding.decode_frames``; the frames of none are in memory.
+
+    Args:
+        image, video: what the tasks "image-to-video" and "video-to-video" begin with.
+        the others, and errors: as ``draw_frames``.
+    """
+    arguments = {
+        "image": image,
+        "video": list(video) if video is not None else None,
+        "strength": plan.video_strength,
+        "max_guidance_scale": plan.guidance,
+        "fps": plan.fps,
+        "target_fps": plan.fps,
+        "output_type": "latent",
+    }
+    return _called(pipe, plan, picture, arguments, on_step).frames
+
+
+def _called(pipe: Any, plan: Plan, picture: Picture, special: dict[str, Any], on_step: OnStep) -> Any:
+    """What the pipeline returns; it is given those arguments that it knows and that are not None."""
+    import torch
+
+    import freeu
+
+    fresh_scheduler(pipe)
+    arguments: dict[str, Any] = {
+        "prompt": picture.prompt,
+        "negative_prompt": plan.negative_prompt or None,
+        "num_inference_steps": plan.steps,
+        "guidance_scale": plan.guidance,
+        "width": plan.width,
+        "height": plan.height,
+        "num_frames": plan.frames,
+        "generator": torch.Generator("cpu").manual_seed(picture.seed),
+        "callback_on_step_end": _reporter(pipe, on_step),
+        # Pipelines that have not moved on to the other one.
+        "callback": lambda step, _timestep, latents: on_step(min((step + 1) / plan.steps, 0.99), latents),
+        **special,
+    }
+    known = inspect.signature(pipe.__call__).parameters
+    arguments = {name: value for name, value in arguments.items() if name in known and value is not None}
+    told = "callback_on_step_end" in known or "callback" in known
+    try:
+        with contextlib.nullcontext() if told else _counted_calls(pipe, plan.steps, on_step):
+            if picture.arm == "freeu":
+                with freeu.enabled(pipe, plan.config) as handle:
+                    result = pipe(**arguments)
+                    handle.verify()
+            else:
+                result = pipe(**arguments)
+    except torch.OutOfMemoryError:
+        fewer = " and fewer --frames" if plan.frames is not None else ""
+        raise FreeURuntimeError(
+            f"out of memory at {plan.width}x{plan.height} in {plan.dtype}: use a smaller --width and --height{fewer}, "
+            "--dtype float16 or --device cpu"
+        ) from None
+    except ValueError as error:
+        if isinstance(error, FreeUValueError):
+            raise
+        raise FreeUValueError(f"{type(pipe).__name__} refuses these settings: {error}") from error
+    return result
+
+
+@contextlib.contextmanager
+def _counted_calls(pipe: Any, steps: int, report: OnStep) -> Iterator[None]:
+    """For pipelines without callbacks: every call of the U-Net is a step."""
+    calls = itertools.count(1)
+    hook = pipe.unet.register_forward_hook(lambda *_: report(min(next(calls) / steps, 0.99), None))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _reporter(pipe: Any, report: OnStep) -> Callable[..., dict[str, Any]]:
+    """A callback for the end of each step. It changes nothing; a step more or less than planned does no harm."""
+
+    def callback(_pipe: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        total = max(int(getattr(pipe, "num_timesteps", 0) or 0), step + 1)
+        report(min((step + 1) / total, 0.99), tensors.get("latents"))
+        return tensors
+
+    return callback

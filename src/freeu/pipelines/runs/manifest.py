@@ -1,0 +1,197 @@
+"""``manifest.json``: what was made, from what, with what; enough to make it again and to see whether it is the same."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from freeu.errors import FreeUValueError
+from freeu.pipelines.io.output import MANIFEST, OutputFolder
+from freeu.pipelines.runs.plan import Plan
+
+SCHEMA = 1
+KIND = "freeu-manifest"
+PACKAGES = ("freeu", "torch", "diffusers", "transformers")
+
+
+@dataclass(frozen=True)
+class PictureRecord:
+    """One picture that was made.
+
+    Args:
+        file: its name in the folder.
+        prompt, seed, arm: as in ``plan.Picture``.
+        sha256: of its pixels (``inputs.pixel_sha``), or of the pixels of all frames before they were encoded
+            (``decoding.FramesSha``).
+        seconds: how long its pipeline call took.
+        flagged: True if the model's own safety checker blacked it out.
+        files: of a clip, the SHA-256 of the bytes of each of its files by name; empty for a picture.
+    """
+
+    file: str
+    prompt: str
+    seed: int
+    arm: str
+    sha256: str
+    seconds: float
+    flagged: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Manifest:
+    """A run: its plan, the environment, and the pictures made so far."""
+
+    plan: Plan
+    environment: dict[str, str]
+    pictures: dict[str, PictureRecord] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        return all(picture.file in self.pictures for picture in self.plan.pictures())
+
+    def to_json(self) -> str:
+        """The text of ``manifest.json``, pictures in the plan's order."""
+        records = [self.pictures[p.file] for p in self.plan.pictures() if p.file in self.pictures]
+        data = {
+            "kind": KIND,
+            "schema": SCHEMA,
+            "complete": self.complete,
+            "plan": self.plan.to_dict(),
+            "environment": self.environment,
+            "pictures": [_plain(record) for record in records],
+        }
+        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def _plain(record: PictureRecord) -> dict[str, Any]:
+    data = asdict(record)
+    if not record.files:
+        del data["files"]
+    return data
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest; ``path`` is the file or its folder.
+
+    Raises:
+        FreeUValueError: it cannot be read, is no manifest, is damaged (saying where), or has a newer schema.
+    """
+    path = path / MANIFEST if path.is_dir() else path
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FreeUValueError(f"cannot read the manifest {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise FreeUValueError(f"{path} is not a manifest of freeu: no JSON ({error})") from None
+    if not isinstance(data, Mapping) or data.get("kind") != KIND:
+        raise FreeUValueError(f'{path} is not a manifest of freeu: it lacks "kind": "{KIND}"')
+    if data.get("schema") != SCHEMA:
+        raise FreeUValueError(f"{path} has schema {data.get('schema')!r}, not {SCHEMA}: a newer freeu may read it")
+    try:
+        plan = Plan.from_dict(data.get("plan"))
+        environment = _strings(data.get("environment"))
+        records = _records(data.get("pictures"))
+    except (FreeUValueError, TypeError) as error:
+        raise FreeUValueError(f"the manifest {path} is damaged: {error}") from None
+    planned = {picture.file for picture in plan.pictures()}
+    for name in records:
+        if name not in planned:
+            raise FreeUValueError(f"the manifest {path} is damaged: picture {name!r} is not in its plan")
+    return Manifest(plan, environment, records)
+
+
+def _strings(data: Any) -> dict[str, str]:
+    if not isinstance(data, Mapping) or not all(isinstance(value, str) for value in data.values()):
+        raise FreeUValueError("environment and files must be objects of texts")
+    return dict(data)
+
+
+def _records(data: Any) -> dict[str, PictureRecord]:
+    if not isinstance(data, list):
+        raise FreeUValueError("pictures must be a list")
+    known = {item.name for item in fields(PictureRecord)}
+    records: dict[str, PictureRecord] = {}
+    for entry in data:
+        if not isinstance(entry, Mapping) or not known - {"files"} <= entry.keys() <= known:
+            raise FreeUValueError(f"a picture must have the fields {', '.join(sorted(known))}")
+        if not isinstance(entry["file"], str) or not isinstance(entry["sha256"], str):
+            raise FreeUValueError("a picture's file and sha256 must be texts")
+        # Names are joined to the folder later: one with a path in it could lead elsewhere.
+        if any(Path(name).name != name for name in _strings(entry.get("files", {}))):
+            raise FreeUValueError("files of a clip must be plain names")
+        records[entry["file"]] = PictureRecord(**entry)
+    return records
+
+
+def as_json(data: Mapping[str, Any]) -> str:
+    """The text of a file; numbers that JSON cannot hold raise ``ValueError``."""
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def claim(output: OutputFolder, record: dict[str, Any], what: str, kept: Collection[str] = ()) -> dict[str, Any]:
+    """Begin a long run in its folder, or go on with the same one: write its manifest.
+
+    Args:
+        output: the folder.
+        record: everything that decides the run; its "kind" tells it from other files.
+        what: what to call it in messages.
+        kept: fields in which an earlier run left something; they are taken over from there.
+
+    Returns:
+        the record, with what was kept.
+
+    Raises:
+        FreeUValueError: the folder belongs to something else, or to such a run with other settings.
+    """
+    path = output.path / MANIFEST
+    if path.exists():
+        try:
+            then = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FreeUValueError(f"cannot read {path}: {error}") from None
+        if not isinstance(then, dict) or then.get("kind") != record["kind"]:
+            raise FreeUValueError(f"--output {output.path} holds something else: name a folder that does not exist yet")
+        now = json.loads(as_json(record))
+        other = [name for name in now if name not in kept and then.get(name) != now[name]]
+        if other or not all(isinstance(then.get(name), type(now[name])) for name in kept):
+            raise FreeUValueError(
+                f"--output {output.path} holds another {what} (other {', '.join(other)}): "
+                "name a folder that does not exist yet"
+            )
+        record |= {name: then[name] for name in kept}
+    output.write(MANIFEST, as_json(record))
+    return record
+
+
+def environment(device: str) -> dict[str, str]:
+    """What besides the plan can change the last bits: versions, system, processor or accelerator."""
+    import torch
+
+    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    found["torch"] = torch.__version__  # with its build, such as +cpu
+    if device.startswith("cuda"):
+        found["accelerator"] = torch.cuda.get_device_name(device)
+    else:
+        found["cpu"] = torch.backends.cpu.get_cpu_capability()
+    return found
+
+
+def environment_differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What differs between two environments, as "torch 2.12.0 then, 2.13.0 now"."""
+    names: Iterable[str] = dict.fromkeys([*then, *now])
+    return [
+        f"{name} {then.get(name, 'none')} then, {now.get(name, 'none')} now"
+        for name in names
+        if then.get(name) != now.get(name)
+    ]

@@ -1,0 +1,350 @@
+"""Everything that decides the pictures of a run, as one frozen value that JSON can hold."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any
+
+from freeu.config import FreeUConfig
+from freeu.errors import FreeUValueError
+from freeu.pipelines.io.inputs import MAX_SEED, format_seeds
+from freeu.pipelines.models.addons.add_ons import (
+    Embedding,
+    Lora,
+    added_text,
+    check_together,
+    embedding_from_dict,
+    lora_from_dict,
+)
+from freeu.pipelines.models.control.control import Control, control_from_dict
+from freeu.pipelines.models.sources.tasks import TASKS, VIDEO_TASKS
+
+ARMS = {"baseline": "without FreeU", "freeu": "with FreeU"}
+COMMANDS = ("compare", "generate", "video")
+KINDS = ("embedded", "directory", "file", "hub")
+CLIP_FORMATS = ("mp4", "webp", "gif")
+MAX_FPS = 120
+OF_VIDEO = ("fps", "formats", "decode_chunk", "video_sha", "video_strength", "motion_adapter")
+"""Fields of a plan that only ``freeu video`` has."""
+OF_ADD_ONS = ("loras", "embeddings", "fuse_loras")
+"""Fields of a plan that only a model with LoRAs or embeddings has."""
+INPUT_CONTROL = "input-control.png"
+INPUT_IMAGE, INPUT_MASK, INPUT_VIDEO = "input-image.png", "input-mask.png", "input-video.png"
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """The model of a run: how to find it again and how to tell that it is the same.
+
+    Args:
+        kind, reference: as in ``sources.ModelSource``.
+        name: what to show.
+        class_name: class of the pipeline that was used.
+        fingerprint: see ``sources.fingerprint``.
+        variant, model_config: the options of the command line, or None.
+    """
+
+    kind: str
+    reference: str
+    name: str
+    class_name: str
+    fingerprint: str
+    variant: str | None = None
+    model_config: str | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture or clip to make: prompt number, prompt, seed, "baseline" or "freeu", and the suffix of its file."""
+
+    index: int
+    prompt: str
+    seed: int
+    arm: str
+    suffix: str = ".png"
+
+    @property
+    def pair(self) -> str:
+        """What the file names of both arms begin with."""
+        return f"p{self.index:03d}-s{self.seed:04d}"
+
+    @property
+    def file(self) -> str:
+        return f"{self.pair}-{self.arm}{self.suffix}"
+
+    def file_as(self, suffix: str) -> str:
+        """The name of the same clip in another format, such as "webp"."""
+        return f"{self.pair}-{self.arm}.{suffix}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run makes.
+
+    Args:
+        command: "compare", "generate" or "video".
+        prompts, negative_prompt, seeds: every prompt is drawn with every seed. ("",) for a model that takes none.
+        arms: "baseline" and "freeu", or one of them.
+        config: what FreeU does; None if no picture uses it.
+        model: see ``ModelReference``.
+        task: "text", "image", "inpaint", "video" (from a text), "video-to-video" or "image-to-video".
+        steps: denoising steps.
+        guidance: scale of classifier-free guidance.
+        scheduler: a name of ``schedulers.SAMPLERS``, or None for the model's own.
+        width, height: of the pictures, in pixels.
+        image_sha, mask_sha: SHA-256 of the pixels of the input picture and mask at that size, or None.
+        image_strength: 0..1, how much of the input picture is noised away; None for text-to-image.
+        dtype, device, threads: the arithmetic; all three can change the last bits.
+        frames: of each clip, for the tasks of video; None for still pictures.
+        fps: frames a second of the clips' files, and what a model that asks for it is told; None where no such file
+            is written.
+        formats: of the clips' files, "mp4" first.
+        decode_chunk: frames that are decoded at once; a decoder that looks at neighbours draws others with another.
+        video_sha: SHA-256 of the frames of the input video at that size, or None.
+        video_strength: 0..1, how much of the input video is noised away.
+        motion_adapter: what made a video model of ``model``, or None.
+        loras, embeddings: what was added to the model.
+        fuse_loras: whether the LoRAs were added to its weights for good, which changes the last bits.
+        control: the ControlNet that steers it, or None.
+
+    Raises:
+        FreeUValueError: a field that is of the wrong type or outside its range, by name.
+    """
+
+    command: str
+    prompts: tuple[str, ...]
+    negative_prompt: str
+    seeds: tuple[int, ...]
+    arms: tuple[str, ...]
+    config: FreeUConfig | None
+    model: ModelReference
+    task: str
+    steps: int
+    guidance: float
+    scheduler: str | None
+    width: int
+    height: int
+    image_sha: str | None
+    mask_sha: str | None
+    image_strength: float | None
+    dtype: str
+    device: str
+    threads: int
+    frames: int | None = None
+    fps: int | None = None
+    formats: tuple[str, ...] = ()
+    decode_chunk: int | None = None
+    video_sha: str | None = None
+    video_strength: float | None = None
+    motion_adapter: ModelReference | None = None
+    loras: tuple[Lora, ...] = ()
+    embeddings: tuple[Embedding, ...] = ()
+    fuse_loras: bool = False
+    control: Control | None = None
+
+    def __post_init__(self) -> None:
+        _require("command", self.command in COMMANDS, self.command)
+        bare = self.task == "image-to-video" and self.prompts == ("",)
+        prompts = bool(self.prompts) and all(isinstance(p, str) and p for p in self.prompts)
+        _require("prompts", prompts or bare, self.prompts)
+        _require("seeds", bool(self.seeds) and all(_whole(seed, 0, MAX_SEED) for seed in self.seeds), self.seeds)
+        _require("arms", bool(self.arms) and all(arm in ARMS for arm in self.arms), self.arms)
+        _require("config", self.config is not None or "freeu" not in self.arms, self.config)
+        _require("task", self.task in TASKS, self.task)
+        _require("steps", _whole(self.steps, 1, 10_000), self.steps)
+        _require("guidance", _real(self.guidance, 0.0, 1_000.0), self.guidance)
+        for name in ("width", "height"):
+            _require(name, _whole(getattr(self, name), 8, 16_384), getattr(self, name))
+        _require("threads", _whole(self.threads, 1, 4_096), self.threads)
+        frames = self.frames
+        _require("frames", _whole(frames, 1, 4_096) if self.task in VIDEO_TASKS else frames is None, frames)
+        for name in ("image_strength", "video_strength"):
+            strength = getattr(self, name)
+            _require(name, strength is None or _real(strength, 0.0, 1.0), strength)
+        films = self.command == "video"
+        _require("command", not films or self.task in VIDEO_TASKS, self.command)
+        _require("fps", _whole(self.fps, 1, MAX_FPS) if films else self.fps is None, self.fps)
+        _require("decode_chunk", _whole(self.decode_chunk, 1, 4_096) if films else True, self.decode_chunk)
+        known = all(form in CLIP_FORMATS for form in self.formats)
+        _require("formats", known and (not films or self.formats[:1] == ("mp4",)), self.formats)
+        for name in ("negative_prompt", "dtype", "device"):
+            _require(name, isinstance(getattr(self, name), str), getattr(self, name))
+        _require("fuse_loras", isinstance(self.fuse_loras, bool), self.fuse_loras)
+        check_together(self.loras, self.embeddings, self.fuse_loras)
+        _require("control", self.control is None or self.task not in VIDEO_TASKS, self.control)
+
+    def pictures(self) -> Iterator[Picture]:
+        """Every picture in the order in which it is made: the pictures that belong together are neighbours."""
+        suffix = ".mp4" if self.command == "video" else ".png"
+        for index, prompt in enumerate(self.prompts):
+            for seed in self.seeds:
+                for arm in self.arms:
+                    yield Picture(index, prompt, seed, arm, suffix)
+
+    @property
+    def noun(self) -> str:
+        """What a run makes: "picture" or "clip"."""
+        return "clip" if self.command == "video" else "picture"
+
+    @property
+    def count(self) -> int:
+        return len(self.prompts) * len(self.seeds) * len(self.arms)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; ``from_dict`` gives back an equal plan."""
+        data = {item.name: getattr(self, item.name) for item in fields(self)}
+        data = {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}
+        data["config"] = self.config.to_dict() if self.config else None
+        data["model"] = asdict(self.model)
+        data["motion_adapter"] = asdict(self.motion_adapter) if self.motion_adapter else None
+        if self.command != "video":
+            # Manifests of pictures are what they were before there was video.
+            for name in OF_VIDEO:
+                del data[name]
+        for name in OF_ADD_ONS:
+            # Nor do manifests of a model as it is say anything of what could be added to it.
+            del data[name]
+        del data["control"]
+        return data | self.add_ons() | ({"control": self.control.to_dict()} if self.control else {})
+
+    @property
+    def model_text(self) -> str:
+        """The model and what was added to it, for people, in one line."""
+        control = f"ControlNet {self.control.name}" if self.control else ""
+        added = " and ".join(filter(None, (added_text(self.add_ons()), control)))
+        return f"{self.model.name} with {added}" if added else self.model.name
+
+    def add_ons(self) -> dict[str, Any]:
+        """What was added to the model, as plain data; empty where nothing was."""
+        if not self.loras and not self.embeddings:
+            return {}
+        return {
+            "loras": [lora.to_dict() for lora in self.loras],
+            "embeddings": [embedding.to_dict() for embedding in self.embeddings],
+            "fuse_loras": self.fuse_loras,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Plan:
+        """Read what ``to_dict`` gave.
+
+        Raises:
+            FreeUValueError: a field that is missing, unknown or damaged, by name.
+        """
+        values = _exact_fields("plan", data, cls)
+        for name in ("prompts", "seeds", "arms", "formats", "loras", "embeddings"):
+            values[name] = list(values[name]) if values[name] == () else values[name]
+            _require(name, isinstance(values[name], list), values[name])
+            values[name] = tuple(values[name])
+        if values["config"] is not None:
+            values["config"] = FreeUConfig.from_dict(values["config"])
+        values["model"] = _reference("model", values["model"])
+        if values["motion_adapter"] is not None:
+            values["motion_adapter"] = _reference("motion_adapter", values["motion_adapter"])
+        if values["control"] is not None:
+            values["control"] = control_from_dict(values["control"])
+        values["loras"] = tuple(lora_from_dict(one) for one in values["loras"])
+        values["embeddings"] = tuple(embedding_from_dict(one) for one in values["embeddings"])
+        return cls(**values)
+
+    def command_line(self) -> str:
+        """The command that makes these pictures from the same model, for a shell."""
+        words = ["freeu", self.command, *filter(None, self.prompts), "--seeds", format_seeds(self.seeds)]
+        words += self.model_words()
+        words += self.control.words(INPUT_CONTROL) if self.control else []
+        words += self.drawing_words()
+        if self.image_strength is not None:
+            words += ["--image", INPUT_IMAGE, *(["--mask", INPUT_MASK] if self.mask_sha else [])]
+            words += ["--image-strength", f"{self.image_strength:g}"]
+        if self.command == "video":
+            words += ["--image", INPUT_IMAGE] if self.image_sha else []
+            if self.video_sha and self.video_strength is not None:
+                words += ["--video", INPUT_VIDEO, "--video-strength", f"{self.video_strength:g}"]
+            words += ["--frames", str(self.frames), "--fps", str(self.fps), "--decode-chunk", str(self.decode_chunk)]
+            words += ["--format", ",".join(self.formats)]
+        return shlex.join([*words, *self.arithmetic_words()])
+
+    def model_words(self) -> list[str]:
+        """The options that name the model and what was added to it."""
+        words = ["--model", self.model.name]
+        if self.motion_adapter is not None:
+            words += ["--motion-adapter", self.motion_adapter.name]
+        for lora in self.loras:
+            words += ["--lora", lora.option]
+        words += ["--fuse-lora"] if self.fuse_loras else []
+        for embedding in self.embeddings:
+            words += ["--embedding", embedding.option]
+        return words
+
+    def drawing_words(self) -> list[str]:
+        """The options for FreeU, the steps and the size."""
+        words = ["--config", str(self.config)] if self.config is not None else []
+        if self.config is None and self.command == "generate":
+            words.append("--no-freeu")
+        if self.negative_prompt:
+            words += ["--negative-prompt", self.negative_prompt]
+        words += ["--steps", str(self.steps), "--guidance", f"{self.guidance:g}"]
+        if self.scheduler is not None:
+            words += ["--scheduler", self.scheduler]
+        return [*words, "--width", str(self.width), "--height", str(self.height)]
+
+    def arithmetic_words(self) -> list[str]:
+        """The options for the arithmetic."""
+        return ["--dtype", self.dtype, "--device", self.device, "--threads", str(self.threads)]
+
+    def differences(self, other: Plan) -> list[str]:
+        """Fields in which two plans differ, as "name: mine, theirs"."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return [
+            f"{name}: {_short(mine.get(name))}, {_short(theirs.get(name))}"
+            for name in dict.fromkeys([*mine, *theirs])
+            if mine.get(name) != theirs.get(name)
+        ]
+
+
+def _reference(what: str, data: Any) -> ModelReference:
+    values = _exact_fields(what, data, ModelReference)
+    for name, value in values.items():
+        optional = name in ("variant", "model_config")
+        _require(f"{what}.{name}", isinstance(value, str) or (optional and value is None), value)
+    _require(f"{what}.kind", values["kind"] in KINDS, values["kind"])
+    return ModelReference(**values)
+
+
+def _short(value: Any) -> str:
+    text = str(FreeUConfig.from_dict(value)) if isinstance(value, dict) and "b" in value else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _require(name: str, fine: bool, value: object) -> None:
+    if not fine:
+        raise FreeUValueError(f"{name} is not usable: {_short(value) or repr(value)}")
+
+
+def _whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _real(value: object, low: float, high: float) -> bool:
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and low <= value <= high
+    )
+
+
+def _exact_fields(what: str, data: Any, cls: type) -> dict[str, Any]:
+    """The fields of a dataclass, none more, and none missing but those with a default, which came later."""
+    if not isinstance(data, Mapping):
+        raise FreeUValueError(f"{what} must be a JSON object, got {type(data).__name__}")
+    known = {item.name: item.default for item in fields(cls)}
+    for name in sorted(known.keys() - data.keys()):
+        if known[name] is MISSING:
+            raise FreeUValueError(f"{what} has no field {name!r}")
+    for name in sorted(data.keys() - known.keys()):
+        raise FreeUValueError(f"{what} has an unknown field {name!r}")
+    return {**{name: default for name, default in known.items() if default is not MISSING}, **data}

@@ -1,0 +1,111 @@
+"""Load what a manifest's plan needs, to make its pictures or clips again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from freeu.errors import FreeUValueError
+from freeu.extras import need_diffusers
+from freeu.pipelines.io.frames import frames_sha, read_frames
+from freeu.pipelines.io.inputs import open_image, open_mask, pixel_sha
+from freeu.pipelines.models.addons.add_ons import Embedding, Lora, moved_embeddings, moved_loras
+from freeu.pipelines.models.control.control import named
+from freeu.pipelines.models.control.files import fetch_control, find_control
+from freeu.pipelines.models.loading import load, pick_device
+from freeu.pipelines.models.sources.families import fetch_adapter, find_adapter
+from freeu.pipelines.models.sources.sources import ModelSource, find_model, fingerprint
+from freeu.pipelines.runs.plan import INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, INPUT_VIDEO, ModelReference, Plan
+from freeu.pipelines.runs.request import Prepared
+
+
+def reload(
+    plan: Plan,
+    folder: Path,
+    model: str | None,
+    device: str | None,
+    threads: int | None,
+    motion_adapter: str | None = None,
+    loras: Sequence[Lora] = (),
+    embeddings: Sequence[Embedding] = (),
+    control: str | None = None,
+) -> Prepared:
+    """Load what a manifest's plan needs, to make its pictures again.
+
+    Args:
+        plan: of the manifest.
+        folder: of the manifest; the input picture and mask are read from there.
+        model, motion_adapter, control: another place of the same one, or None.
+        device, threads: other than the manifest's, or None.
+        loras, embeddings: other places of the same ones, in the manifest's order; weights and words are the manifest's.
+
+    Raises:
+        FreeUValueError: the model is not there, or the input pictures are not those of the plan.
+    """
+    need_diffusers()
+    loras, embeddings = moved_loras(plan.loras, loras), moved_embeddings(plan.embeddings, embeddings)
+    source = find_model(plan.model.reference if model is None else model)
+    image = open_image(folder / INPUT_IMAGE) if plan.image_sha else None
+    mask = open_mask(folder / INPUT_MASK, image) if plan.mask_sha and image else None
+    read = open_image(folder / INPUT_CONTROL) if plan.control else None
+    for name, picture, sha in (
+        (INPUT_IMAGE, image, plan.image_sha),
+        (INPUT_MASK, mask, plan.mask_sha),
+        (INPUT_CONTROL, read, plan.control.sha if plan.control else None),
+    ):
+        if picture is not None and pixel_sha(picture) != sha:
+            raise FreeUValueError(f"{folder / name} is not the picture that the manifest names: its pixels differ")
+    video = None
+    if plan.video_sha is not None and plan.fps is not None:
+        video = read_frames(folder / INPUT_VIDEO, 1000 / plan.fps)
+        if video is None or frames_sha(video) != plan.video_sha:
+            raise FreeUValueError(f"{folder / INPUT_VIDEO} is not the video that the manifest names, or not there")
+    adapter = None
+    if plan.motion_adapter is not None:
+        adapter = fetch_adapter(find_adapter(motion_adapter or plan.motion_adapter.reference))
+    steering = None
+    if plan.control is not None:
+        steering = fetch_control(find_control(control or plan.control.reference))
+    try:
+        device = pick_device(device or plan.device)
+    except FreeUValueError:
+        if device is not None:
+            raise
+        device = pick_device("auto")
+    loaded = load(
+        source,
+        plan.task,
+        dtype=plan.dtype,
+        device=device,
+        scheduler=plan.scheduler,
+        variant=plan.model.variant,
+        model_config=Path(plan.model.model_config) if plan.model.model_config else None,
+        motion_adapter=adapter,
+        loras=loras,
+        embeddings=embeddings,
+        fuse_loras=plan.fuse_loras,
+        control=steering,
+    )
+    assert loaded.source.path is not None
+    found = replace(
+        plan.model,
+        kind=loaded.source.kind,
+        reference=loaded.source.reference,
+        name=loaded.source.label,
+        class_name=type(loaded.pipe).__name__,
+        fingerprint=fingerprint(loaded.source.path),
+    )
+    plan = replace(plan, model=found, device=device, threads=threads or plan.threads)
+    plan = replace(plan, loras=loras, embeddings=embeddings)
+    if adapter is not None:
+        plan = replace(plan, motion_adapter=adapter_reference(adapter))
+    if plan.control is not None and steering is not None:
+        plan = replace(plan, control=replace(plan.control, **named(steering)))
+    return Prepared(plan, loaded, image, mask, video, read)
+
+
+def adapter_reference(adapter: ModelSource) -> ModelReference:
+    """How a plan names a local motion adapter."""
+    assert adapter.path is not None
+    return ModelReference(adapter.kind, adapter.reference, adapter.label, adapter.class_name, fingerprint(adapter.path))

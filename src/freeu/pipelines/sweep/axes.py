@@ -1,0 +1,222 @@
+"""Axes of a sweep: a name and its values, as text from a user and as changes to a run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from freeu.config import FreeUConfig
+from freeu.errors import FreeUValueError, unknown_name
+from freeu.pipelines.io.inputs import parse_seeds
+from freeu.pipelines.models.schedulers import sampler_name
+from freeu.pipelines.runs.request import check_range, parse_config
+from freeu.presets import preset
+
+MAX_VALUES = 200
+OFF = "off"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the axes of a sweep can change in one picture; None means as the rest of the command says.
+
+    Args:
+        prompt, negative_prompt, seed, steps, guidance, scheduler, model: of the run.
+        preset, config: FreeU's settings as a whole ("off": without FreeU).
+        fields: single fields of FreeU's settings in the order given, such as (("b1", 1.2), ("end", 0.5)).
+    """
+
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    scheduler: str | None = None
+    model: str | None = None
+    preset: str | None = None
+    config: str | None = None
+    fields: tuple[tuple[str, Any], ...] = ()
+
+    def with_value(self, name: str, value: Any) -> Settings:
+        """These settings with the value of one axis."""
+        name = _SPELT.get(name, name)
+        if name in _OF_RUN:
+            return replace(self, **{name: value})
+        return replace(self, fields=(*self.fields, (name, value)))
+
+    def freeu(self, base: FreeUConfig | None) -> FreeUConfig | None:
+        """FreeU's settings, from those of the rest of the command; None without FreeU.
+
+        Raises:
+            FreeUValueError: a field that these settings cannot have.
+        """
+        if OFF in (self.preset, self.config):
+            return None
+        if self.preset is not None:
+            base = preset(self.preset)
+        if self.config is not None:
+            base = parse_config(self.config)
+        if base is None:
+            return None
+        for name, value in self.fields:
+            base = _changed(base, name, value)
+        return base
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One direction of a sweep.
+
+    Args:
+        name: such as "b1", "seed" or "prompt".
+        values: in order; each was checked by itself.
+    """
+
+    name: str
+    values: tuple[Any, ...]
+
+    def label(self, value: Any) -> str:
+        """A value as it is shown."""
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        return shown if self.name in ("prompt", "model", "preset", "scheduler") else f"{self.name} = {shown}"
+
+
+def parse_axis(option: str, text: str) -> Axis:
+    """An axis from "b1=1.0,1.2,1.4", "s2=0:1:0.25", "seed=0-3", "prompt=a fox|a cat" or "preset=off,sd14".
+
+    Values are separated by | where there is one, else by commas; ``first:last:step`` is a range of numbers, both ends
+    included.
+
+    Args:
+        option: of the command line, for messages.
+
+    Raises:
+        FreeUValueError: an unknown name, a value that it cannot have, a value twice, or more than 200.
+    """
+    name, equals, given = text.partition("=")
+    name = name.strip().lower()
+    if not equals or not given.strip():
+        raise FreeUValueError(f"{option} must look like b1=1.0,1.2,1.4 or prompt=a fox|a cat, got {text!r}")
+    number = re.fullmatch(r"([bs])([123])", name)
+    kind = "b1" if number else _SPELT.get(name, name)
+    if kind not in _READ:
+        raise unknown_name("axis", name, ["b1", "s2", *(known for known in _READ if known != "b1")])
+    if kind == "seed":
+        values: list[Any] = list(parse_seeds(given))
+    else:
+        words = [word.strip() for word in (given.split("|") if "|" in given else given.split(","))]
+        words = [one for word in words for one in (_range(option, word) if kind in _NUMBERS else [word])]
+        values = []
+        for word in words:
+            try:
+                values.append(_READ[kind](word))
+            except FreeUValueError as error:
+                raise FreeUValueError(f"{option}: {error}") from None
+            except ValueError:
+                raise FreeUValueError(f"{option}: {word!r} is no value of {name}") from None
+    if len(set(values)) < len(values):
+        raise FreeUValueError(f"{option} has a value twice: {text!r}")
+    if len(values) > MAX_VALUES:
+        raise FreeUValueError(f"{option} has {len(values)} values, more than {MAX_VALUES}: make several sweeps")
+    return Axis(name, tuple(values))
+
+
+def _range(option: str, word: str) -> list[str]:
+    """The numbers of ``first:last:step``; any other word as it is."""
+    parts = word.split(":")
+    if len(parts) != 3:
+        return [word]
+    try:
+        first, last, step = map(Decimal, parts)  # 0.1 + 0.2 must be 0.3
+        if step > 0 and first <= last and (last - first) / step < MAX_VALUES:
+            return [str(first + step * number) for number in range(int((last - first) / step) + 1)]
+    except (InvalidOperation, ArithmeticError):
+        pass
+    raise FreeUValueError(
+        f"{option}: a range must be first:last:step with numbers, first below last and at most {MAX_VALUES} values, "
+        f"got {word!r}"
+    )
+
+
+def _changed(config: FreeUConfig, name: str, value: Any) -> FreeUConfig:
+    stage = re.fullmatch(r"([bs])([123])", name)
+    if stage is not None:
+        factors = [getattr(one, stage[1]) for one in config.stages]
+        place = int(stage[2]) - 1
+        while len(factors) <= place:
+            factors.append(1.0)
+        factors[place] = value
+        if len(factors) > len(config.stages):
+            other = "s" if stage[1] == "b" else "b"
+            others = (*(getattr(one, other) for one in config.stages), *(1.0,) * (len(factors) - len(config.stages)))
+            return config.replace(**{stage[1]: tuple(factors), other: others})
+        return config.replace(**{stage[1]: tuple(factors)})
+    if name in ("b", "s"):
+        return config.replace(**{name: (value,) * len(config.stages)})
+    return config.replace(**{"guidance" if name == "halves" else name: value})
+
+
+def _text(word: str) -> str:
+    if not word:
+        raise FreeUValueError("a value is empty")
+    return word
+
+
+def _preset(word: str) -> str:
+    if word != OFF:
+        preset(word)
+    return word
+
+
+def _config(word: str) -> str:
+    if word != OFF:
+        parse_config(word)
+    return word
+
+
+def _steps(word: str) -> int:
+    steps = int(word)
+    check_range("steps", steps, 1, 1_000)
+    return steps
+
+
+def _guidance(word: str) -> float:
+    scale = float(word)
+    check_range("guidance", scale, 0.0, 100.0)
+    return scale
+
+
+def _field(name: str, read: Callable[[str], Any] = float) -> Callable[[str], Any]:
+    """A reader that lets a configuration judge the value."""
+
+    def checked(word: str) -> Any:
+        value = read(word)
+        # Anything but the identity, so that a field is judged by itself.
+        _changed(FreeUConfig(b=(1.1, 1.1), s=(0.9, 0.9)), name, value)
+        return value
+
+    return checked
+
+
+_OF_RUN = {item.name for item in fields(Settings)} - {"fields"}
+_SPELT = {"negative-prompt": "negative_prompt", "high-gain": "high_gain", "cfg": "guidance", "sampler": "scheduler"}
+_READ: dict[str, Callable[[str], Any]] = {
+    "prompt": _text,
+    "negative_prompt": str,
+    "seed": int,
+    "steps": _steps,
+    "guidance": _guidance,
+    "scheduler": sampler_name,
+    "model": _text,
+    "preset": _preset,
+    "config": _config,
+    **{name: _field(name) for name in ("b1", "b", "s", "high_gain", "start", "end", "ramp", "strength")},
+    **{name: _field(name, int) for name in ("version", "threshold")},
+    **{name: _field(name, str) for name in ("profile", "mask", "channels", "share", "halves")},
+}
+_NUMBERS = {"b1", "b", "s", "high_gain", "start", "end", "ramp", "strength", "threshold", "steps", "guidance"}
+AXES = ("b1", "b2", "b3", "s1", "s2", "s3", *(name for name in _READ if name != "b1"))
+"""The names of axes."""

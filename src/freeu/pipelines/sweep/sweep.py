@@ -1,0 +1,223 @@
+"""A sweep: every combination of the values of up to three axes, each different picture made once; it resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from freeu.config import FreeUConfig
+from freeu.errors import FreeUValueError
+from freeu.metadata import png_bytes
+from freeu.pipelines.io.inputs import pixel_sha
+from freeu.pipelines.io.output import MANIFEST, OutputFolder
+from freeu.pipelines.models.loading import quiet
+from freeu.pipelines.models.sources.sources import find_model
+from freeu.pipelines.runs.draw import draw
+from freeu.pipelines.runs.manifest import as_json, claim, environment
+from freeu.pipelines.runs.plan import Picture, Plan
+from freeu.pipelines.runs.request import Prepared, Request, check_request, prepare
+from freeu.pipelines.runs.run import deterministic, settings_of
+from freeu.pipelines.sweep.axes import Axis, Settings
+
+KIND, SCHEMA = "freeu-sweep", 1
+MAX_CELLS = 5_000
+DIRECTIONS = ("x", "y", "z")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of the grid: indices on the axes, and what they mean."""
+
+    place: tuple[int, ...]
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is swept.
+
+    Args:
+        request: what stays the same; its prompts and seeds are those of cells without such an axis.
+        axes: one to three: columns, rows, pages.
+    """
+
+    request: Request
+    axes: tuple[Axis, ...]
+
+    def __post_init__(self) -> None:
+        names = [axis.name for axis in self.axes]
+        if len(set(names)) < len(names):
+            raise FreeUValueError(f"two axes sweep the same: {', '.join(names)}")
+        if self.count > MAX_CELLS:
+            raise FreeUValueError(f"a sweep of {self.count} places is too large: at most {MAX_CELLS}")
+
+    @property
+    def count(self) -> int:
+        """How many places the grid has."""
+        count = 1
+        for axis in self.axes:
+            count *= len(axis.values)
+        return count
+
+    def cells(self) -> Iterator[Cell]:
+        """Every place, the first axis fastest."""
+        for place in itertools.product(*(range(len(axis.values)) for axis in reversed(self.axes))):
+            indices = place[::-1]
+            settings = Settings()
+            # Whole settings come before their single fields, in whatever order the axes were given.
+            order = sorted(
+                zip(self.axes, indices, strict=True), key=lambda one: one[0].name not in ("preset", "config")
+            )
+            for axis, index in order:
+                settings = settings.with_value(axis.name, axis.values[index])
+            yield Cell(indices, settings)
+
+
+def check_sweep(sweep: Sweep, output: Path) -> None:
+    """Everything that can be wrong without loading a model; nothing is written.
+
+    Raises:
+        FreeUValueError: the first thing that is wrong.
+    """
+    check_request(sweep.request, output)
+    for model in {cell.settings.model for cell in sweep.cells()} - {None}:
+        assert model is not None
+        if not find_model(model).whole:
+            raise FreeUValueError(f"{model} is a U-Net alone: give the directory of its whole pipeline")
+    base = sweep.request.freeu.base() if sweep.request.freeu else None
+    stand_in = base or FreeUConfig(b=(1.1, 1.1), s=(0.9, 0.9))
+    for cell in sweep.cells():
+        cell.settings.freeu(stand_in)
+
+
+def run_sweep(
+    sweep: Sweep,
+    folder: Path,
+    say: Callable[[str], None] = lambda text: None,
+    report: Callable[[], None] = lambda: None,
+    loaded: Callable[[Prepared], None] = lambda prepared: None,
+) -> dict[str, Any]:
+    """Make every different picture of the grid that is not there yet, and keep the manifest up to date.
+
+    Args:
+        folder: new, or that of the same sweep.
+        say: told which model is loaded.
+        report: told of each place that is ready.
+        loaded: told of each model, once it is loaded and before it draws.
+
+    Returns:
+        what ``manifest.json`` holds: axes, settings of each place, and the file that shows it.
+
+    Raises:
+        FreeUValueError: the folder belongs to something else; a model cannot do what a place asks for.
+    """
+    output = OutputFolder(folder)
+    cells = list(sweep.cells())
+    record: dict[str, Any] | None = None
+    shown: dict[tuple[int, ...], str] = {}
+    # One model in memory at a time.
+    for (model, scheduler), group in _grouped(cells):
+        say(f"loading {model or sweep.request.model or 'the embedded model'}")
+        request = replace(
+            sweep.request,
+            model=model or sweep.request.model,
+            scheduler=scheduler or sweep.request.scheduler,
+        )
+        prepared = prepare(request, check_request(request, folder))
+        made_with = environment(prepared.plan.device)
+        if record is None:
+            record = claim(output, _record(sweep, prepared, made_with), "sweep", kept=("pictures",))
+        loaded(prepared)
+        say("drawing")
+        with quiet(), deterministic(prepared.plan.device, prepared.plan.threads):
+            for cell in group:
+                shown[cell.place] = _make(prepared, cell, output, record, made_with)
+                report()
+    assert record is not None, "a sweep has a place"
+    record["cells"] = [{"place": list(cell.place), "file": shown[cell.place]} for cell in cells]
+    output.write(MANIFEST, as_json(record))
+    return record
+
+
+def _grouped(cells: list[Cell]) -> Iterator[tuple[tuple[str | None, str | None], list[Cell]]]:
+    groups: dict[tuple[str | None, str | None], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.settings.model, cell.settings.scheduler), []).append(cell)
+    yield from groups.items()
+
+
+def _record(sweep: Sweep, prepared: Prepared, made_with: dict[str, str]) -> dict[str, Any]:
+    return {
+        "kind": KIND,
+        "schema": SCHEMA,
+        "axes": [
+            {"name": axis.name, "values": list(axis.values), "labels": [axis.label(value) for value in axis.values]}
+            for axis in sweep.axes
+        ],
+        "plan": prepared.plan.to_dict(),
+        "environment": made_with,
+        "pictures": {},
+    }
+
+
+def _make(prepared: Prepared, cell: Cell, output: OutputFolder, record: dict[str, Any], made_with: Any) -> str:
+    """The file of a place; made only if no other place, or earlier run, made the same picture."""
+    plan = plan_of(prepared.plan, cell.settings)
+    key = _key(plan)
+    file = f"{key[:20]}.png"
+    known = record["pictures"].get(file)
+    if known is None or not _intact(output.path / file, known["sha256"]):
+        picture: Picture = next(plan.pictures())
+        image, flagged = draw(prepared.loaded.pipe, plan, picture, prepared.image, prepared.mask)
+        output.write(file, png_bytes(image, settings_of(plan, picture, made_with)))
+        record["pictures"][file] = {
+            "sha256": pixel_sha(image),
+            "prompt": picture.prompt,
+            "seed": picture.seed,
+            "config": str(plan.config) if plan.config else None,
+            "steps": plan.steps,
+            "guidance": plan.guidance,
+            "scheduler": plan.scheduler,
+            "model": plan.model.name,
+            "flagged": flagged,
+        }
+        output.write(MANIFEST, as_json(record))
+    return file
+
+
+def plan_of(base: Plan, settings: Settings) -> Plan:
+    """The plan of one picture."""
+    config = settings.freeu(base.config)
+    if config is not None and config.identity:
+        config = None  # the same picture
+    return replace(
+        base,
+        command="generate",
+        prompts=(settings.prompt or base.prompts[0],),
+        seeds=(base.seeds[0] if settings.seed is None else settings.seed,),
+        negative_prompt=base.negative_prompt if settings.negative_prompt is None else settings.negative_prompt,
+        steps=settings.steps or base.steps,
+        guidance=base.guidance if settings.guidance is None else settings.guidance,
+        arms=("baseline" if config is None else "freeu",),
+        config=config,
+    )
+
+
+def _key(plan: Plan) -> str:
+    """The same for plans that make the same picture."""
+    return hashlib.sha256(json.dumps(plan.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def _intact(path: Path, sha: str) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return pixel_sha(image.convert("RGB")) == sha
+    except (OSError, SyntaxError, ValueError):
+        return False

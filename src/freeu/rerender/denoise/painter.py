@@ -1,0 +1,302 @@
+"""Key frames of a film drawn anew, one after the other, so that they agree (Rerender A Video, section 4.1).
+
+Each is an image-to-image drawing from the same noise. While it is denoised, the constraints of ``settings.STAGES`` tie
+it to the first key frame of the scene and to the previous one.
+
+A key frame costs as many calls of the U-Net as image-to-image, one encoding and one decoding. "pixel" adds one of each,
+"fidelity" another encoding and two decodings. The official code draws every key frame twice, to have a whole draft
+to lay the references on; here the draft is what the U-Net believes when the stage begins, which shows in no place that
+a reference covers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from freeu.errors import FreeURuntimeError, FreeUValueError
+from freeu.motion.estimate import FlowEstimator, at_latent
+from freeu.motion.measure import Frame, check_frame, optical_flow
+from freeu.pipelines.runs.draw import OnStep
+from freeu.rerender.denoise import memory as store
+from freeu.rerender.denoise.attention import CrossFrame, decoder_attention
+from freeu.rerender.denoise.encoding import Autoencoder
+from freeu.rerender.denoise.fusion import View, at_latents, overlaid, seen
+from freeu.rerender.denoise.memory import KeyFrame, Memory
+from freeu.rerender.denoise.models import check_controlnet, check_pipe
+from freeu.rerender.denoise.settings import KeyFrameSettings
+from freeu.rerender.denoise.stages import toward, warped, with_colours
+from freeu.rerender.denoise.steps import Steps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Condition = Callable[[Frame], Frame]
+"""From a frame, uint8 (H, W, 3), to what the ControlNet is shown, of the same kind and size."""
+
+
+class KeyFramePainter:
+    """Draws the key frames of a film in their order.
+
+    Args:
+        pipe: a Stable Diffusion of diffusers, with the scheduler to use; its U-Net may be under ``freeu.enabled``.
+        settings: of the drawing.
+        flow: how flow is found.
+        condition, controlnet: both or neither: a ``ControlNetModel`` and what makes its pictures.
+
+    Attributes:
+        memory: of the first and the previous key frame of the scene.
+
+    Raises:
+        FreeUValueError: a pipeline or a ControlNet that cannot do this.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        settings: KeyFrameSettings,
+        flow: FlowEstimator = optical_flow,
+        condition: Condition | None = None,
+        controlnet: Any | None = None,
+    ) -> None:
+        check_pipe(pipe)
+        if (condition is None) != (controlnet is None):
+            raise FreeUValueError("a ControlNet needs a condition, and a condition a ControlNet: give both or neither")
+        if controlnet is not None:
+            check_controlnet(controlnet, pipe.unet)
+        if settings.on("cross-frame"):
+            decoder_attention(pipe.unet)
+        self.pipe = pipe
+        self.settings = settings
+        self.flow = flow
+        self.condition = condition
+        self.controlnet = controlnet
+        self.codec = Autoencoder(pipe)
+        self.memory = Memory()
+
+    def new_scene(self) -> None:
+        """Forget the key frames drawn so far: the next one is a first."""
+        self.memory = Memory()
+
+    def paint(self, frame: Any, on_step: OnStep | None = None) -> Frame:
+        """Draw the next key frame.
+
+        Args:
+            frame: of the film, uint8 (H, W, 3), sides that the autoencoder's factor divides.
+            on_step: told after each step the fraction that is done and the latents; changes nothing.
+
+        Returns:
+            the key frame, uint8 (H, W, 3). With strength 0 the frame as it is, and nothing is remembered.
+
+        Raises:
+            FreeUValueError: no such frame, or of another size than those before.
+            FreeURuntimeError: the model's safety checker refuses the picture; nothing is remembered.
+        """
+        import torch
+
+        film = self._checked(frame)
+        if not self.settings.strength:
+            return film
+        try:
+            with torch.no_grad():
+                return _Drawing(self, film).draw(on_step)
+        finally:
+            self.pipe.maybe_free_model_hooks()
+
+    def save(self, path: Path) -> None:
+        """Write what is remembered, so that ``load`` goes on to the same bits.
+
+        Raises:
+            FreeURuntimeError: it cannot be written; an older file is still there.
+        """
+        store.write(path, self.memory, self._identity())
+
+    def load(self, path: Path) -> None:
+        """Remember what ``save`` wrote.
+
+        Raises:
+            FreeUValueError: no such file, a damaged one, or one of other settings or another kind of scheduler.
+        """
+        self.memory = store.read(path, self._identity(), self.pipe._execution_device)
+
+    @functools.cached_property
+    def guidance(self) -> float:
+        """Scale of classifier-free guidance."""
+        if self.settings.guidance is not None:
+            return self.settings.guidance
+        return float(inspect.signature(type(self.pipe).__call__).parameters["guidance_scale"].default)
+
+    @functools.cached_property
+    def words(self) -> Tensor:
+        """What the text encoder says, (1, length, width), or (2, ...) with guidance, the negative prompt first."""
+        import torch
+
+        with torch.no_grad():
+            prompt, negative = self.pipe.encode_prompt(
+                self.settings.prompt,
+                self.pipe._execution_device,
+                1,
+                self.guidance > 1.0,
+                self.settings.negative_prompt or None,
+            )
+        found: Tensor = torch.cat([negative, prompt]) if self.guidance > 1.0 else prompt
+        return found
+
+    def _identity(self) -> dict[str, Any]:
+        return self.settings.record() | {"scheduler": type(self.pipe.scheduler).__name__}
+
+    def _checked(self, frame: Any) -> Frame:
+        film = check_frame(frame).copy()
+        height, width = film.shape[:2]
+        factor = self.pipe.vae_scale_factor
+        if height % factor or width % factor:
+            raise FreeUValueError(f"the sides of a key frame must be divisible by {factor}, got {width}x{height}")
+        first = self.memory.first
+        if first is not None and first.film.shape != film.shape:
+            before = f"{first.film.shape[1]}x{first.film.shape[0]}"
+            raise FreeUValueError(f"a key frame of {width}x{height} follows one of {before}: call new_scene() between")
+        return film
+
+
+class _Drawing:
+    """One key frame on its way."""
+
+    def __init__(self, painter: KeyFramePainter, film: Frame) -> None:
+        import torch
+
+        self.painter = painter
+        self.film = film
+        self.settings = painter.settings
+        self.memory = painter.memory
+        self.pipe = painter.pipe
+        self.codec = painter.codec
+        self.device = self.pipe._execution_device
+        self.generator = torch.Generator("cpu").manual_seed(self.settings.seed)
+        self.steps = Steps(self.pipe, self.settings.steps, self.settings.strength, self.device, self.generator)
+        self.keeps = not self.memory.references and (self.settings.on("shape") or self.settings.on("colour"))
+        self.cross: CrossFrame | None = None
+        if self.settings.on("cross-frame"):
+            self.cross = CrossFrame(self.pipe.unet, [key.attention for key in self.memory.references])
+        self.clean: list[Tensor] = []
+        self.target: tuple[Tensor, Tensor] | None = None
+
+    def draw(self, on_step: OnStep | None) -> Frame:
+        from diffusers.utils.torch_utils import randn_tensor
+
+        words = self.painter.words
+        start = self.codec.encode(self.codec.tensor(self.film)).to(words.dtype)
+        noise = randn_tensor(start.shape, generator=self.generator, device=self.device, dtype=start.dtype)
+        latents = self.steps.noisy(start, noise)
+        control = self._control()
+        for step in range(len(self.steps)):
+            output = self._predicted(latents, step, control)
+            before, latents = latents, self.steps.step(output, latents, step)
+            if self.keeps or self._constrained(step):
+                clean = self.steps.clean(output, before, step)
+                if self.keeps:
+                    self.clean.append(clean)
+                wanted = self._constrain(clean, step)
+                if wanted is not clean:
+                    latents = self.steps.moved(latents, wanted - clean, step)
+            if on_step is not None:
+                on_step((step + 1) / len(self.steps), latents)
+        drawn = self._decoded(latents)
+        attention = self.cross.recorded if self.cross is not None else {}
+        self.memory.add(KeyFrame(self.film, drawn, tuple(self.clean), attention))
+        return drawn.copy()
+
+    def _predicted(self, latents: Tensor, step: int, control: Tensor | None) -> Tensor:
+        """What the U-Net says, after guidance."""
+        import torch
+
+        guided = self.painter.guidance > 1.0
+        seen = self.steps.scaled(torch.cat([latents] * 2) if guided else latents, step)
+        time, words = self.steps.times[step], self.painter.words
+        more: dict[str, Any] = {}
+        if control is not None:
+            controlnet: Any = self.painter.controlnet
+            down, middle = controlnet(
+                seen,
+                time,
+                encoder_hidden_states=words,
+                controlnet_cond=torch.cat([control] * len(seen)),
+                conditioning_scale=self.settings.control_scale,
+                return_dict=False,
+            )
+            more = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+        looks = self.cross is not None and self.settings.acts("cross-frame", step, len(self.steps))
+        looking = self.cross() if self.cross is not None and looks else contextlib.nullcontext()
+        with looking:
+            output: Tensor = self.pipe.unet(seen, time, encoder_hidden_states=words, **more, return_dict=False)[0]
+        if not guided:
+            return output
+        without, within = output.chunk(2)
+        return without + self.painter.guidance * (within - without)
+
+    def _constrained(self, step: int) -> bool:
+        """Whether a constraint on latents acts in a step."""
+        names = ("colour", "shape", "pixel") if self.memory.references else ()
+        return any(self.settings.acts(name, step, len(self.steps)) for name in names)
+
+    def _constrain(self, clean: Tensor, step: int) -> Tensor:
+        """The picture without noise as the constraints want it: colour, then shape over it, then pixels."""
+        first = self.memory.first
+        if first is None:
+            return clean
+        acts = functools.partial(self.settings.acts, step=step, total=len(self.steps))
+        wanted = clean
+        if acts("colour"):
+            wanted = with_colours(wanted, first.clean[step])
+        if acts("shape"):
+            displacement, visible = at_latent(self._views[0].flow, self.film.shape[0] // clean.shape[-2])
+            mask = self._tensor(visible)
+            wanted = toward(wanted, warped(first.clean[step], displacement), mask)
+        if acts("pixel"):
+            if self.target is None:
+                self.target = self._target(wanted)
+            latents, weight = self.target
+            wanted = toward(wanted, latents, self.settings.pixel_strength * weight)
+        return wanted
+
+    @functools.cached_property
+    def _views(self) -> list[View]:
+        """What the first and the previous key frame show of this one; the first alone if nothing else is asked for."""
+        keys = self.memory.references if self.settings.on("pixel") else self.memory.references[:1]
+        return [seen(self.film, key.film, key.drawn, self.painter.flow) for key in keys]
+
+    def _target(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """The latents that "pixel" moves towards, (1, C, h, w), and how far at most, (1, 1, h, w), both float32."""
+        draft = self.codec.decode(clean)
+        picture, weight = overlaid(draft, self._views, self.codec)
+        encode = self.codec.encode_faithfully if self.settings.on("fidelity") else self.codec.encode
+        return encode(picture).float(), at_latents(weight, clean.shape[-2:])
+
+    def _tensor(self, mask: Any) -> Tensor:
+        import torch
+
+        return torch.from_numpy(np.asarray(mask, np.float32))[None, None].to(self.device)
+
+    def _control(self) -> Tensor | None:
+        """What the ControlNet is shown, (1, 3, H, W), 0..1."""
+        import torch
+
+        if self.painter.condition is None:
+            return None
+        shown = check_frame(self.painter.condition(self.film))
+        if shown.shape != self.film.shape:
+            raise FreeUValueError(f"a condition of shape {shown.shape} does not fit a frame of {self.film.shape}")
+        values = torch.from_numpy(shown.astype(np.float32) / 255.0).permute(2, 0, 1)[None]
+        return values.to(self.device, self.painter.words.dtype)
+
+    def _decoded(self, latents: Tensor) -> Frame:
+        picture = self.codec.decode(latents)
+        _, refused = self.pipe.run_safety_checker(picture, self.device, self.painter.words.dtype)
+        if refused and refused[0]:
+            raise FreeURuntimeError("the model's safety checker refuses a key frame: use another prompt or seed")
+        return self.codec.frame(picture)

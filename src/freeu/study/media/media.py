@@ -1,0 +1,164 @@
+"""Pictures and videos made new for raters: no metadata, and one size in bytes for all that are compared.
+
+What a browser shows of a file (its name, size, dates, tags) must say nothing about the arm that made it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from freeu.errors import FreeUValueError
+from freeu.pipelines.io.inputs import open_image, pixel_sha
+from freeu.study.media.look import Look, add_noise
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_BYTES = 256 * 2**20
+"""Of one file."""
+PNG_PADDING, MP4_PADDING = b"paDd", b"free"
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+def look_at(path: Path, folder: Path) -> Look:
+    """Open a file that somebody handed in, and tell what it shows.
+
+    Args:
+        path: a PNG, JPEG, WebP or MP4.
+        folder: where it must lie, links followed.
+
+    Raises:
+        FreeUValueError: it lies elsewhere, is huge, animated, damaged or of another format.
+    """
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise FreeUValueError(f"{path} is a link to a place outside its folder: copy the file")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise FreeUValueError(f"{path} has {size / 2**20:.0f} MiB: a study takes files of up to {MAX_BYTES >> 20} MiB")
+    if path.suffix.lower() == ".mp4":
+        from freeu.study.media.video import look_at_video
+
+        return look_at_video(path)
+    image = read_image(path)
+    return Look(image.width, image.height, pixel_sha(image))
+
+
+def read_image(path: Path) -> Image:
+    """A picture as upright RGB, transparent parts on white.
+
+    Raises:
+        FreeUValueError: damaged, animated, no PNG, JPEG or WebP, more pixels than Pillow's limit, or more than 8 bits.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                if getattr(image, "n_frames", 1) > 1:
+                    raise FreeUValueError(f"{path} is animated: save it as MP4")
+                if image.mode.startswith(("I", "F")):
+                    raise FreeUValueError(f"{path} has more than 8 bits per channel ({image.mode}): save it with 8")
+            return open_image(path)
+    except UnidentifiedImageError:
+        raise FreeUValueError(f"{path} is no PNG, JPEG or WebP that Pillow can read") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise FreeUValueError(f"{path} has more than {Image.MAX_IMAGE_PIXELS} pixels: make it smaller") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, FreeUValueError):
+            raise
+        raise FreeUValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def encode_png(image: Image) -> bytes:
+    """A PNG of the pixels and nothing else.
+
+    Args:
+        image: any mode that converts to RGB.
+    """
+    from PIL import Image
+
+    rgb = image.convert("RGB")
+    bare = Image.frombytes("RGB", rgb.size, rgb.tobytes())  # what Pillow knew of the file stays behind
+    buffer = io.BytesIO()
+    bare.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def noised(image: Image, seed: int) -> Image:
+    """The same picture under strong Gaussian noise, for attention checks.
+
+    Args:
+        image: RGB.
+        seed: of the noise.
+    """
+    from PIL import Image
+
+    return Image.fromarray(add_noise(np.asarray(image.convert("RGB")), np.random.default_rng(seed)))
+
+
+def pad_alike(files: Sequence[bytes]) -> list[bytes]:
+    """The same files with one size in bytes; what they show is unchanged.
+
+    The filling is random, so that a proxy that compresses what it sends does not bring the sizes back.
+
+    Args:
+        files: PNGs as of ``encode_png``, or MP4s; each gets at least the smallest filling there is.
+    """
+    return [_pad_png(data, n) if data.startswith(b"\x89PNG") else _pad_mp4(data, n) for data, n in _missing(files)]
+
+
+def _missing(files: Sequence[bytes]) -> list[tuple[bytes, int]]:
+    size = max(len(data) for data in files) + 12
+    return [(data, size - len(data)) for data in files]
+
+
+def _pad_png(data: bytes, size: int) -> bytes:
+    """One chunk of ``size`` bytes before the end: ancillary, private, safe to copy, so every decoder skips it."""
+    assert data.endswith(_PNG_END)
+    assert size >= 12
+    body = PNG_PADDING + os.urandom(size - 12)
+    chunk = struct.pack(">I", size - 12) + body + struct.pack(">I", zlib.crc32(body))
+    return data[: -len(_PNG_END)] + chunk + _PNG_END
+
+
+def _pad_mp4(data: bytes, size: int) -> bytes:
+    """One free box of ``size`` bytes at the end (ISO/IEC 14496-12, 8.1.2)."""
+    return data + struct.pack(">I", size) + MP4_PADDING + os.urandom(size - 8)
+
+
+def clean_copies(paths: list[Path]) -> list[bytes]:
+    """Files made new with nothing but what they show, all in the same way.
+
+    Args:
+        paths: of one group: all images or all videos.
+    """
+    if paths[0].suffix.lower() == ".mp4":
+        from freeu.study.media.video import copy_videos
+
+        return copy_videos(paths)
+    return [encode_png(read_image(path)) for path in paths]
+
+
+def noised_copy(path: Path, seed: int) -> bytes:
+    """The file under strong noise, for an attention check.
+
+    Args:
+        path: an image or a video.
+        seed: of the noise.
+    """
+    if path.suffix.lower() == ".mp4":
+        from freeu.study.media.video import noised_video
+
+        return noised_video(path, seed)
+    return encode_png(noised(read_image(path), seed))

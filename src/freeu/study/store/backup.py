@@ -1,0 +1,63 @@
+"""A copy of a study's SQLite database while it is in use."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+
+from freeu.errors import FreeURuntimeError, FreeUValueError
+from freeu.study.store.database import parse_url
+
+PAGES = 256
+
+
+def back_up(url: str, output: Path) -> int:
+    """Copy the database with SQLite's online backup: a consistent state, while raters go on voting.
+
+    Args:
+        url: of the database.
+        output: the copy, in one file; it appears when it is complete and was checked.
+
+    Returns:
+        the number of events in the copy.
+
+    Raises:
+        FreeUValueError: PostgreSQL (which has its own tool), no such database, or ``output`` exists.
+        FreeURuntimeError: it cannot be read or written.
+    """
+    parsed = parse_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        raise FreeUValueError("this copies SQLite only: for PostgreSQL use pg_dump --format=custom, also while in use")
+    source = Path(parsed.database or "")
+    if not source.is_file():
+        raise FreeUValueError(f"there is no database {source}: the study was never served")
+    if output.exists():
+        raise FreeUValueError(f"--output {output} exists: name another file")
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        part.touch(mode=0o600)
+        events = _copy(source, part)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.rename(output)
+    except (OSError, sqlite3.Error) as error:
+        raise FreeURuntimeError(f"cannot copy {source} to {output}: {error}") from None
+    finally:
+        for name in (part, Path(f"{part}-wal"), Path(f"{part}-shm"), Path(f"{part}-journal")):
+            name.unlink(missing_ok=True)
+    return events
+
+
+def _copy(source: Path, part: Path) -> int:
+    with (
+        contextlib.closing(sqlite3.connect(source, timeout=15)) as here,
+        contextlib.closing(sqlite3.connect(part)) as there,
+    ):
+        here.backup(there, pages=PAGES, sleep=0.01)
+        there.execute("PRAGMA journal_mode=DELETE")  # one file, without companions
+        found = there.execute("PRAGMA integrity_check").fetchone()[0]
+        if found != "ok":
+            raise sqlite3.DatabaseError(f"the copy is damaged ({found})")
+        return int(there.execute("SELECT count(*) FROM freeu_events").fetchone()[0])

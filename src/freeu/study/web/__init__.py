@@ -1,0 +1,4 @@
+"""The web application for raters and administrators.
+
+Imports study.store, plan and results; never generates.
+"""

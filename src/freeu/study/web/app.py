@@ -1,0 +1,122 @@
+"""The web application of a study."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import freeu
+from freeu.errors import FreeUValueError
+from freeu.study.plan.folder import StudyFolder
+from freeu.study.store.store import Store
+from freeu.study.web import admin, pages, texts, voting
+from freeu.study.web import media as media_routes
+from freeu.study.web.limits import Limits, Rate
+from freeu.study.web.secrets import Secrets
+from freeu.study.web.security import Guard
+from freeu.study.web.site import STATIC, Site, root_of
+
+_ROOT = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+
+
+def create_app(
+    folder: StudyFolder,
+    store: Store,
+    secrets: Secrets,
+    *,
+    root_path: str = "",
+    tokens_only: bool = False,
+    behind_proxy: bool = False,
+    rates: dict[str, Rate] | None = None,
+) -> ASGIApp:
+    """The application, guarded; any ASGI server can run it, in one process.
+
+    Args:
+        folder: the study.
+        store: its votes.
+        secrets: its keys.
+        root_path: the sub-path under which a reverse proxy offers it, such as "/study"; the proxy may strip it or not.
+        tokens_only: only people with a personal link may take part.
+        behind_proxy: believe X-Forwarded-For and X-Forwarded-Proto.
+        rates: rate limits other than ``limits.RATES``.
+
+    Raises:
+        FreeUValueError: a sub-path that is none, or that is the name of a page.
+    """
+    root = root_path.rstrip("/")
+    limits = Limits(rates)
+    site = Site(folder, store, secrets, limits, tokens_only=tokens_only)
+    app = FastAPI(
+        title="freeu study",
+        description="A blind preference study. Pages for raters and for the administrator.",
+        version=freeu.__version__,
+        docs_url=None,
+        redoc_url=None,
+    )
+    names = {"static", "openapi.json"}
+    for part in (pages, voting, media_routes, admin):
+        router = part.routes(site)
+        names |= {str(getattr(route, "path", "")).split("/")[1] for route in router.routes} - {""}
+        app.include_router(router)
+    app.mount("/static", _Kept(StaticFiles(directory=STATIC)), name="static")
+    _handle_errors(app, site)
+    if not _ROOT.fullmatch(root) or (root and root.split("/")[1] in names):
+        raise FreeUValueError(
+            f'the sub-path must look like "/study" and not begin with the name of a page, got {root_path!r}'
+        )
+    return Guard(app, limits, root, behind_proxy)
+
+
+class _Kept:
+    """Style sheet and script, which browsers may keep: their addresses change with them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def answer(message: Any) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 200:
+                message["headers"] = [*message["headers"], (b"cache-control", b"public, max-age=31536000, immutable")]
+            await send(message)
+
+        await self._app(scope, receive, answer)
+
+
+def _handle_errors(app: FastAPI, site: Site) -> None:
+    """Every error is a page in the rater's language, or JSON for the script; none repeats what was sent."""
+
+    def tell(request: Request, status: int, headers: Any = None) -> Response:
+        path = request.scope["path"].removeprefix(root_of(request))
+        if path.startswith("/api/"):
+            return JSONResponse({"error": texts.TEXTS["en"].get(f"error_{status}", "error")}, status, headers)
+        try:
+            visit = site.visit(request)
+        except HTTPException as error:
+            return Response("too many requests: wait a moment", 429, error.headers, "text/plain")
+        answer = site.page(request, visit, "error.html", status, problem=status)
+        answer.headers.update(headers or {})
+        return answer
+
+    @app.exception_handler(HTTPException)
+    def http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 429:
+            return Response("too many requests: wait a moment", 429, error.headers, "text/plain")
+        return tell(request, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> Response:
+        return tell(request, 422)
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(PoolTimeoutError)
+    def busy(request: Request, error: Exception) -> Response:
+        return Response("the study is busy: try again", 503, {"retry-after": "2"}, "text/plain")
