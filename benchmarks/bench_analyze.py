@@ -19,8 +19,11 @@ from common import conditions, interleaved, save
 
 from freeu.analysis.measurement.trace import trace
 from freeu.pipelines.models.loading import quiet
+from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
 from freeu.pipelines.runs.draw import draw
-from freeu.pipelines.runs.request import FreeUChoice, Prepared, Request, check_request, prepare
+from freeu.pipelines.runs.prepare import Prepared, prepare
+from freeu.pipelines.runs.request import Request, check_request
 
 SHOWN = (0, 4, 8, 11, 15, 19)
 
@@ -28,7 +31,12 @@ SHOWN = (0, 4, 8, 11, 15, 19)
 def prepared() -> Prepared:
     from pathlib import Path
 
-    request = Request("generate", ("a 3d fox on a blue background",), None, "0", FreeUChoice(preset="sd14"), steps=20)
+    request = Request(
+        "generate",
+        PromptOptions(["a 3d fox on a blue background"]),
+        SamplingOptions(steps=20),
+        freeu=FreeUOptions(preset="sd14"),
+    )
     return prepare(request, check_request(request, Path("nothing-is-written-here")))
 
 

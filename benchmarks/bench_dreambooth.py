@@ -38,8 +38,13 @@ from freeu.personalize.dreambooth.dreambooth import CLASS_FOLDER, train
 from freeu.personalize.dreambooth.settings import DreamBooth
 from freeu.personalize.dreambooth.subjects import find_subject
 from freeu.pipelines.io.inputs import parse_seeds
+from freeu.pipelines.models.addons.add_ons import AddOns
 from freeu.pipelines.models.sources.sources import find_model
-from freeu.pipelines.runs.request import Request, prepare
+from freeu.pipelines.options.model import ModelOptions
+from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+from freeu.pipelines.runs.prepare import prepare
+from freeu.pipelines.runs.request import Request, Sources
 
 SUBJECTS = ("bear", "owl", "swan", "pear", "tractor")
 WEIGHTS = {1.0: "none,sd14,gentle,calibrated:sd14", 0.5: "none,sd14", 1.3: "none,sd14", 0.0: "none,sd14"}
@@ -88,17 +93,16 @@ def drawn(name: str, folder: Path, weight: float, judges: Judges, options: argpa
     prompts: tuple[Prompt, ...] = read_prompts(str(folder / "prompts.jsonl"))
     request = Request(
         command="generate",
-        prompts=tuple(prompt.text for prompt in prompts),
-        prompts_from=None,
-        seeds=options.seeds if weight == 1.0 else str(parse_seeds(options.seeds)[0]),
-        freeu=None,
-        model=subject.model,
-        loras=subject.loras if weight else (),
-        fuse_loras=bool(weight),  # half the time of a picture
-        steps=options.draw_steps,
-        threads=options.threads,
+        prompts=PromptOptions([prompt.text for prompt in prompts]),
+        sampling=SamplingOptions(
+            seeds=options.seeds if weight == 1.0 else str(parse_seeds(options.seeds)[0]), steps=options.draw_steps
+        ),
+        model=ModelOptions(subject.model),
+        run=RunOptions(threads=options.threads),
+        # Fused, an image takes half the time.
+        add_ons=AddOns(subject.loras if weight else (), fuse_loras=bool(weight)),
     )
-    prepared = prepare(request, find_model(subject.model))
+    prepared = prepare(request, Sources(find_model(subject.model)))
     experiment = Experiment(
         prompts,
         parse_arms(WEIGHTS[weight]),

@@ -45,10 +45,15 @@ from freeu.motion.estimate import Tracker, along, steady_flow
 from freeu.motion.measure import Flow, Frame, warp_back
 from freeu.pipelines.io.clip_files import read_clip
 from freeu.pipelines.io.output import OutputFolder
-from freeu.pipelines.runs.request import FreeUChoice, Request
+from freeu.pipelines.options.control import ControlOptions
+from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+from freeu.pipelines.runs.request import Request
 from freeu.rerender.denoise.settings import DEFAULT_STAGES, STAGES
 from freeu.rerender.film.keyframes import KeyFrameChoice, segments
 from freeu.rerender.film.source import frames_sha, open_source
+from freeu.rerender.options import RerenderOptions
 from freeu.rerender.request import Job, Rerender, check_rerender, prepare_rerender
 from freeu.rerender.run import FILMS, make_film
 
@@ -184,14 +189,13 @@ def loaded(video: Video, folder: Path, options: argparse.Namespace) -> Job:
     """A job of the model with its ControlNet, which ``varied`` makes others of."""
     request = Request(
         command="generate",
-        prompts=(video.prompt,),
-        prompts_from=None,
-        seeds="0",
-        freeu=FreeUChoice(preset="sd14"),
-        steps=options.steps,
-        threads=options.threads,
+        prompts=PromptOptions([video.prompt]),
+        sampling=SamplingOptions(steps=options.steps),
+        run=RunOptions(threads=options.threads),
+        freeu=FreeUOptions(preset="sd14"),
+        control=ControlOptions(control_weight=options.control_scale),
     )
-    run = Rerender(video.path, request, strength=options.strength, control="canny", control_scale=options.control_scale)
+    run = Rerender(video.path, request, RerenderOptions(options.strength, control="canny"))
     return prepare_rerender(run, check_rerender(run, folder))
 
 

@@ -39,12 +39,16 @@ from freeu.evaluate.experiment.scoring import Judges
 from freeu.evaluate.metrics.alignment import INVERSE, Asked, Reader, Reading
 from freeu.intervals import mean_interval, paired_interval
 from freeu.personalize.reversion.exemplars import read_exemplars
-from freeu.personalize.reversion.reversion import KIND, Inversion, Settings
+from freeu.personalize.reversion.reversion import KIND, Inversion
+from freeu.personalize.reversion.settings import Settings
 from freeu.personalize.training.record import read_record
 from freeu.pipelines.io.inputs import open_image
-from freeu.pipelines.models.addons.add_ons import find_embedding
+from freeu.pipelines.models.addons.add_ons import AddOns, find_embedding
 from freeu.pipelines.models.sources.sources import find_model
-from freeu.pipelines.runs.request import Prepared, Request, prepare
+from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+from freeu.pipelines.runs.prepare import Prepared, prepare
+from freeu.pipelines.runs.request import Request, Sources
 
 TOKEN, START = "<R>", "and"
 RELATIONS = ("left of", "above", "on", "inside", "behind")
@@ -69,14 +73,12 @@ def request(prompts: Sequence[Prompt], seeds: str, embedding: Path | None) -> Pr
     """The embedded model, with a learnt word or without."""
     asked = Request(
         command="generate",
-        prompts=tuple(prompt.text for prompt in prompts),
-        prompts_from=None,
-        seeds=seeds,
-        freeu=None,
-        embeddings=() if embedding is None else (find_embedding(embedding),),
-        threads=torch.get_num_threads(),
+        prompts=PromptOptions([prompt.text for prompt in prompts]),
+        sampling=SamplingOptions(seeds=seeds),
+        run=RunOptions(threads=torch.get_num_threads()),
+        add_ons=AddOns(embeddings=() if embedding is None else (find_embedding(embedding),)),
     )
-    return prepare(asked, find_model(None))
+    return prepare(asked, Sources(find_model(None)))
 
 
 def learn(exemplars: Path, folder: Path, settings: Settings, prompts: Sequence[Prompt]) -> dict[str, Any]:

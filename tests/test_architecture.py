@@ -25,9 +25,10 @@ pipelines.io
 pipelines.models.sources
 pipelines.models.addons pipelines.models.control pipelines.models.modelscope
 pipelines.models
+pipelines.options
 pipelines.runs
 pipelines.video pipelines.pages
-pipelines.sweep pipelines.check
+pipelines.making pipelines.sweep pipelines.check
 pipelines
 evaluate.metrics
 evaluate.experiment

@@ -1,4 +1,4 @@
-"""FreeU for diffusion U-Nets: better pictures at inference, with no training and no cost.
+"""FreeU for diffusion U-Nets: better images at inference, with no training and no cost.
 
     import freeu
     with freeu.enabled(pipe, "sdxl"):

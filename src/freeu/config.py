@@ -173,13 +173,13 @@ class FreeUConfig:
         guidance: "both": act on both halves of classifier-free guidance; "conditional": on the conditional half only.
         start, end, ramp, unit: see ``Schedule``.
         strength: 0..1, interpolates every factor from the identity to its value.
-        over_time: for video and version 2, what of the structure map the frames of a clip have in common: "frame"
+        over_time: for video and version 2, what of the structure map the frames of a video have in common: "frame"
             nothing, as published; "clip" its minimum and maximum; "smooth" the same, smoothed over neighbouring frames;
             "shared" the whole map, the mean of theirs.
         frame_strength: for video, strengths in 0..1 (as ``strength``) at equal distances from the first frame to the
             last, linear in between; empty: 1 everywhere.
         time_threshold: for video, 0 filters the skip of every frame by itself, as published; from 1 on the transform is
-            over (T, H, W), and the low band holds what is low in the picture and slower than this many bins over time.
+            over (T, H, W), and the low band holds what is low in the image and slower than this many bins over time.
         control: "after": the skip is filtered with the residual that a ControlNet added to it, as every pipeline does;
             "before": without it, as Rerender A Video does. Without a ControlNet both are the same.
         sites: factors of single sites that override their stage's: mapping from site path to ``Stage`` or (b, s),

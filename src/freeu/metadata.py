@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 KEY = "freeu"
 SCHEMA = 1
 FRAME_MS = 125
-"""How long an animated PNG shows each frame, in milliseconds: 8 frames a second, as ModelScope's clips."""
+"""How long an animated PNG shows each frame, in milliseconds: 8 frames per second, as ModelScope's videos."""
 # Settings are a few kilobytes; a chunk beyond this is not ours and is not parsed.
 MAX_CHARACTERS = 1_000_000
 
 
 def png_bytes(image: Image, settings: Mapping[str, Any], following: Sequence[Image] = ()) -> bytes:
-    """Encode a picture as PNG with its settings in the text chunk ``freeu``.
+    """Encode an image as PNG with its settings in the text chunk ``freeu``.
 
     Args:
         image: any Pillow image that PNG can hold; its pixels are stored without loss.
@@ -70,7 +70,7 @@ def read_png(path: str | Path) -> dict[str, Any]:
             image.load()  # text chunks may follow the pixels
             text = getattr(image, "text", {}).get(KEY)
     except UnidentifiedImageError:
-        raise FreeUValueError(f"{path} is not a picture") from None
+        raise FreeUValueError(f"{path} is not an image") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise FreeUValueError(f"cannot read {path}: {error}") from None
     if text is None:

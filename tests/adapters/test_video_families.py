@@ -194,7 +194,7 @@ def test_capture_sees_backbone_and_skip_of_clips_whose_frames_are_rows_in_a_row(
     sites = adapter.find_sites(model)
     with torch.no_grad():
         for parameter in model.parameters():
-            # Layers that begin as zeros would hide whether frames of one clip see the other's.
+            # Layers that begin as zeros would hide whether frames of one video see the other's.
             if parameter.dim() > 1 and not parameter.any():
                 parameter.normal_(0.0, 0.05)
 
@@ -208,7 +208,7 @@ def test_capture_sees_backbone_and_skip_of_clips_whose_frames_are_rows_in_a_row(
     assert list(both) == [(site.path, part) for site in sites for part in PARTS]
     rows = family.conditions(CLIPS)
     for clip in range(CLIPS):
-        # Conditions of one clip, or of each of its frames.
+        # Conditions of one video, or of each of its frames.
         mine = {name: value.chunk(CLIPS)[clip] for name, value in rows.items()}
         alone = features(family.sample()[clip : clip + 1], **mine)
         for key, tensor in both.items():

@@ -1,4 +1,4 @@
-"""FreeU on whole tiny pipelines for clips: AnimateDiff, Stable Video Diffusion, I2VGen-XL, and ModelScope's sampler."""
+"""FreeU on whole tiny video pipelines: AnimateDiff, Stable Video Diffusion, I2VGen-XL, and ModelScope's sampler."""
 
 import numpy as np
 import pytest

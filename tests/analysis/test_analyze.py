@@ -28,7 +28,7 @@ def prompts(tmp_path):
 def test_a_whole_run(run, prompts, tmp_path):
     pytest.importorskip("freeu_zoo")
     folder = tmp_path / "out"
-    words = ("analyze", "--prompts", prompts, "--steps", "2", "--threads", "1", "--control", "--output", folder)
+    words = ("analyze", "--prompts", prompts, "--steps", "2", "--threads", "1", "--random-baseline", "--output", folder)
     code, out, err = run(*words)
     assert (code, err) == (0, "")
     results = json.loads((folder / "results.json").read_text())
@@ -62,7 +62,7 @@ def test_a_whole_run(run, prompts, tmp_path):
     assert len(page.encode()) < 20e6
     body = page[: page.index("<script>")]
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", body)
-    # Every picture is there, and only once.
+    # Every image is there, and only once.
     sources = json.loads(re.search(r'id="pictures">(.*?)</script>', page)[1])
     assert set(re.findall(r'data-picture="(\w+)"', body)) == sources.keys()
     assert len(set(sources.values())) == len(sources)
@@ -100,7 +100,7 @@ def test_an_interrupted_analysis_goes_on_and_ends_equal(run, prompts, tmp_path, 
     damaged.write_bytes(b"half")
     calls[:] = ["none"] * 6
     assert run(*words, "--output", parts)[0] == 0
-    # Two ways are traced and a third is drawn, of two prompts each. Five of the six were there, one of them damaged.
+    # Two ways are traced, a third generated, of two prompts each. Five of the six were there, one of them damaged.
     assert len(calls) - 6 == 1 + 1
     for name in ("results.json", "table.md", "report.html"):
         assert (parts / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -137,7 +137,7 @@ def test_every_variant_has_a_name_of_its_own(extent):
     for way in (*plain, *traced):
         assert configs.setdefault(way.name, way.config) == way.config
         assert re.fullmatch(r"[\w.-]+", way.name)
-    # What draws the same pictures is drawn once.
+    # What generates the same images is generated once.
     assert len({str(way.config) for way in plain}) == len(plain)
     assert {way.name for way in traced} == {"none", "freeu"}
 
@@ -225,7 +225,7 @@ def test_bad_input_is_one_line(run, tmp_path, monkeypatch, words, message):
 
 
 def test_a_model_of_one_channel(run, prompts, tmp_path):
-    """Latents and pictures of one channel; of a backbone's channels half are still scaled."""
+    """Latents and images of one channel; of a backbone's channels half are still scaled."""
     from diffusers import AutoencoderKL
     from tiny_pipelines import save_pipeline, tiny_unet
 
@@ -276,7 +276,7 @@ def test_figures_from_python(mini):
     seen = []
     made = freeu.analysis.make_figures(pipe, LINES, (16, 4), steps=2, config=CONFIG, report=lambda: seen.append(1))
     assert [figure.number for figure in made] == [4, 16]
-    assert len(seen) == 2 * 4  # none under the microscope, and three ways of Fig. 16
+    assert len(seen) == 2 * 4  # none by spectral analysis, and three ways of Fig. 16
     with freeu.analysis.random_unet(pipe):
         noise = freeu.analysis.make_figures(pipe, LINES, (16, 4), steps=2, config=CONFIG)
     pairs = list(freeu.analysis.against(made, noise))

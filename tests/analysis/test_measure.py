@@ -1,4 +1,4 @@
-"""Fourier measures against pictures whose spectrum is known, and against the formulas written out."""
+"""Fourier measures against images whose spectrum is known, and against the formulas written out."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Looking at a picture while it is drawn: the same picture, and the spectra of what was really there."""
+"""Looking at an image while it is generated: the same image, and the spectra of what was really there."""
 
 import io
 from dataclasses import replace
@@ -17,7 +17,7 @@ CONFIG = freeu.preset("sd14")
 
 @pytest.fixture(params=["baseline", "freeu"])
 def case(request, plan):
-    """A plan with one picture."""
+    """A plan with one image."""
     config = CONFIG if request.param == "freeu" else None
     made = replace(plan, arms=(request.param,), config=config)
     return made, next(made.pictures())
@@ -30,7 +30,7 @@ def test_the_picture_is_the_same_to_the_bit(mini, case):
     assert len(seen.timesteps) == len(seen.latents) == 3
     assert sorted(seen.timesteps, reverse=True) == list(seen.timesteps)
     assert sorted(seen.stages) == [0, 2]
-    # The last latents are what the picture is decoded from.
+    # The last latents are what the image is decoded from.
     np.testing.assert_allclose(seen.stages[2], np.asarray(plain) / 255.0, atol=0.5 / 255 + 1e-3)
 
 

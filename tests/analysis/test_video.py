@@ -1,4 +1,4 @@
-"""``freeu analyze`` on a text-to-video pipeline, clips as files, and what draws still pictures only."""
+"""``freeu analyze`` on a text-to-video pipeline, videos as files, and what generates still images only."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ FRAMES = 3
 
 @pytest.fixture(scope="session")
 def video_dir(tmp_path_factory):
-    """A TextToVideoSDPipeline directory with random weights: clips of 16x16."""
+    """A TextToVideoSDPipeline directory with random weights: videos of 16x16."""
     folder = tmp_path_factory.mktemp("models") / "tiny-video"
     save_pipeline(folder, "TextToVideoSDPipeline", unet=tiny_video_unet())
     return folder
@@ -55,7 +55,7 @@ def test_a_whole_run(run, video_dir, words, tmp_path):
     assert read_png(clip)["frames"] == FRAMES
     with Image.open(clip) as image:
         assert image.is_animated
-    # Going on where everything is there draws nothing and ends the same.
+    # Going on where everything is there generates nothing and ends the same.
     before = {path: path.stat().st_mtime_ns for path in (out / "pictures").rglob("*.*")}
     assert run(*command)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in (out / "pictures").rglob("*.*")} == before
@@ -82,7 +82,7 @@ def test_maps_and_stages_are_of_the_middle_frame(video_dir, plan):
         expected = features[FRAMES + FRAMES // 2].mean(dim=0).numpy()
         np.testing.assert_allclose(seen.maps[Place(path, "backbone", False), 1], expected, rtol=1e-6)
     assert seen.picture is seen.frames[FRAMES // 2]
-    # The last latents are what the clip is decoded from.
+    # The last latents are what the video is decoded from.
     np.testing.assert_allclose(seen.stages[1], np.asarray(seen.picture) / 255.0, atol=0.5 / 255 + 1e-3)
 
 
@@ -105,7 +105,7 @@ def test_clips_are_stored_without_loss(tmp_path):
 def test_what_draws_stills_refuses_video(run, video_dir, tmp_path, command):
     code, _, err = run(*command, "--model", video_dir, "--output", tmp_path / "out")
     assert code == 2
-    assert "tiny-video (TextToVideoSDPipeline) draws video, and this draws still pictures: freeu analyze" in err
+    assert "tiny-video (TextToVideoSDPipeline) generates video, and this generates still images: freeu analyze" in err
     assert not (tmp_path / "out").exists()
 
 
@@ -113,14 +113,14 @@ def test_frames_are_for_video(run, words, tmp_path):
     pytest.importorskip("freeu_zoo")
     code, _, err = run("analyze", *words, "--frames", 4, "--output", tmp_path / "out")
     assert code == 2
-    assert "--frames is for models that draw video; mini-sd draws still pictures" in err
+    assert "--frames is for models that generate video; mini-sd generates still images" in err
     assert run("analyze", *words, "--frames", 0, "--output", tmp_path / "out")[0] == 2
 
 
 def test_figures_of_clips(run, video_dir, words, tmp_path):
     pytest.importorskip("cv2")
     out = tmp_path / "out"
-    command = ("analyze", video_dir, *words, "--frames", 4, "--b", "1.2,1.4", "--s", "0.9,0.2", "--version", 2)
+    command = ("analyze", video_dir, *words, "--frames", 4, "--b", "1.2,1.4", "--s", "0.9,0.2", "--freeu-version", 2)
     code, _, err = run(*command, "--figure", 101, "--figure", 102, "--output", out)
     assert (code, err) == (0, "")
     results = json.loads((out / "results.json").read_text())
@@ -153,11 +153,11 @@ def test_figures_of_clips(run, video_dir, words, tmp_path):
 def test_figures_of_clips_are_for_clips(run, video_dir, words, tmp_path):
     code, _, err = run("analyze", video_dir, *words, "--frames", 1, "--figure", 101, "--output", tmp_path / "out")
     assert code == 2
-    assert "--figure 101 is of clips, and this model is to draw clips of one frame: leave it out" in err
+    assert "--figure 101 is of videos, and this model is to generate videos of one frame: leave it out" in err
     pytest.importorskip("freeu_zoo")
     code, _, err = run("analyze", *words, "--figure", 102, "--output", tmp_path / "out")
     assert code == 2
-    assert "--figure 102 is of clips, and this model draws still pictures: leave it out" in err
+    assert "--figure 102 is of videos, and this model generates still images: leave it out" in err
     assert not (tmp_path / "out").exists()
     assert set(figures_for(8)) == {*FIGURES, 101, 102}
     assert set(figures_for(None)) == set(figures_for(1)) == set(FIGURES)

@@ -39,7 +39,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "unet" / "config.json").write_text('{"_class_name": "UNet2DConditionModel"}')
     (tmp_path / "empty.txt").write_text("# nothing\n\n")
     (tmp_path / "latin.txt").write_bytes(b"\xff\xfe\xfa caf\xe9")
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     (tmp_path / "broken.json").write_text('{"kind": "freeu-manifest"')
     (tmp_path / "other.json").write_text("[]")
     (tmp_path / "future.json").write_text('{"kind": "freeu-manifest", "schema": 99}')
@@ -60,7 +60,7 @@ def run(*words: str) -> tuple[int, str, str]:
 
 
 FOX = ("compare", "a fox", "--model", "../sd")
-STEERED = (*FOX, "--control", "../net", "--control-image", "../grey.png")
+STEERED = (*FOX, "--controlnet", "../net", "--control-image", "../grey.png")
 CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown path": (("compare", "a fox", "--model", "../sdd"), "no model '../sdd': did you mean ../sd?"),
     "unknown file": (("compare", "a fox", "--model", "../x.safetensors"), "no model '../x.safetensors'"),
@@ -79,10 +79,10 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "no factor": ((*FOX, "--b", "big"), "--b must be numbers with commas, one per stage, such as 1.3,1.4; got 'big'"),
     "too many factors": ((*FOX, "--b", "1,1,1,1"), "2 or 3 factors"),
     "different stages": ((*FOX, "--b", "1,1,1", "--s", "1,1"), "got 3 b and 2 s"),
-    "version": ((*FOX, "--version", "3"), "version must be 1 (constant) or 2"),
+    "version": ((*FOX, "--freeu-version", "3"), "version must be 1 (constant) or 2"),
     "profile": ((*FOX, "--profile", "offical"), "did you mean official"),
     "start": ((*FOX, "--start", "0.9", "--end", "0.2"), "start must be smaller than end"),
-    "strength": ((*FOX, "--strength", "2"), "strength must lie in 0 to 1, got 2"),
+    "strength": ((*FOX, "--freeu-strength", "2"), "strength must lie in 0 to 1, got 2"),
     "config": ((*FOX, "--config", "b1=1.3 q=2"), "unknown key 'q'"),
     "config file": ((*FOX, "--config", "nowhere.json"), "neither"),
     "config and preset": ((*FOX, "--config", "b1=1", "--preset", "sdxl"), "say the same thing twice"),
@@ -99,38 +99,47 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "many seeds": ((*FOX, "--seeds", "0-99999"), "more than 10000 seeds"),
     "steps": ((*FOX, "--steps", "0"), "--steps must lie in 1 to 1000, got 0"),
     "steps no number": ((*FOX, "--steps", "many"), "'many'"),
-    "guidance": ((*FOX, "--guidance", "nan"), "--guidance must lie in 0 to 100"),
+    "guidance": ((*FOX, "--guidance-scale", "nan"), "--guidance-scale must lie in 0 to 100"),
     "threads": ((*FOX, "--threads", "0"), "--threads must lie in"),
     "width": ((*FOX, "--width", "100"), "--width must be a multiple of 8 for this model, got 100: use 96 or 104"),
     "height": ((*FOX, "--height", "-8"), "--height must be a multiple of 8"),
     "scheduler": ((*FOX, "--scheduler", "eulr"), "did you mean euler"),
     "device": ((*FOX, "--device", "gpu"), "device 'gpu' is not on this machine"),
     "dtype": ((*FOX, "--dtype", "float8"), "dtype must be auto, float32, float16 or bfloat16, got 'float8'"),
-    "image": ((*FOX, "--image", "../text.png"), "is not a picture that Pillow can read"),
+    "image": ((*FOX, "--image", "../text.png"), "is not an image that Pillow can read"),
     "no image": ((*FOX, "--image", "nowhere.png"), "cannot read the image nowhere.png: No such file"),
-    "mask alone": ((*FOX, "--mask", "../text.png"), "--mask needs the picture it belongs to"),
-    "image strength alone": ((*FOX, "--image-strength", "0.5"), "needs a picture to start from"),
-    "image strength": ((*FOX, "--image-strength", "1.5"), "--image-strength must lie in 0 to 1, got 1.5"),
-    "control without its picture": ((*FOX, "--control", "../net"), "--control needs the picture that it follows"),
+    "mask alone": ((*FOX, "--mask", "../text.png"), "--mask needs the image it belongs to"),
+    "image strength alone": ((*FOX, "--denoising-strength", "0.5"), "needs an image to start from"),
+    "image strength": ((*FOX, "--denoising-strength", "1.5"), "--denoising-strength must lie in 0 to 1, got 1.5"),
+    "control without its image": ((*FOX, "--controlnet", "../net"), "--controlnet needs a control image"),
     "control image alone": ((*FOX, "--control-image", "../text.png"), "--control-image needs a ControlNet: give"),
-    "control order alone": ((*FOX, "--control-order", "before"), "--control-order needs a ControlNet: give"),
+    "control order alone": ((*FOX, "--skip-filter-order", "before"), "--skip-filter-order needs a ControlNet: give"),
     "no control image": ((*STEERED, "--control-image", "no.png"), "cannot read the image no.png: No such file"),
-    "control image": ((*STEERED, "--control-image", "../text.png"), "is not a picture that Pillow can read"),
-    "control scale": ((*STEERED, "--control-scale", "2.1"), "--control-scale must lie in 0 to 2, got 2.1"),
-    "control scale no number": ((*STEERED, "--control-scale", "nan"), "--control-scale must lie in 0 to 2, got nan"),
-    "control start": ((*STEERED, "--control-start", "-1"), "--control-start must lie in 0 to 1, got -1"),
-    "control end": ((*STEERED, "--control-start", "0.5", "--control-end", "0.5"), "must be smaller than --control-end"),
-    "control preprocess": ((*STEERED, "--control-preprocess", "cany"), "'cany': did you mean canny"),
-    "control order": ((*STEERED, "--control-order", "befor"), "unknown control 'befor': did you mean before"),
-    "no control": ((*STEERED, "--control", "../nte"), "no ControlNet '../nte': "),
-    "a model as control": ((*STEERED, "--control", "../sd"), "is a whole pipeline, no ControlNet"),
-    "a vae as control": ((*STEERED, "--control", "../sd/vae"), "is of the class AutoencoderKL, no ControlNetModel"),
+    "control image": ((*STEERED, "--control-image", "../text.png"), "is not an image that Pillow can read"),
+    "control scale": ((*STEERED, "--controlnet-weight", "2.1"), "--controlnet-weight must lie in 0 to 2, got 2.1"),
+    "control scale no number": (
+        (*STEERED, "--controlnet-weight", "nan"),
+        "--controlnet-weight must lie in 0 to 2, got nan",
+    ),
+    "control start": ((*STEERED, "--controlnet-start", "-1"), "--controlnet-start must lie in 0 to 1, got -1"),
+    "control end": (
+        (*STEERED, "--controlnet-start", "0.5", "--controlnet-end", "0.5"),
+        "must be smaller than --controlnet-end",
+    ),
+    "control preprocess": ((*STEERED, "--preprocessor", "cany"), "'cany': did you mean canny"),
+    "control order": ((*STEERED, "--skip-filter-order", "befor"), "unknown control 'befor': did you mean before"),
+    "no control": ((*STEERED, "--controlnet", "../nte"), "no ControlNet '../nte': "),
+    "a model as control": ((*STEERED, "--controlnet", "../sd"), "is a whole pipeline, no ControlNet"),
+    "a vae as control": ((*STEERED, "--controlnet", "../sd/vae"), "is of the class AutoencoderKL, no ControlNetModel"),
     "control for another": (STEERED, "has a text width of 1024, and the U-Net of sd 768: take one"),
     "control of another family": ((*STEERED, "--model", "../kandinsky"), "takes no ControlNet here"),
-    "no-freeu and control order": (("generate", "a", "--no-freeu", "--control-order", "before"), "leaves nothing for"),
+    "no-freeu and control order": (
+        ("generate", "a", "--no-freeu", "--skip-filter-order", "before"),
+        "leaves nothing for",
+    ),
     "from and control image": (
         ("generate", "--from", "../short.json", "--control-image", "a"),
-        "leave --control",
+        "leave --control-image out",
     ),
     "foreign folder": ((*FOX, "--output", "../full"), "holds other files already: name a folder that does not exist"),
     "output is a file": ((*FOX, "--output", "../empty.txt"), "is a file"),
@@ -142,7 +151,7 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "future manifest": (("generate", "--from", "../future.json"), "a newer freeu may read it"),
     "short manifest": (("generate", "--from", "../short.json"), "is damaged: plan has no field 'arms'"),
     "from and more": (("generate", "--from", "../short.json", "--steps", "3"), "leave --steps out"),
-    "from and a prompt": (("generate", "a fox", "--from", "../short.json"), "leave a prompt out"),
+    "from and a prompt": (("generate", "a fox", "--from", "../short.json"), "leave the prompt out"),
     "unknown option": ((*FOX, "--sedes", "1"), "No such option: --sedes"),
     "unknown command": (("comprae", "a fox"), "No such command 'comprae'"),
     "no argument": (("inspect",), "Missing argument 'MODEL'"),

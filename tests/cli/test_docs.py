@@ -32,10 +32,13 @@ COMMANDS: dict[str, Any] = dict(_commands(typer.main.get_command(app)))
 
 
 def _section(command: str) -> str:
-    """The part of the page on one command; ``generate`` has the options of ``compare`` too."""
+    """The part of the page on one command, with the options of ``compare`` that it refers to."""
     text = DOCS.read_text(encoding="utf-8")
     parts = dict(re.findall(r"^## freeu ([\w ]+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
-    return parts[command] + (parts["compare"] if command == "generate" else "")
+    compare = parts["compare"]
+    freeu = compare[compare.index("### FreeU") : compare.index("### ControlNet")]
+    refers = "[FreeU](#freeu)" in parts[command]
+    return parts[command] + (compare if command == "generate" else "") + (freeu if refers else "")
 
 
 def _options() -> Iterator[tuple[str, str]]:
@@ -93,7 +96,7 @@ def test_help_and_version(words: tuple[str, ...], capsys: pytest.CaptureFixture[
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from freeu.cli import main; main(['--help']); main(['--version']); main(['presets']);"
+        "import sys; from freeu.cli import main; main(['--help']); main(['--freeu-version']); main(['presets']);"
         "print('HEAVY', sorted({'torch', 'diffusers', 'transformers', 'PIL', 'numpy', 'jinja2'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

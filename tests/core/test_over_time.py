@@ -30,7 +30,7 @@ def run(unet, seed=0):
 
 
 def gains_and_skips(unet, **fields):
-    """By site: how much each pixel of the first half of the backbone grew, (clips, frames, H, W), and both skips."""
+    """By site: how much each pixel of the first half of the backbone grew, (videos, frames, H, W), and both skips."""
     seen = {}
 
     def look(features):

@@ -48,7 +48,7 @@ def folder_of(path, colours, size=(4, 4)):
     path.mkdir()
     for number, name in enumerate(colours):
         Image.new("RGB", size, COLOURS[name]).save(path / f"{number}.png")
-    return [Drawn(file, number) for number, file in enumerate(pictures_in(path, "--pictures"))]
+    return [Drawn(file, number) for number, file in enumerate(pictures_in(path, "--images"))]
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_the_floor_meets_other_prompts_only(results):
     order = [row["prompt"] for row in floor["pictures"]]
     assert sorted(order) == [0, 1, 2, 3]
     assert all(own != other for own, other in enumerate(order))
-    # All of its pictures are red, so exactly the one scored against the first prompt is right.
+    # All of its images are red, so exactly the one scored against the first prompt is right.
     assert floor["summary"]["background"]["value"] == pytest.approx(1 / 4)
     assert floor["summary"].keys() == {"background", "colour", "count", "all_asked"}
 
@@ -119,7 +119,7 @@ def test_the_table(results):
     text = as_markdown(record | results)
     heads = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     assert heads[:6] == ["At a glance", "count", "colour", "background", "all_asked", "brightness"]
-    assert "4 prompts, 1 picture of each." in text
+    assert "4 prompts, 1 image of each." in text
     assert "| arm | colour | count |" in text
     assert "| real scenes | 1.000 ± 0.000 | 0.667 ± 0.500 |" in text
     section = text.partition("## background\n")[2].partition("## ")[0].splitlines()
@@ -177,23 +177,23 @@ def test_one_prompt_has_no_floor(tmp_path):
 def test_real_scenes_are_as_many_as_prompts(tmp_path):
     paths = [one.path for one in folder_of(tmp_path / "real", ["red", "green"])]
     assert [one.prompt for one in real_scenes(paths, PROMPTS[:2])] == [0, 1]
-    with pytest.raises(FreeUValueError, match="got 2 pictures and 4 prompts"):
+    with pytest.raises(FreeUValueError, match="got 2 images and 4 prompts"):
         real_scenes(paths, PROMPTS)
 
 
 def test_pictures_are_in_the_order_of_their_numbers(tmp_path):
     for name in ("p10", "p9", "P1", "p2-b", "p2-a"):
         Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.png")
-    (tmp_path / "notes.txt").write_text("no picture")
-    assert [path.stem for path in pictures_in(tmp_path, "--pictures")] == ["P1", "p2-a", "p2-b", "p9", "p10"]
+    (tmp_path / "notes.txt").write_text("no image")
+    assert [path.stem for path in pictures_in(tmp_path, "--images")] == ["P1", "p2-a", "p2-b", "p9", "p10"]
 
 
 def test_a_share_by_hand():
     found = share_interval([1, 0, 1, 0], [1, 1, 0.5, 0.5], [0, 0, 1, 1], [0, 0, 1, 1])
-    # Each prompt has a mean of 0.5; the wholes are 1 and 0.5: draws give 0.5, 2/3 or 1.
+    # Each prompt has a mean of 0.5; the wholes are 1 and 0.5: generates give 0.5, 2/3 or 1.
     assert (found.value, found.low, found.high) == pytest.approx((2 / 3, 0.5, 1.0))
     assert (found.count, found.clusters) == (4, 2)
-    # Values that are their whole, prompt by prompt, are all of it in every draw.
+    # Values that are their whole, prompt by prompt, are all of it in every generate.
     found = share_interval([0.2, 0.9, 0.4], [0.2, 0.9, 0.4])
     assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
     assert share_interval([1, None], [2, None]).low is None

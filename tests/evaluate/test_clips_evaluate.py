@@ -1,4 +1,4 @@
-"""``freeu evaluate`` on a video model and on clips that are there: a whole run, going on, references, bad input."""
+"""``freeu evaluate`` on a video model and on videos that are there: a whole run, going on, references, bad input."""
 
 import contextlib
 import io
@@ -35,7 +35,7 @@ def run(*words):
 
 @pytest.fixture(scope="module")
 def video_dir(tmp_path_factory):
-    """A TextToVideoSDPipeline directory with random weights: clips of 16x16."""
+    """A TextToVideoSDPipeline directory with random weights: videos of 16x16."""
     folder = tmp_path_factory.mktemp("models") / "tiny-video"
     save_pipeline(folder, "TextToVideoSDPipeline", unet=tiny_video_unet())
     return folder
@@ -78,7 +78,7 @@ def test_a_run_on_a_video_model(video_dir, clip_dir, prompts, tmp_path):
     assert "kid" not in results["summary"]["constant"]
     assert results["equal_arms"] == {"twin": "constant"}
     assert results["calibration"]["calibrated:constant"]["matched"] != results["plan"]["guidance"]
-    # The distance is that between the clips' features.
+    # The distance is that between the videos' features.
     judge = CLIP(clip_dir)
     drawn = features_of_clips(judge, sorted((out / "arm-0-none").glob("*.png")))
     expected = kernel_distance(drawn, features_of_clips(judge, sorted(real.iterdir())))
@@ -86,9 +86,9 @@ def test_a_run_on_a_video_model(video_dir, clip_dir, prompts, tmp_path):
     table = (out / "table.md").read_text()
     assert table.startswith("# tiny-video\n\n2 prompts, 2 seeds, 1 steps, 3 frames.")
     assert "## flicker" in table
-    assert "twin drew the very same clips as constant" in table
+    assert "twin drew the very same videos as constant" in table
 
-    # Going on draws what is missing, and nothing else; the numbers are the same.
+    # Going on generates what is missing, and nothing else; the numbers are the same.
     lost = out / "arm-1-constant" / "p001-s0001-freeu.png"
     lost.unlink()
     damaged = out / "arm-0-none" / "p000-s0000-baseline.png"
@@ -101,19 +101,19 @@ def test_a_run_on_a_video_model(video_dir, clip_dir, prompts, tmp_path):
     assert json.loads((out / "results.json").read_text()) == results
 
     # An arm's folder can be scored again without the model.
-    words = ("--pictures", out / "arm-0-none", "--pictures", out / "arm-1-constant", "--judge", clip_dir, "--no-reader")
+    words = ("--images", out / "arm-0-none", "--images", out / "arm-1-constant", "--judge", clip_dir, "--no-reader")
     code, _, err = run("evaluate", "--prompts", prompts, *words, "--threads", 1, "--output", tmp_path / "again")
     assert (code, err) == (0, "")
     again = json.loads((tmp_path / "again" / "results.json").read_text())
     assert again["differences"]["arm-1-constant"]["flicker"] == results["differences"]["constant"]["flicker"]
-    assert (tmp_path / "again" / "table.md").read_text().startswith("# Clips that were drawn before")
+    assert (tmp_path / "again" / "table.md").read_text().startswith("# Videos that were generated before")
 
 
 def test_clips_that_are_there(prompts, clip_dir, tmp_path):
     still = np.repeat(smooth(32, 32)[None], 4, axis=0)
     plain = clips_in(tmp_path / "plain", sliding(-3, 0, 5, 48), still)
     rough = clips_in(tmp_path / "rough", noisy(sliding(-3, 0, 5, 48), 9.0), noisy(still, 9.0))
-    words = ("--pictures", plain, "--pictures", rough, "--reference", plain, "--reference-matches", "--judge", "none")
+    words = ("--images", plain, "--images", rough, "--reference", plain, "--reference-matches", "--judge", "none")
     code, _, err = run("evaluate", "--prompts", prompts, *words, "--no-reader", "--output", tmp_path / "out")
     assert (code, err) == (0, "")
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -136,8 +136,8 @@ def test_files_of_clips(tmp_path):
     Image.fromarray(frames[0]).save(tmp_path / "moves.webp", save_all=True, append_images=[Image.fromarray(frames[1])])
     Image.fromarray(frames[0]).save(tmp_path / "rests.webp", lossless=True)
     assert np.array_equal(list(clip_frames(tmp_path / "rests.webp")), frames[[0, 0]])
-    (tmp_path / "text.mp4").write_text("no clip")
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "text.png").write_text("no image")
     names = ("clips/0.png", "clips/1.png", "moves.webp", "rests.webp", "text.mp4", "text.png")
     assert [is_clip(tmp_path / name) for name in names] == [True, True, True, False, True, False]
 
@@ -146,7 +146,7 @@ def test_files_of_clips(tmp_path):
     ("words", "message"),
     [
         (("--frames", "1"), "--frames must lie in 2 to 1000, got 1"),
-        (("--reference", "stills"), "--reference holds pictures, and this model draws clips: give clips"),
+        (("--reference", "stills"), "--reference holds images, and this model generates videos: give videos"),
         (("--arms", "none,sd14: b1=1.2 b2=1.4"), "sd14 is the name of something else"),
     ],
 )
@@ -167,15 +167,15 @@ def test_bad_input_of_drawing(words, message, prompts, video_dir, tmp_path, monk
     ("words", "message"),
     [
         (
-            ("--pictures", "clips", "--pictures", "stills"),
-            "--pictures clips holds clips and --pictures stills holds",
+            ("--images", "clips", "--images", "stills"),
+            "--images clips holds videos and --images stills holds",
         ),
         (
-            ("--pictures", "clips", "--reference", "stills"),
-            "--pictures clips holds clips and --reference holds",
+            ("--images", "clips", "--reference", "stills"),
+            "--images clips holds videos and --reference holds",
         ),
-        (("--pictures", "clips", "--frames", "4"), "--pictures are drawn already: leave --frames out"),
-        (("--pictures", "damaged"), "cannot read damaged/1.mp4"),
+        (("--images", "clips", "--frames", "4"), "--images are there already: leave --frames out"),
+        (("--images", "damaged"), "cannot read damaged/1.mp4"),
     ],
 )
 def test_bad_input_of_scoring(words, message, prompts, clip_dir, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Subject and ground, consistency of features, the motion that is asked for, and distances between sets of clips."""
+"""Subject and ground, consistency of features, the motion that is asked for, and distances between sets of videos."""
 
 import dataclasses
 from pathlib import Path
@@ -159,7 +159,7 @@ def test_distances_between_sets_of_clips():
     assert kernel_video_distance(one, two) == pytest.approx(
         kernel_distance([clip_features(clip) for clip in one], [clip_features(clip) for clip in two]), rel=DISTANCE
     )
-    # Frames in another order: the same pictures, another clip.
+    # Frames in another order: the same images, another video.
     mixed = np.array([clip[rng.permutation(8)] for clip in two])
     for distance in (frechet_video_distance, kernel_video_distance):
         assert distance(one, mixed) > 2.0 * max(distance(one, two), 0.0)

@@ -53,7 +53,7 @@ def test_plain_folders(prompts, clip_dir, tmp_path):
     first = folder_of(tmp_path / "a", ["red", "blue"])
     second = folder_of(tmp_path / "b", ["blue", "white"])
     real = folder_of(tmp_path / "real", ["black", "green"])
-    words = ("--pictures", first, "--pictures", second, "--reference", real, "--reference-matches")
+    words = ("--images", first, "--images", second, "--reference", real, "--reference-matches")
     code, out, err = run(
         "evaluate", "--prompts", prompts, *words, "--judge", clip_dir, "--threads", 1, "--output", tmp_path / "out"
     )
@@ -71,7 +71,7 @@ def test_plain_folders(prompts, clip_dir, tmp_path):
     assert [row["prompt"] for row in results["floor"]["pictures"]] == [1, 0]
     assert {"kid", "fid"} <= results["summary"]["a"].keys()
     table = (tmp_path / "out" / "table.md").read_text()
-    assert table.startswith("# Pictures that were drawn before\n\n2 prompts, 1 picture of each.")
+    assert table.startswith("# Images that were generated before\n\n2 prompts, 1 image of each.")
     assert "| arm | clip_score | kid x 1000 |" in table
     assert "guidance" not in table
     assert str(tmp_path) not in table + (tmp_path / "out" / "results.json").read_text()
@@ -82,7 +82,7 @@ def test_plain_folders(prompts, clip_dir, tmp_path):
 
 def test_a_folder_of_compare(prompts, compared, tmp_path):
     other = folder_of(tmp_path / "other", ["red", "blue"])
-    words = ("--pictures", compared, "--judge", "none", "--output", tmp_path / "out")
+    words = ("--images", compared, "--judge", "none", "--output", tmp_path / "out")
     code, _, err = run("evaluate", "--prompts", prompts, *words)
     assert (code, err) == (0, "")
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -99,10 +99,10 @@ def test_a_folder_of_compare(prompts, compared, tmp_path):
         ("both/p000-s0001-baseline.png", 1, 1),
     ]
     assert results["summary"]["both/freeu"]["pixel_diversity"]["count"] == 2
-    assert "2 prompts, 2 pictures of each." in (tmp_path / "out" / "table.md").read_text()
+    assert "2 prompts, 2 images of each." in (tmp_path / "out" / "table.md").read_text()
 
     asked = [Prompt(line) for line in LINES]
-    with pytest.raises(FreeUValueError, match="equally many pictures of each prompt, got 2 and 4 of 2 prompts"):
+    with pytest.raises(FreeUValueError, match="equally many images of each prompt, got 2 and 4 of 2 prompts"):
         read_existing([compared, other], asked)
     with pytest.raises(FreeUValueError, match="'a flat car on a red background', which is not in --prompts"):
         read_existing([compared], asked[:1])
@@ -111,9 +111,9 @@ def test_a_folder_of_compare(prompts, compared, tmp_path):
     copy = tmp_path / "copy"
     copy.mkdir()
     (copy / "manifest.json").write_text((compared / "manifest.json").read_text())
-    with pytest.raises(FreeUValueError, match="holds 0 of its 8 pictures"):
+    with pytest.raises(FreeUValueError, match="holds 0 of its 8 images"):
         read_existing([copy], asked)
-    # The same pictures with seed 5 in place of 1 are no pairs.
+    # The same images with seed 5 in place of 1 are no pairs.
     text = (compared / "manifest.json").read_text().replace("s0001", "s0005").replace('"seed": 1', '"seed": 5')
     data = json.loads(text)
     data["plan"]["seeds"] = [0, 5]
@@ -135,25 +135,25 @@ def test_folders_of_one_name_are_told_apart(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--pictures", "nowhere"), "--pictures nowhere is no folder"),
-        (("--pictures", "one"), "its i-th picture must show the i-th prompt, got 1 pictures and 2 prompts"),
-        (("--pictures", "empty"), "--pictures empty holds no pictures"),
-        (("--pictures", "foreign"), "is not a manifest of freeu"),
-        (("--pictures", "two", "--arms", "none"), "--pictures are drawn already: leave --arms out"),
-        (("--pictures", "two", "--steps", "3"), "leave --steps out"),
-        (("mini-sd", "--pictures", "two"), "leave MODEL out"),
-        (("--pictures", "two", "--threads", "0"), "--threads must lie in 1 to 4096"),
-        (("--pictures", "two", "--output", "two"), "--output two holds other files already"),
-        (("--pictures", "broken", "--judge", "none"), "is not a picture that Pillow can read"),
-        (("--pictures", "two", "--reference-matches"), "give --reference too"),
-        (("--reference", "three", "--reference-matches"), "got 3 pictures and 2 prompts"),
+        (("--images", "nowhere"), "--pictures nowhere is no folder"),
+        (("--images", "one"), "its i-th image must show the i-th prompt, got 1 images and 2 prompts"),
+        (("--images", "empty"), "--images empty holds no images"),
+        (("--images", "foreign"), "is not a manifest of freeu"),
+        (("--images", "two", "--arms", "none"), "--images are there already: leave --arms out"),
+        (("--images", "two", "--steps", "3"), "leave --steps out"),
+        (("mini-sd", "--images", "two"), "leave MODEL out"),
+        (("--images", "two", "--threads", "0"), "--threads must lie in 1 to 4096"),
+        (("--images", "two", "--output", "two"), "--output two holds other files already"),
+        (("--images", "broken", "--judge", "none"), "is not an image that Pillow can read"),
+        (("--images", "two", "--reference-matches"), "give --reference too"),
+        (("--reference", "three", "--reference-matches"), "got 3 images and 2 prompts"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(words, message, prompts, tmp_path, monkeypatch):
     work = tmp_path / "work"
     for name, count in (("empty", 0), ("one", 1), ("two", 2), ("three", 3), ("broken", 2), ("foreign", 2)):
         folder_of(work / name, ["red"] * count)
-    (work / "broken" / "1.png").write_text("no picture")
+    (work / "broken" / "1.png").write_text("no image")
     (work / "foreign" / "manifest.json").write_text("{}")
     before = sorted(work.rglob("*"))
     monkeypatch.chdir(work)
@@ -184,12 +184,12 @@ def test_the_embedded_reader_sees_its_own_scenes(tmp_path):
     from freeu_zoo import prompts as zoo
 
     assert zoo.main([str(tmp_path / "prompts.jsonl"), "--count", "24", "--scenes", str(tmp_path / "real")]) == 0
-    # The scenes themselves, each one place further on: an arm that draws well and listens badly.
+    # The scenes themselves, each one place further on: an arm that generates well and listens badly.
     arm = tmp_path / "arm"
     arm.mkdir()
     for number in range(24):
         (arm / f"{number:04}.png").write_bytes((tmp_path / "real" / f"{(number + 1) % 24:04}.png").read_bytes())
-    words = ("--prompts", tmp_path / "prompts.jsonl", "--pictures", arm, "--reference", tmp_path / "real")
+    words = ("--prompts", tmp_path / "prompts.jsonl", "--images", arm, "--reference", tmp_path / "real")
     code, _, err = run(
         "evaluate", *words, "--reference-matches", "--judge", "none", "--threads", 1, "--output", tmp_path / "out"
     )

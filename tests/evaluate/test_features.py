@@ -47,7 +47,7 @@ def test_scores_by_hand():
     texts = [[0.6, 0.8], [0.0, -1.0]]
     assert clip_score(pictures, texts).tolist() == pytest.approx([60.0, 0.0])
     assert clip_score(pictures, texts, HESSEL_WEIGHT).tolist() == pytest.approx([1.5, 0.0])
-    with pytest.raises(FreeUValueError, match="every picture needs its text"):
+    with pytest.raises(FreeUValueError, match="every image needs its text"):
         clip_score(pictures, texts[:1])
 
 

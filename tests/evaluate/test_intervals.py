@@ -1,4 +1,4 @@
-"""Bootstrap intervals: whole clusters are drawn, coverage is what it says, missing values and ties do no harm."""
+"""Bootstrap intervals: whole clusters are generated, coverage is what it says, missing values and ties do no harm."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_coverage_with_pictures_of_one_prompt_alike(method):
         alone = mean_interval(values.tolist(), draws=400, method=method)
         naive += alone.low <= 0.0 <= alone.high
     assert hits >= 103  # of 120 at 95 %
-    assert naive < 95  # pictures taken as independent would promise too much
+    assert naive < 95  # images taken as independent would promise too much
 
 
 def test_a_handful_of_clusters_needs_the_expanded_interval():

@@ -1,4 +1,4 @@
-"""FreeU over the frames of clips: what maps have in common, the low band over (T, H, W), strengths by frame."""
+"""FreeU over the frames of videos: what maps have in common, the low band over (T, H, W), strengths by frame."""
 
 import pytest
 import torch

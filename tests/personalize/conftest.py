@@ -27,7 +27,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def sd_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A StableDiffusionPipeline directory: 16x16 pictures, drawn in 4 steps unless told otherwise."""
+    """A StableDiffusionPipeline directory: 16x16 images, generated in 4 steps unless told otherwise."""
     folder = save_pipeline(tmp_path_factory.mktemp("models") / "tiny-sd")
     (folder / "freeu-zoo.json").write_text('{"default_steps": 4, "words": ["cat"]}')
     return folder
@@ -35,7 +35,7 @@ def sd_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def subject_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four small pictures of a subject: a blue square on grounds of noise."""
+    """Four small images of a subject: a blue square on grounds of noise."""
     folder = tmp_path_factory.mktemp("subject")
     for number in range(4):
         values = np.random.default_rng(number).integers(0, 256, (24, 20, 3), dtype=np.uint8)

@@ -42,11 +42,11 @@ def test_error_by_definition(sd_dir: Path, prediction: str) -> None:
 
 
 def test_min_snr_weighs_the_clean_picture_alike(sd_dir: Path) -> None:
-    """Whatever is predicted, the weighted error is min(SNR, gamma) times that of the clean picture (section 3.4)."""
+    """Whatever is predicted, the weighted error is min(SNR, gamma) times that of the clean image (section 3.4)."""
     times = torch.tensor([5, 200, 600, 990])
     kept = pipeline(sd_dir).scheduler.alphas_cumprod[times]
     snr = kept / (1 - kept)
-    miss = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones(4)}  # error per error of the clean picture
+    miss = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones(4)}  # error per error of the clean image
     for prediction, factor in miss.items():
         weights = Denoiser(pipeline(sd_dir, prediction), most_snr=5.0)._weights(times)
         torch.testing.assert_close(weights * factor, snr.clamp(max=5.0))

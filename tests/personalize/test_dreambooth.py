@@ -1,4 +1,4 @@
-"""freeu dreambooth: what is learnt, what is written, going on after an interruption, drawing with FreeU."""
+"""freeu dreambooth: what is learned, what is written, going on after an interruption, generating with FreeU."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from freeu.pipelines.models.sources.sources import find_model
 from freeu.pipelines.runs.manifest import read_manifest
 
 STEPS = 12
-WORDS = ("--class-noun", "cat", "--steps", STEPS, "--class-pictures", 2, "--sample-every", 6, "--threads", 1)
+WORDS = ("--class-noun", "cat", "--steps", STEPS, "--class-images", 2, "--sample-every", 6, "--threads", 1)
 WORDS += (
     "--layers",
     "all",
@@ -152,7 +152,7 @@ def test_nothing_is_changed_before_the_first_step(taught: Any, sd_dir: Path, tmp
 
 
 def test_it_learns(sd_dir: Path, subject_dir: Path, tmp_path: Path) -> None:
-    """A U-Net of random weights predicts the noise on four pictures better after 60 steps than before."""
+    """A U-Net of random weights predicts the noise on four images better after 60 steps than before."""
     settings = DreamBooth(
         subject_dir,
         "sks",
@@ -224,12 +224,12 @@ def test_a_prompt_without_the_word_is_told(taught: Any, cli: Any, tmp_path: Path
     assert outcome.code == 0
     assert "'a cat' does not hold 'sks'" in outcome.one_line()
     told = cli("dreambooth", "generate", folder, "a sks dog", "--steps", 1, "--output", tmp_path / "b")
-    assert told.one_line().count("cannot draw") == 1  # the rare word was taught, "dog" was not
+    assert told.one_line().count("cannot generate") == 1  # the rare word was taught, "dog" was not
     assert "'dog'" in told.err
 
 
 def test_all_weights(sd_dir: Path, subject_dir: Path, cli: Any, tmp_path: Path) -> None:
-    words = (subject_dir, "--class-noun", "cat", "--full", "--steps", 3, "--class-pictures", 2, "--sample-every", 0)
+    words = (subject_dir, "--class-noun", "cat", "--full", "--steps", 3, "--class-images", 2, "--sample-every", 0)
     words += ("--learning-rate", "1e-3", "--gradient-checkpointing", "--threads", 1)
     outcome = cli("dreambooth", "train", *words, "--model", sd_dir, "--output", tmp_path / "out")
     assert outcome.code == 0, outcome.err
@@ -272,7 +272,7 @@ def test_gradient_checkpointing_changes_no_weight(sd_dir: Path, subject_dir: Pat
 
 
 def test_captions_beside_pictures(sd_dir: Path, subject_dir: Path, tmp_path: Path) -> None:
-    """Each picture is learnt with its own caption, and the class is drawn for the same words without the rare one."""
+    """Each image is learned with its own caption, and the class for the same words without the rare one."""
     folder = tmp_path / "pictures"
     shutil.copytree(subject_dir, folder)
     (folder / "1.txt").write_text("a {token} {class}\n on red\n")

@@ -25,7 +25,7 @@ def run(cli: Run, sd_dir: Path, subject_dir: Path, tmp_path: Path) -> Run:
     """One step with some words changed; the folder is ``tmp_path / "out"``."""
 
     def run(*words: object, pictures: Path = subject_dir, noun: str = "cat", output: Path | None = None) -> Any:
-        few = ("--steps", 1, "--class-pictures", 1, "--sample-every", 0, "--threads", 1, "--model", sd_dir)
+        few = ("--steps", 1, "--class-images", 1, "--sample-every", 0, "--threads", 1, "--model", sd_dir)
         place = ("--output", output or tmp_path / "out")
         return cli("dreambooth", "train", pictures, "--class-noun", noun, *few, *place, *words)
 
@@ -39,7 +39,7 @@ def run(cli: Run, sd_dir: Path, subject_dir: Path, tmp_path: Path) -> Run:
         (("--token", ""), "--token must be one word"),
         (("--token", "CAT"), "--token 'CAT' is the class noun too"),
         (("--token", "s"), "--token 's' is in the model's vocabulary already"),
-        (("--token", "unbelievable"), "is spelt with 12 tokens"),
+        (("--token", "unbelievable"), "is spelled with 12 tokens"),
         (("--prompt", "a {class}"), "--prompt must hold {token}"),
         (("--prompt", "{token}"), "says nothing but the token"),
         (("--sample-prompt", " "), "--sample-prompt is empty"),
@@ -50,7 +50,7 @@ def run(cli: Run, sd_dir: Path, subject_dir: Path, tmp_path: Path) -> Run:
         (("--rank", "0"), "--rank must lie in 1 to 512, got 0"),
         (("--alpha", "-1"), "--alpha must be above 0, got -1"),
         (("--layers", "some"), "--layers must be attention or all, got 'some'"),
-        (("--class-pictures", "0"), "--class-pictures must lie in 1 to 10000"),
+        (("--class-images", "0"), "--class-images must lie in 1 to 10000"),
         (("--prior-weight", "inf"), "--prior-weight must lie in 0 to 100, got inf"),
         (("--snr-gamma", "0"), "--snr-gamma must lie in 0.1 to 1000"),
         (("--size", "20"), "multiple of 8"),
@@ -72,18 +72,18 @@ def test_pictures(run: Run, subject_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(subject_dir, folder)
     for name in ("2.png", "3.png"):
         (folder / name).unlink()
-    assert "holds 2 pictures" in run(pictures=folder).one_line()
-    for bad in (b"no picture", pickle.dumps([1])):
+    assert "holds 2 images" in run(pictures=folder).one_line()
+    for bad in (b"no image", pickle.dumps([1])):
         (folder / "2.jpg").write_bytes(bad)
         outcome = run(pictures=folder)
         assert outcome.code == 2
-        assert "2.jpg is not a picture" in outcome.one_line()
+        assert "2.jpg is not an image" in outcome.one_line()
     assert "does not exist" in run(pictures=tmp_path / "nowhere").one_line()
     assert not (tmp_path / "out").exists()
 
 
 def test_words_that_mean_something() -> None:
-    """A vocabulary numbered by frequency, as CLIP's: early words are refused, late ones and spelt ones are not."""
+    """A vocabulary numbered by frequency, as CLIP's: early words are refused, late ones and spelled ones are not."""
     letters = [chr(code) for code in range(97, 123)]
     tokens = [*letters, *(letter + "</w>" for letter in letters), "ca", "cat</w>", "sk", "sks</w>"]
     merges = [("c", "a"), ("ca", "t</w>"), ("s", "k"), ("sk", "s</w>")]

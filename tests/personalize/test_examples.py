@@ -1,4 +1,4 @@
-"""Pictures to learn from: which of a folder, how they are cut, and their latents."""
+"""Images to learn from: which of a folder, how they are cut, and their latents."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_pictures_in_the_order_of_their_names_and_nothing_else(tmp_path: Path) -
     fill(tmp_path, 3)
     noise(9, 9, 7).save(tmp_path / "10.JPG", format="JPEG")
     (tmp_path / "notes.txt").write_text("a caption")
-    (tmp_path / ".hidden.png").write_bytes(b"no picture")
+    (tmp_path / ".hidden.png").write_bytes(b"no image")
     fill(tmp_path / "deeper", 1)
     assert [one.name for one in read_examples(tmp_path, 3, 9, "")] == ["0.png", "1.png", "10.JPG", "2.png"]
 
@@ -81,7 +81,7 @@ def test_latents_come_back_as_the_pictures() -> None:
 
 @pytest.mark.parametrize(
     ("count", "words"),
-    [(0, "holds 0 pictures"), (2, "holds 2 pictures"), (6, "holds 6 pictures")],
+    [(0, "holds 0 images"), (2, "holds 2 images"), (6, "holds 6 images")],
 )
 def test_too_few_and_too_many(tmp_path: Path, count: int, words: str) -> None:
     fill(tmp_path, count)
@@ -91,7 +91,7 @@ def test_too_few_and_too_many(tmp_path: Path, count: int, words: str) -> None:
 
 def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
     fill(tmp_path, 3)
-    for bad in (b"", b"no picture", pickle.dumps({"a": 1}), (tmp_path / "0.png").read_bytes()[:200]):
+    for bad in (b"", b"no image", pickle.dumps({"a": 1}), (tmp_path / "0.png").read_bytes()[:200]):
         (tmp_path / "9.png").write_bytes(bad)
         with pytest.raises(FreeUValueError, match=r"9\.png"):
             read_examples(tmp_path, 3, 9, "")
@@ -100,7 +100,7 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
 def test_the_same_picture_twice(tmp_path: Path) -> None:
     fill(tmp_path, 3)
     noise(20, 16, 1).save(tmp_path / "again.webp", lossless=True)
-    with pytest.raises(FreeUValueError, match=r"1\.png and again\.webp are the same picture"):
+    with pytest.raises(FreeUValueError, match=r"1\.png and again\.webp are the same image"):
         read_examples(tmp_path, 3, 9, "")
 
 

@@ -1,4 +1,4 @@
-"""Learning a word for a relation: its losses, that nothing else is learnt, that it is the same when interrupted."""
+"""Learning a word for a relation: its losses, that nothing else is learned, that it is the same when interrupted."""
 
 from __future__ import annotations
 
@@ -26,12 +26,17 @@ from freeu.personalize.reversion.losses import (
     steering_loss,
     tokens_of,
 )
-from freeu.personalize.reversion.reversion import EMBEDDING, KIND, Inversion, Settings
+from freeu.personalize.reversion.reversion import EMBEDDING, KIND, Inversion
+from freeu.personalize.reversion.settings import Settings
 from freeu.personalize.training.denoising import Denoiser
 from freeu.personalize.training.record import read_record
 from freeu.pipelines.models.loading import load
 from freeu.pipelines.models.sources.sources import find_model
-from freeu.pipelines.runs.request import Request, prepare
+from freeu.pipelines.options.model import ModelOptions
+from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+from freeu.pipelines.runs.prepare import prepare
+from freeu.pipelines.runs.request import Request, Sources
 
 SETTINGS = Settings(steps=6, batch=2, learning_rate=3e-2, start_word="by", positives=3, left_out=("in",))
 
@@ -53,8 +58,14 @@ def opened(folder: Path) -> Any:
 def inversion(
     model: Path, exemplars: tuple[Exemplar, ...], folder: Path, settings: Settings = SETTINGS, sample_every: int = 0
 ) -> Inversion:
-    request = Request("generate", ("cat <R> box",), None, "0", None, model=str(model), steps=2, threads=1)
-    prepared = prepare(request, find_model(str(model)))
+    request = Request(
+        "generate",
+        PromptOptions(["cat <R> box"]),
+        SamplingOptions(steps=2),
+        ModelOptions(str(model)),
+        RunOptions(threads=1),
+    )
+    prepared = prepare(request, Sources(find_model(str(model))))
     return Inversion(prepared.loaded, prepared.plan, exemplars, settings, folder, sample_every)
 
 
@@ -109,7 +120,7 @@ def test_focal_timesteps_come_up_as_published(model: Path, importance: float) ->
     assert int(drawn.max()) <= 999
     for low in range(0, 1000, 100):
         share = ((drawn >= low) & (drawn < low + 100)).double().mean().item()
-        # One from each fifth, so the spread is below that of 20,000 free draws: 4 standard deviations of these.
+        # One from each fifth, so the spread is below that of 20,000 free generates: 4 standard deviations of these.
         wanted = weights[low : low + 100].sum().item()
         assert abs(share - wanted) < 4 * math.sqrt(wanted * (1 - wanted) / len(drawn))
 
@@ -331,8 +342,8 @@ def test_the_relation_transfers_to_other_nouns(tmp_path: Path) -> None:
     zoo.write(world, tmp_path / "on", "on", 6, 1)
     exemplars = read_exemplars(tmp_path / "on", "<R>")
     settings = Settings(steps=12, batch=4, learning_rate=2e-2, left_out=("on", "top"))
-    request = Request("generate", ("a cat <R> a gift",), None, "0", None, threads=torch.get_num_threads())
-    prepared = prepare(request, find_model(None))
+    request = Request("generate", PromptOptions(["a cat <R> a gift"]), run=RunOptions(threads=torch.get_num_threads()))
+    prepared = prepare(request, Sources(find_model(None)))
     run = Inversion(prepared.loaded, prepared.plan, exemplars, settings, tmp_path / "run")
     pipe = prepared.loaded.pipe
     from freeu.personalize.training.examples import encode

@@ -1,4 +1,4 @@
-"""``freeu reversion``: from a folder of pictures to pictures with the learnt word; bad input is one line."""
+"""``freeu reversion``: from a folder of images to images with the learned word; bad input is one line."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_generate_compares_with_the_word_attached(learnt: Path, model: Path, tmp
 
 
 def test_the_word_is_what_was_learnt(learnt: Path, model: Path, tmp_path: Path) -> None:
-    """Another vector under the same word draws another picture."""
+    """Another vector under the same word generates another image."""
     other = tmp_path / "other"
     shutil.copytree(learnt, other)
     vector = load_file(learnt / "learned_embeds.safetensors")["<R>"]
@@ -154,13 +154,13 @@ def _few(folder: Path) -> str:
     save_exemplars(folder)
     for name in ("2.png", "3.png"):
         (folder / name).unlink()
-    return "holds 1 picture"
+    return "holds 1 image"
 
 
 def _unreadable(folder: Path) -> str:
     save_exemplars(folder)
-    (folder / "2.png").write_bytes(b"no picture")
-    return "2.png is not a picture"
+    (folder / "2.png").write_bytes(b"no image")
+    return "2.png is not an image"
 
 
 def _not_json(folder: Path) -> str:
@@ -185,7 +185,7 @@ def _no_such_picture(folder: Path) -> str:
     save_exemplars(folder)
     with (folder / "captions.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"file": "../1.png", "caption": "cat <R> box"}\n')
-    return "has a caption for '../1.png', and no such picture"
+    return "has a caption for '../1.png', and no such image"
 
 
 def _two_ways(folder: Path) -> str:
@@ -370,4 +370,4 @@ def test_a_prompt_without_the_word_is_refused(tmp_path: Path, learnt: Path) -> N
     for words in (("cow in van",), ()):
         code, _, err = run_cli("reversion", "generate", learnt, *words, "--output", tmp_path / "out")
         assert (code, len(err.splitlines())) == (2, 1)
-        assert ("lacks the learnt word" if words else "no prompt") in err
+        assert ("lacks the learned word" if words else "no prompt") in err

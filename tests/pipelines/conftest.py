@@ -18,7 +18,7 @@ COMPARED = ("a red fox", "ein grüner Apfel <b>&</b> 日本", "--seeds", "3-4", 
 
 @pytest.fixture(scope="session")
 def sd_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A StableDiffusionPipeline directory: 16x16 pictures, 3 up-blocks of 2 concatenations."""
+    """A StableDiffusionPipeline directory: 16x16 images, 3 up-blocks of 2 concatenations."""
     return save_pipeline(tmp_path_factory.mktemp("models") / "tiny-sd")
 
 
@@ -97,7 +97,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def video_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A TextToVideoSDPipeline directory with random weights: clips of 16x16."""
+    """A TextToVideoSDPipeline directory with random weights: videos of 16x16."""
     folder = tmp_path_factory.mktemp("models") / "tiny-video"
     return save_pipeline(folder, "TextToVideoSDPipeline", unet=tiny_video_unet())
 

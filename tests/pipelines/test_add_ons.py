@@ -48,7 +48,7 @@ def lora_dir(state: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def plain(sd_dir: Path) -> torch.Tensor:
-    """What the model draws with nothing added."""
+    """What the model generates with nothing added."""
     return drawn(opened(sd_dir))
 
 

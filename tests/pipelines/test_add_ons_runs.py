@@ -1,4 +1,4 @@
-"""LoRAs and embeddings on the command line: what is recorded and shown, made again, noticed, and refused."""
+"""LoRAs and embeddings on the command line: what is recorded and shown, reproduced, noticed, and refused."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_made_again_to_the_bit(run, cli, tmp_path):
     folder, _ = run
     outcome = cli("generate", "--from", folder, "--output", tmp_path / "again")
     assert outcome.code == 0
-    assert "2 of 2 pictures are equal to the bit" in outcome.out
+    assert "2 of 2 images are bit-identical" in outcome.out
 
 
 def test_an_interrupted_run_goes_on_and_another_weight_does_not(run, cli, sd_dir, files, tmp_path):
@@ -129,12 +129,12 @@ def test_files_that_moved_or_changed(cli, sd_dir, files, tmp_path):
     assert not (tmp_path / "none").exists()
     where = ("--lora", there / "kohya.safetensors", "--embedding", there / "word.safetensors")
     moved = cli(*again, tmp_path / "second", *where)
-    assert (moved.code, "1 of 1 pictures are equal" in moved.out) == (0, True)
+    assert (moved.code, "1 of 1 images are bit-identical" in moved.out) == (0, True)
     changed = load_file(there / "kohya.safetensors")
     save_file({name: tensor * 2 for name, tensor in changed.items()}, there / "kohya.safetensors")
     told = cli(*again, tmp_path / "third", *where)
     assert told.code == 0
-    assert "0 of 1 pictures are equal" in told.out
+    assert "0 of 1 images are bit-identical" in told.out
     assert "what differs: the LoRA kohya.safetensors is not the same file" in told.out
     weight = cli(*again, tmp_path / "none", "--lora", f"{there / 'kohya.safetensors'}:2", *where[2:])
     assert "the weight of kohya.safetensors is that of the manifest, 1: leave it out" in weight.one_line()
@@ -179,8 +179,8 @@ def test_an_evaluation(cli, sd_dir, files, tmp_path):
     outcome = cli(*words, *options(files), *SHORT, "--output", tmp_path / "out")
     assert outcome.code == 0, outcome.err
     assert (tmp_path / "out" / "table.md").read_text().startswith("# tiny-sd with LoRA style (weight 0.7)")
-    there = cli("evaluate", "--prompts", tmp_path / "prompts.txt", "--pictures", tmp_path, *options(files)[:2])
-    assert "--pictures are drawn already: leave --lora out" in there.one_line()
+    there = cli("evaluate", "--prompts", tmp_path / "prompts.txt", "--images", tmp_path, *options(files)[:2])
+    assert "--images are there already: leave --lora out" in there.one_line()
 
 
 def test_a_video_with_a_word(cli, video_dir, files, tmp_path):
@@ -190,7 +190,7 @@ def test_a_video_with_a_word(cli, video_dir, files, tmp_path):
     assert "with embedding <R>" in outcome.out
     assert "&lt;R&gt; (from word.safetensors)" in (tmp_path / "out" / "video.html").read_text()
     again = cli("video", "--from", tmp_path / "out", "--output", tmp_path / "again")
-    assert "2 of 2 clips are equal to the bit" in again.out
+    assert "2 of 2 videos are bit-identical" in again.out
     lora = cli(*words, "--lora", files / "style", "--output", tmp_path / "none")
     assert "diffusers loads no LoRA into a UNet3DConditionModel: leave --lora out" in lora.one_line()
     assert not (tmp_path / "none").exists()

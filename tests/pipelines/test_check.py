@@ -33,7 +33,7 @@ def test_check_passes_and_writes_its_report(
     names = [line.split()[1] for line in outcome.out.splitlines() if line.startswith("pass")]
     assert names == ["sites:", "parity:", "restore:", "overhead:"]
     assert "6 concatenations; touched: official 5, diffusers 4, comfyui 5, a1111 5" in outcome.out
-    assert "equal to the bit after removal" in outcome.out
+    assert "bit-identical after removal" in outcome.out
 
     data = json.loads((tmp_path / "report" / "report.json").read_text())
     assert data["passed"] is True

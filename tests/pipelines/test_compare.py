@@ -69,7 +69,7 @@ def test_settings_inside_each_picture_come_back(compared: tuple[Path, Any], sd_d
     assert (on["seed"], on["arm"], off["arm"]) == (3, "freeu", "baseline")
     assert on["config"]["s"] == [0.9, 0.2]
     assert off["config"] is None
-    assert str(sd_dir.parent) not in json.dumps(on), "a picture that is passed on tells no path"
+    assert str(sd_dir.parent) not in json.dumps(on), "an image that is passed on tells no path"
 
 
 class _Page(HTMLParser):
@@ -114,7 +114,7 @@ def test_from_a_manifest_the_same_bits_again(
     folder, again = compared[0], tmp_path / "again"
     outcome = cli("generate", "--from", folder / "manifest.json", "--output", again)
     assert (outcome.code, outcome.err) == (0, "")
-    assert "8 of 8 pictures are equal to the bit" in outcome.out
+    assert "8 of 8 images are bit-identical" in outcome.out
     assert _names(again) == _names(folder)
     for name in [*PICTURES, "grid.png"]:
         assert (again / name).read_bytes() == (folder / name).read_bytes(), name
@@ -133,7 +133,7 @@ def test_a_changed_environment_is_named_when_pictures_differ(
     (elsewhere / "manifest.json").write_text(json.dumps(data), encoding="utf-8")
     outcome = cli("generate", "--from", elsewhere, "--output", tmp_path / "again")
     assert outcome.code == 0
-    assert "1 of 2 pictures are equal to the bit" in outcome.out
+    assert "1 of 2 images are bit-identical" in outcome.out
     assert "torch 2.4.0 then" in outcome.out
 
     data["environment"] = json.loads((tmp_path / "again" / "manifest.json").read_text(encoding="utf-8"))["environment"]
@@ -164,17 +164,17 @@ def test_an_interrupted_run_goes_on_and_ends_equal(
     outcome = cli("compare", *AGAIN, "--model", sd_dir, "--output", parts)
     assert outcome.code == 130
     line = outcome.one_line()
-    assert "stopped after 2 of 4 pictures" in line
+    assert "stopped after 2 of 4 images" in line
     assert f"freeu compare 'a red fox' --output {parts}" in line
     assert _names(parts) == {*PICTURES[:2], "manifest.json"}
     assert not read_manifest(parts).complete
 
     first = (parts / PICTURES[0]).stat().st_mtime_ns
-    (parts / PICTURES[1]).write_bytes((parts / PICTURES[0]).read_bytes())  # a picture that is not what was written
+    (parts / PICTURES[1]).write_bytes((parts / PICTURES[0]).read_bytes())  # an image that is not what was written
     calls[:] = ["none"] * 3
     outcome = cli("compare", *AGAIN, "--model", sd_dir, "--output", parts)
     assert (outcome.code, calls[3:]) == (0, PICTURES[1:4])
-    assert "kept 1 picture of the earlier run" in outcome.err
+    assert "kept 1 image of the earlier run" in outcome.err
     assert (parts / PICTURES[0]).stat().st_mtime_ns == first
     assert _names(parts) == _names(whole)
     for name in [*PICTURES[:4], "grid.png"]:
@@ -216,7 +216,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert "no space left on the disk" in outcome.one_line()
     assert list(tmp_path.iterdir()) == []
 
-    allowed = 3  # manifest, picture, manifest
+    allowed = 3  # manifest, image, manifest
     outcome = cli("compare", *AGAIN, "--model", sd_dir, "--output", target)
     assert outcome.code == 2
     assert re.search(rf"free some, then run the same command with --output {target}", outcome.one_line())
@@ -240,7 +240,9 @@ def test_generate_makes_one_arm(sd_dir: Path, cli: Callable[..., Any], work: Pat
 
 
 def test_identity_settings_are_told(sd_dir: Path, cli: Callable[..., Any], work: Path) -> None:
-    outcome = cli("compare", "a fox", "--model", sd_dir, "--strength", "0", "--steps", "1", "--output", work / "o")
+    outcome = cli(
+        "compare", "a fox", "--model", sd_dir, "--freeu-strength", "0", "--steps", "1", "--output", work / "o"
+    )
     assert outcome.code == 0
     assert "will be equal" in outcome.one_line()
     off, on = read_manifest(work / "o").pictures.values()

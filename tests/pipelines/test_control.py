@@ -1,4 +1,4 @@
-"""ControlNets on the command line: found, checked, attached, recorded, made again, and refused."""
+"""ControlNets on the command line: found, checked, attached, recorded, reproduced, and refused."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def controlnet(unet: Any, embedding: tuple[int, ...] = (4, 6)) -> Any:
 
 @pytest.fixture(scope="module")
 def files(sd_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the ControlNet ``edges/``, the same as ``edges.safetensors``, and a picture ``square.png``."""
+    """A folder with the ControlNet ``edges/``, the same as ``edges.safetensors``, and an image ``square.png``."""
     folder = tmp_path_factory.mktemp("private") / "files"
     unet = load(find_model(str(sd_dir))).pipe.unet
     controlnet(unet).save_pretrained(folder / "edges")
@@ -64,7 +64,7 @@ def files(sd_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(sd_dir: Path, files: Path, tmp_path_factory: pytest.TempPathFactory, cli: Callable[..., Any]) -> Any:
     """One comparison with the ControlNet, in a folder."""
     folder = tmp_path_factory.mktemp("runs") / "steered"
-    options = ("--control", files / "edges", "--control-image", files / "square.png", "--control-scale", "0.8")
+    options = ("--controlnet", files / "edges", "--control-image", files / "square.png", "--controlnet-weight", "0.8")
     return folder, cli("compare", "a fox", *options, "--model", sd_dir, *SHORT, "--output", folder)
 
 
@@ -79,7 +79,7 @@ def test_what_steers_is_recorded_and_shown(run, files):
         assert pixel_sha(kept) == plan.control.sha
         assert set(np.unique(np.asarray(kept))) == {0, 255}, "edges, and nothing between"
     assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
-    words = "--control edges --control-image input-control.png --control-preprocess none --control-scale 0.8"
+    words = "--controlnet edges --control-image input-control.png --preprocessor none --controlnet-weight 0.8"
     assert words in plan.command_line()
     with Image.open(folder / "p000-s0000-freeu.png") as picture:
         inside = picture.text[KEY]
@@ -98,61 +98,63 @@ def test_a_run_without_says_nothing_of_it(compared):
 
 def test_the_picture_steers_and_so_does_the_order(run, cli, sd_dir, files, tmp_path):
     def drawn(name: str, *options: Any) -> dict[str, str]:
-        words = ("compare", "a fox", "--control", files / "edges", "--control-image", files / "square.png", *options)
+        words = ("compare", "a fox", "--controlnet", files / "edges", "--control-image", files / "square.png", *options)
         outcome = cli(*words, "--model", sd_dir, *SHORT, "--output", tmp_path / name)
         assert outcome.code == 0, outcome.err
         return {one.arm: one.sha256 for one in read_manifest(tmp_path / name).pictures.values()}
 
     usual = {one.arm: one.sha256 for one in read_manifest(run[0]).pictures.values()}
-    before = drawn("before", "--control-scale", "0.8", "--control-order", "before")
+    before = drawn("before", "--controlnet-weight", "0.8", "--skip-filter-order", "before")
     assert before["baseline"] == usual["baseline"]
     assert before["freeu"] != usual["freeu"]
     assert read_manifest(tmp_path / "before").plan.config.control == "before"
-    whole = drawn("whole", "--control-scale", "0.8", "--control-preprocess", "none")
+    whole = drawn("whole", "--controlnet-weight", "0.8", "--preprocessor", "none")
     assert whole["baseline"] != usual["baseline"]
-    half = drawn("half", "--control-scale", "0.8", "--control-end", "0.5")
-    nothing = drawn("nothing", "--control-scale", "0")
+    half = drawn("half", "--controlnet-weight", "0.8", "--controlnet-end", "0.5")
+    nothing = drawn("nothing", "--controlnet-weight", "0")
     assert len({usual["baseline"], half["baseline"], nothing["baseline"]}) == 3
 
 
 def test_made_again_to_the_bit(run, cli, tmp_path):
     outcome = cli("generate", "--from", run[0], "--output", tmp_path / "again")
     assert outcome.code == 0, outcome.err
-    assert "2 of 2 pictures are equal to the bit" in outcome.out
+    assert "2 of 2 images are bit-identical" in outcome.out
     assert (tmp_path / "again" / INPUT_CONTROL).read_bytes() == (run[0] / INPUT_CONTROL).read_bytes()
 
 
 def test_made_again_with_one_that_moved_or_changed(run, cli, files, tmp_path):
-    outcome = cli("generate", "--from", run[0], "--control", files / "edges.safetensors", "--output", tmp_path / "file")
+    outcome = cli(
+        "generate", "--from", run[0], "--controlnet", files / "edges.safetensors", "--output", tmp_path / "file"
+    )
     assert outcome.code == 0, outcome.err
-    assert "2 of 2 pictures are equal to the bit" in outcome.out
+    assert "2 of 2 images are bit-identical" in outcome.out
     changed = tmp_path / "edges"
     shutil.copytree(files / "edges", changed)
     weights = load_file(changed / "diffusion_pytorch_model.safetensors")
     save_file({k: 2 * v for k, v in weights.items()}, changed / "diffusion_pytorch_model.safetensors")
-    outcome = cli("generate", "--from", run[0], "--control", changed, "--output", tmp_path / "other")
+    outcome = cli("generate", "--from", run[0], "--controlnet", changed, "--output", tmp_path / "other")
     assert "what differs: the ControlNet's files are not the same" in outcome.out
     spoilt = tmp_path / "spoilt"
     shutil.copytree(run[0], spoilt)
     Image.new("RGB", (16, 16)).save(spoilt / INPUT_CONTROL)
     outcome = cli("generate", "--from", spoilt, "--output", tmp_path / "never")
     assert outcome.code == 2
-    assert "input-control.png is not the picture that the manifest names" in outcome.one_line()
+    assert "input-control.png is not the image that the manifest names" in outcome.one_line()
 
 
 def test_image_to_image_and_inpainting(cli, sd_dir, files, tmp_path):
     mask = np.zeros((40, 40), np.uint8)
     mask[:, 20:] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    words = ("generate", "a fox", "--control", files / "edges", "--control-image", files / "square.png")
-    begun = ("--image", files / "square.png", "--image-strength", "0.9", "--model", sd_dir, *SHORT)
+    words = ("generate", "a fox", "--controlnet", files / "edges", "--control-image", files / "square.png")
+    begun = ("--image", files / "square.png", "--denoising-strength", "0.9", "--model", sd_dir, *SHORT)
     for name, more in (("Img2Img", ()), ("Inpaint", ("--mask", tmp_path / "mask.png"))):
         folder = tmp_path / name
         outcome = cli(*words, *begun, *more, "--output", folder)
         assert outcome.code == 0, outcome.err
         assert read_manifest(folder).plan.model.class_name == f"StableDiffusionControlNet{name}Pipeline"
         again = cli("generate", "--from", folder, "--output", tmp_path / f"{name}-again")
-        assert "1 of 1 pictures are equal to the bit" in again.out, again.err
+        assert "1 of 1 images are bit-identical" in again.out, again.err
 
 
 def xl(folder: Path) -> Path:
@@ -174,11 +176,11 @@ def xl(folder: Path) -> Path:
 def test_sdxl(cli, files, tmp_path):
     model = xl(tmp_path / "tiny-xl")
     controlnet(load(find_model(str(model))).pipe.unet).save_pretrained(tmp_path / "edges")
-    words = ("generate", "a fox", "--control", tmp_path / "edges", "--control-image", files / "square.png")
+    words = ("generate", "a fox", "--controlnet", tmp_path / "edges", "--control-image", files / "square.png")
     outcome = cli(*words, "--model", model, *SHORT, "--output", tmp_path / "out")
     assert outcome.code == 0, outcome.err
     assert read_manifest(tmp_path / "out").plan.model.class_name == "StableDiffusionXLControlNetPipeline"
-    wrong = ("generate", "a fox", "--control", files / "edges", "--control-image", files / "square.png")
+    wrong = ("generate", "a fox", "--controlnet", files / "edges", "--control-image", files / "square.png")
     outcome = cli(*wrong, "--model", model, *SHORT, "--output", tmp_path / "never")
     assert outcome.code == 2
     assert "has a text width of 16, and the U-Net of tiny-xl 32: take one" in outcome.one_line()
@@ -206,14 +208,14 @@ def test_an_autoencoder_of_another_class_is_shared_too(cli, files, tmp_path):
         num_decoder_blocks=(1, 1),
     )
     model = save_pipeline(tmp_path / "tiny", vae=vae)
-    words = ("generate", "a fox", "--control", files / "edges", "--control-image", files / "square.png")
+    words = ("generate", "a fox", "--controlnet", files / "edges", "--control-image", files / "square.png")
     outcome = cli(*words, "--model", model, *SHORT, "--output", tmp_path / "out")
     assert outcome.code == 0, outcome.err
 
 
 def test_the_shape_of_the_picture_is_that_of_its_drawing(cli, sd_dir, files, tmp_path):
     Image.new("RGB", (80, 20), "red").save(tmp_path / "wide.png")
-    words = ("generate", "a fox", "--control", files / "edges", "--control-image", tmp_path / "wide.png")
+    words = ("generate", "a fox", "--controlnet", files / "edges", "--control-image", tmp_path / "wide.png")
     outcome = cli(*words, "--model", sd_dir, "--steps", "2", "--threads", "1", "--output", tmp_path / "out")
     assert outcome.code == 0, outcome.err
     plan = read_manifest(tmp_path / "out").plan
@@ -237,7 +239,7 @@ def test_one_for_another_architecture(name, single, cli, sd_dir, files, tmp_path
     folder = tmp_path / "other"
     controlnet(tiny_unet(**changes)).save_pretrained(folder)
     place = folder / "diffusion_pytorch_model.safetensors" if single else folder
-    words = ("compare", "a fox", "--model", sd_dir, "--control", place, "--control-image", files / "square.png")
+    words = ("compare", "a fox", "--model", sd_dir, "--controlnet", place, "--control-image", files / "square.png")
     outcome = cli(*words, *SHORT, "--output", tmp_path / "never")
     assert outcome.code == 2
     assert message in outcome.one_line()
@@ -246,10 +248,10 @@ def test_one_for_another_architecture(name, single, cli, sd_dir, files, tmp_path
 
 def test_latents_of_another_size(cli, sd_dir, files, tmp_path):
     controlnet(tiny_unet(), (4, 4, 4)).save_pretrained(tmp_path / "edges")
-    words = ("compare", "a fox", "--model", sd_dir, "--control", tmp_path / "edges")
+    words = ("compare", "a fox", "--model", sd_dir, "--controlnet", tmp_path / "edges")
     outcome = cli(*words, "--control-image", files / "square.png", *SHORT, "--output", tmp_path / "never")
     assert outcome.code == 2
-    assert "makes its picture 4 times smaller, and the latents of StableDiffusionPipeline are 2" in outcome.one_line()
+    assert "makes its image 4 times smaller, and the latents of StableDiffusionPipeline are 2" in outcome.one_line()
     assert not (tmp_path / "never").exists()
 
 
@@ -343,7 +345,7 @@ def test_names(files, tmp_path, sd_dir, monkeypatch):
     monkeypatch.setattr(control_files, "embedded_controls", lambda: {"canny": files / "edges"})
     found = find_control("canny")
     assert (found.kind, found.label, found.path) == ("embedded", "canny", files / "edges")
-    with pytest.raises(FreeUValueError, match="no ControlNet 'cany': embedded: canny; else give a directory"):
+    with pytest.raises(FreeUValueError, match="no ControlNet 'cany': embedded: canny; else give a diffusers directory"):
         find_control("cany")
     with pytest.raises(FreeUValueError, match="is a whole pipeline, no ControlNet"):
         find_control(str(sd_dir))

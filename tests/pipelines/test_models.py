@@ -17,7 +17,7 @@ from freeu.pipelines.io.inputs import fit_size, open_image, open_mask, pixel_sha
 from freeu.pipelines.models.loading import load
 from freeu.pipelines.models.schedulers import SAMPLERS, fresh_scheduler, sampler_name, set_sampler
 from freeu.pipelines.models.sources.sources import describe_directory, find_model, fingerprint
-from freeu.pipelines.runs import request as requests
+from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.runs.manifest import read_manifest
 
 QUICK = ("--steps", "2", "--threads", "1")
@@ -25,7 +25,7 @@ QUICK = ("--steps", "2", "--threads", "1")
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """A picture of 24x40 with two colours."""
+    """An image of 24x40 with two colours."""
     image = Image.new("RGB", (24, 40), "navy")
     image.paste((240, 120, 0), (6, 6, 18, 24))
     image.save(tmp_path / "photo.png")
@@ -46,7 +46,7 @@ def test_image_to_image_and_inpainting(
 ) -> None:
     for name, extra in (("i2i", ()), ("inpaint", ("--mask", mask))):
         folder = tmp_path / name
-        words = ("compare", "a fox", "--model", sd_dir, "--image", photo, *extra, "--image-strength", "0.9", *QUICK)
+        words = ("compare", "a fox", "--model", sd_dir, "--image", photo, *extra, "--denoising-strength", "0.9", *QUICK)
         outcome = cli(*words, "--output", folder)
         assert (outcome.code, outcome.err) == (0, "")
         manifest = read_manifest(folder)
@@ -58,23 +58,23 @@ def test_image_to_image_and_inpainting(
         assert off.sha256 != on.sha256
         assert (folder / "input-mask.png").exists() == bool(extra)
         assert read_png(folder / "p000-s0000-freeu.png")["image_sha256"] == manifest.plan.image_sha
-        assert "Input picture" in (folder / "compare.html").read_text(encoding="utf-8")
+        assert "Input image" in (folder / "compare.html").read_text(encoding="utf-8")
 
         again = tmp_path / f"{name}-again"
         outcome = cli("generate", "--from", folder, "--output", again)
         assert outcome.code == 0
-        assert "2 of 2 pictures are equal to the bit" in outcome.out
+        assert "2 of 2 images are bit-identical" in outcome.out
     Image.new("RGB", (16, 24)).save(tmp_path / "inpaint" / "input-image.png")
     outcome = cli("generate", "--from", tmp_path / "inpaint", "--output", tmp_path / "other")
     assert outcome.code == 2
-    assert "is not the picture that the manifest names" in outcome.one_line()
+    assert "is not the image that the manifest names" in outcome.one_line()
     assert not (tmp_path / "other").exists()
 
 
 def test_a_strength_that_leaves_no_step_is_refused(
     sd_dir: Path, photo: Path, cli: Callable[..., Any], work: Path
 ) -> None:
-    outcome = cli("compare", "a", "--model", sd_dir, "--image", photo, "--image-strength", "0.3", *QUICK)
+    outcome = cli("compare", "a", "--model", sd_dir, "--image", photo, "--denoising-strength", "0.3", *QUICK)
     assert outcome.code == 2
     assert "leaves none of 2 steps to do: raise it to 0.51 or more" in outcome.one_line()
     assert list(work.iterdir()) == []
@@ -190,13 +190,13 @@ def test_a_moved_model_is_found_with_model_and_a_changed_one_is_told(
     shutil.copytree(sd_dir, moved)
     outcome = cli("generate", "--from", compared[0], "--model", moved, "--output", tmp_path / "o")
     assert outcome.code == 0
-    assert "8 of 8 pictures are equal" in outcome.out
+    assert "8 of 8 images are bit-identical" in outcome.out
     data = json.loads((moved / "scheduler" / "scheduler_config.json").read_text())
     data["beta_end"] = 0.05
     (moved / "scheduler" / "scheduler_config.json").write_text(json.dumps(data))
     outcome = cli("generate", "--from", compared[0], "--model", moved, "--output", tmp_path / "p")
     assert outcome.code == 0
-    assert "0 of 8 pictures are equal" in outcome.out
+    assert "0 of 8 images are bit-identical" in outcome.out
     assert "the model's files are not the same" in outcome.out
 
 
@@ -227,9 +227,9 @@ def test_the_embedded_model_says_so_and_names_what_it_cannot_draw(
     outcome = cli(*words, "--threads", "1", "--output", tmp_path / "o")
     assert outcome.code == 0
     assert "embedded miniature model mini-test (One fox); --model takes your own." in outcome.out
-    assert "2 steps, guidance 2" in outcome.out
+    assert "2 steps, CFG scale 2" in outcome.out
     assert "24x24" in outcome.out
-    assert "cannot draw 'aragorn' (in 'Aragorn with a fox')" in outcome.one_line()
+    assert "cannot generate 'aragorn' (in 'Aragorn with a fox')" in outcome.one_line()
     assert "embedded miniature model" in (tmp_path / "o" / "compare.html").read_text(encoding="utf-8")
 
 
@@ -245,13 +245,13 @@ def test_unknown_names_come_with_near_ones(world: Path, work: Path) -> None:
 
 def test_a_recommendation_follows_the_family(sd_dir: Path) -> None:
     loaded = load(find_model(str(sd_dir)))
-    choice = requests.FreeUChoice(strength=0.5, end=0.5)
+    choice = FreeUOptions(freeu_strength=0.5, end=0.5)
     config = choice.resolve(loaded.pipe)
     assert (config.b, config.strength, config.end) == ((1.3, 1.4), 0.5, 0.5)
-    assert requests.FreeUChoice(preset="sdxl-v1").resolve(loaded.pipe).version == 1
-    assert requests.FreeUChoice(config='{"b": [1.1, 1.2]}').resolve(loaded.pipe).b == (1.1, 1.2)
+    assert FreeUOptions(preset="sdxl-v1").resolve(loaded.pipe).version == 1
+    assert FreeUOptions(config='{"b": [1.1, 1.2]}').resolve(loaded.pipe).b == (1.1, 1.2)
     with pytest.raises(FreeUValueError, match="--preset and --b/--s say the same thing twice"):
-        requests.FreeUChoice(preset="sdxl", b="1,1").base()
+        FreeUOptions(preset="sdxl", b="1,1").base()
 
 
 def test_a_directory_that_is_no_model_says_what_it_is(tmp_path: Path) -> None:

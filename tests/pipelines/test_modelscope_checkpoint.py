@@ -169,7 +169,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of diffusers with a tokenizer and a text encoder of another depth and another activation."""
+    """A diffusers directory with a tokenizer and a text encoder of another depth and another activation."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     config = CLIPTextConfig(
@@ -239,7 +239,7 @@ def converted(unet: Any, folder: Path, **changes: Any) -> Any:
 
 
 def both(theirs: Any, ours: Any, channels: int = 4, times: tuple[int, int] = (3, 1)) -> tuple[Tensor, Tensor]:
-    """One call of each on the same input, float64: two clips of three frames."""
+    """One call of each on the same input, float64: two videos of three frames."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(2, channels, 3, 8, 8, generator=generator, dtype=torch.float64)
     text = torch.randn(2, 5, WIDTH, generator=generator, dtype=torch.float64)
@@ -351,7 +351,7 @@ def test_from_end_to_end(original: Original, texts: Path, cli: Callable[..., Any
     assert off.sha256 != on.sha256
     outcome = cli("generate", "--from", tmp_path / "out", "--output", tmp_path / "again")
     assert (outcome.code, outcome.err) == (0, "")
-    assert "2 of 2 clips are equal to the bit" in outcome.out
+    assert "2 of 2 videos are bit-identical" in outcome.out
 
 
 def test_weights_may_be_safetensors(pipe: Any, original: Original, copy: Path, texts: Path) -> None:
@@ -381,7 +381,7 @@ def test_inspect_needs_no_weights(original: Original, cli: Callable[..., Any]) -
 def test_commands_for_pictures_refuse_it(original: Original, cli: Callable[..., Any], tmp_path: Path) -> None:
     outcome = cli("compare", "a fox", "--model", original.folder, "--output", tmp_path / "out")
     assert outcome.code == 2
-    assert "(TextToVideoSDPipeline) draws video" in outcome.one_line()
+    assert "(TextToVideoSDPipeline) generates video" in outcome.one_line()
     with pytest.raises(FreeUValueError, match="cannot do image-to-image"):
         load(find_model(str(original.folder)), "image")
 
@@ -463,7 +463,7 @@ def test_weights_that_do_not_fit_are_named(original: Original, copy: Path, texts
     rewrite(copy, unet, {**weights, "input_blocks.1.2.more.weight": torch.zeros(1)})
     assert "have no place in a U-Net of that shape, such as input_blocks.1.2.more.weight" in problem()
     rewrite(copy, unet, {**weights, "fps_embedding.0.weight": torch.zeros(1)})
-    assert "is conditioned on frames a second" in problem()
+    assert "is conditioned on frames per second" in problem()
     rewrite(copy, unet, {**weights, "out.2.bias": torch.zeros(5)})
     assert "1 weights are of another shape, such as conv_out.bias" in problem()
     rewrite(copy, unet, [1, 2])

@@ -122,7 +122,7 @@ def test_files_that_are_no_png_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FreeUValueError, match="cannot read"):
         read_png(tmp_path / "missing.png")
     (tmp_path / "text.png").write_text("text")
-    with pytest.raises(FreeUValueError, match="is not a picture"):
+    with pytest.raises(FreeUValueError, match="is not an image"):
         read_png(tmp_path / "text.png")
     whole = png_bytes(Image.effect_noise((64, 64), 50), {})
     (tmp_path / "part.png").write_bytes(whole[: len(whole) // 2])
@@ -190,7 +190,7 @@ def test_the_command_line_of_a_plan_names_everything() -> None:
     assert text.startswith(
         "freeu compare 'a fox' --seeds 0-2,7 --model mini-sd --config 'b1=1.3 b2=1.4 s1=0.9 s2=0.2 v=2 "
     )
-    assert "--negative-prompt blurred --steps 20 --guidance 4 --scheduler ddim --width 16 --height 24" in text
+    assert "--steps 20 --guidance-scale 4 --negative-prompt blurred --scheduler ddim --width 16 --height 24" in text
 
 
 def test_differences_are_told_by_name() -> None:
@@ -201,7 +201,7 @@ def test_differences_are_told_by_name() -> None:
 
 
 def _folder(tmp_path: Path, plan: Plan) -> Manifest:
-    """A folder with a plain picture for each of a plan."""
+    """A folder with a plain image for each of a plan."""
     manifest = Manifest(plan, {})
     for picture in plan.pictures():
         shade = (200, 60, 40) if picture.arm == "freeu" else (40, 60, 200)
@@ -234,7 +234,7 @@ def test_a_page_of_many_bytes_holds_compressed_pictures_and_says_so(
     manifest = _folder(tmp_path, make_plan())
     exact = pages.make_page(tmp_path, manifest)
     assert "data:image/png" in exact
-    assert "the very files" in exact
+    assert "are the files" in exact
     monkeypatch.setattr(pages, "MAX_EXACT", 10)
     small = pages.make_page(tmp_path, manifest)
     assert "data:image/png" not in small

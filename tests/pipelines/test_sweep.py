@@ -1,4 +1,4 @@
-"""``freeu sweep``: axes from text, every place shown, equal pictures made once, resuming, the sheet and the page."""
+"""``freeu sweep``: axes from text, every place shown, equal images made once, resuming, the sheet and the page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from PIL import Image
 import freeu
 from freeu.errors import FreeUValueError
 from freeu.metadata import KEY
-from freeu.pipelines.runs.request import FreeUChoice, Request
+from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.options.sampling import PromptOptions
+from freeu.pipelines.runs.request import Request
 from freeu.pipelines.sweep.axes import AXES, Settings, parse_axis
 from freeu.pipelines.sweep.sweep import Sweep
 
@@ -105,7 +107,7 @@ def test_every_axis_changes_what_it_names() -> None:
 
 
 def test_whole_settings_come_before_their_fields() -> None:
-    request = Request("generate", ("a",), None, "0", FreeUChoice())
+    request = Request("generate", PromptOptions(["a"]), freeu=FreeUOptions())
     cells = list(Sweep(request, (parse_axis("--x", "b1=2"), parse_axis("--y", "preset=sd15,off"))).cells())
     assert [cell.place for cell in cells] == [(0, 0), (0, 1)]
     first, second = (cell.settings.freeu(None) for cell in cells)
@@ -126,7 +128,7 @@ def test_a_sweep(sd_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
     plain = {files[x, y, z] for x in range(3) for y in range(2) for z in range(2) if x == 0 or z == 0}
     assert len(plain) == 2
     assert len(set(files.values())) == len(record["pictures"]) == 6
-    assert "wrote 6 pictures for 12 places" in outcome.out
+    assert "wrote 6 images for 12 cells" in outcome.out
     names = {path.name for path in folder.iterdir()}
     assert names == {*files.values(), "manifest.json", "sweep.html", "sheet-00.png", "sheet-01.png"}
     with Image.open(folder / files[2, 1, 1]) as image:
@@ -141,7 +143,7 @@ def test_a_sweep(sd_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
     assert all(name in page for name in files.values())
     assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", page)
 
-    # The same pictures as those of freeu generate.
+    # The same images as those of freeu generate.
     again = cli(
         "generate",
         "a red fox",

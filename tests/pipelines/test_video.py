@@ -42,7 +42,7 @@ def test_the_folder_holds_clips_films_strip_page_and_manifest(filmed: tuple[Path
     for name in ("video.html", "strip.png", "manifest.json"):
         assert str(folder / name) in outcome.out
     assert "model tiny-video" in outcome.out
-    assert "8 clips: text-to-video, 5 frames at 7 a second, 16x16, 2 steps" in outcome.out
+    assert "8 videos: text-to-video, 5 frames at 7 fps, 16x16, 2 steps" in outcome.out
 
 
 def test_every_clip_is_what_browsers_play(filmed: tuple[Path, Any]) -> None:
@@ -84,7 +84,7 @@ def test_the_manifest_tells_the_whole_story(filmed: tuple[Path, Any]) -> None:
     assert (plan["command"], plan["task"], plan["frames"], plan["fps"]) == ("video", "video", 5, 7)
     assert (plan["formats"], plan["decode_chunk"]) == (["mp4", "webp", "gif"], 4)
     for off, on in zip(data["pictures"][::2], data["pictures"][1::2], strict=True):
-        assert off["sha256"] != on["sha256"], "FreeU changes every clip"
+        assert off["sha256"] != on["sha256"], "FreeU changes every video"
         assert set(off["files"]) == {off["file"].replace(".mp4", f".{form}") for form in ("mp4", "webp", "gif")}
 
 
@@ -96,7 +96,7 @@ def test_settings_inside_each_mp4_come_back(filmed: tuple[Path, Any], video_dir:
     assert (on["seed"], on["arm"], on["fps"], on["frames"]) == (3, "freeu", 7, 5)
     assert on["config"] == read_manifest(folder).plan.config.to_dict()
     assert off["config"] is None
-    assert str(video_dir.parent) not in text, "a clip that is passed on tells no path"
+    assert str(video_dir.parent) not in text, "a video that is passed on tells no path"
 
 
 def test_side_by_side_is_in_step(filmed: tuple[Path, Any]) -> None:
@@ -163,7 +163,7 @@ def test_from_a_manifest_the_same_frames_again(
     folder, again = filmed[0], tmp_path / "again"
     outcome = cli(command, "--from", folder / "manifest.json", "--output", again)
     assert (outcome.code, outcome.err) == (0, "")
-    assert "8 of 8 clips are equal to the bit" in outcome.out
+    assert "8 of 8 videos are bit-identical" in outcome.out
     assert _names(again) == _names(folder)
     for name in _names(folder) - {"manifest.json", "video.html"}:
         assert (again / name).read_bytes() == (folder / name).read_bytes(), name
@@ -179,8 +179,8 @@ def test_frames_that_differ_without_a_reason_are_a_failure(
     (tmp_path / "manifest.json").write_text(json.dumps(data), encoding="utf-8")
     outcome = cli("video", "--from", tmp_path, "--output", tmp_path / "again")
     assert outcome.code == 1
-    assert "1 of 2 clips are equal to the bit" in outcome.out
-    assert "clips differ although model, versions, device and threads are the same" in outcome.one_line()
+    assert "1 of 2 videos are bit-identical" in outcome.out
+    assert "videos differ although model, versions, device and threads are the same" in outcome.one_line()
 
 
 def test_an_interrupted_run_goes_on_and_ends_equal(
@@ -203,14 +203,14 @@ def test_an_interrupted_run_goes_on_and_ends_equal(
     monkeypatch.setattr("sys.argv", ["freeu", "video", "a red fox"])
     outcome = cli("video", *words, parts)
     assert outcome.code == 130
-    assert "stopped after 2 of 4 clips; go on with: freeu video 'a red fox' --output" in outcome.one_line()
+    assert "stopped after 2 of 4 videos; go on with: freeu video 'a red fox' --output" in outcome.one_line()
     assert _names(parts) == {f"{clip}.{form}" for clip in CLIPS[:2] for form in ("mp4", "webp")} | {"manifest.json"}
 
     (parts / f"{CLIPS[1]}.webp").write_bytes(b"damaged")  # one file of two
     calls[:] = ["none"] * 3
     outcome = cli("video", *words, parts)
     assert (outcome.code, calls[3:]) == (0, [f"{clip}.mp4" for clip in CLIPS[1:4]])
-    assert "kept 1 clip of the earlier run" in outcome.err
+    assert "kept 1 video of the earlier run" in outcome.err
     assert _names(parts) == _names(whole)
     for name in _names(whole) - {"manifest.json", "video.html"}:
         assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
@@ -245,9 +245,9 @@ def test_a_full_disk_leaves_nothing_half_written(
 
 def test_identity_settings_and_options_over_time(video_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
     words = ("video", *SHORT, "--model", video_dir, "--format", "gif")
-    outcome = cli(*words, "--strength", "0", "--output", tmp_path / "same")
+    outcome = cli(*words, "--freeu-strength", "0", "--output", tmp_path / "same")
     assert outcome.code == 0
-    assert "clips with and without FreeU will be equal" in outcome.one_line()
+    assert "videos with and without FreeU will be equal" in outcome.one_line()
     off, on = read_manifest(tmp_path / "same").pictures.values()
     assert off.sha256 == on.sha256
     assert {path.suffix for path in (tmp_path / "same").glob("*-freeu.*")} == {".mp4", ".gif"}
@@ -269,7 +269,7 @@ def test_what_a_model_says_of_itself_is_used(video_dir: Path, cli: Callable[...,
     (folder / "freeu-zoo.json").write_text(json.dumps(world), encoding="utf-8")
     outcome = cli("video", "a red zebra", "--model", folder, "--format", "mp4", "--output", tmp_path / "out")
     assert outcome.code == 0
-    assert "cannot draw 'zebra' (in 'a red zebra'): it never saw them" in outcome.one_line()
+    assert "cannot generate 'zebra' (in 'a red zebra'): it never saw them" in outcome.one_line()
     plan = read_manifest(tmp_path / "out").plan
     assert (plan.steps, plan.guidance, plan.frames, plan.fps, plan.width, plan.height) == (1, 2.5, 3, 5, 24, 24)
 
@@ -304,7 +304,7 @@ def test_a_study_takes_the_clips(filmed: tuple[Path, Any], tmp_path: Path) -> No
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / f"{CLIPS[1]}.mp4").write_bytes((tmp_path / f"{CLIPS[0]}.mp4").read_bytes())
-    with pytest.raises(FreeUValueError, match="is not the clip that its manifest speaks of: it was changed"):
+    with pytest.raises(FreeUValueError, match="is not the video that its manifest speaks of: it was changed"):
         read_material([tmp_path])
 
 
@@ -312,5 +312,5 @@ def test_a_manifest_cannot_name_files_elsewhere(filmed: tuple[Path, Any], tmp_pa
     data = json.loads((filmed[0] / "manifest.json").read_text(encoding="utf-8"))
     data["pictures"][0]["files"] = {"../secret.mp4": "0"}
     (tmp_path / "manifest.json").write_text(json.dumps(data), encoding="utf-8")
-    with pytest.raises(FreeUValueError, match="files of a clip must be plain names"):
+    with pytest.raises(FreeUValueError, match="files of a video must be plain names"):
         read_manifest(tmp_path)

@@ -23,7 +23,7 @@ SMALL = ("--width", "32", "--height", "16", "--steps", "2", "--threads", "1", "-
 
 @pytest.fixture(scope="session")
 def families(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a pipeline of each family, a motion adapter, a picture and a video to begin with."""
+    """A folder with a pipeline of each family, a motion adapter, an image and a video to begin with."""
     folder = tmp_path_factory.mktemp("families")
     tiny.tiny_animatediff_pipeline().save_pretrained(folder / "animatediff")
     tiny.tiny_svd_pipeline().save_pretrained(folder / "svd")
@@ -68,7 +68,7 @@ CASES: dict[str, tuple[tuple[str, ...], str, str]] = {
     "svd": (("--model", "svd", "--image", "start.png"), "StableVideoDiffusionPipeline", "image-to-video"),
     "i2vgenxl": (("a fox", "--model", "i2vgenxl", "--image", "start.png"), "I2VGenXLPipeline", "image-to-video"),
     "video-to-video": (
-        ("a fox", "--model", "modelscope", "--video", "start.mp4", "--video-strength", "0.9"),
+        ("a fox", "--model", "modelscope", "--video", "start.mp4", "--denoising-strength", "0.9"),
         "VideoToVideoSDPipeline",
         "video-to-video",
     ),
@@ -92,7 +92,7 @@ def test_from_end_to_end(
     plan = manifest.plan
     assert (plan.model.class_name, plan.task, plan.frames, plan.width, plan.height) == (cls, task, 3, 32, 16)
     off, on = manifest.pictures.values()
-    assert off.sha256 != on.sha256, "FreeU changes the clip"
+    assert off.sha256 != on.sha256, "FreeU changes the video"
     clip = read_clip(tmp_path / "out" / off.file)
     assert (clip.frames, clip.width, clip.height) == (3, 32, 16)
     text = json.dumps((tmp_path / "out" / "video.html").read_text(encoding="utf-8"))
@@ -100,14 +100,14 @@ def test_from_end_to_end(
     if case in ("svd", "motion-adapter", "video-to-video"):
         outcome = cli("video", "--from", tmp_path / "out", "--output", tmp_path / "again")
         assert (outcome.code, outcome.err) == (0, "")
-        assert "2 of 2 clips are equal to the bit" in outcome.out
+        assert "2 of 2 videos are bit-identical" in outcome.out
 
 
 def test_svd_draws_what_diffusers_draws(families: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
     from diffusers import StableVideoDiffusionPipeline
 
     words = ("--model", families / "svd", "--image", families / "start.png", "--frames", "5", "--fps", "9")
-    words = (*words, "--guidance", "2.5", "--decode-chunk", "2", *SMALL)
+    words = (*words, "--guidance-scale", "2.5", "--decode-chunk", "2", *SMALL)
     assert cli("video", *words, "--output", tmp_path / "out").code == 0
     pipe = StableVideoDiffusionPipeline.from_pretrained(families / "svd")
     pipe.set_progress_bar_config(disable=True)
@@ -135,7 +135,7 @@ def test_an_input_video_is_read_at_the_wanted_rate(families: Path, cli: Callable
     stored = read_clip(tmp_path / "out" / "input-video.png")
     assert (stored.frames, stored.fps) == (3, 4.0), "the command that the page shows reads it at its own rate"
     outcome = cli("generate", "--from", tmp_path / "out", "--output", tmp_path / "again")
-    assert "2 of 2 clips are equal to the bit" in outcome.out
+    assert "2 of 2 videos are bit-identical" in outcome.out
     source = list(read_clip(families / "start.mp4"))
     for frame, place in zip(given, (0, 4, 8), strict=True):
         wanted = Image.fromarray(source[place]).resize((32, 16), Image.Resampling.LANCZOS)
@@ -208,21 +208,24 @@ def test_memory_does_not_grow_with_the_clip(tmp_path: Path) -> None:
 
 
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
-    "svd without a picture": (("--model", "svd"), "svd (StableVideoDiffusionPipeline) needs a picture to begin with"),
-    "svd with a prompt": (("a fox", "--model", "svd", "--image", "start.png"), "takes no prompt, only a picture"),
+    "svd without an image": (("--model", "svd"), "svd (StableVideoDiffusionPipeline) needs an image to begin with"),
+    "svd with a prompt": (("a fox", "--model", "svd", "--image", "start.png"), "takes no prompt, only an image"),
     "svd with a negative prompt": (
         ("--model", "svd", "--image", "start.png", "--negative-prompt", "x"),
         "leave --negative-prompt out",
     ),
-    "i2vgen without a picture": (("a fox", "--model", "i2vgenxl"), "needs a picture to begin with: give --image FILE"),
+    "i2vgen without an image": (("a fox", "--model", "i2vgenxl"), "needs an image to begin with: give --image FILE"),
     "i2vgen without a prompt": (("--model", "i2vgenxl", "--image", "start.png"), "no prompt: write one"),
-    "picture for modelscope": (("a fox", "--model", "modelscope", "--image", "start.png"), "leave --image out"),
+    "image for modelscope": (("a fox", "--model", "modelscope", "--image", "start.png"), "leave --image out"),
     "video for svd": (("--model", "svd", "--image", "start.png", "--video", "start.mp4"), "not both"),
-    "video for i2vgen": (("a", "--model", "i2vgenxl", "--video", "start.mp4"), "needs a picture to begin with"),
-    "still model": (("a fox", "--model", "sd"), "sd (StableDiffusionPipeline) draws still pictures: use freeu compare"),
+    "video for i2vgen": (("a", "--model", "i2vgenxl", "--video", "start.mp4"), "needs an image to begin with"),
+    "still model": (
+        ("a fox", "--model", "sd"),
+        "sd (StableDiffusionPipeline) generates still images: use freeu compare",
+    ),
     "adapter and video model": (
         ("a fox", "--model", "modelscope", "--motion-adapter", "adapter"),
-        "draws video by itself: leave --motion-adapter out",
+        "generates video by itself: leave --motion-adapter out",
     ),
     "adapter is none": (("a fox", "--model", "sd", "--motion-adapter", "sd/unet"), "is a UNet2DConditionModel, no mot"),
     "adapter is nowhere": (("a fox", "--model", "sd", "--motion-adapter", "nowhere"), "no motion adapter 'nowhere'"),
@@ -236,8 +239,8 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
         "has 12 frames at 16 a second (12 at 16), and 20 are wanted: lower --frames",
     ),
     "strength leaves nothing": (
-        ("a fox", "--model", "modelscope", "--video", "start.mp4", "--video-strength", "0.1", "--steps", "2"),
-        "--video-strength 0.1 leaves none of 2 steps to do",
+        ("a fox", "--model", "modelscope", "--video", "start.mp4", "--denoising-strength", "0.1", "--steps", "2"),
+        "--denoising-strength 0.1 leaves none of 2 steps to do",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Files with clips: what is written comes back, a frame at a time, and foreign files do no harm."""
+"""Files with videos: what is written comes back, a frame at a time, and foreign files do no harm."""
 
 from __future__ import annotations
 
@@ -121,14 +121,14 @@ def _cut(path: Path, share: float) -> None:
 
 
 BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "suffix": ("a.avi", lambda path: path.write_bytes(b"RIFF"), "is no clip that freeu reads: use .mp4"),
+    "suffix": ("a.avi", lambda path: path.write_bytes(b"RIFF"), "is no video that freeu reads: use .mp4"),
     "missing": ("a.mp4", lambda path: None, "cannot read .*a.mp4 as MP4: No such file"),
     "empty": ("a.mp4", lambda path: path.write_bytes(b""), "cannot read .*a.mp4 as MP4"),
     "text": ("a.webm", lambda path: path.write_text("no video"), "cannot read .*a.webm as WebM"),
     "half an mp4": ("a.mp4", lambda path: _cut(written(path), 0.9), "frames: it is damaged|in frame|cannot read"),
     "no frame": ("a.mp4", lambda path: _cut(written(path), 0.5), "shows no frame: it is empty or damaged|cannot read"),
     "another kind": ("a.gif", lambda path: Image.new("RGB", (8, 8)).save(path, format="PNG"), "as GIF: it is some"),
-    "no picture": ("a.png", lambda path: path.write_text("text"), "as PNG: it is something else or damaged"),
+    "no image": ("a.png", lambda path: path.write_text("text"), "as PNG: it is something else or damaged"),
     "half a webp": ("a.webp", lambda path: _cut(written(path), 0.5), "cannot read .*a.webp"),
 }
 

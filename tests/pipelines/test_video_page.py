@@ -1,4 +1,4 @@
-"""``video.html`` in a headless browser: clips play to their end, in step, by button and by keyboard."""
+"""``video.html`` in a headless browser: videos play to their end, in step, by button and by keyboard."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_keys_step_and_seek_and_wipe(filmed: tuple[Path, Any], watched: Any) -> 
     assert page.evaluate("document.querySelector('video').playbackRate") == 2
     page.keyboard.press("v")
     assert page.locator("[data-view=slider]").get_attribute("aria-pressed") == "true"
-    # Under the slider the left part is the clip without FreeU.
+    # Under the slider the left part is the video without FreeU.
     page.locator(".pair input").first.focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")

@@ -1,4 +1,4 @@
-"""A tiny Stable Diffusion of random weights, and films whose motion is known."""
+"""A tiny Stable Diffusion of random weights, and videos whose motion is known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 
 def tiny_pipe(**parts: Any) -> Any:
-    """A StableDiffusionPipeline of random weights, latents half as large as pictures; ``parts`` replace components."""
+    """A StableDiffusionPipeline of random weights, latents half as large as images; ``parts`` replace components."""
     import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline
     from tiny_pipelines import tiny_text_encoder, tiny_tokenizer, tiny_unet, tiny_vae

@@ -28,7 +28,7 @@ def test_latents_are_what_diffusers_makes(pipe, film):
 
 @torch.no_grad()
 def test_faithful_encoding_loses_less_and_goes_on_doing_so(mini, scenes):
-    """Over one round trip, and over five as in a film whose key frames are made of one another."""
+    """Over one round trip, and over five as in a video whose key frames are made of one another."""
     codec = Autoencoder(mini)
     picture = codec.tensor(scenes[0])
     losses = {}

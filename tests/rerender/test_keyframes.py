@@ -1,4 +1,4 @@
-"""Films cut at their key frames: where, by what, and without holding more than a segment."""
+"""Videos cut at their key frames: where, by what, and without holding more than a segment."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ pytest.importorskip("cv2")
 
 
 def scene(seed, size=48):
-    """A coarse random picture: as different from another seed as scenes of a film are."""
+    """A coarse random image: as different from another seed as scenes of a video are."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return coarse.repeat(size // 6, axis=0).repeat(size // 6, axis=1)
 

@@ -1,4 +1,4 @@
-"""Films drawn from layers that move by known maps: flow and the frames between against what they must be."""
+"""Videos generated from layers that move by known maps: flow and the frames between against what they must be."""
 
 import sys
 from pathlib import Path
@@ -14,9 +14,9 @@ from freeu.motion.estimate import along, steady_flow  # noqa: E402
 from freeu.motion.measure import Flow, optical_flow, warp_back  # noqa: E402
 from freeu.rerender.film.propagate import propagate  # noqa: E402
 
-# Pixels, mean over what both frames show; benchmarks/results/flow.md has what they are on the films of the benchmark.
+# Pixels, mean over what both frames show; benchmarks/results/flow.md has what they are on the videos of the benchmark.
 NEAR, FAR = 0.12, 0.5
-# dB, the frames between two key frames that are the film's own.
+# dB, the frames between two key frames that are the video's own.
 IDENTITY = 38.0
 
 

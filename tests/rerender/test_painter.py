@@ -1,4 +1,4 @@
-"""Key frames drawn one after the other: against diffusers, stage by stage, interrupted, with FreeU, and for real."""
+"""Key frames one after the other: against diffusers, stage by stage, interrupted, with FreeU, and for real."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_states_that_cannot_be_used(pipe, film, tmp_path):
         painter.load(path)
     painter.paint(film[0])
     painter.save(path)
-    with pytest.raises(FreeUValueError, match=r"drawn otherwise \(seed was 3, is 4\): name another file"):
+    with pytest.raises(FreeUValueError, match=r"generated otherwise \(seed was 3, is 4\): name another file"):
         KeyFramePainter(pipe, settings(seed=4)).load(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(FreeUValueError, match="only part of one"):
@@ -307,7 +307,7 @@ def test_models_it_refuses(make_pipe, pipe, controlnet):
     from diffusers import ControlNetModel, DDIMPipeline
     from tiny_pipelines import tiny_unet
 
-    with pytest.raises(FreeUValueError, match="DDIMPipeline cannot draw key frames"):
+    with pytest.raises(FreeUValueError, match="DDIMPipeline cannot generate key frames"):
         KeyFramePainter(DDIMPipeline(pipe.unet, pipe.scheduler), settings())
     with pytest.raises(FreeUValueError, match="takes 9 channels and the autoencoder has 4"):
         KeyFramePainter(make_pipe(unet=tiny_unet(in_channels=9)), settings())
@@ -336,7 +336,7 @@ def test_pictures_that_the_safety_checker_refuses(make_pipe, film):
     size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = CLIPConfig(projection_dim=16, vision_config=size | {"image_size": 32, "patch_size": 8})
     checker = StableDiffusionSafetyChecker(config).eval()
-    checker.concept_embeds_weights.fill_(-2.0)  # no picture is far enough from what it looks for
+    checker.concept_embeds_weights.fill_(-2.0)  # no image is far enough from what it looks for
     parts = {"safety_checker": checker, "feature_extractor": tiny_image_processor()}
     painter = KeyFramePainter(make_pipe(**parts), settings())
     with pytest.raises(FreeURuntimeError, match="safety checker refuses a key frame"):
@@ -350,7 +350,7 @@ def test_pictures_that_the_safety_checker_refuses(make_pipe, film):
 
 
 def test_what_the_stages_are_for(mini, scenes):
-    """On the embedded model: "pixel" and "shape" let a drawing move along with its film, "colour" keeps its colours."""
+    """On the embedded model: "pixel" and "shape" let an image move along with its video, "colour" keeps its colours."""
 
     def key_frames(*stages):
         asked = KeyFrameSettings("a flat panda on a red background", steps=8, guidance=4.0, stages=stages)
@@ -372,7 +372,7 @@ def test_what_the_stages_are_for(mini, scenes):
 
 
 def test_what_attention_to_the_first_key_frame_is_for(mini):
-    """One prompt, two grounds: the second drawing takes on the colours of the first."""
+    """One prompt, two grounds: the second generating takes on the colours of the first."""
     from freeu_zoo.scenes import compose
     from freeu_zoo.subjects import examples
 

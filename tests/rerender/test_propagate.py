@@ -1,4 +1,4 @@
-"""The frames between two drawn key frames: the ends, what one key shows, what none shows, colours, contrast."""
+"""The frames between two generated key frames: the ends, what one key shows, what none shows, colours, contrast."""
 
 import numpy as np
 import pytest
@@ -91,7 +91,7 @@ def test_contrast_is_kept():
     mixed = blend(before, after, SEEN, SEEN, 0.5)
     assert plain.std() < 0.75 * before.std()
     assert mixed.std() == pytest.approx(before.std(), rel=0.1)
-    # Equal pictures have nothing to give back.
+    # Equal images have nothing to give back.
     np.testing.assert_allclose(blend(before, before, SEEN, SEEN, 0.5), before, atol=0.51)
 
 

@@ -1,4 +1,4 @@
-"""``freeu rerender`` from a video to a film: made, gone on with, given back, refused."""
+"""``freeu rerender`` from a video to a video: made, gone on with, given back, refused."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ from freeu.cli import main
 from freeu.pipelines.io.clip_files import ClipWriter, read_clip
 from freeu.pipelines.io.frames import FramesSha
 from freeu.pipelines.io.output import OutputFolder
-from freeu.pipelines.runs.request import FreeUChoice, Request
+from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.options.model import ModelOptions
+from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+from freeu.pipelines.runs.request import Request
 from freeu.rerender.denoise.settings import DEFAULT_STAGES
-from freeu.rerender.film.keyframes import KeyFrameChoice
 from freeu.rerender.film.source import open_source
+from freeu.rerender.options import RerenderOptions
 from freeu.rerender.request import Job, Rerender, check_rerender, prepare_rerender
 from freeu.rerender.run import FILMS, SOURCE, make_film
 
@@ -74,17 +78,13 @@ def cli(*words: object) -> tuple[int, str, str]:
 def job(video: Path, sd: Path, folder: Path, command: str = "generate", frames: int | None = None, **more: Any) -> Job:
     request = Request(
         command=command,
-        prompts=("a red fox",),
-        prompts_from=None,
-        seeds="3",
-        freeu=FreeUChoice(b="1.3,1.4", s="0.9,0.2"),
-        model=str(sd),
-        steps=4,
-        width=SIZE,
-        height=SIZE,
-        threads=1,
+        prompts=PromptOptions(["a red fox"]),
+        sampling=SamplingOptions(seeds="3", steps=4, width=SIZE, height=SIZE),
+        model=ModelOptions(str(sd)),
+        run=RunOptions(threads=1),
+        freeu=FreeUOptions(b="1.3,1.4", s="0.9,0.2"),
     )
-    run = Rerender(video, request, keys=KeyFrameChoice(interval=4), frames=frames, **more)
+    run = Rerender(video, request, RerenderOptions(key_every=4, frames=frames, **more))
     return prepare_rerender(run, check_rerender(run, folder))
 
 
@@ -100,7 +100,7 @@ class Stopping:
     def key(self, arm: str, frame: int, fraction: float) -> None:
         if fraction == 1.0:
             self.drawn.append((arm, frame))
-        # In the middle of the key frame after those: what it has drawn so far is lost.
+        # In the middle of the key frame after those: what it has generated so far is lost.
         elif self.after is not None and len(self.drawn) == self.after and fraction > 0.5:
             raise KeyboardInterrupt
 
@@ -112,7 +112,7 @@ class Stopping:
 def made(video: Path, sd: Path, control: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("films") / "compared"
     words = ("rerender", video, "a red fox", "--compare", "--b", "1.3,1.4", "--s", "0.9,0.2", "--model", sd)
-    result = cli(*words, "--control", control, "--control-order", "before", *DRAWING, "--output", folder)
+    result = cli(*words, "--controlnet", control, "--skip-filter-order", "before", *DRAWING, "--output", folder)
     assert result[0] == 0, result[2]
     return folder, result[1]
 
@@ -161,13 +161,17 @@ class TestFilm:
         folder, _ = made
         before = {path: path.stat().st_mtime_ns for path in folder.glob("*freeu*.mp4")}
         words = ("rerender", video, "a red fox", "--compare", "--b", "1.3,1.4", "--s", "0.9,0.2", "--model", sd)
-        code, _, err = cli(*words, "--control", control, "--control-order", "before", *DRAWING, "--output", folder)
+        code, _, err = cli(
+            *words, "--controlnet", control, "--skip-filter-order", "before", *DRAWING, "--output", folder
+        )
         assert code == 0, err
         assert {path: path.stat().st_mtime_ns for path in folder.glob("*freeu*.mp4")} == before
         words = ("rerender", video, "a blue fox", "--compare", "--b", "1.3,1.4", "--s", "0.9,0.2", "--model", sd)
-        code, _, err = cli(*words, "--control", control, "--control-order", "before", *DRAWING, "--output", folder)
+        code, _, err = cli(
+            *words, "--controlnet", control, "--skip-filter-order", "before", *DRAWING, "--output", folder
+        )
         assert code == 2
-        assert "holds another film" in err
+        assert "holds another video" in err
 
 
 class TestGoingOn:
@@ -209,7 +213,7 @@ class TestGoingOn:
             before = unet(sample, torch.tensor(500), words).sample
         processors = dict(unet.attn_processors)
         with pytest.raises(KeyboardInterrupt):
-            make_film(made, OutputFolder(tmp_path / "film"), Stopping(4))  # in the film with FreeU
+            make_film(made, OutputFolder(tmp_path / "film"), Stopping(4))  # in the video with FreeU
         with torch.no_grad():
             torch.testing.assert_close(unet(sample, torch.tensor(500), words).sample, before, rtol=0, atol=0)
         assert {name: type(one) for name, one in unet.attn_processors.items()} == {
@@ -271,19 +275,19 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
     "half": (("half.mp4", "a fox"), "half.mp4"),
     "one frame": (("one.mp4", "a fox"), "has 1 frame: a video has at least 2"),
     "uneven": (("uneven.mp4", "a fox"), "variable frame rate"),
-    "another suffix": (("in.avi", "a fox"), "is no clip that freeu reads"),
+    "another suffix": (("in.avi", "a fox"), "is no video that freeu reads"),
     "odd side": ((*FOX, "--width", 99), "--width must be a multiple of 8"),
-    "strength": ((*FOX, "--video-strength", 2), "--video-strength must lie in 0 to 1, got 2"),
-    "too little": ((*FOX, "--video-strength", 0.1, "--steps", 4), "is less than one step"),
-    "stage": ((*FOX, "--without", "colours"), "unknown --without 'colours'"),
-    "stage to add": ((*FOX, "--with", "colors"), "unknown --with 'colors'"),
-    "both ways": ((*FOX, "--with", "colour", "--without", "colour"), "--with and --without name colour both"),
+    "strength": ((*FOX, "--denoising-strength", 2), "--denoising-strength must lie in 0 to 1, got 2"),
+    "too little": ((*FOX, "--denoising-strength", 0.1, "--steps", 4), "is less than one step"),
+    "stage": ((*FOX, "--disable", "colours"), "unknown --disable 'colours'"),
+    "stage to add": ((*FOX, "--enable", "colors"), "unknown --enable 'colors'"),
+    "both ways": ((*FOX, "--enable", "colour", "--disable", "colour"), "--enable and --disable name colour both"),
     "keys": ((*FOX, "--key-every", 0), "interval of key frames is a whole number of at least 1, got 0"),
     "frames": ((*FOX, "--frames", 1), "--frames must lie in 2"),
     "no prompt": (("in.mp4", ""), "a prompt is empty"),
-    "control": ((*FOX, "--control", "nowhere"), "no ControlNet 'nowhere'"),
-    "scale": ((*FOX, "--control-scale", 3), "--control-scale must lie in 0 to 2, got 3"),
-    "order": ((*FOX, "--control-order", "between"), "between"),
+    "control": ((*FOX, "--controlnet", "nowhere"), "no ControlNet 'nowhere'"),
+    "scale": ((*FOX, "--controlnet-weight", 3), "--controlnet-weight must lie in 0 to 2, got 3"),
+    "order": ((*FOX, "--skip-filter-order", "between"), "between"),
     "no FreeU": ((*FOX, "--no-freeu", "--preset", "sd14"), "--no-freeu leaves nothing"),
     "no FreeU twice": ((*FOX, "--no-freeu", "--compare"), "--no-freeu leaves nothing"),
 }
@@ -322,7 +326,7 @@ class TestBadInput:
             tiny_unet(block_out_channels=(16, 32, 64)), conditioning_embedding_out_channels=(4, 8)
         )
         other.save_pretrained(tmp_path / "other")
-        words = ("rerender", video, "a fox", "--model", sd, "--control", tmp_path / "other", *DRAWING)
+        words = ("rerender", video, "a fox", "--model", sd, "--controlnet", tmp_path / "other", *DRAWING)
         code, _, err = cli(*words, "--output", tmp_path / "film")
         assert code == 2
         assert "take one that was trained for the same kind of model" in err

@@ -76,7 +76,7 @@ def test_sound_is_kept(codec: str, tmp_path: Path) -> None:
     assert open_source(source).sound
     pictures, target = film(tmp_path / "out.mp4"), tmp_path / "heard.mp4"
     with_sound(pictures, source, target)
-    assert np.array_equal(list(read_clip(target)), list(read_clip(pictures))), "no picture is encoded anew"
+    assert np.array_equal(list(read_clip(target)), list(read_clip(pictures))), "no image is encoded anew"
     samples, rate = tone(target)
     spectrum = np.abs(np.fft.rfft(samples))
     assert np.argmax(spectrum) * rate / len(samples) == pytest.approx(440, abs=8)

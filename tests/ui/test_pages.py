@@ -17,7 +17,7 @@ PROMPTS = ("a 3d fox on a blue background", "a flat cat on a red background")
 
 def test_the_report(watched, tmp_path):
     (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
-    words = ["analyze", "--prompts", str(tmp_path / "prompts.txt"), "--steps", "2", "--threads", "1", "--control"]
+    words = ["analyze", "--prompts", str(tmp_path / "prompts.txt"), "--steps", "2", "--threads", "1", "--controlnet"]
     words += ["--figure", "7", "--figure", "14", "--figure", "16", "--output", str(tmp_path / "out")]
     assert main(words) == 0
     page = watched.page
@@ -104,7 +104,7 @@ def test_the_studio(watched, studio):
     page.locator("#pair img").first.wait_for()
     page.locator("#spectra .main-svg").first.wait_for()
     watched.screenshot("studio")
-    # Another factor, by dragging its slider: the picture without FreeU is remembered.
+    # Another factor, by dragging its slider: the image without FreeU is remembered.
     slider = page.locator("#b1 input[type=range]")
     slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
@@ -117,7 +117,7 @@ def test_the_studio(watched, studio):
     dragged = float(page.locator("#b1 input[type=number]").input_value())
     assert 1.6 < dragged < 1.9
     page.locator("#generate").click()
-    page.get_by_text("drew 1 of 2 pictures").wait_for()
+    page.get_by_text("drew 1 of 2 images").wait_for()
     assert f"b1={dragged:g}" in page.locator("#said code").inner_text()
     page.get_by_text("Settings to copy").click()
     assert "freeu.enabled" in page.locator("#python").inner_text()

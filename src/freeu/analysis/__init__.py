@@ -1,8 +1,8 @@
-"""The microscope: what frequencies a diffusion U-Net's pictures, latents and features hold, with FreeU and without.
+"""The microscope: what frequencies a diffusion U-Net's images, latents and features hold, with FreeU and without.
 
 measure.py    Fourier measures of planes: numbers only
-trace.py      one picture drawn while its latents and features are measured
-variants.py, runs.py                         what the figures compare, drawn once each
+trace.py      one image generated while its latents and features are measured
+variants.py, runs.py                         what the figures compare, generated once each
 content.py, figures.py, figures_*.py         the figures of the paper as data, with the numbers that decide
 plots.py, report.py, analyze.py, templates/  ``freeu analyze``: files and one HTML page
 interactive.py                               the same figures from Python

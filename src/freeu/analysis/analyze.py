@@ -1,4 +1,4 @@
-"""``freeu analyze``: draw, measure, and write figures and report; it resumes where it was stopped."""
+"""``freeu analyze``: generate, measure, and write figures and report; it resumes where it was stopped."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Analysis:
     """What is examined.
 
     Args:
-        plan: prompts, seeds, model and settings, drawn without FreeU.
+        plan: prompts, seeds, model and settings, generated without FreeU.
         config: FreeU as it is examined.
         figures: numbers of the paper's figures.
-        extent: how much is drawn.
+        extent: how much is generated.
         form: of the spectra, "radial" or "diagonal".
         control: whether the same is done with a U-Net of random weights.
     """
@@ -57,13 +57,13 @@ class Analysis:
 
     @property
     def pictures(self) -> int:
-        """How many pictures are drawn in all."""
+        """How many images are generated in all."""
         plain, traced = needed(self.figures, self.variants)
         return (len(plain) + len(traced)) * self.plan.count * (2 if self.control else 1)
 
 
 def check_analysis(loaded: Loaded, analysis: Analysis) -> None:
-    """What can be wrong once the model is loaded and before anything is drawn.
+    """What can be wrong once the model is loaded and before anything is generated.
 
     Raises:
         NoSitesError: the model has no skip concatenation that is known.
@@ -91,14 +91,14 @@ def run_analysis(
     say: Callable[[str], None] = lambda text: None,
     report: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Draw what is missing, make the figures, and write them, ``results.json``, ``table.md`` and ``report.html``.
+    """Generate what is missing, make the figures, and write them, ``results.json``, ``table.md`` and ``report.html``.
 
     Args:
         loaded: the pipeline of the plan; its U-Net is exchanged for a random one for the control, and put back.
         folder: new, or that of the same analysis.
         note: a line on the model for the report.
         say: told what is being done.
-        report: told of each picture that is ready.
+        report: told of each image that is ready.
 
     Returns:
         what ``results.json`` holds.
@@ -156,7 +156,7 @@ def figures_of(
     say: Callable[[str], None],
     report: Callable[[], None],
 ) -> tuple[Figure, ...]:
-    """Draw what is not in ``folder`` yet, measure it, and make the figures of an analysis; see ``run_analysis``."""
+    """Generate what is not in ``folder`` yet, measure it, and make the figures of an analysis; see ``run_analysis``."""
     variants = analysis.variants
     plain, traced = needed(analysis.figures, variants)
     runs = Runs(
@@ -171,7 +171,7 @@ def figures_of(
         say(f"watching {variant.label}")
         runs.draw((), (variant,))
     for variant in plain:
-        say(f"drawing {variant.label}")
+        say(f"generating {variant.label}")
         runs.draw((variant,))
     say("measuring")
     return tuple(ENTRIES[number].make(runs, variants) for number in analysis.figures)

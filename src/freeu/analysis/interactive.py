@@ -39,21 +39,21 @@ def make_figures(
     frames: int | None = None,
     report: Callable[[], None] = lambda: None,
 ) -> tuple[Figure, ...]:
-    """Draw and measure what figures of the paper need, as ``freeu analyze`` does; nothing stays on the disk.
+    """Generate and measure what figures of the paper need, as ``freeu analyze`` does; nothing stays on the disk.
 
     Within ``random_unet(pipe)`` it makes the control, and ``against`` puts the two side by side.
 
     Args:
-        pipe: a text-to-image or text-to-video pipeline of diffusers; what it draws with stays as it is.
+        pipe: a text-to-image or text-to-video pipeline of diffusers; what it generates with stays as it is.
         prompts: verdicts need at least five.
         numbers: of the figures; none means all that can be made.
-        seeds: every prompt is drawn with each.
+        seeds: every prompt is generated with each.
         config: FreeU as it is examined; None is ``freeu.recommend(pipe)``.
         full: wider sweeps.
         form: of the spectra, "radial" or "diagonal".
         steps, guidance, width, height, frames: None is the pipeline's own; sides in pixels.
-        negative_prompt: of every picture.
-        report: told of every picture that is ready.
+        negative_prompt: of every image.
+        report: told of every image that is ready.
 
     Raises:
         NoSitesError: the model has no skip concatenation that is known.

@@ -46,7 +46,7 @@ def figure_files(figure: Figure) -> dict[str, bytes]:
 
 
 def as_csv(part: Panel | Grid) -> str:
-    """The data of a panel or grid: points of lines, values of maps, numbers of pictures."""
+    """The data of a panel or grid: points of lines, values of maps, numbers of images."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerows(_rows(part))
@@ -189,7 +189,7 @@ def _grid(canvas: Any, grid: Grid) -> None:
             if column == 0:
                 place.set_ylabel(_wrapped(grid.rows[row]), fontsize=7, rotation=0, ha="right", va="center")
     if maps and not all(np.isfinite(one).all() for one in maps):
-        raise FreeUValueError("a feature map holds values that are not finite: it cannot be drawn")
+        raise FreeUValueError("a feature map holds values that are not finite: it cannot be plotted")
 
 
 def _wrapped(text: str) -> str:

@@ -23,7 +23,7 @@ from freeu.wording import counted
 
 MAX_BYTES = 20_000_000
 _QUALITIES = (None, 92, 75, 50)
-"""Of the pictures in WebP: every pixel as it is first, then falling until the page is small enough."""
+"""Of the images in WebP: every pixel as it is first, then falling until the page is small enough."""
 
 
 def make_report(
@@ -39,11 +39,11 @@ def make_report(
     Args:
         figures: in order.
         control: the same figures of a U-Net with random weights; empty without a control.
-        plan, config, environment: what was drawn and with what.
+        plan, config, environment: what was generated and with what.
         note: a line on the model.
 
     Returns:
-        HTML below 20 MB with every plot and picture inside; pictures keep every pixel unless that would be too large.
+        HTML below 20 MB with every plot and image inside; images keep every pixel unless that would be too large.
 
     Raises:
         FreeUValueError: plotly is not installed.
@@ -189,7 +189,7 @@ def _grid(grid: Grid, pictures: Pictures) -> dict[str, Any]:
 
 
 class Pictures:
-    """The pictures of a page, each held once: the same one stands in several figures.
+    """The images of a page, each held once: the same one stands in several figures.
 
     Args:
         quality: of WebP, or None to keep every pixel.
@@ -200,7 +200,7 @@ class Pictures:
         self._sources: dict[str, str] = {}
 
     def add(self, cell: Cell) -> str:
-        """The short name of a cell's picture; its file is kept for the page."""
+        """The short name of a cell's image; its file is kept for the page."""
         pixels = np.ascontiguousarray(_coloured(cell.pixels) if cell.is_map else cell.pixels)
         name = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()[:16]
         if name not in self._sources:
@@ -208,7 +208,7 @@ class Pictures:
         return name
 
     def as_json(self) -> str:
-        """Every picture by name, as data addresses."""
+        """Every image by name, as data addresses."""
         return json.dumps(self._sources)
 
 

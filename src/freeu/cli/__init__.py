@@ -12,18 +12,23 @@ from typing import Annotated, Any
 
 import typer
 
-from freeu.cli.commands import analyze as analyzing
-from freeu.cli.commands import check as checking
-from freeu.cli.commands import compare as pictures
-from freeu.cli.commands import dreambooth, rerender, reversion
-from freeu.cli.commands import evaluate as evaluating
-from freeu.cli.commands import inspect as listing
-from freeu.cli.commands import sweep as sweeping
-from freeu.cli.commands import ui as serving
-from freeu.cli.commands import video as filming
-from freeu.cli.commands.study import new as studying
-from freeu.cli.commands.study import results as study_results
-from freeu.cli.commands.study import serve as study_serving
+from freeu.cli.bundles import command
+from freeu.cli.commands.analyze import OLD as ANALYZE_OLD
+from freeu.cli.commands.analyze import analyze
+from freeu.cli.commands.check import check
+from freeu.cli.commands.compare import compare
+from freeu.cli.commands.dreambooth import dreambooth
+from freeu.cli.commands.evaluate import OLD as EVALUATE_OLD
+from freeu.cli.commands.evaluate import evaluate
+from freeu.cli.commands.generate import generate
+from freeu.cli.commands.inspect import inspect
+from freeu.cli.commands.presets import presets
+from freeu.cli.commands.rerender import rerender
+from freeu.cli.commands.reversion import reversion
+from freeu.cli.commands.study import study
+from freeu.cli.commands.sweep import sweep
+from freeu.cli.commands.ui import ui
+from freeu.cli.commands.video import video
 from freeu.cli.errors import CheckFailedError, StoppedError
 from freeu.errors import FreeUError
 
@@ -36,26 +41,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("compare")(pictures.compare)
-app.command("generate")(pictures.generate)
-app.command("inspect")(listing.inspect)
-app.command("presets")(listing.presets)
-app.command("check")(checking.check)
-app.command("evaluate")(evaluating.evaluate)
-app.command("analyze")(analyzing.analyze)
-app.command("video")(filming.video)
-app.command("rerender")(rerender.rerender)
-app.command("sweep")(sweeping.sweep)
-app.command("ui")(serving.ui)
-app.add_typer(dreambooth.dreambooth, name="dreambooth")
-app.add_typer(reversion.reversion, name="reversion")
-app.add_typer(studying.study, name="study")
-studying.study.command("serve")(study_serving.serve)
-studying.study.command("status")(study_serving.status)
-studying.study.command("tokens")(study_serving.tokens)
-studying.study.command("backup")(study_serving.backup)
-studying.study.command("results")(study_results.results)
-studying.study.command("export")(study_results.export)
+for _function in (compare, generate, inspect, presets, check, video, rerender, sweep, ui):
+    command(app, _function.__name__)(_function)
+command(app, "evaluate", **EVALUATE_OLD)(evaluate)
+command(app, "analyze", **ANALYZE_OLD)(analyze)
+for _group in (dreambooth, reversion, study):
+    app.add_typer(_group, name=_group.info.name)
 
 
 def _version(wanted: bool) -> None:
@@ -72,7 +63,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Better pictures from diffusion U-Nets at inference: no training, no cost."""
+    """Better images from diffusion U-Nets at inference: no training, no cost."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,7 +20,7 @@ def stopped(folder: Path, after: str = "") -> StoppedError:
 
     Args:
         folder: where it writes; named in the message where the command did not name it.
-        after: how far it came, such as "after 2 of 4 pictures".
+        after: how far it came, such as "after 2 of 4 images".
     """
     words = ["freeu", *sys.argv[1:]]
     if not any(word.partition("=")[0] == "--output" for word in words):

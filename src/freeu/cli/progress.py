@@ -1,169 +1,55 @@
-"""Progress bars: pictures done, and the time that is left."""
+"""The progress bar of every long job."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from freeu.pipelines.runs.plan import ARMS, Picture, Plan
 from freeu.wording import counted
 
-
-class Counter:
-    """A bar on standard error that counts pictures.
-
-    Args:
-        what: is being done.
-        total: how many there will be.
-    """
-
-    def __init__(self, what: str, total: int) -> None:
-        console = Console(stderr=True)
-        self._progress = _progress(console, MofNCompleteColumn())
-        self._task = self._progress.add_task(what, total=total)
-
-    def __enter__(self) -> Counter:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def say(self, text: str) -> None:
-        """Show what is being done."""
-        self._progress.update(self._task, description=text)
-
-    def one(self) -> None:
-        """One more is done."""
-        self._progress.advance(self._task)
-
-
-def _progress(console: Console, count: ProgressColumn) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        count,
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-
-
-class FilmBar:
-    """A bar on standard error that counts the frames of a film, and says which key frame is being drawn.
-
-    Args:
-        total: frames of all films.
-
-    Attributes:
-        keys: key frames that are written, those of an earlier run included.
-    """
-
-    def __init__(self, total: int) -> None:
-        self.keys = 0
-        self._console = Console(stderr=True)
-        self._progress = _progress(self._console, MofNCompleteColumn())
-        self._task = self._progress.add_task("drawing", total=total)
-
-    def __enter__(self) -> FilmBar:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def say(self, text: str) -> None:
-        """Show what is being done."""
-        self._progress.update(self._task, description=text)
-
-    def kept(self, count: int) -> None:
-        self.keys += count
-        self._console.print(f"kept {counted(count, 'key frame')} of the earlier run", highlight=False)
-
-    def key(self, arm: str, frame: int, fraction: float) -> None:
-        if fraction >= 1.0:
-            self.keys += 1
-        self.say(f"{ARMS[arm]}, key frame {frame + 1}, {fraction:.0%}")
-
-    def frame(self, arm: str, frame: int) -> None:
-        self._progress.advance(self._task)
-
-
-class LearningBar:
-    """A bar on standard error that counts the steps of a training and shows their losses, smoothed.
-
-    Args:
-        total: steps of the whole training.
-    """
-
-    def __init__(self, total: int) -> None:
-        self._progress = _progress(Console(stderr=True), MofNCompleteColumn())
-        self._task = self._progress.add_task("learning", total=total)
-        self._shown: dict[str, float] = {}
-        self._begun = False
-
-    def __enter__(self) -> LearningBar:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def __call__(self, step: int, losses: Mapping[str, float]) -> None:
-        """So many steps are made, the last with these losses."""
-        if not self._begun:  # steps of an earlier sitting say nothing about the time that is left
-            self._progress.reset(self._task, completed=step)
-            self._begun = True
-        for name, value in losses.items():
-            self._shown[name] = 0.95 * self._shown.get(name, value) + 0.05 * value
-        text = ", ".join(f"{name} loss {value:.3f}" for name, value in self._shown.items())
-        self._progress.update(self._task, completed=step, description=f"learning ({text})" if text else "learning")
+KEY_FRAME = "key frame"
+"""The noun of jobs whose bar counts something else, frames."""
 
 
 class Bar:
-    """A bar on standard error that counts denoising steps as parts of a picture, and then pictures that are scored.
+    """A bar on standard error with what is being done, how much of it is done, and the time that is left.
+
+    It is what every part of freeu reports to, each by the methods it knows: items and their denoising steps
+    (``runs.run.Progress``), frames and key frames (``rerender``), steps and losses of a training, or plain counts.
 
     Args:
-        plan: what is being made; None if nothing is drawn.
-        times: how often the whole plan is made, as under the arms of an experiment.
+        what: is being done.
+        total: how many there will be; None shows no bar before ``report`` says.
+        noun: what is counted.
 
     Attributes:
-        done: pictures that are written, those of an earlier run included.
+        done: of ``noun``, those of an earlier run included.
     """
 
-    def __init__(self, plan: Plan | None, times: int = 1) -> None:
+    def __init__(self, what: str, total: int | None, noun: str = "image") -> None:
         self.done = 0
+        self._noun = noun
         self._console = Console(stderr=True)
-        self._progress = _progress(self._console, TextColumn("{task.fields[pictures]}"))
-        self._count_of_all = 0 if plan is None else plan.count * times
-        self._noun = "picture" if plan is None else plan.noun
-        self._task = self._progress.add_task(
-            "drawing", total=self._count_of_all, pictures=self._count(), visible=plan is not None
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[count]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
         )
-        self._scoring: TaskID | None = None
-
-    def _count(self) -> str:
-        return f"{self.done}/{self._count_of_all}"
+        self._losses: dict[str, float] = {}
+        self._begun = False
+        self._total = total or 0
+        self._task = self._progress.add_task(
+            what, total=self._total, count=f"0/{self._total}", visible=total is not None
+        )
 
     def __enter__(self) -> Bar:
         self._progress.start()
@@ -174,25 +60,72 @@ class Bar:
     ) -> None:
         self._progress.stop()
 
-    def kept(self, count: int) -> None:
-        self.done += count
-        self._console.print(f"kept {counted(count, self._noun)} of the earlier run", highlight=False)
-        self._progress.update(self._task, completed=self.done, pictures=self._count())
+    # -- counts ---------------------------------------------------------------------------------------------------
 
     def say(self, text: str) -> None:
         """Show what is being done."""
-        self._progress.update(self._task if self._scoring is None else self._scoring, description=text)
+        self._progress.update(self._task, description=text)
+
+    def to(self, done: float) -> None:
+        """So much is done; a fraction counts for the bar and not for the number beside it."""
+        self._progress.update(self._task, completed=done, count=f"{int(done)}/{self._total}")
+
+    def one(self) -> None:
+        """One more is done."""
+        self.done += 1
+        self.to(self.done)
+
+    def report(self, done: int, total: int) -> None:
+        """So many of so many are done."""
+        self._total = total
+        self._progress.update(self._task, total=total, visible=True)
+        self.done = done
+        self.to(done)
 
     def scored(self, done: int, total: int) -> None:
-        """Show how many pictures are scored."""
-        if self._scoring is None:
-            self._progress.update(self._task, visible=False)
-            self._scoring = self._progress.add_task("scoring", total=total, pictures="")
-        self._progress.update(self._scoring, completed=done, pictures=f"{done}/{total}")
+        """So many outputs of so many are scored."""
+        self.say("scoring")
+        self.report(done, total)
 
-    def step(self, picture: Picture, fraction: float) -> None:
+    # -- runs -----------------------------------------------------------------------------------------------------
+
+    def kept(self, count: int) -> None:
+        """An earlier run left so many."""
+        self.done += count
+        self._console.print(f"kept {counted(count, self._noun)} of the earlier run", highlight=False)
+        if self._noun != KEY_FRAME:
+            self.to(self.done)
+
+    def step(self, item: Any, fraction: float) -> None:
+        """So much (0..1) of one output is done; 1 once it was written."""
+        if fraction >= 1.0:
+            self.one()
+        else:
+            self.to(self.done + fraction)
+
+    # -- rerender: the bar counts frames, ``done`` key frames -----------------------------------------------------
+
+    def key(self, arm: str, frame: int, fraction: float) -> None:
+        """So much of a key frame is generated."""
         if fraction >= 1.0:
             self.done += 1
-            self._progress.update(self._task, completed=self.done, pictures=self._count())
-        else:
-            self._progress.update(self._task, completed=self.done + fraction)
+        self.say(f"{arm}, key frame {frame + 1}, {fraction:.0%}")
+
+    def frame(self, arm: str, frame: int) -> None:
+        """A frame of the output was written."""
+        self._progress.advance(self._task)
+        done = self._progress.tasks[0].completed
+        self._progress.update(self._task, count=f"{int(done)}/{self._total}")
+
+    # -- trainings ------------------------------------------------------------------------------------------------
+
+    def __call__(self, step: int, losses: Mapping[str, float]) -> None:
+        """So many training steps are made, the last with these losses, which are shown smoothed."""
+        if not self._begun:  # steps of an earlier run say nothing about the time that is left
+            self._progress.reset(self._task, completed=step, total=self._total)
+            self._begun = True
+        for name, value in losses.items():
+            self._losses[name] = 0.95 * self._losses.get(name, value) + 0.05 * value
+        text = ", ".join(f"{name} loss {value:.3f}" for name, value in self._losses.items())
+        self.say(f"training ({text})" if text else "training")
+        self.to(step)

@@ -1,64 +1,68 @@
-"""What a command prints while it makes images or clips, and what it says was made."""
+"""From a checked request to its output, with what the terminal shows of it."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from freeu.cli.errors import stopped
 
+if TYPE_CHECKING:
+    from freeu.pipelines.runs.manifest import Manifest
+    from freeu.pipelines.runs.plan import Plan
+    from freeu.pipelines.runs.prepare import Prepared
+    from freeu.pipelines.runs.request import Request
 
-def draw(prepared: Any, folder: Path) -> Any:
-    """Make the pictures, then the grid and the page; say what was made and where."""
+
+def carry_out(
+    request: Request,
+    folder: Path,
+    say: Callable[[Plan], Iterable[str]] = lambda plan: (),
+    words: Sequence[str] = (),
+) -> Manifest:
+    """Check a request, load its model, and make its images or videos.
+
+    Args:
+        request: of images or videos.
+        folder: the output.
+        say: what a user should know of the plan besides what is always said.
+        words: that the embedded model knows now, besides its own.
+    """
+    from freeu.pipelines.runs.prepare import prepare
+    from freeu.pipelines.runs.request import check_request, notes
+
+    prepared = prepare(request, check_request(request, folder))
+    world = prepared.loaded.source.world
+    known = world and {**world, "words": [*world.get("words", ()), *words]}
+    tell(*say(prepared.plan), *notes(prepared.plan, known))
+    return produce(prepared, folder)
+
+
+def produce(prepared: Prepared, folder: Path) -> Manifest:
+    """Make the images or videos of a plan and what shows them; say what was made and where."""
     from freeu.cli.progress import Bar
     from freeu.pipelines.io.output import OutputFolder
-    from freeu.pipelines.pages.finish import finish, headline
-    from freeu.pipelines.runs.run import make_pictures
+    from freeu.pipelines.making import make
+    from freeu.pipelines.pages.finish import headline
     from freeu.wording import counted
 
-    plan, world = prepared.plan, prepared.loaded.source.world
-    for line in headline(plan, world):
-        print(line)
-    if plan.control is not None:
-        print(f"with {plan.control.text}")
-    sys.stdout.flush()
-    output = OutputFolder(folder)
-    bar = Bar(plan)
+    plan = prepared.plan
+    print(*headline(plan, prepared.loaded.source.world), sep="\n", flush=True)
+    bar = Bar("generating", plan.count, plan.noun)
     try:
         with bar:
-            inputs = prepared.image, prepared.mask
-            manifest = make_pictures(prepared.loaded, plan, output, *inputs, bar, prepared.control_image)
-            written = finish(output, manifest, world)
+            manifest, written = make(prepared, OutputFolder(folder), bar, bar.say)
     except KeyboardInterrupt:
-        raise stopped(folder, f"after {bar.done} of {plan.count} pictures") from None
-    print(f"wrote {counted(plan.count, 'picture')} to {folder}")
+        raise stopped(folder, f"after {bar.done} of {counted(plan.count, plan.noun)}") from None
+    print(f"wrote {counted(plan.count, plan.noun)} to {folder}")
     for name, purpose in written:
         print(f"  {folder / name}  {purpose}")
     return manifest
 
 
-def film(prepared: Any, folder: Path) -> Any:
-    """Make the clips and what shows them; say what was made and where. Returns the manifest."""
-    from freeu.cli.progress import Bar
-    from freeu.pipelines.io.output import OutputFolder
-    from freeu.pipelines.pages.video_finish import finish_video, video_headline
-    from freeu.pipelines.video.run import make_clips
-    from freeu.wording import counted
-
-    plan, world = prepared.plan, prepared.loaded.source.world
-    for line in video_headline(plan, world):
-        print(line)
-    sys.stdout.flush()
-    output = OutputFolder(folder)
-    bar = Bar(plan)
-    try:
-        with bar:
-            manifest = make_clips(prepared.loaded, plan, output, prepared.image, prepared.video, bar)
-            written = finish_video(output, manifest, world, bar.say)
-    except KeyboardInterrupt:
-        raise stopped(folder, f"after {bar.done} of {plan.count} clips") from None
-    print(f"wrote {counted(plan.count, 'clip')} to {folder}")
-    for name, purpose in written:
-        print(f"  {folder / name}  {purpose}")
-    return manifest
+def tell(*lines: str) -> None:
+    """What a user should know, on standard error."""
+    for line in lines:
+        print(f"freeu: {line}", file=sys.stderr)

@@ -50,7 +50,7 @@ class Host:
         return args[1] if len(args) > 1 else kwargs.get("timestep")
 
     def frames(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-        """Frames of each clip in the batch, which the sites see as samples in a row; 1 for still pictures."""
+        """Frames of each video in the batch, which the sites see as samples in a row; 1 for still images."""
         return 1
 
     def residuals(self, model: nn.Module) -> Residuals:
@@ -73,7 +73,7 @@ class Call:
         self.weight = 1.0
         self.weight_tensor = torch.ones((), device=device)
         self.halves = 1  # 2: classifier-free guidance stacks [unconditional, conditional] in the batch
-        self.frames = 1  # of each clip; the sites see them as samples in a row
+        self.frames = 1  # of each video; the sites see them as samples in a row
         self.residuals: Sequence[Tensor] = ()  # of a ControlNet, where they are to be left unfiltered
         self.compiled = False  # True once a compiler traced a site: its code must stay right from then on
 

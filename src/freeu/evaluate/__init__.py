@@ -1,14 +1,14 @@
-"""Measure what FreeU does to pictures, and what would have done as much without it.
+"""Measure what FreeU does to images, and what would have done as much without it.
 
-alignment.py   what a prompt asks for against what a picture shows
+alignment.py   what a prompt asks for against what an image shows
 clip.py        CLIP score and retrieval with any CLIP
 distance.py    Frechet and kernel distance between sets of features
 inception.py   the features that FID is computed from
 statistics.py  brightness, contrast, saturation, sharpness, share of high frequencies
-diversity.py   how different pictures of one prompt are
-motion.py, temporal.py, consistency.py, video_distance.py   measures of clips, over time
-fidelity.py    how much pictures look like one subject
-guidance.py    the guidance scale that is as strong as FreeU
+diversity.py   how different images of one prompt are
+motion.py, temporal.py, consistency.py, video_distance.py   measures of videos, over time
+fidelity.py    how much images look like one subject
+guidance.py    the CFG scale that is as strong as FreeU
 intervals.py   bootstrap intervals that resample whole prompts
 embedded.py    judge and scene reader of ``freeu-zoo``
 arms.py, prompts.py, experiment.py, existing.py, scoring.py, bounds.py, summary.py, results.py, clip_drawing.py,

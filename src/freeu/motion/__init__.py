@@ -1,4 +1,4 @@
-"""Optical flow: what moves in a clip, and where the pixels of one frame lie in another.
+"""Optical flow: what moves in a video, and where the pixels of one frame lie in another.
 
 measure.py   flow from frame to frame, direction and strength of the movement
 estimate.py  flow between frames near or far, repair.py where there is nothing to follow, raft.py by a RAFT network

@@ -76,7 +76,7 @@ def _maps(frame: Frame, fields: list[Field], others: list[Field]) -> list[repair
 def comes_home(forward: Field, backward: Field) -> Bools:
     """Where ``backward`` leads home what ``forward`` displaced (Sundaram, Brox & Keutzer 2010), (H, W).
 
-    |f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5, and within the picture.
+    |f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5, and within the image.
     """
     home = repair.sampled(backward, forward)
     missed = np.square(forward + home).sum(axis=2)
@@ -120,12 +120,12 @@ def _one_thread() -> Iterator[None]:
 
 
 class Tracker:
-    """Flow from one frame after another of a film to one reference.
+    """Flow from one frame after another of a video to one reference.
 
     Args:
         reference: uint8 (H, W, 3).
         estimator: asked for the flow from each frame straight to the reference. None: ``steady_flow``, started from the
-            flow of the frame before, which follows motion as far as the picture is wide.
+            flow of the frame before, which follows motion as far as the image is wide.
     """
 
     def __init__(self, reference: Any, estimator: FlowEstimator | None = None) -> None:
@@ -175,7 +175,7 @@ def between(target: Any, reference: Any, estimator: FlowEstimator = steady_flow)
     """From each pixel of ``target`` to where it lies in ``reference``.
 
     ``warp_back(reference, flow)`` is then the reference brought to the target's place. ``traceable`` is false where the
-    pixel cannot be seen in the reference: covered there, out of the picture, or not found.
+    pixel cannot be seen in the reference: covered there, out of the image, or not found.
 
     Args:
         target, reference: frames, uint8 (H, W, 3), of one size.

@@ -1,7 +1,7 @@
-"""What moves in a clip: optical flow from frame to frame, and the direction and strength of the movement.
+"""What moves in a video: optical flow from frame to frame, and the direction and strength of the movement.
 
 Flow is OpenCV's dense inverse search (DIS; Kroeger et al. 2016) on grey values, ``pip install 'freeu[video]'``. It
-follows what has edges or texture; it loses what jumps further than about a tenth of the picture from one frame to the
+follows what has edges or texture; it loses what jumps further than about a tenth of the image from one frame to the
 next, and reads what boils or flickers as movement.
 """
 
@@ -26,13 +26,13 @@ DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 """Motions that go somewhere, along x to the right and along y downwards."""
 
 MOTIONS = (*DIRECTIONS, "growing", "shrinking", "still")
-"""What a prompt can ask of the subject of a clip."""
+"""What a prompt can ask of the subject of a video."""
 
 LUMA = (0.2126, 0.7152, 0.0722)
 """Weights of red, green and blue in luma (ITU-R BT.709)."""
 
 STILL = 0.04
-"""A subject that moves (or whose radius changes) by less than this part of the picture's shorter side stands still."""
+"""A subject that moves (or whose radius changes) by less than this part of the image's shorter side stands still."""
 
 _MOVES = 0.25  # pixels per frame above which a pixel moves
 _LEAST_SIDE = 12  # DIS refuses less
@@ -54,7 +54,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Movement:
-    """How the subject of a clip moves from its first frame to its last, in parts of the picture's shorter side.
+    """How the subject of a video moves from its first frame to its last, in parts of the image's shorter side.
 
     Args:
         right, down: displacement.
@@ -110,9 +110,9 @@ def check_clip(frames: Iterable[Any], least: int = 2) -> list[Frame]:
     found = [check_frame(frame) for frame in frames]
     sizes = sorted({f"{frame.shape[1]}x{frame.shape[0]}" for frame in found})
     if len(sizes) > 1:
-        raise FreeUValueError(f"the frames of a clip must have one size, got {', '.join(sizes)}")
+        raise FreeUValueError(f"the frames of a video must have one size, got {', '.join(sizes)}")
     if len(found) < least:
-        raise FreeUValueError(f"this measure needs a clip of at least {least} frames, got {len(found)}")
+        raise FreeUValueError(f"this measure needs a video of at least {least} frames, got {len(found)}")
     return found
 
 
@@ -125,7 +125,7 @@ def optical_flow(first: Any, second: Any) -> Flow:
     """Dense flow from one frame to the next, forth and back.
 
     A pixel is traceable if |f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5 for its flow f and the flow b back from where it went
-    (Sundaram, Brox & Keutzer 2010), and it stays in the picture.
+    (Sundaram, Brox & Keutzer 2010), and it stays in the image.
 
     Args:
         first, second: frames, uint8 (H, W, 3), of one size, sides of at least 12 pixels.
@@ -194,16 +194,16 @@ def pair_strength(flow: Flow) -> float:
 
 
 def motion_strength(frames: Iterable[Any]) -> float:
-    """How fast the fastest parts of a clip are: VBench's dynamic degree (Huang et al. 2024, arXiv:2311.17982).
+    """How fast the fastest parts of a video are: VBench's dynamic degree (Huang et al. 2024, arXiv:2311.17982).
 
     Mean over neighbouring frames of the mean length of the flow over its fastest twentieth, among traceable pixels.
-    VBench takes RAFT's flow and counts clips above a threshold; this is the number before the threshold, on DIS flow.
+    VBench takes RAFT's flow and counts videos above a threshold; this is the number before the threshold, on DIS flow.
 
     Args:
         frames: uint8 (T, H, W, 3), at least two.
 
     Returns:
-        pixels per frame, at least 0; 0 for a clip that stands still.
+        pixels per frame, at least 0; 0 for a video that stands still.
     """
     return float(np.mean([pair_strength(flow) for flow in flows(frames)]))
 
@@ -240,7 +240,7 @@ def total_movement(steps: Iterable[Floats], shape: tuple[int, ...]) -> Movement:
 
 
 def subject_movement(frames: Iterable[Any]) -> Movement:
-    """How what moves in a clip moves, from the frames alone.
+    """How what moves in a video moves, from the frames alone.
 
     One movement is told: of several subjects, or of a subject before a moving camera, it is a mixture.
 

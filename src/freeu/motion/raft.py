@@ -21,7 +21,7 @@ def raft(path: Path) -> FlowEstimator:
     """What finds flow by a RAFT network, on the processor, on one thread.
 
     Args:
-        path: an ONNX file with two inputs, pictures of (1, 3, H, W), RGB, 0..255, as RAFT takes them, of a fixed or any
+        path: an ONNX file with two inputs, images of (1, 3, H, W), RGB, 0..255, as RAFT takes them, of a fixed or any
             size; of its outputs that of (1, 2, H, W) at that size is the flow in pixels, as of RAFT's own export, of
             PINTO's and of OpenCV's model zoo. Frames are resized to a fixed size, and padded to multiples of 8 else.
 
@@ -71,7 +71,7 @@ class _Raft:
             outputs = self._session.run(None, given)
         except Exception as error:
             raise FreeUValueError(
-                f"{self._path} does not take pictures of {size[1]}x{size[0]}: {_short(error)}"
+                f"{self._path} does not take images of {size[1]}x{size[0]}: {_short(error)}"
             ) from None
         fields = [np.asarray(one) for one in outputs if np.asarray(one).shape == (1, 2, *size)]
         if not fields:

@@ -1,7 +1,7 @@
 """Flow mended where there is nothing to follow: among a few motions, each area takes the one that explains it best.
 
-Drawn films have flat areas and hard edges. There an estimator of dense flow is wrong by several pixels: inside a flat
-area nothing tells it the motion, and at its edge it smooths over two. But most areas of a film move by an affine map,
+Cartoon videos have flat areas and hard edges. There an estimator of dense flow is wrong by several pixels: inside
+a flat area nothing tells it the motion, and at its edge it smooths over two. But most areas move by an affine map,
 or nearly, and the estimate is right often enough to find these maps by consensus (RANSAC; Fischler & Bolles 1981).
 Then each flat area as a whole, and each other pixel by a small window, takes the candidate with the least photometric
 error, as in layered motion estimation (Wang & Adelson 1994) and FusionFlow (Lempitsky et al. 2008).
@@ -37,9 +37,9 @@ _MAPS = 5  # maps sought
 _POINTS = 3000  # points they are sought among
 _LEAST = 24  # points that a map must explain
 _MOVED = 0.3  # levels by which a background must be better explained by motion than by rest
-_GONE = 6.0  # levels that a background's pixel counts for if it left the picture
+_GONE = 6.0  # levels that a background's pixel counts for if it left the image
 _COVERED = 0.3  # the same where something comes to lie before it
-_GROUND = 0.03  # share of the picture above which a flat area at its rim is taken for background
+_GROUND = 0.03  # share of the image above which a flat area at its rim is taken for background
 _MEASURED = 0.4  # levels by which a measured flow must be better than a map
 
 
@@ -91,7 +91,7 @@ def inverse(matrix: Affine) -> Affine:
 
 
 def distinct(maps: list[Affine], shape: tuple[int, ...]) -> list[Affine]:
-    """Maps without those that differ from an earlier one by less than half a pixel at every corner of the picture."""
+    """Maps without those that differ from an earlier one by less than half a pixel at every corner of the image."""
     corners = np.array([[x, y, 1.0] for x in (0, shape[1] - 1) for y in (0, shape[0] - 1)])
     kept: list[Affine] = []
     for matrix in maps:
@@ -261,7 +261,7 @@ def _landed(field: Field, given: Bools) -> Bools:
 
 
 def _error(target: Frame, reference: Frame, field: Field) -> Field:
-    """Mean absolute difference over the colours in levels, at most ``_WORST``, which it is out of the picture."""
+    """Mean absolute difference over the colours in levels, at most ``_WORST``, which it is out of the image."""
     error = np.minimum(np.abs(sampled(reference.astype(np.float32), field) - target).mean(axis=2), _WORST)
     error[~inside(field)] = _WORST
     return np.asarray(error, np.float32)
@@ -283,7 +283,7 @@ def sampled(values: Field, flow: Field) -> Field:
 
 
 def inside(field: Field) -> Bools:
-    """Where a flow stays in the picture, (H, W)."""
+    """Where a flow stays in the image, (H, W)."""
     height, width = field.shape[:2]
     rows, columns = np.mgrid[:height, :width]
     x, y = columns + field[..., 0], rows + field[..., 1]

@@ -34,7 +34,7 @@ def freeu(
         skip: skip features (B, C', H, W).
         b, version, channels, share, over_time: see ``scale_backbone``.
         s, threshold, mask, high_gain, time_threshold: see ``filter_skip`` (``s`` is its ``scale``).
-        frames: of each clip; 1 for still pictures.
+        frames: of each video; 1 for still images.
         inplace: change both tensors and return them.
 
     Returns:

@@ -1,7 +1,7 @@
-"""FreeU over the frames of clips: structure maps that agree from frame to frame, and a low band that reaches into time.
+"""FreeU over the frames of videos: structure maps that agree between frames, and a low band that reaches into time.
 
-Video U-Nets hand every concatenation to their spatial layers as (clips * frames, C, H, W), the frames of a clip in a
-row. Taken for still pictures, as all published code does, each frame has its own minimum and maximum, which jump from
+Video U-Nets hand every concatenation to their spatial layers as (videos * frames, C, H, W), the frames of a video in a
+row. Taken for still images, as all published code does, each frame has its own minimum and maximum, which jump from
 frame to frame; what is here makes them agree.
 """
 
@@ -20,7 +20,7 @@ SMOOTHING = 1.0
 
 
 def check_frames(batch: int, frames: int) -> int:
-    """Number of clips in a batch of ``frames`` samples each; ``FreeUValueError`` if that is no whole number."""
+    """Number of videos in a batch of ``frames`` samples each; ``FreeUValueError`` if that is no whole number."""
     if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1 or batch % frames:
         raise FreeUValueError(f"frames must be a divisor of the batch size {batch}, at least 1, got {frames!r}")
     return batch // frames
@@ -30,14 +30,14 @@ def map_range(mean: Tensor, frames: int, over_time: str) -> tuple[Tensor, Tensor
     """The structure map of each frame, and the minimum and maximum that it is normalised with.
 
     Args:
-        mean: mean over the channels, (clips * frames, 1, H, W).
-        frames: of each clip.
+        mean: mean over the channels, (videos * frames, 1, H, W).
+        frames: of each video.
         over_time: "frame": each frame has its own map, minimum and maximum, as published. "clip": minimum and maximum
-            are those of the whole clip. "smooth": they are each frame's, smoothed over time by a Gaussian of
+            are those of the whole video. "smooth": they are each frame's, smoothed over time by a Gaussian of
             ``SMOOTHING`` frames. "shared": one map for all frames, the mean of theirs.
 
     Returns:
-        maps (clips * frames, 1, H, W), and minima and maxima that broadcast to them. With "smooth" a map may leave
+        maps (videos * frames, 1, H, W), and minima and maxima that broadcast to them. With "smooth" a map may leave
         its range a little.
     """
     if over_time not in OVER_TIME:
@@ -64,7 +64,7 @@ def smoothing(frames: int, like: Tensor) -> Tensor:
 
 
 def time_band(frames: int, threshold: int, like: Tensor) -> Tensor:
-    """The projection (frames, frames) onto the frequencies |k| < threshold over time; 1 keeps the clip's mean alone.
+    """The projection (frames, frames) onto the frequencies |k| < threshold over time; 1 keeps the video's mean alone.
 
     Raises:
         FreeUValueError: a threshold below 1 or above frames // 2 + 1, where the band would wrap round.
@@ -84,7 +84,7 @@ def time_band(frames: int, threshold: int, like: Tensor) -> Tensor:
 
 
 def project(x: Tensor, frames: int, threshold: int) -> Tensor:
-    """The slow part of features (clips * frames, C, H, W): their projection onto ``time_band``."""
+    """The slow part of features (videos * frames, C, H, W): their projection onto ``time_band``."""
     clips = check_frames(x.shape[0], frames)
     band = time_band(frames, threshold, x)
     return torch.einsum("st,bt...->bs...", band, x.reshape(clips, frames, *x.shape[1:])).flatten(0, 1)

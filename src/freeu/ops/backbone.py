@@ -66,8 +66,8 @@ def scale_backbone(
         channels: which channels, see ``channel_slice``.
         share: version 2 only. "none": each sample has its own map; "guidance": rows i and i + B/2, the two halves of
             classifier-free guidance, share the map of their mean; a number n: each run of n samples shares one.
-        frames: of each clip, whose frames are samples in a row; 1 for still pictures.
-        over_time: version 2 only, what of the map the frames of a clip have in common: "frame" nothing, as published;
+        frames: of each video, whose frames are samples in a row; 1 for still images.
+        over_time: version 2 only, what of the map the frames of a video have in common: "frame" nothing, as published;
             "clip" minimum and maximum; "smooth" the same, but smoothed over time; "shared" the whole map.
         inplace: change ``h`` itself and return it. Needs grad mode off and an ``h`` that does not require grad.
 

@@ -60,7 +60,7 @@ def filter_skip(skip: Tensor, scale: float, threshold: int = 1, mask: str = "win
 def filter_clip(
     skip: Tensor, scale: float, threshold: int = 1, mask: str = "window", time_threshold: int = 1
 ) -> Tensor:
-    """The filter over time as well: a transform over (T, H, W) of one clip, whose frames are the batch.
+    """The filter over time as well: a transform over (T, H, W) of one video, whose frames are the batch.
 
     Args:
         skip: (T, C, H, W).

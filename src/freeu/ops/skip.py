@@ -34,9 +34,9 @@ def filter_skip(
         mask: "window" (the published code: bins -t..t-1, real part kept), "radial" (Eq. 8: r < t; one bin for t = 1),
             "symmetric" (bins -t..t), "gaussian" (weights exp(-r^2 / 2 t^2)).
         high_gain: gain of everything outside the band; 1 as published.
-        frames: of each clip, whose frames are samples in a row; 1 for still pictures.
+        frames: of each video, whose frames are samples in a row; 1 for still images.
         time_threshold: 0 filters every frame by itself, as published. From 1 on the transform is over (T, H, W): the
-            band holds what is low in the picture *and* slower than this many frequency bins over time, |k_t| < t; 1 is
+            band holds what is low in the image *and* slower than this many frequency bins over time, |k_t| < t; 1 is
             what all frames have in common. At most frames // 2 + 1.
         inplace: change ``skip`` itself and return it. Needs grad mode off and a ``skip`` that does not require grad.
 

@@ -1,4 +1,4 @@
-"""Teach a model something new, and draw it without and with FreeU.
+"""Teach a model something new, and generate it without and with FreeU.
 
 training    what every training shares: the resumable run, its checkpoint and record, images to learn from, samples
 dreambooth  one subject from a few images

@@ -1,4 +1,4 @@
-"""What follows the films: both side by side, the page, and the lines that say what was made."""
+"""What follows the videos: both side by side, the page, and the lines that say what was made."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def finish_film(
     record: Mapping[str, Any],
     say: Callable[[str], None] = lambda what: None,
 ) -> list[tuple[str, str]]:
-    """Write what shows source and films at once.
+    """Write what shows source and videos at once.
 
     Returns:
         the files worth opening with what each is for.
@@ -40,12 +40,12 @@ def finish_film(
         beside(shown, labels, job.source.clip.fps, part)
     say("page")
     output.write(PAGE, _page(job, output, record))
-    films = [(FILMS[arm], f"the film {ARMS[arm]}") for arm in plan.arms]
+    films = [(FILMS[arm], f"the video {ARMS[arm]}") for arm in plan.arms]
     return [
-        (PAGE, "open it in a browser: source and film in step, side by side or under a slider"),
+        (PAGE, "open it in a browser: source and video in step, side by side or under a slider"),
         *films,
-        (TOGETHER, "source and film as one"),
-        ("keys-*", "the key frames as they were drawn"),
+        (TOGETHER, "source and video as one"),
+        ("keys-*", "the key frames as they were generated"),
     ]
 
 
@@ -54,11 +54,11 @@ def _page(job: Job, output: OutputFolder, record: Mapping[str, Any]) -> str:
     prompt = plan.prompts[0]
     pairs = [
         Pair(
-            f"source and film {ARMS[arm]}",
+            f"source and video {ARMS[arm]}",
             folder / SOURCE,
             folder / FILMS[arm],
             labels=("source", ARMS[arm]),
-            names=("The video that came in", f"The film {ARMS[arm]}: {prompt}"),
+            names=("The video that came in", f"The video {ARMS[arm]}: {prompt}"),
         )
         for arm in plan.arms
     ]
@@ -69,8 +69,8 @@ def _page(job: Job, output: OutputFolder, record: Mapping[str, Any]) -> str:
     return clip_page(
         Head(
             f"Rerendered: {prompt}",
-            "A video drawn anew",
-            f"{source.path.name}, drawn anew by {plan.model_text}."
+            "A video re-rendered",
+            f"{source.path.name}, re-rendered by {plan.model_text}."
             + (" FreeU:" if plan.config is not None else " Without FreeU."),
             str(plan.config) if plan.config is not None else "",
             embedded_note(plan, job.loaded.source.world),
@@ -91,7 +91,7 @@ def _page(job: Job, output: OutputFolder, record: Mapping[str, Any]) -> str:
 
 
 def _python(job: Job) -> str:
-    """The key frames of the film in Python, for who has frames and a pipeline of their own."""
+    """The key frames of the video in Python, for who has frames and a pipeline of their own."""
     settings, config = job.settings, job.plan.config
     lines = [
         "from freeu.rerender.painter import KeyFramePainter",
@@ -102,13 +102,13 @@ def _python(job: Job) -> str:
         f"painter = KeyFramePainter(pipe, KeyFrameSettings({settings.prompt!r}, strength={settings.strength:g}))"
     )
     if config is None:
-        return "\n".join([*lines, "drawn = [painter.paint(frame) for frame in key_frames]"])
+        return "\n".join([*lines, "generated = [painter.paint(frame) for frame in key_frames]"])
     lines.append(f"with freeu.enabled(pipe, freeu.FreeUConfig.parse({json.dumps(str(config))})):")
-    return "\n".join([*lines, "    drawn = [painter.paint(frame) for frame in key_frames]"])
+    return "\n".join([*lines, "    generated = [painter.paint(frame) for frame in key_frames]"])
 
 
 def rows(job: Job, record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The settings of a film as (name, value), for people."""
+    """The settings of a video as (name, value), for people."""
     settings, control = job.settings, record["control"]
     drawn = ", ".join(f"{ARMS[arm]}: {len(keys)}" for arm, keys in record["keys"].items())
     return [

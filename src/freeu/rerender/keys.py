@@ -1,4 +1,4 @@
-"""The key frames of one film: those of an earlier run, and then new ones, each with what the next ones need of it."""
+"""The key frames of one video: those of an earlier run, and then new ones, each with what the next ones need of it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Progress(Protocol):
         """So many key frames of an earlier run were kept."""
 
     def key(self, arm: str, frame: int, fraction: float) -> None:
-        """``fraction`` (0..1) of the denoising steps of a key frame are done; ``frame`` is its number in the film."""
+        """``fraction`` (0..1) of the denoising steps of a key frame are done; ``frame`` is its number in the video."""
 
     def frame(self, arm: str, frame: int) -> None:
-        """A frame of the film was written."""
+        """A frame of the video was written."""
 
 
 class Known:
@@ -61,7 +61,7 @@ class Known:
 
 
 class Keys:
-    """The key frames of one film in order: those of an earlier run, and then new ones."""
+    """The key frames of one video in order: those of an earlier run, and then new ones."""
 
     def __init__(self, job: Job, arm: str, output: OutputFolder, record: dict[str, Any], progress: Progress) -> None:
         self._job, self._arm, self._record, self._progress = job, arm, record, progress
@@ -82,7 +82,7 @@ class Keys:
             progress.kept(len(self._kept))
 
     def of(self, segment: Segment) -> tuple[Frame, Frame]:
-        """The drawn first and last frame of the next segment."""
+        """The generated first and last frame of the next segment."""
         if segment.opens:
             self._painter.new_scene()
             self._tracker = Tracker(segment.frames[0], self._job.flow)
@@ -140,7 +140,7 @@ class Keys:
 
     def _next_kept(self, number: int) -> Frame:
         picture = self._kept.pop(0)
-        assert picture[0] == number, "the same film is cut into the same segments"
+        assert picture[0] == number, "the same video is cut into the same segments"
         if not self._kept:  # what follows goes on from here
             self._painter.load(self._output.path / _state(number))
         return picture[1]

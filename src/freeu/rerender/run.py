@@ -1,4 +1,4 @@
-"""Make the film of a job: key frames are drawn and kept one by one, the frames between follow them along the flow.
+"""Make the video of a job: key frames are generated and kept one by one, the frames between follow them along the flow.
 
 A frame is written as soon as it is made; no more than one segment is in memory. A run that was stopped takes its key
 frames up again, to the bit, and makes the frames between anew.
@@ -35,7 +35,7 @@ SOURCE = "source.mp4"
 
 
 def make_film(job: Job, output: OutputFolder, progress: Progress) -> dict[str, Any]:
-    """Make the films of a job that are not there yet, and keep the manifest up to date.
+    """Make the videos of a job that are not there yet, and keep the manifest up to date.
 
     Args:
         job: what to make.
@@ -59,7 +59,7 @@ def make_film(job: Job, output: OutputFolder, progress: Progress) -> dict[str, A
 
 
 def _is_whole(folder: Path, film: Any) -> bool:
-    """Whether a film is there, byte for byte as it was written."""
+    """Whether a video is there, byte for byte as it was written."""
     with contextlib.suppress(OSError, KeyError, TypeError):
         return bool(file_sha(folder / film["file"]) == film["file_sha256"])
     return False
@@ -78,7 +78,7 @@ def _write_source(source: Source, output: OutputFolder, record: dict[str, Any]) 
 
 
 def _make_arm(job: Job, arm: str, output: OutputFolder, record: dict[str, Any], progress: Progress) -> None:
-    """One film, from its first frame to its last."""
+    """One video, from its first frame to its last."""
     source, digest = job.source, FramesSha()
     comment = json.dumps({"freeu": about(job, arm, record)}, ensure_ascii=False)
     with output.file(FILMS[arm]) as part:
@@ -100,7 +100,7 @@ def _make_arm(job: Job, arm: str, output: OutputFolder, record: dict[str, Any], 
 
 
 def about(job: Job, arm: str, record: dict[str, Any]) -> dict[str, Any]:
-    """The settings that go inside a film; no path of the machine is among them."""
+    """The settings that go inside a video; no path of the machine is among them."""
     picture = Picture(0, job.settings.prompt, job.settings.seed, arm)
     found = settings_of(job.plan, picture, record["environment"])
     found |= {name: record[name] for name in ("video", "settings", "keys_by", "raft")}

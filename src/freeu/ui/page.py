@@ -13,7 +13,7 @@ from freeu.errors import FreeUError
 from freeu.pipelines.models.schedulers import SAMPLERS
 from freeu.presets import presets
 from freeu.profiles import PROFILES
-from freeu.ui.studio import MAX_PROMPT, MAX_STEPS, Studio, Wish
+from freeu.ui.studio import MAX_PROMPT, MAX_STEPS, Studio, StudioRequest
 
 OWN = "the model's own"
 CUSTOM, RECOMMENDED = "custom", "recommended"
@@ -26,7 +26,7 @@ def build(studio: Studio, note: str = "") -> gr.Blocks:
     """The page for a studio.
 
     Args:
-        studio: draws.
+        studio: generates.
         note: a line on the models.
     """
     steps, guidance, recommended = studio.defaults(studio.models[0])
@@ -63,8 +63,8 @@ def build(studio: Studio, note: str = "") -> gr.Blocks:
             try:
                 with warnings.catch_warnings(record=True) as caught:
                     warnings.simplefilter("always")
-                    wish = wish_from(given)
-                    found = studio.pair(wish, lambda text, done: progress(done, desc=text))
+                    request = request_from(given)
+                    found = studio.pair(request, lambda text, done: progress(done, desc=text))
             except FreeUError as error:
                 raise gr.Error(" ".join(str(error).split()), print_exception=False) from None
             for warning in caught:
@@ -73,7 +73,7 @@ def build(studio: Studio, note: str = "") -> gr.Blocks:
             texts = found.texts()
             now = [(found.on, found.caption), *before][:GALLERY]
             drawn = 2 - found.remembered
-            told = f"`{texts['short']}` · drew {drawn} of 2 pictures" + (", the rest was there" if drawn < 2 else "")
+            told = f"`{texts['short']}` · drew {drawn} of 2 images" + (", the rest was there" if drawn < 2 else "")
             figure = plotly_figure(found.spectra())
             return (
                 (found.off, found.on),
@@ -172,7 +172,7 @@ def _slider_values(config: FreeUConfig) -> list[Any]:
     return [*factors.values(), config.version, config.profile]
 
 
-def wish_from(given: dict[str, Any]) -> Wish:
+def request_from(given: dict[str, Any]) -> StudioRequest:
     """What the page's values mean.
 
     Raises:
@@ -188,7 +188,7 @@ def wish_from(given: dict[str, Any]) -> Wish:
         end=given["end"],
         strength=given["strength"],
     )
-    return Wish(
+    return StudioRequest(
         model=given["model"],
         prompt=given["prompt"],
         negative_prompt=given["negative_prompt"],

@@ -1,13 +1,13 @@
-"""Pairs of pictures without and with FreeU for people who move sliders: what was drawn already is not drawn again."""
+"""Pairs of images without and with FreeU for people who move sliders: no image is generated twice."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,13 +17,20 @@ from freeu.analysis.measurement.content import AMPLITUDE, FREQUENCY, Panel, Seri
 from freeu.analysis.measurement.measure import spectrum
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
+from freeu.pipelines.models.addons.add_ons import AddOns
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.models.schedulers import SAMPLERS
 from freeu.pipelines.models.sources.sources import ModelSource
+from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.options.model import ModelOptions
+from freeu.pipelines.options.option import check_range
+from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
 from freeu.pipelines.pages.page import python_lines
 from freeu.pipelines.runs.draw import draw
 from freeu.pipelines.runs.plan import ARMS, Plan
-from freeu.pipelines.runs.request import FreeUChoice, Prepared, Request, check_range, check_request, prepare
+from freeu.pipelines.runs.prepare import Prepared, prepare
+from freeu.pipelines.runs.request import Request, Sources, check_request
 from freeu.pipelines.runs.run import deterministic
 
 if TYPE_CHECKING:
@@ -32,19 +39,19 @@ if TYPE_CHECKING:
 MAX_PROMPT = 2_000
 MAX_STEPS = 150
 KEPT = 128
-"""Pictures that are remembered."""
+"""Images that are remembered."""
 
 Progress = Callable[[str, float], None]
 """Told what is being done and how much of it (0..1)."""
 
 
 @dataclass(frozen=True)
-class Wish:
+class StudioRequest:
     """What a visitor asks for.
 
     Args:
         model: one of ``Studio.models``.
-        prompt, negative_prompt, seed, steps, guidance: of the picture.
+        prompt, negative_prompt, seed, steps, guidance: of the image.
         scheduler: a name of ``schedulers.SAMPLERS``, or None for the model's own.
         config: FreeU's settings.
     """
@@ -61,10 +68,10 @@ class Wish:
 
 @dataclass(frozen=True)
 class Pair:
-    """The same picture without and with FreeU.
+    """The same image without and with FreeU.
 
     Args:
-        off, on: the pictures.
+        off, on: the images.
         plan: of the second.
         remembered: how many of the two were there already.
     """
@@ -89,36 +96,29 @@ class Pair:
         }
 
     def spectra(self) -> Panel:
-        """Relative log amplitude of both pictures."""
+        """Relative log amplitude of both images."""
         lines = []
         for picture, label, dashed in ((self.off, ARMS["baseline"], False), (self.on, ARMS["freeu"], True)):
             pixels = torch.from_numpy(np.asarray(picture, dtype=np.float64) / 255.0).permute(2, 0, 1)
             curve = spectrum(pixels).curve
             lines.append(Series(label, tuple(curve.frequency.tolist()), tuple(curve.value.tolist()), dashed=dashed))
-        return Panel("Spectra of the two pictures", FREQUENCY, AMPLITUDE, tuple(lines))
+        return Panel("Spectra of the two images", FREQUENCY, AMPLITUDE, tuple(lines))
 
 
 class Studio:
-    """Draws for any number of visitors, one picture at a time.
+    """Generates for any number of visitors, one image at a time.
 
     Args:
         sources: the models that can be chosen; nothing else can be loaded.
-        device, dtype, threads: as for ``freeu compare``.
-        added: fields of ``Request`` for LoRAs and embeddings; every model gets them.
+        run: arithmetic, as for ``freeu compare``.
+        add_ons: LoRAs and embeddings; every model gets them.
     """
 
-    def __init__(
-        self,
-        sources: list[ModelSource],
-        device: str = "auto",
-        dtype: str = "auto",
-        threads: int | None = None,
-        added: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, sources: list[ModelSource], run: RunOptions = RunOptions(), add_ons: AddOns = AddOns()) -> None:
         self.sources = {source.label: source for source in sources}
         if len(self.sources) < len(sources):
             raise FreeUValueError("two models have one name: rename one of the folders")
-        self._options: dict[str, Any] = {"device": device, "dtype": dtype, "threads": threads, **(added or {})}
+        self._run, self._add_ons = run, add_ons
         self._lock = threading.Lock()
         self._ready: tuple[tuple[str, str | None], Prepared] | None = None
         self._pictures: OrderedDict[Plan, Image] = OrderedDict()
@@ -129,13 +129,13 @@ class Studio:
         return list(self.sources)
 
     def defaults(self, model: str) -> tuple[int, float, FreeUConfig]:
-        """Steps, guidance scale and recommended settings of a model, which is loaded for that."""
+        """Steps, CFG scale and recommended settings of a model, which is loaded for that."""
         with self._lock:
             prepared = self._prepared(model, None)
             return prepared.plan.steps, prepared.plan.guidance, freeu.recommend(prepared.loaded.pipe)
 
-    def pair(self, wish: Wish, progress: Progress = lambda text, done: None) -> Pair:
-        """Draw what is wished for.
+    def pair(self, request: StudioRequest, progress: Progress = lambda text, done: None) -> Pair:
+        """Generate what is asked for.
 
         Raises:
             FreeUValueError: an unknown model, an empty or endless prompt, a number outside its range.
@@ -144,39 +144,39 @@ class Studio:
         Warns:
             NoEffectWarning: the settings touch nothing of this model.
         """
-        self._check(wish)
+        self._check(request)
         with self._lock:
             progress("loading the model", 0.0)
-            prepared = self._prepared(wish.model, wish.scheduler)
+            prepared = self._prepared(request.model, request.scheduler)
             base = replace(
                 prepared.plan,
                 command="generate",
-                prompts=(wish.prompt.strip(),),
-                negative_prompt=wish.negative_prompt.strip(),
-                seeds=(wish.seed,),
-                steps=wish.steps,
-                guidance=wish.guidance,
+                prompts=(request.prompt.strip(),),
+                negative_prompt=request.negative_prompt.strip(),
+                seeds=(request.seed,),
+                steps=request.steps,
+                guidance=request.guidance,
             )
             off = replace(base, arms=("baseline",), config=None)
-            on = off if wish.config.identity else replace(base, arms=("freeu",), config=wish.config)
+            on = off if request.config.identity else replace(base, arms=("freeu",), config=request.config)
             remembered = sum(plan in self._pictures for plan in (off, on))
             without = self._picture(prepared, off, progress)
             drawn = self._picture(prepared, on, progress)
-        return Pair(without, drawn, replace(base, arms=("freeu",), config=wish.config), remembered)
+        return Pair(without, drawn, replace(base, arms=("freeu",), config=request.config), remembered)
 
-    def _check(self, wish: Wish) -> None:
-        if wish.model not in self.sources:
-            raise FreeUValueError(f"no model {wish.model!r} here: choose one of {', '.join(self.sources)}")
-        if not wish.prompt.strip():
-            raise FreeUValueError("the prompt is empty: write what the picture should show")
-        for name, text in (("prompt", wish.prompt), ("negative prompt", wish.negative_prompt)):
+    def _check(self, request: StudioRequest) -> None:
+        if request.model not in self.sources:
+            raise FreeUValueError(f"no model {request.model!r} here: choose one of {', '.join(self.sources)}")
+        if not request.prompt.strip():
+            raise FreeUValueError("the prompt is empty: write what the image should show")
+        for name, text in (("prompt", request.prompt), ("negative prompt", request.negative_prompt)):
             if len(text) > MAX_PROMPT:
                 raise FreeUValueError(f"the {name} has {len(text)} letters, more than {MAX_PROMPT}: shorten it")
-        check_range("seed", wish.seed, 0, 2**32 - 1)
-        check_range("steps", wish.steps, 1, MAX_STEPS)
-        check_range("guidance", wish.guidance, 0.0, 100.0)
-        if wish.scheduler is not None and wish.scheduler not in SAMPLERS:
-            raise FreeUValueError(f"no scheduler {wish.scheduler!r}: choose one of {', '.join(SAMPLERS)}")
+        check_range("seed", request.seed, 0, 2**32 - 1)
+        check_range("steps", request.steps, 1, MAX_STEPS)
+        check_range("CFG scale", request.guidance, 0.0, 100.0)
+        if request.scheduler is not None and request.scheduler not in SAMPLERS:
+            raise FreeUValueError(f"no scheduler {request.scheduler!r}: choose one of {', '.join(SAMPLERS)}")
 
     def _prepared(self, model: str, scheduler: str | None) -> Prepared:
         """The model, loaded; one at a time is in memory."""
@@ -185,15 +185,14 @@ class Studio:
             source = self.sources[model]
             request = Request(
                 command="generate",
-                prompts=("a",),
-                prompts_from=None,
-                seeds="0",
-                freeu=FreeUChoice(config="b1=1.1 b2=1.1 s1=1.0 s2=1.0 v=2"),
-                model=source.reference,
-                scheduler=scheduler,
-                **self._options,
+                prompts=PromptOptions(["a"]),
+                sampling=SamplingOptions(scheduler=scheduler),
+                model=ModelOptions(source.reference),
+                run=self._run,
+                freeu=FreeUOptions(config="b1=1.1 b2=1.1 s1=1.0 s2=1.0 v=2"),
+                add_ons=self._add_ons,
             )
-            self._ready = ((model, scheduler), prepare(request, source))
+            self._ready = ((model, scheduler), prepare(request, Sources(source)))
         return self._ready[1]
 
     def _picture(self, prepared: Prepared, plan: Plan, progress: Progress) -> Image:
@@ -204,7 +203,7 @@ class Studio:
                     prepared.loaded.pipe,
                     plan,
                     next(plan.pictures()),
-                    on_step=lambda fraction, _latents: progress(f"drawing {what}", fraction),
+                    on_step=lambda fraction, _latents: progress(f"generating {what}", fraction),
                 )
             while len(self._pictures) > KEPT:
                 self._pictures.popitem(last=False)
@@ -212,18 +211,17 @@ class Studio:
         return self._pictures[plan]
 
 
-def check_models(names: list[str], added: Mapping[str, Any] | None = None) -> list[ModelSource]:
+def check_models(names: list[str], add_ons: AddOns = AddOns()) -> list[ModelSource]:
     """Find the models that a studio offers; none named is the embedded one. Nothing is loaded.
 
     Args:
         names: as for ``freeu compare --model``.
-        added: fields of ``Request`` for LoRAs and embeddings.
+        add_ons: LoRAs and embeddings for each of them.
 
     Raises:
         FreeUValueError: the first that is not there, or that does not take what is added.
     """
-    request = Request(command="generate", prompts=("a",), prompts_from=None, seeds="0", freeu=None, **(added or {}))
+    request = Request("generate", PromptOptions(["a"]), add_ons=add_ons)
     nowhere = Path("freeu-studio-writes-nothing")
-    if not names:
-        return [check_request(request, nowhere)]
-    return [check_request(replace(request, model=name), nowhere) for name in names]
+    chosen: list[str | None] = [*names] or [None]
+    return [check_request(replace(request, model=ModelOptions(name)), nowhere).model for name in chosen]

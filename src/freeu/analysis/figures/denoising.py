@@ -32,7 +32,7 @@ SPLIT = math.pi / 4
 
 
 def figure_3(runs: Runs, variants: Variants) -> Figure:
-    """Low and high frequencies of the picture over the denoising steps."""
+    """Low and high frequencies of the image over the denoising steps."""
     traces = runs.traces(variants.none)
     rows: list[list[Cell]] = [[], [], []]
     for _, picture in sorted(traces[0].stages.items()):
@@ -49,7 +49,7 @@ def figure_3(runs: Runs, variants: Variants) -> Figure:
     rates = [_rates(one) for one in traces]
     return Figure(
         3,
-        "Low and high frequencies of the picture over the denoising steps",
+        "Low and high frequencies of the image over the denoising steps",
         "The latents behind some of the steps, decoded, and their two parts by inverse Fourier transforms: below and "
         "from a quarter of the Nyquist frequency.",
         "During denoising low frequencies (layout, colour) change slowly, high ones (edges, texture) change much.",
@@ -67,7 +67,7 @@ def figure_3(runs: Runs, variants: Variants) -> Figure:
 
 
 def _colour(picture: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Three channels; a grey picture has one."""
+    """Three channels; a grey image has one."""
     return np.broadcast_to(picture, (*picture.shape[:2], 3)).astype(np.float64)
 
 
@@ -98,7 +98,7 @@ def figure_4(runs: Runs, variants: Variants) -> Figure:
     return Figure(
         4,
         "Relative log amplitude of the latents, step by step",
-        "A curve for each denoising step, the mean over all prompts and seeds: noise is flat, pictures fall.",
+        "A curve for each denoising step, the mean over all prompts and seeds: noise is flat, images fall.",
         "High frequencies fall sharply during denoising, low frequencies stay.",
         (Panel("Latents", FREQUENCY, AMPLITUDE, _by_step(runs, traces)),),
         (

@@ -77,12 +77,12 @@ def figure_8(runs: Runs, variants: Variants) -> Figure:
         8,
         "Channel means of the backbone's features",
         f"Mean over the channels of the backbone features that enter {path}, first prompt and seed.",
-        "The mean over channels already shows the structure of the picture: that is why FreeU scales by it.",
+        "The mean over channels already shows the structure of the image: that is why FreeU scales by it.",
         (grid,),
         (
             Verdict(
-                "The backbone's channel mean shows the picture.",
-                "absolute correlation of the last map with its own picture's luma, minus that with other prompts'",
+                "The backbone's channel mean shows the image.",
+                "absolute correlation of the last map with its own image's luma, minus that with other prompts'",
                 1,
                 minus(own, other),
                 runs.clusters,
@@ -125,7 +125,7 @@ def figure_14(runs: Runs, variants: Variants) -> Figure:
 def _minus(
     some: Sequence[Sequence[Spectrum]], others: Sequence[Sequence[Spectrum]], number: Callable[[Spectrum], float]
 ) -> tuple[float, ...]:
-    """For each picture the mean of a number over its spectra, minus that over others of the same picture."""
+    """For each image the mean of a number over its spectra, minus that over others of the same image."""
     means = [[float(np.mean([number(one) for one in spectra])) for spectra in each] for each in (some, others)]
     return minus(*means)
 
@@ -153,7 +153,7 @@ def _maps(runs: Runs, found: Trace, path: str, wanted: Callable[[Place], bool], 
 
 
 def _alike(values: NDArray[np.float32], picture: Image) -> float:
-    """Absolute correlation of a map with a picture's luma, averaged over what each cell of the map covers."""
+    """Absolute correlation of a map with an image's luma, averaged over what each cell of the map covers."""
     luma = picture.convert("L").resize(values.shape[::-1], Resampling.BOX)
     a, b = values.astype(np.float64).ravel(), np.asarray(luma, dtype=np.float64).ravel()
     a, b = a - a.mean(), b - b.mean()

@@ -1,4 +1,4 @@
-"""The figures of the paper by number: what each needs to have drawn, and what makes it."""
+"""The figures of the paper by number: what each needs to have generated, and what makes it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Entry:
 
     Args:
         make: from runs that hold what it needs.
-        pictures, traces: the variants that must be drawn, plainly or under the microscope.
+        pictures, traces: the variants that must be generated, plainly or by spectral analysis.
     """
 
     make: Callable[[Runs, Variants], Figure]
@@ -67,7 +67,7 @@ OF_CLIPS: dict[int, Entry] = {
     101: Entry(video.figure_101, lambda v: (v.none, v.backbone_only, v.freeu)),
     102: Entry(video.figure_102, lambda v: (v.none, *v.over_time())),
 }
-"""Figures that the paper does not have, for models that draw clips."""
+"""Figures that the paper does not have, for models that generate videos."""
 
 ENTRIES = {**FIGURES, **OF_CLIPS}
 
@@ -90,23 +90,23 @@ def figures_for(frames: int | None, numbers: Iterable[int] = ()) -> tuple[int, .
     """What can be made for a model: the figures that were asked for, or all of them.
 
     Args:
-        frames: of each clip; None for a model that draws pictures.
+        frames: of each video; None for a model that generates images.
         numbers: what was asked for; empty for everything.
 
     Raises:
-        FreeUValueError: a figure of clips for a model that draws pictures, or for clips of one frame.
+        FreeUValueError: a figure of videos for a model that generates images, or for videos of one frame.
     """
     moving = frames is not None and frames > 1
     found = check_numbers(numbers) or (*FIGURES, *(OF_CLIPS if moving else ()))
     for number in found:
         if number in OF_CLIPS and not moving:
-            what = "draws still pictures" if frames is None else "is to draw clips of one frame"
-            raise FreeUValueError(f"--figure {number} is of clips, and this model {what}: leave it out")
+            what = "generates still images" if frames is None else "is to generate videos of one frame"
+            raise FreeUValueError(f"--figure {number} is of videos, and this model {what}: leave it out")
     return found
 
 
 def needed(numbers: Iterable[int], variants: Variants) -> tuple[list[Variant], list[Variant]]:
-    """What must be drawn for some figures: pictures, and traces; ways of one configuration once."""
+    """What must be generated for some figures: images, and traces; ways of one configuration once."""
     entries = [ENTRIES[number] for number in numbers]
     return (
         distinct(way for entry in entries for way in entry.pictures(variants)),

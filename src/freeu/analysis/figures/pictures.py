@@ -1,4 +1,4 @@
-"""Figures 5, 6, 9, 10 and 15 to 19: what the factors and their parts do to the pictures."""
+"""Figures 5, 6, 9, 10 and 15 to 19: what the factors and their parts do to the images."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from freeu.analysis.measurement.content import AMPLITUDE, FREQUENCY, Cell, Figur
 from freeu.analysis.measurement.runs import Drawn, Runs
 from freeu.analysis.measurement.variants import Sweep, Variant, Variants
 
-HIGH = "relative log amplitude of the upper half of frequencies of the pictures"
+HIGH = "relative log amplitude of the upper half of frequencies of the images"
 
 
 def figure_5(runs: Runs, variants: Variants) -> Figure:
-    """Pictures with whole backbone or whole skip scaled."""
+    """Images with whole backbone or whole skip scaled."""
     backbone, skip = variants.plain_backbone(), variants.plain_skip()
     gap = minus(*(np.abs(_slopes(runs, sweep)).tolist() for sweep in (backbone, skip)))
     return Figure(
         5,
         "Scaling the whole backbone by b, or the whole skip by s",
         "Every channel and every frequency is scaled, by one factor; 1 is plain sampling.",
-        "Raising b changes the picture for the better; s has hardly any influence.",
+        "Raising b changes the image for the better; s has hardly any influence.",
         tuple(_grid(runs, sweep.variants, f"{sweep.symbol} varies", _at(sweep)) for sweep in (backbone, skip)),
         (
             Verdict(
@@ -38,11 +38,11 @@ def figure_5(runs: Runs, variants: Variants) -> Figure:
 
 
 def figure_6(runs: Runs, variants: Variants) -> Figure:
-    """Relative log amplitude of the pictures against b."""
+    """Relative log amplitude of the images against b."""
     sweep = variants.plain_backbone()
     return Figure(
         6,
-        "Relative log amplitude of the pictures against b",
+        "Relative log amplitude of the images against b",
         "The whole backbone scaled by b; mean over prompts and seeds.",
         "The larger b, the fewer high frequencies: the backbone denoises.",
         (_spectra(runs, sweep.variants, _at(sweep)),),
@@ -65,7 +65,7 @@ def figure_9(runs: Runs, variants: Variants) -> Figure:
         9,
         "Scaling none, all or half of the backbone's channels",
         "b alone, s = 1.",
-        "Scaling all channels makes pictures too smooth; half of them is enough.",
+        "Scaling all channels makes images too smooth; half of them is enough.",
         (_grid(runs, (variants.none, everything, first), "b alone"),),
         (
             Verdict(
@@ -250,7 +250,7 @@ def _difference(runs: Runs, way: Variant, baseline: Variant) -> tuple[float, ...
 
 
 def _slopes(runs: Runs, sweep: Sweep) -> tuple[float, ...]:
-    """For each picture the slope of its high frequencies over the sweep's values."""
+    """For each image the slope of its high frequencies over the sweep's values."""
     values = np.array([_high(runs, way) for way in sweep.variants])
     return tuple(float(np.polyfit(sweep.values, column, 1)[0]) for column in values.T)
 

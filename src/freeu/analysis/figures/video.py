@@ -1,4 +1,4 @@
-"""Figures of clips, which the paper does not have: changes over time, and flicker by version and by shared maps."""
+"""Figures of videos, which the paper does not have: changes over time, and flicker by version and by shared maps."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def figure_101(runs: Runs, variants: Variants) -> Figure:
     return Figure(
         101,
         "Power over time, with and without FreeU",
-        "Power of each pixel's luma over the frames by frequency (cosine transform), mean over pixels and clips.",
-        "This is of clips and not in the paper; the question is whether FreeU adds what changes from frame to frame.",
+        "Power of each pixel's luma over the frames by frequency (cosine transform), mean over pixels and videos.",
+        "This is of videos and not in the paper; the question is whether FreeU adds what changes from frame to frame.",
         (Panel("Clips", CYCLES, "log10 of power in squared levels", tuple(series)),),
         (
             Verdict(
@@ -86,8 +86,8 @@ def figure_102(runs: Runs, variants: Variants) -> Figure:
         102,
         "Flicker by version and by what the frames share",
         "Mean absolute difference of neighbouring frames in levels of 0 to 255, brought over each other by optical "
-        "flow; mean over clips, for each pair of neighbours.",
-        "This is of clips and not in the paper; version 2 makes a map for each frame, which can differ from its "
+        "flow; mean over videos, for each pair of neighbours.",
+        "This is of videos and not in the paper; version 2 makes a map for each frame, which can differ from its "
         "neighbours'.",
         (Panel("Clips", "first frame of the pair", "levels", tuple(_over_pairs(runs, ways))),),
         tuple(verdicts),

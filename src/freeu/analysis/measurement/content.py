@@ -1,4 +1,4 @@
-"""What a figure consists of, before anything is drawn."""
+"""What a figure consists of, before anything is generated."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture or map of a grid.
+    """One image or map of a grid.
 
     Args:
-        pixels: (H, W, 3) uint8 for a picture, (H, W) float for a map.
+        pixels: (H, W, 3) uint8 for an image, (H, W) float for a map.
         values: numbers that go with it.
     """
 
@@ -71,7 +71,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """Pictures in rows and columns."""
+    """Images in rows and columns."""
 
     title: str
     rows: tuple[str, ...]
@@ -87,8 +87,8 @@ class Verdict:
         claim: what the paper says.
         measure: what the number is.
         sign: 1 if the claim says that it is above 0, -1 if below.
-        values: the number for each picture.
-        clusters: the prompt of each picture.
+        values: the number for each image.
+        clusters: the prompt of each image.
     """
 
     claim: str
@@ -183,7 +183,7 @@ def against(figures: Iterable[Figure], control: Iterable[Figure]) -> Iterator[tu
 
 
 def minus(values: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
-    """Differences, picture by picture."""
+    """Differences, image by image."""
     return tuple(float(a - b) for a, b in zip(values, others, strict=True))
 
 

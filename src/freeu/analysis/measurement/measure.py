@@ -1,4 +1,4 @@
-"""Fourier measures of pictures, latents and features: numbers only, no drawing.
+"""Fourier measures of images, latents and features: numbers only, no plotting.
 
 Frequencies are angular, 0 to pi, where pi is the Nyquist frequency along an axis; a radius beyond pi lies in the
 corners of the spectrum. Features may have any leading dimensions: every (H, W) plane counts for itself, and means are

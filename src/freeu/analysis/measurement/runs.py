@@ -1,4 +1,4 @@
-"""Drawing what the figures need, once each, into a folder where an interrupted analysis goes on."""
+"""Generating what the figures need, once each, into a folder where an interrupted analysis goes on."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A finished picture with its numbers.
+    """A finished image with its numbers.
 
     Args:
         picture: which prompt and seed.
-        frames: the picture, or the frames of a clip.
+        frames: the image, or the frames of a video.
         spectrum: of the red, green and blue planes of all frames.
         statistics: see ``freeu.evaluate.picture_statistics``; means over frames.
     """
@@ -44,21 +44,21 @@ class Drawn:
 
     @property
     def image(self) -> Image:
-        """The picture, or the middle frame of the clip."""
+        """The image, or the middle frame of the video."""
         return middle(self.frames)
 
 
 class Runs:
-    """Pictures and traces of every variant over the same prompts and seeds.
+    """Images and traces of every variant over the same prompts and seeds.
 
     Args:
         loaded: the pipeline.
         plan: prompts, seeds and settings; its arms and configuration do not matter.
         folder: where they are kept.
         form: of the curves, see ``SpectrumSum.relative_log_amplitude``.
-        stages: how many steps are shown as pictures and maps.
-        made_with: versions and device, for the pictures' metadata.
-        report: told of every picture that is ready.
+        stages: how many steps are shown as images and maps.
+        made_with: versions and device, for the images' metadata.
+        report: told of every image that is ready.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class Runs:
         self.loaded, self.plan, self.folder, self.form, self.report = loaded, plan, folder, form, report
         self.made_with = made_with or {}
         self.shown = _spread(plan.steps, stages)
-        # By configuration: figures have different names for what draws the same pictures.
+        # By configuration: figures have different names for what generates the same images.
         self._drawn: dict[FreeUConfig | None, list[Drawn]] = {}
         self._traces: dict[FreeUConfig | None, list[Trace]] = {}
 
     def draw(self, pictures: Iterable[Variant], traces: Collection[Variant] = ()) -> None:
-        """Draw what is not there yet; those in ``traces`` under the microscope, which gives the same pictures."""
+        """Generate what is not there yet; those in ``traces`` by spectral analysis, which gives the same images."""
         with quiet(), deterministic(self.plan.device, self.plan.threads):
             for variant in traces:
                 if variant.config not in self._traces:
@@ -89,7 +89,7 @@ class Runs:
                     self._drawn[variant.config] = [self._picture(*one) for one in self._each(variant)]
 
     def drawn(self, variant: Variant) -> list[Drawn]:
-        """The pictures of a variant: seeds of the first prompt, of the second, and so on."""
+        """The images of a variant: seeds of the first prompt, of the second, and so on."""
         return self._drawn[variant.config]
 
     def traces(self, variant: Variant) -> list[Trace]:
@@ -98,7 +98,7 @@ class Runs:
 
     @property
     def clusters(self) -> tuple[int, ...]:
-        """Number of the prompt of each picture."""
+        """Number of the prompt of each image."""
         return tuple(picture.index for picture in self.plan.pictures())
 
     def _each(self, variant: Variant) -> list[tuple[Variant, Plan, Picture]]:

@@ -1,4 +1,4 @@
-"""The ways of drawing that the figures compare: sampling without FreeU, with it, and with parts of it."""
+"""The ways of generating that the figures compare: sampling without FreeU, with it, and with parts of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from freeu.errors import FreeUValueError
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of drawing.
+    """One way of generating.
 
     Args:
         name: short, unique, fit for a folder.
@@ -26,7 +26,7 @@ class Variant:
 
 
 def distinct(ways: Iterable[Variant]) -> list[Variant]:
-    """The first way of each configuration: ways that draw the same pictures have different names in some figures."""
+    """The first way of each configuration: ways that generate the same images have different names in some figures."""
     found: dict[FreeUConfig | None, Variant] = {}
     for way in ways:
         found.setdefault(way.config, way)
@@ -44,7 +44,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is drawn: the values of each sweep.
+    """How much is generated: the values of each sweep.
 
     Args:
         plain: factors of whole backbone or whole skip (Fig. 5); 1 is sampling without FreeU.
@@ -126,7 +126,7 @@ class Variants:
         )
 
     def over_time(self) -> tuple[Variant, ...]:
-        """For clips: version 1, version 2 with a map for each frame, then with what frames can share."""
+        """For videos: version 1, version 2 with a map for each frame, then with what frames can share."""
         constant = Variant("constant", "version 1", self.config.replace(version=1, over_time=OVER_TIME[0]))
         return (
             constant,
@@ -155,8 +155,8 @@ class Variants:
 
 _OVER_TIME = {
     "frame": "a map for each frame",
-    "clip": "one range for the clip",
-    "shared": "one map for the clip",
+    "clip": "one range for the video",
+    "shared": "one map for the video",
     "smooth": "maps that follow smoothly",
 }
 _VERSIONS = {1: "constant factor", 2: "structure-aware factor"}

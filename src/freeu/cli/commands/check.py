@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from freeu.cli import options as o
+from freeu.cli.bundles import Only
 from freeu.cli.errors import CheckFailedError, StoppedError
-
-Pairs = Annotated[int, typer.Option("--pairs", metavar="N", help="Timed pairs of steps (fewer on a slow model).")]
-Prompt = Annotated[str, typer.Option("--prompt", metavar="TEXT", help="For the denoising run whose features are used.")]
+from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.options.model import MODEL_HELP, ModelOptions
+from freeu.pipelines.options.run import RunOptions
 
 
 def check(
-    model: o.ModelArgument,
-    preset: o.Preset = None,
-    prompt: Prompt = "a red apple on a blue background",
-    pairs: Pairs = 20,
-    model_config: o.ModelConfig = None,
-    variant: o.Variant = None,
-    dtype: o.DType = "auto",
-    device: o.Device = "auto",
-    threads: o.Threads = None,
-    output: o.Output = None,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_HELP}.", show_default=False)],
+    freeu: Annotated[FreeUOptions, Only("preset")],
+    files: Annotated[ModelOptions, Only("model_config", "variant")],
+    run: RunOptions,
+    prompt: Annotated[
+        str, typer.Option("--prompt", metavar="TEXT", help="Prompt of the denoising run whose features are used.")
+    ] = "a red apple on a blue background",
+    pairs: Annotated[
+        int, typer.Option("--pairs", metavar="N", help="Timed pairs of steps (fewer on a slow model).")
+    ] = 20,
 ) -> None:
-    """Prove FreeU on your model and machine: sites, parity with the published form, reversal, overhead.
+    """Validate FreeU on your model and machine: sites, parity with the published form, restoration, overhead.
 
     Writes report.md and report.json, and ends with exit code 1 if a check failed.
     """
     from freeu.extras import need_diffusers
-    from freeu.pipelines.io.output import OutputFolder, dated_folder, refuse_foreign
+    from freeu.pipelines.io.output import OutputFolder, refuse_foreign
     from freeu.pipelines.models.sources.sources import find_model, fingerprint
-    from freeu.pipelines.runs.request import FreeUChoice, check_range
+    from freeu.pipelines.options.option import check_bounds, check_range
 
-    choice = FreeUChoice(preset=preset)
-    choice.check()
+    freeu.check()
     check_range("--pairs", pairs, 3, 1_000)
-    check_range("--threads", threads, 1, 4_096)
-    folder: Path = output or dated_folder("freeu-check")
+    check_bounds(run)
+    folder = run.folder("freeu-check")
     refuse_foreign(folder, resumable=False)
     need_diffusers()
     source = find_model(model)
@@ -52,11 +50,11 @@ def check(
     from freeu.pipelines.runs.manifest import environment
     from freeu.pipelines.runs.run import deterministic
 
-    device = pick_device(device)
-    dtype = pick_dtype(dtype, device)
-    threads = threads or torch.get_num_threads()
-    loaded = load(source, dtype=dtype, device=device, variant=variant, model_config=model_config)
-    config = choice.resolve(loaded.pipe)
+    device = pick_device(run.device)
+    dtype = pick_dtype(run.dtype, device)
+    threads = run.threads or torch.get_num_threads()
+    loaded = load(source, dtype=dtype, device=device, variant=files.variant, model_config=files.model_config)
+    config = freeu.resolve(loaded.pipe)
     print(f"model {loaded.source.label}, FreeU {config} (profile {config.profile})", flush=True)
 
     def say(verdict: Verdict) -> None:

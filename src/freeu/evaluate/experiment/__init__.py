@@ -1,4 +1,4 @@
 """Experiments: the same prompts and seeds under several arms, generated, scored and summarized; they resume.
 
-Imports pipelines, evaluate.metrics and motion; draws no pages.
+Imports pipelines, evaluate.metrics and motion; makes no pages.
 """

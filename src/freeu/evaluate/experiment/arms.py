@@ -15,12 +15,12 @@ RECOMMENDED = "freeu"
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of drawing.
+    """One way of generating.
 
     Args:
         name: as it was written; the name in tables.
         config: FreeU's settings; None without FreeU, and for the model's recommendation until that is known.
-        guidance: another guidance scale than that of the run, or None.
+        guidance: another CFG scale than that of the run, or None.
         calibrates: name of the arm whose strength plain guidance is to match, or None.
     """
 
@@ -30,7 +30,7 @@ class Arm:
     calibrates: str | None = None
 
     def folder(self, number: int) -> str:
-        """A name for its folder of pictures, such as ``arm-1-sd14``."""
+        """A name for its folder of images, such as ``arm-1-sd14``."""
         return f"arm-{number}-" + re.sub(r"[^\w.]+", "-", self.name).strip("-")[:60]
 
 

@@ -1,4 +1,4 @@
-"""Between what a score lies: real scenes above (the reader errs there too), pictures under other prompts below."""
+"""Between what a score lies: real scenes above (the reader errs there too), images under other prompts below."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from freeu.evaluate.metrics.distance import Floats
 
 
 def real_scenes(pictures: Sequence[Path], prompts: Sequence[Prompt]) -> list[Drawn]:
-    """Reference pictures of which the i-th shows the i-th prompt.
+    """Reference images of which the i-th shows the i-th prompt.
 
     Raises:
         FreeUValueError: they are not as many as the prompts.
     """
     if len(pictures) != len(prompts):
         raise FreeUValueError(
-            "--reference-matches says that the i-th picture of --reference shows the i-th prompt, "
-            f"got {len(pictures)} pictures and {len(prompts)} prompts"
+            "--reference-matches says that the i-th image of --reference shows the i-th prompt, "
+            f"got {len(pictures)} images and {len(prompts)} prompts"
         )
     return [Drawn(path, number) for number, path in enumerate(pictures)]
 
@@ -46,7 +46,7 @@ def derangement(count: int, seed: int = 0) -> list[int]:
 
 
 def score_shuffled(scored: Scored, prompts: Sequence[Prompt], captions: Floats | None, seed: int = 0) -> Scored | None:
-    """Pictures scored against other prompts than their own, each prompt standing in for exactly one: what chance gives.
+    """Images scored against other prompts than their own, each prompt standing in for exactly one: what chance gives.
 
     Args:
         scored: an arm, with its readings and its features of the CLIP.

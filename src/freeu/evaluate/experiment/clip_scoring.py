@@ -1,4 +1,4 @@
-"""From clips to numbers: every measure over time, frame by frame, a few frames in memory at a time."""
+"""From videos to numbers: every measure over time, frame by frame, a few frames in memory at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 BLOCK = 32
-"""Frames of a clip that are in memory together."""
+"""Frames of a video that are in memory together."""
 
 OVER_TIME = (
     "flicker",
@@ -45,12 +45,12 @@ OVER_TIME = (
 """The measures of ``measure_clip`` besides the means of ``STATISTICS``."""
 
 CLIP_ASPECTS = ("clip_right", "motion", "motion_agreement")
-"""The scores that ``score_clip_alignment`` adds to those of pictures."""
+"""The scores that ``score_clip_alignment`` adds to those of images."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a clip shows.
+    """What a video shows.
 
     Args:
         values: numbers for which no prompt is needed: ``OVER_TIME`` and ``STATISTICS``.
@@ -68,7 +68,7 @@ class Seen:
 
 
 def measure_clip(frames: Iterable[Any], judges: Judges | None = None) -> Seen:
-    """Everything that can be said of a clip without its prompt.
+    """Everything that can be said of a video without its prompt.
 
     Args:
         frames: uint8 (H, W, 3) in order, at least two, of one size and at least 12x12; any iterable, such as what a
@@ -100,7 +100,7 @@ def _blocks(frames: Iterable[Any]) -> Iterator[list[Any]]:
 
 @dataclass
 class _Sums:
-    """Numbers of a clip as its frames come in."""
+    """Numbers of a video as its frames come in."""
 
     judges: Judges
     shape: tuple[int, ...] = ()
@@ -156,9 +156,9 @@ class _Sums:
         self.features.setdefault(name, []).append(judge.picture_features(pictures))
 
     def seen(self) -> Seen:
-        """The numbers of the whole clip."""
+        """The numbers of the whole video."""
         if self.count < 2:
-            raise FreeUValueError(f"measures over time need a clip of at least 2 frames, got {self.count}")
+            raise FreeUValueError(f"measures over time need a video of at least 2 frames, got {self.count}")
         values: Values = {
             "flicker": temporal.mean_flicker(self.flicker),
             "traceable_share": float(np.mean(self.traceable)),
@@ -181,7 +181,7 @@ class _Sums:
 
 
 def score_clip_alignment(asked: Asked, seen: Seen) -> Values:
-    """Score a clip against what its prompt asks for.
+    """Score a video against what its prompt asks for.
 
     Returns:
         the scores of ``score_alignment``, means over the frames (so of those that are 0 or 1 the share of frames that
@@ -209,10 +209,10 @@ def score_clip_alignment(asked: Asked, seen: Seen) -> Values:
 
 
 def clip_similarity(means: Floats, captions: Floats) -> Floats:
-    """100 max(mean cos, 0) of each clip and its caption (CLIPSIM; Wu et al. 2021, arXiv:2104.14806), in percent.
+    """100 max(mean cos, 0) of each video and its caption (CLIPSIM; Wu et al. 2021, arXiv:2104.14806), in percent.
 
     Args:
-        means: of the unit features of each clip's frames, (n, d).
+        means: of the unit features of each video's frames, (n, d).
         captions: unit features, (n, d), row by row.
     """
     return np.asarray(100.0 * (means * captions).sum(axis=1).clip(0.0, 1.0))
@@ -225,17 +225,17 @@ def score_clips(
     captions: Floats | None,
     report: Callable[[int], None] | None = None,
 ) -> Scored:
-    """Every number of one arm's clips, one clip after the other; as ``scoring.score_arm`` for pictures.
+    """Every number of one arm's videos, one video after the other; as ``scoring.score_arm`` for images.
 
     Args:
-        drawn: its clips, those of one prompt together.
+        drawn: its videos, those of one prompt together.
         prompts: by number.
         judges: what scores.
         captions: see ``scoring.caption_features``.
-        report: told how many clips are done.
+        report: told how many videos are done.
 
     Raises:
-        FreeUValueError: a clip that cannot be read or has one frame only, with its name.
+        FreeUValueError: a video that cannot be read or has one frame only, with its name.
     """
     scored = Scored([one.prompt for one in drawn], [], [], align=score_clip_alignment, similarity=clip_similarity)
     features: list[Floats] = []
@@ -266,7 +266,7 @@ def score_clips(
 def features_of_clips(
     judge: CLIP | Inception, paths: Sequence[Path], report: Callable[[int], None] | None = None
 ) -> Floats:
-    """``clip_features`` of clips on disk, (n, 3 d); as ``scoring.features_of_files`` for pictures."""
+    """``clip_features`` of videos on disk, (n, 3 d); as ``scoring.features_of_files`` for images."""
     from PIL import Image
 
     found: list[Floats] = []
@@ -289,7 +289,7 @@ def _measured(path: Path, judges: Judges) -> Seen:
 
 
 def _diversity(drawn: Sequence[Drawn], features: Floats | None) -> list[Values]:
-    """How different the clips of each prompt are, for prompts with several."""
+    """How different the videos of each prompt are, for prompts with several."""
     if features is None:
         return []
     found: list[Values] = []

@@ -1,4 +1,4 @@
-"""Pictures and clips that were made before: folders of freeu's commands, or plain ones; no model is loaded."""
+"""Images and videos that were made before: folders of freeu's commands, or plain ones; no model is loaded."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from freeu.pipelines.runs.manifest import as_json, environment, read_manifest
 
 @dataclass(frozen=True)
 class Existing:
-    """The pictures of one arm that are there already.
+    """The images of one arm that are there already.
 
     Args:
         name: that of the folder, for ``freeu compare`` with "baseline" or "freeu" behind it.
         drawn: sorted by prompt, then by seed.
         config: FreeU's settings as plain data, or None.
-        guidance: the scale that they were drawn with; None if nobody knows.
+        guidance: the scale that they were generated with; None if nobody knows.
     """
 
     name: str
@@ -39,7 +39,7 @@ def read_existing(folders: Sequence[Path], prompts: Sequence[Prompt]) -> tuple[E
     """The arms in some folders; the first is the baseline.
 
     A folder with a manifest of ``freeu compare``, ``generate`` or ``video``, or of an arm of ``freeu evaluate``, says
-    itself what its pictures show. In any other one the i-th picture by name shows the i-th prompt.
+    itself what its images show. In any other one the i-th image by name shows the i-th prompt.
 
     Args:
         folders: at least one.
@@ -47,12 +47,12 @@ def read_existing(folders: Sequence[Path], prompts: Sequence[Prompt]) -> tuple[E
 
     Raises:
         FreeUValueError: a folder that is missing, incomplete, given twice or shows other prompts; arms that differ in
-            their seeds or in how many pictures a prompt has.
+            their seeds or in how many images a prompt has.
     """
     places = [folder.resolve() for folder in folders]
     for folder, place in zip(folders, places, strict=True):
         if places.count(place) > 1:
-            raise FreeUValueError(f"--pictures {folder} is given twice")
+            raise FreeUValueError(f"--images {folder} is given twice")
     found: list[Existing] = []
     for folder, name in zip(folders, short_names(places), strict=True):
         if (folder / MANIFEST).is_file():
@@ -63,36 +63,36 @@ def read_existing(folders: Sequence[Path], prompts: Sequence[Prompt]) -> tuple[E
     for arm in found[1:]:
         if [one.prompt for one in arm.drawn] != [one.prompt for one in first.drawn]:
             raise FreeUValueError(
-                f"--pictures {arm.name} and {first.name} must hold equally many pictures of each prompt, "
+                f"--images {arm.name} and {first.name} must hold equally many images of each prompt, "
                 f"got {len(arm.drawn)} and {len(first.drawn)} of {len(prompts)} prompts"
             )
         pairs = [(a.seed, b.seed) for a, b in zip(arm.drawn, first.drawn, strict=True)]
         if any(a is not None and b is not None and a != b for a, b in pairs):
-            raise FreeUValueError(f"--pictures {arm.name} and {first.name} have other seeds, so they are no pairs")
+            raise FreeUValueError(f"--images {arm.name} and {first.name} have other seeds, so they are no pairs")
     return tuple(found)
 
 
 def check_kinds(arms: Sequence[Existing], reference: Sequence[Path]) -> bool:
-    """Whether arms and reference hold clips; pictures beside clips are refused.
+    """Whether arms and reference hold videos; images beside videos are refused.
 
     Raises:
-        FreeUValueError: clips in one place and pictures in another, with their names.
+        FreeUValueError: videos in one place and images in another, with their names.
     """
-    kinds = {f"--pictures {arm.name}": hold_clips(one.path for one in arm.drawn) for arm in arms}
+    kinds = {f"--images {arm.name}": hold_clips(one.path for one in arm.drawn) for arm in arms}
     if reference:
         kinds["--reference"] = hold_clips(reference)
     if len(set(kinds.values())) > 1:
         clips, pictures = (next(name for name, kind in kinds.items() if kind is wanted) for wanted in (True, False))
-        raise FreeUValueError(f"{clips} holds clips and {pictures} holds pictures: they have no measures in common")
+        raise FreeUValueError(f"{clips} holds videos and {pictures} holds images: they have no measures in common")
     return next(iter(kinds.values()))
 
 
 def _plain(folder: Path, name: str, prompts: Sequence[Prompt]) -> Existing:
-    paths = pictures_in(folder, "--pictures")
+    paths = pictures_in(folder, "--images")
     if len(paths) != len(prompts):
         raise FreeUValueError(
-            f"--pictures {folder} has no manifest, so its i-th picture must show the i-th prompt, "
-            f"got {len(paths)} pictures and {len(prompts)} prompts"
+            f"--images {folder} has no manifest, so its i-th image must show the i-th prompt, "
+            f"got {len(paths)} images and {len(prompts)} prompts"
         )
     return Existing(name, tuple(Drawn(path, number) for number, path in enumerate(paths)))
 
@@ -103,18 +103,18 @@ def _of_manifest(folder: Path, name: str, prompts: Sequence[Prompt]) -> list[Exi
     numbers = {prompt.text: number for number, prompt in enumerate(prompts)}
     for text in plan.prompts:
         if text not in numbers:
-            raise FreeUValueError(f"--pictures {folder} shows the prompt {text!r}, which is not in --prompts")
+            raise FreeUValueError(f"--images {folder} shows the prompt {text!r}, which is not in --prompts")
     if len(set(plan.prompts)) < len(plan.prompts):
-        raise FreeUValueError(f"--pictures {folder} shows a prompt twice, so its pictures have no pairs")
+        raise FreeUValueError(f"--images {folder} shows a prompt twice, so its images have no pairs")
     if len(plan.prompts) < len(prompts):
         missing = next(text for text in numbers if text not in plan.prompts)
         raise FreeUValueError(
-            f"--pictures {folder} shows {len(plan.prompts)} of the {len(prompts)} prompts of --prompts: "
+            f"--images {folder} shows {len(plan.prompts)} of the {len(prompts)} prompts of --prompts: "
             f"leave out those that it lacks, such as {missing!r}"
         )
     made = [picture for picture in plan.pictures() if (folder / picture.file).is_file()]
     if len(made) < plan.count or not manifest.complete:
-        raise FreeUValueError(f"--pictures {folder} holds {len(made)} of its {plan.count} pictures: make it complete")
+        raise FreeUValueError(f"--images {folder} holds {len(made)} of its {plan.count} images: make it complete")
     arms = []
     for arm in plan.arms:
         own = [Drawn(folder / p.file, numbers[p.prompt], p.seed) for p in made if p.arm == arm]
@@ -140,7 +140,7 @@ def score_existing(
     say: Callable[[str], None] = lambda _: None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Score pictures that are there, and write ``results.json`` and ``table.md``.
+    """Score images that are there, and write ``results.json`` and ``table.md``.
 
     Args:
         arms: see ``read_existing``.
@@ -154,7 +154,7 @@ def score_existing(
         what ``results.json`` holds: as for an experiment, with "plan" None.
 
     Raises:
-        FreeUValueError: a picture that cannot be read.
+        FreeUValueError: an image that cannot be read.
     """
     found = score_everything(
         {arm.name: arm.drawn for arm in arms},

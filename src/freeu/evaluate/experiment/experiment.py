@@ -1,4 +1,4 @@
-"""An experiment: a model, prompts and seeds, drawn under several arms and scored; it resumes where it was stopped."""
+"""An experiment: prompts and seeds generated under several arms and scored; it resumes where it was stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from freeu.evaluate.experiment.arms import RECOMMENDED, Arm
-from freeu.evaluate.experiment.clip_drawing import make_clips
+from freeu.evaluate.experiment.clip_drawing import LosslessVideoMaker
 from freeu.evaluate.experiment.guidance import Calibration, calibrate_guidance
 from freeu.evaluate.experiment.prompts import Prompt
 from freeu.evaluate.experiment.results import KIND, RESULTS, SCHEMA, TABLE, as_markdown
@@ -20,20 +20,21 @@ from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.models.loading import Loaded, quiet
 from freeu.pipelines.runs.manifest import as_json, claim, environment
 from freeu.pipelines.runs.plan import Plan
-from freeu.pipelines.runs.run import Progress, deterministic, make_pictures
+from freeu.pipelines.runs.prepare import Prepared
+from freeu.pipelines.runs.run import ImageMaker, Progress, deterministic, make_run
 
 
 @dataclass
 class Experiment:
-    """What is drawn and how it is scored.
+    """What is generated and how it is scored.
 
     Args:
         prompts: with what they ask for.
         arms: the first is the baseline.
-        plan: prompts, seeds, model and settings, drawn without FreeU.
+        plan: prompts, seeds, model and settings, generated without FreeU.
         judges: what scores.
         judged_by: names of the judges, for the record.
-        reference: files of real pictures, or of real clips for a model that draws clips; empty leaves distances out.
+        reference: files of real images, or of real videos for a video model; empty leaves distances out.
         reference_matches: whether the i-th of them shows the i-th prompt.
         calibration_prompts: how many prompts, spread evenly, calibrate guidance.
     """
@@ -56,16 +57,16 @@ def run_experiment(
     say: Callable[[str], None] = lambda _: None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Draw what is missing, score everything, and write ``results.json`` and ``table.md``.
+    """Generate what is missing, score everything, and write ``results.json`` and ``table.md``.
 
-    Each arm's pictures lie in a folder of their own with a manifest that ``freeu generate --from`` reads.
+    Each arm's images lie in a folder of their own with a manifest that ``freeu generate --from`` reads.
 
     Args:
         loaded: the pipeline of the plan.
         folder: new, or that of the same experiment.
         progress: told of every denoising step.
         say: told what is being done.
-        report: told how many pictures are scored, and of how many.
+        report: told how many images are scored, and of how many.
 
     Returns:
         what ``results.json`` holds.
@@ -92,16 +93,16 @@ def run_experiment(
                 calibration = asdict(_calibrate(loaded, experiment, config))
                 record["calibration"][arm.name] = calibration
                 output.write(MANIFEST, as_json(record))
-            # At 1 and below pipelines leave guidance out: 1 is the weakest that can be drawn.
+            # At 1 and below pipelines leave guidance out: 1 is the weakest that can be generated.
             plan = replace(plan, guidance=max(1.0, float(calibration["matched"])))
         plans[arm.name] = plan
     drawn: dict[str, list[Drawn]] = {}
     pixels: dict[str, list[str]] = {}
     for number, (name, plan) in enumerate(plans.items()):
-        say(f"drawing {name}")
+        say(f"generating {name}")
         place = folder / arms[number].folder(number)
-        make = make_pictures if plan.frames is None else make_clips
-        made = make(loaded, plan, OutputFolder(place), progress=progress)
+        maker = ImageMaker() if plan.frames is None else LosslessVideoMaker()
+        made = make_run(Prepared(plan, loaded), OutputFolder(place), maker, progress)
         pixels[name] = [made.pictures[picture.file].sha256 for picture in plan.pictures()]
         drawn[name] = [Drawn(place / picture.file, picture.index, picture.seed) for picture in plan.pictures()]
     with quiet(), deterministic(experiment.plan.device, experiment.plan.threads):

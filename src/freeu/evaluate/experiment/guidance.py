@@ -1,4 +1,4 @@
-"""The guidance scale that is as strong as FreeU, so that both can be compared at equal strength."""
+"""The CFG scale that is as strong as FreeU, so that both can be compared at equal strength."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Calibration:
 def match_guidance(
     plain: Tensor, changed: Tensor, guidance: float, weights: Sequence[float] | None = None
 ) -> Calibration:
-    """The guidance scale at which plain sampling changes the noise along the guidance direction as FreeU does.
+    """The CFG scale at which plain sampling changes the noise along the guidance direction as FreeU does.
 
     At a state x_t of the plain trajectory let eps_u and eps_c be the unconditional and the conditional prediction,
     d = eps_c - eps_u the direction of guidance and e(w) = eps_u + w d the guided prediction (Ho & Salimans 2022, Eq. 6,
@@ -177,8 +177,8 @@ def calibrate_guidance(
         steps: denoising steps.
         negative_prompt: what the unconditional half is given.
         seeds: one for each prompt; None means 0, 1, 2 ...
-        width, height: of the pictures in pixels; None is the pipeline's default.
-        frames: of each clip; None for pictures.
+        width, height: of the images in pixels; None is the pipeline's default.
+        frames: of each video; None for images.
         progress: told the number of prompts done.
 
     Raises:
@@ -234,7 +234,7 @@ def _check_pipeline(pipe: Any) -> None:
     config = pipe.unet.config
     if config.in_channels != config.out_channels or not (hasattr(type(pipe), GUIDED) or _draws_clips(pipe)):
         raise FreeUValueError(
-            f"guidance of {type(pipe).__name__} cannot be calibrated: it needs a pipeline that draws from text, whose "
+            f"guidance of {type(pipe).__name__} cannot be calibrated: it needs a pipeline for text prompts, whose "
             f"U-Net has as many output as input channels, got {config.in_channels} in and {config.out_channels} out"
         )
 
@@ -261,7 +261,7 @@ class _Probe:
         import freeu
 
         plain = _prediction(output)
-        # Pipelines of clips do not tell; at scales above 1 they guide.
+        # Pipelines of videos do not tell; at scales above 1 they guide.
         if not getattr(self.pipe, GUIDED, _draws_clips(self.pipe)) or plain.shape[0] != 2:
             raise FreeURuntimeError(
                 f"{type(self.pipe).__name__} called its U-Net with {plain.shape[0]} samples and guidance in one batch "

@@ -72,11 +72,11 @@ def as_markdown(results: Mapping[str, Any]) -> str:
 
 
 def _head(results: Mapping[str, Any]) -> Iterator[str]:
-    # Results of before there were clips name neither them nor equal arms.
+    # Results of before there were videos name neither them nor equal arms.
     clips, equal = results.get("clips", False), results.get("equal_arms", {})
-    plan, noun = results["plan"], "clip" if clips else "picture"
+    plan, noun = results["plan"], "video" if clips else "image"
     if plan is None:
-        yield f"# {noun.capitalize()}s that were drawn before"
+        yield f"# {noun.capitalize()}s that were generated before"
         yield ""
         each = len(results["pictures"]) // (len(results["arms"]) * len(results["prompts"]))
         yield f"{counted(len(results['prompts']), 'prompt')}, {counted(each, noun)} of each."

@@ -1,4 +1,4 @@
-"""From pictures on disk to numbers: every measure that prompts, judge and references allow."""
+"""From images on disk to numbers: every measure that prompts, judge and references allow."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".apng", ".mp4", ".m4v", ".mov", ".webm")
-"""Of pictures and of clips."""
+"""Of images and of videos."""
 AT_ONCE = 64
-"""About how many pictures are in memory together."""
+"""About how many images are in memory together."""
 
 Values = dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture on disk: its file, the number of its prompt, and its seed (None if nobody knows)."""
+    """An image on disk: its file, the number of its prompt, and its seed (None if nobody knows)."""
 
     path: Path
     prompt: int
@@ -65,12 +65,12 @@ class Scored:
     """The numbers of one arm.
 
     Args:
-        labels: the number of the prompt of each picture.
-        pictures: values of each picture.
-        prompts: values of each prompt that has several pictures.
-        features: of each picture, for distances; None without a judge.
-        clip: the same from the CLIP; None without one. Of clips, means over frames.
-        readings: of each picture, or what was seen of each clip; None without a reader.
+        labels: the number of the prompt of each image.
+        pictures: values of each image.
+        prompts: values of each prompt that has several images.
+        features: of each image, for distances; None without a judge.
+        clip: the same from the CLIP; None without one. Of videos, means over frames.
+        readings: of each image, or what was seen of each video; None without a reader.
         align: scores what a prompt asks for against one of ``readings``.
         similarity: the CLIP score from ``clip`` and the features of the texts.
     """
@@ -86,20 +86,20 @@ class Scored:
 
 
 def pictures_in(folder: Path, option: str) -> list[Path]:
-    """The pictures or clips of a folder by name; numbers in names count as numbers, so 2 is before 10.
+    """The images or videos of a folder by name; numbers in names count as numbers, so 2 is before 10.
 
     Args:
         folder: files in folders inside it do not count.
         option: what named it, for the message.
 
     Raises:
-        FreeUValueError: no folder, or no picture.
+        FreeUValueError: no folder, or no image.
     """
     if not folder.is_dir():
-        raise FreeUValueError(f"{option} {folder} is no folder: name one that holds pictures")
+        raise FreeUValueError(f"{option} {folder} is no folder: name one that holds images")
     found = [item for item in folder.iterdir() if item.suffix.lower() in SUFFIXES and item.is_file()]
     if not found:
-        raise FreeUValueError(f"{option} {folder} holds no pictures ({', '.join(SUFFIXES)})")
+        raise FreeUValueError(f"{option} {folder} holds no images ({', '.join(SUFFIXES)})")
     return sorted(found, key=_natural)
 
 
@@ -109,21 +109,21 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
 
 
 def reference_pictures(folder: Path) -> list[Path]:
-    """The pictures or clips of a folder, as ``pictures_in``.
+    """The images or videos of a folder, as ``pictures_in``.
 
     Raises:
-        FreeUValueError: no folder, or fewer than 2 pictures.
+        FreeUValueError: no folder, or fewer than 2 images.
     """
     found = pictures_in(folder, "--reference")
     if len(found) < 2:
-        raise FreeUValueError(f"--reference {folder} holds {len(found)} picture ({', '.join(SUFFIXES)}): add more")
+        raise FreeUValueError(f"--reference {folder} holds {len(found)} image ({', '.join(SUFFIXES)}): add more")
     return found
 
 
 def features_of_files(
     judge: CLIP | Inception, paths: Sequence[Path], report: Callable[[int], None] | None = None
 ) -> Floats:
-    """Features of pictures on disk, few of which are in memory at a time; shape (n, d).
+    """Features of images on disk, few of which are in memory at a time; shape (n, d).
 
     Args:
         judge: what sees them.
@@ -150,14 +150,14 @@ def score_arm(
     captions: Floats | None,
     report: Callable[[int], None] | None = None,
 ) -> Scored:
-    """Every number of one arm's pictures.
+    """Every number of one arm's images.
 
     Args:
-        drawn: its pictures, those of one prompt together.
+        drawn: its images, those of one prompt together.
         prompts: by number.
         judges: what scores.
         captions: see ``caption_features``.
-        report: told how many pictures are done.
+        report: told how many images are done.
     """
     scored = Scored([one.prompt for one in drawn], [], [])
     features: list[Floats] = []
@@ -198,7 +198,7 @@ def score_arm(
 
 
 def _blocks(drawn: Sequence[Drawn]) -> Iterator[list[Drawn]]:
-    """Pictures that are in memory together: whole prompts, about ``AT_ONCE`` pictures."""
+    """Images that are in memory together: whole prompts, about ``AT_ONCE`` images."""
     block: list[Drawn] = []
     for _, group in itertools.groupby(drawn, lambda one: one.prompt):
         block += group
@@ -210,7 +210,7 @@ def _blocks(drawn: Sequence[Drawn]) -> Iterator[list[Drawn]]:
 
 
 def _diversity(numbers: list[int], pictures: list[Image], features: Floats | None) -> list[Values]:
-    """How different the pictures of each prompt are, for prompts with several."""
+    """How different the images of each prompt are, for prompts with several."""
     found: list[Values] = []
     for _, group in itertools.groupby(range(len(numbers)), lambda index: numbers[index]):
         chosen = list(group)

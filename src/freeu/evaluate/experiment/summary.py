@@ -1,4 +1,4 @@
-"""From values of pictures to what is told: means with intervals, differences, ceiling, floor, and layouts."""
+"""From values of images to what is told: means with intervals, differences, ceiling, floor, and layouts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from freeu.evaluate.metrics.video_distance import NAMES
 from freeu.intervals import Estimate, mean_interval, paired_interval, share_interval
 
 ALIGNMENT = (*CLIP_ASPECTS, *ASPECTS)
-"""Scores of what a prompt asks for: those of clips, then those of pictures."""
+"""Scores of what a prompt asks for: those of videos, then those of images."""
 
 Means = dict[str, dict[str, Any]]
 
@@ -52,22 +52,22 @@ def score_everything(
     """Score the arms, the real scenes and the shuffled prompts.
 
     Args:
-        drawn: for each arm its pictures, in the same order of prompts and seeds; the first is the baseline.
+        drawn: for each arm its images, in the same order of prompts and seeds; the first is the baseline.
         prompts: by number.
         judges: what scores.
-        reference: real pictures; empty leaves distances out.
+        reference: real images; empty leaves distances out.
         matches: whether the i-th of them shows the i-th prompt.
-        clips: whether all of them are clips.
-        names: what to call an arm's picture.
+        clips: whether all of them are videos.
+        names: what to call an arm's image.
         say: told what is being done.
-        report: told how many pictures are scored, and of how many.
+        report: told how many images are scored, and of how many.
 
     Returns:
         these parts of ``results.json``: "clips", "summary" and "differences" (by arm and measure), "fid_floor",
         "ceiling", "floor", "share_of_ceiling", "by_layout" and "pictures". What cannot be told is None or empty.
 
     Raises:
-        FreeUValueError: pictures that cannot be read; ``matches`` with another number than that of the prompts.
+        FreeUValueError: images that cannot be read; ``matches`` with another number than that of the prompts.
     """
     real = real_scenes(reference, prompts) if matches else []
     features = judges.features
@@ -125,7 +125,7 @@ def compare_arms(
 
     Args:
         scored: arms with the same prompts and seeds in the same order; the first is the baseline.
-        reference: features of real pictures.
+        reference: features of real images.
         names: what "kid", "fid" and "fid_limit" are called, if not so.
     """
     kid, fid, limit = ((names or {}).get(name, name) for name in ("kid", "fid", "fid_limit"))
@@ -158,7 +158,7 @@ def _name(path: Path) -> str:
 
 
 def _rows(files: Sequence[Drawn], scored: Scored, names: Callable[[Path], str]) -> list[dict[str, Any]]:
-    """Every picture with the prompt that it was scored against."""
+    """Every image with the prompt that it was scored against."""
     return [
         {"file": names(one.path), "prompt": label, "seed": one.seed, "values": values}
         for one, label, values in zip(files, scored.labels, scored.pictures, strict=True)

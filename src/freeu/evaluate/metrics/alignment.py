@@ -1,7 +1,7 @@
-"""What a prompt asks for against what a picture shows, aspect by aspect.
+"""What a prompt asks for against what an image shows, aspect by aspect.
 
 The expectation (``Asked``) is known with the prompt; what is there (``Reading``) is told by a scene reader that sees
-the picture alone. This is the protocol of compositional benchmarks such as T2I-CompBench (Huang et al. 2023) and
+the image alone. This is the protocol of compositional benchmarks such as T2I-CompBench (Huang et al. 2023) and
 GenEval (Ghosh et al. 2023) with an open set of readers.
 """
 
@@ -45,11 +45,11 @@ class Asked:
     Args:
         nouns: different objects, singular, in order of mention (the subject of the relation first).
         count: number of objects, equal ones counted one by one.
-        style: the drawing style.
+        style: the generating style.
         background: one colour, or two for a gradient from top to bottom.
         colours: for each noun a colour name, or None; empty means None for all.
         relation: of the first noun to the second, one of ``RELATIONS``.
-        motion: of a clip, what its subject does, one of ``motion.MOTIONS``; no picture is scored by it.
+        motion: of a video, what its subject does, one of ``motion.MOTIONS``; no image is scored by it.
 
     Raises:
         FreeUValueError: fields that contradict each other, with the value.
@@ -114,7 +114,7 @@ class Asked:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that ``from_dict`` reads; without "motion" where none is asked for, as of every picture."""
+        """Plain data that ``from_dict`` reads; without "motion" where none is asked for, as of every image."""
         data = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         if self.motion is None:
             del data["motion"]
@@ -122,7 +122,7 @@ class Asked:
 
 
 class Reading(Protocol):
-    """What a picture shows, told from the picture alone; the fields mean what those of ``Asked`` mean.
+    """What an image shows, told from the image alone; the fields mean what those of ``Asked`` mean.
 
     Nothing is left open here; None in ``colours`` is "its natural colours", ``relation`` None is "none".
     """
@@ -159,7 +159,7 @@ class Reader(Protocol):
     def colours(self) -> tuple[str, ...]: ...
 
     def read(self, pictures: Sequence[Image]) -> Sequence[Reading]:
-        """One reading for each picture, in order."""
+        """One reading for each image, in order."""
 
 
 def check_readable(asked: Asked, reader: Reader) -> None:
@@ -181,7 +181,7 @@ def check_readable(asked: Asked, reader: Reader) -> None:
 
 
 def score_alignment(asked: Asked, reading: Reading) -> dict[str, float | None]:
-    """Score a picture, aspect by aspect.
+    """Score an image, aspect by aspect.
 
     Returns:
         for each of ``ASPECTS`` a number in 0..1, or None where the prompt does not ask for it:
@@ -193,7 +193,7 @@ def score_alignment(asked: Asked, reading: Reading) -> dict[str, float | None]:
         - ``object_colour``: 1 if every noun with an asked colour is there in that colour;
         - ``colour``: 1 if both of these hold, as far as asked;
         - ``relation``: 1 if both nouns are there and stand so, said from either side (a left of b, b right of a);
-        - ``relation_given_nouns``: the same among pictures with both nouns right, None for the others;
+        - ``relation_given_nouns``: the same among images with both nouns right, None for the others;
         - ``all_asked``: 1 if everything that is asked for is right.
     """
     scores: dict[str, float | None] = dict.fromkeys(ASPECTS)

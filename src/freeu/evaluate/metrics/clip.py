@@ -24,14 +24,14 @@ HESSEL_WEIGHT = 2.5
 
 
 class CLIP:
-    """A CLIP that judges: unit feature vectors of pictures and of texts.
+    """A CLIP that judges: unit feature vectors of images and of texts.
 
     Args:
         path: a directory with a ``CLIPModel``, its tokenizer and its image processor, or a hub id that is in the local
             cache; nothing is fetched.
         device: a device of torch.
         dtype: a number format of torch by name.
-        batch: pictures or texts at a time.
+        batch: images or texts at a time.
 
     Raises:
         FreeUValueError: no such directory, one that holds no CLIP, or damaged files.
@@ -64,7 +64,7 @@ class CLIP:
         self.name = Path(place).name
 
     def picture_features(self, pictures: Sequence[Image]) -> Floats:
-        """Unit feature vectors of pictures of any size, float64 of shape (n, d)."""
+        """Unit feature vectors of images of any size, float64 of shape (n, d)."""
         found = []
         for start in range(0, len(pictures), self._batch):
             part = [picture.convert("RGB") for picture in pictures[start : start + self._batch]]
@@ -132,7 +132,7 @@ def _quiet() -> Iterator[None]:
 
 
 def clip_score(pictures: Any, texts: Any, weight: float = 100.0) -> Floats:
-    """weight * max(cos, 0) for each picture and its own text (Hessel et al. 2021, Eq. 1).
+    """weight * max(cos, 0) for each image and its own text (Hessel et al. 2021, Eq. 1).
 
     Args:
         pictures, texts: features of ``CLIP``, shape (n, d), row by row.
@@ -142,20 +142,20 @@ def clip_score(pictures: Any, texts: Any, weight: float = 100.0) -> Floats:
     Returns:
         shape (n,), 0..weight.
     """
-    a, b = features_of("the pictures", pictures, 1), features_of("the texts", texts, 1)
+    a, b = features_of("the images", pictures, 1), features_of("the texts", texts, 1)
     if a.shape != b.shape:
-        raise FreeUValueError(f"every picture needs its text, got features of shape {a.shape} and {b.shape}")
+        raise FreeUValueError(f"every image needs its text, got features of shape {a.shape} and {b.shape}")
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return np.asarray(weight * np.clip((a * b).sum(axis=1) / lengths.clip(1e-12), 0.0, 1.0))
 
 
 def retrieval(pictures: Any, captions: Any, right: Sequence[int]) -> Floats:
-    """Whether a picture finds its own caption among N: 1 if that caption is the nearest, 0 if another is.
+    """Whether an image finds its own caption among N: 1 if that caption is the nearest, 0 if another is.
 
     Args:
         pictures: unit features, shape (n, d).
         captions: unit features of N different captions, shape (N, d), N at least 2.
-        right: for each picture the row of its own caption.
+        right: for each image the row of its own caption.
 
     Returns:
         shape (n,); k captions at exactly the same distance count 1/k. Chance is 1/N.
@@ -163,11 +163,11 @@ def retrieval(pictures: Any, captions: Any, right: Sequence[int]) -> Floats:
     Raises:
         FreeUValueError: shapes or rows that do not fit.
     """
-    a, b = features_of("the pictures", pictures, 1), features_of("the captions", captions)
+    a, b = features_of("the images", pictures, 1), features_of("the captions", captions)
     rows = np.asarray(right, dtype=np.intp)
     if a.shape[1] != b.shape[1] or rows.shape != (len(a),) or not ((rows >= 0) & (rows < len(b))).all():
         raise FreeUValueError(
-            f"every picture needs the row of its caption, got {len(a)} pictures, {len(b)} captions, {list(right)[:8]}"
+            f"every image needs the row of its caption, got {len(a)} images, {len(b)} captions, {list(right)[:8]}"
         )
     cosines = a @ b.T
     own = cosines[np.arange(len(a)), rows]

@@ -1,4 +1,4 @@
-"""Whether a clip keeps its subject and its background, on a judge's features.
+"""Whether a video keeps its subject and its background, on a judge's features.
 
 VBench (Huang et al. 2024, arXiv:2311.17982) compares each frame with the first and with the one before: features of
 DINO for the subject, of CLIP for the background, of whole frames both. One CLIP cannot tell them apart on whole frames
@@ -20,7 +20,7 @@ from freeu.motion.measure import Frame, check_frame
 APART = 40
 """Levels by which a pixel must differ from the ground, in one colour at least, to be of the subject."""
 
-_LEAST, _MOST = 0.003, 0.9  # share of the picture that a subject takes
+_LEAST, _MOST = 0.003, 0.9  # share of the image that a subject takes
 _ROOM = 1.3  # side of the cut-out over that of the subject
 _GREY = np.uint8(128)
 Parts = tuple[Frame, Frame]
@@ -38,7 +38,7 @@ def frame_consistency(features: Any) -> float:
     Raises:
         FreeUValueError: fewer than two frames, values that are not finite, or a vector of zeros.
     """
-    array = features_of("the clip", features)
+    array = features_of("the video", features)
     lengths = np.linalg.norm(array, axis=1, keepdims=True)
     if not lengths.all():
         raise FreeUValueError("a feature vector of zeros has no direction")
@@ -51,7 +51,7 @@ def subject_and_ground(frame: Any) -> Parts | None:
 
     The ground is a plane in each colour fitted to the rim of the frame (1/32 of the shorter side; the worst fifth is
     left out in turn); the subject is what differs from it by more than ``APART``. The cut-out has the subject in its
-    middle with some room, so where it is and how large does not matter; the other picture has the fitted ground where
+    middle with some room, so where it is and how large does not matter; the other image has the fitted ground where
     the subject (and three pixels around it) was.
 
     Args:
@@ -59,7 +59,7 @@ def subject_and_ground(frame: Any) -> Parts | None:
 
     Returns:
         both uint8, (S, S, 3) and (H, W, 3); None where the rim is no such ground, or the subject takes less than 0.3 %
-        or more than 90 % of the picture.
+        or more than 90 % of the image.
     """
     pixels = check_frame(frame)
     ground, rim = _ground(pixels)

@@ -1,4 +1,4 @@
-"""How different the pictures of one prompt are: FreeU and guidance can make them alike."""
+"""How different the images of one prompt are: FreeU and guidance can make them alike."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _cosines(features: Any) -> Floats:
 
 
 def mean_distance(features: Any) -> float:
-    """Mean of 1 - cosine over all pairs of different pictures.
+    """Mean of 1 - cosine over all pairs of different images.
 
     Args:
         features: of the seeds of one prompt, shape (n, d), n at least 2.
@@ -42,7 +42,7 @@ def mean_distance(features: Any) -> float:
 
 
 def vendi_score(features: Any) -> float:
-    """The effective number of different pictures (Vendi score, Friedman & Dieng 2023, Eq. 1), cosine kernel.
+    """The effective number of different images (Vendi score, Friedman & Dieng 2023, Eq. 1), cosine kernel.
 
     exp of the Shannon entropy of the eigenvalues of K / n.
 
@@ -71,13 +71,13 @@ def pixel_diversity(pictures: Sequence[Image | Any]) -> float:
         a number in 0..1; 1 for black against white.
 
     Raises:
-        FreeUValueError: fewer than two pictures, or different sizes.
+        FreeUValueError: fewer than two images, or different sizes.
     """
     arrays = [pixels(picture) for picture in pictures]
     if len(arrays) < 2:
-        raise FreeUValueError(f"diversity needs at least 2 pictures, got {len(arrays)}")
+        raise FreeUValueError(f"diversity needs at least 2 images, got {len(arrays)}")
     if len({array.shape for array in arrays}) > 1:
         sizes = sorted({f"{array.shape[1]}x{array.shape[0]}" for array in arrays})
-        raise FreeUValueError(f"pictures of one prompt must have one size, got {', '.join(sizes)}")
+        raise FreeUValueError(f"images of one prompt must have one size, got {', '.join(sizes)}")
     found = [np.sqrt(((a - b) ** 2).mean()) for index, a in enumerate(arrays) for b in arrays[index + 1 :]]
     return float(np.mean(found))

@@ -49,11 +49,11 @@ def inception_file() -> Path:
 
 
 class Inception:
-    """The network; 2048 features of a picture.
+    """The network; 2048 features of an image.
 
     Args:
         device: a device of torch.
-        batch: pictures at a time.
+        batch: images at a time.
 
     Raises:
         FreeUValueError: not installed (the message gives the command), or another file.
@@ -74,7 +74,7 @@ class Inception:
         self._device, self._batch = device, batch
 
     def picture_features(self, pictures: Sequence[Image]) -> Floats:
-        """Pooled features of pictures of any size, float64 of shape (n, 2048)."""
+        """Pooled features of images of any size, float64 of shape (n, 2048)."""
         import torch
 
         found: list[Floats] = [np.empty((0, 2048))]
@@ -89,7 +89,7 @@ class Inception:
 
 
 def as_input(picture: Image) -> Tensor:
-    """A picture as the network wants it, shape (1, 3, 299, 299), as Heusel et al.'s code in TensorFlow 1 prepares it.
+    """An image as the network wants it, shape (1, 3, 299, 299), as Heusel et al.'s code in TensorFlow 1 prepares it.
 
     Bilinear, pixel corners aligned at the top left only (a pixel of the result lies at its number times the scale), no
     smoothing before reduction; then (value - 128) / 128.

@@ -1,4 +1,4 @@
-"""Plain numbers of a picture: brightness, contrast, saturation, sharpness, and its share of high frequencies."""
+"""Plain numbers of an image: brightness, contrast, saturation, sharpness, and its share of high frequencies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STATISTICS = ("brightness", "contrast", "saturation", "sharpness", "high_frequen
 
 
 def pixels(picture: Image | Any) -> Floats:
-    """A picture as float64 of shape (H, W, 3) in 0..1.
+    """An image as float64 of shape (H, W, 3) in 0..1.
 
     Args:
         picture: a Pillow image, or an array of shape (H, W, 3): uint8, or floats in 0..1.
@@ -33,17 +33,17 @@ def pixels(picture: Image | Any) -> Floats:
         picture = picture.convert("RGB")
     array = np.asarray(picture)
     if array.ndim != 3 or array.shape[2] != 3:
-        raise FreeUValueError(f"a picture must have the shape (height, width, 3), got {array.shape}")
+        raise FreeUValueError(f"an image must have the shape (height, width, 3), got {array.shape}")
     if array.dtype == np.uint8:
         return array / 255.0
     values = array.astype(np.float64)
     if not (values.min() >= 0.0 and values.max() <= 1.0):
-        raise FreeUValueError(f"a picture of floats must lie in 0 to 1, got {values.min():g} to {values.max():g}")
+        raise FreeUValueError(f"an image of floats must lie in 0 to 1, got {values.min():g} to {values.max():g}")
     return values
 
 
 def picture_statistics(picture: Image | Any) -> dict[str, float]:
-    """Five numbers of one picture.
+    """Five numbers of one image.
 
     Args:
         picture: as in ``pixels``; sides of at least 3 pixels. Values count as they are stored (gamma-encoded).
@@ -54,14 +54,14 @@ def picture_statistics(picture: Image | Any) -> dict[str, float]:
         ``saturation``: mean of S in HSV, (max - min) / max, and 0 for black, 0..1 (Smith 1978);
         ``sharpness``: variance of luma's Laplacian (4 neighbours, inner pixels; Pech-Pacheco et al. 2000);
         ``high_frequency``: share of luma's power beyond half the Nyquist frequency, mean left out, 0..1; 0 for a
-        constant picture.
+        constant image.
 
     Raises:
-        FreeUValueError: not a picture, or one smaller than 3x3.
+        FreeUValueError: not an image, or one smaller than 3x3.
     """
     rgb = pixels(picture)
     if min(rgb.shape[:2]) < 3:
-        raise FreeUValueError(f"a picture must be at least 3x3 pixels, got {rgb.shape[1]}x{rgb.shape[0]}")
+        raise FreeUValueError(f"an image must be at least 3x3 pixels, got {rgb.shape[1]}x{rgb.shape[0]}")
     luma = rgb @ np.array(LUMA)
     return {
         "brightness": float(luma.mean()),
@@ -88,5 +88,5 @@ def _high_frequency(luma: Floats) -> float:
     # In cycles per pixel; 0.5 is the Nyquist frequency along an axis.
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
     total = float(power.sum())
-    # A constant picture leaves nothing but rounding.
+    # A constant image leaves nothing but rounding.
     return float(power[radius > 0.25].sum() / total) if total > 1e-20 * luma.size**2 else 0.0

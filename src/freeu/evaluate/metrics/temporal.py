@@ -23,7 +23,7 @@ def frame_difference(frames: Iterable[Any]) -> float:
         frames: uint8 (T, H, W, 3), at least two.
 
     Returns:
-        levels, 0..255; 0 for a still clip.
+        levels, 0..255; 0 for a still video.
 
     Raises:
         FreeUValueError: other frames.
@@ -116,7 +116,7 @@ def fast_share(frames: Iterable[Any], above: float = FAST) -> float:
         above: in cycles per frame, 0 to 0.5.
 
     Returns:
-        0..1; 0 for a still clip.
+        0..1; 0 for a still video.
     """
     fast, total = fast_power(*temporal_spectrum(frames), above)
     return share_of(fast, total)

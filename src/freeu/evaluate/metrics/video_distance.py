@@ -1,7 +1,7 @@
-"""Features of whole clips, for Frechet and kernel distances between sets of clips (see ``distance``).
+"""Features of whole videos, for Frechet and kernel distances between sets of videos (see ``distance``).
 
 These are not FVD (Unterthiner et al. 2018): FVD takes I3D's features, which no package brings. They are the features
-of any judge of pictures, pooled over the frames, so do not mix these values with published ones.
+of any judge of images, pooled over the frames, so do not mix these values with published ones.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from freeu.errors import FreeUValueError
 from freeu.evaluate.metrics.distance import Floats, features_of, frechet_distance, kernel_distance
 
 NAMES = {"kid": "kernel_video_distance", "fid": "frechet_video_distance", "fid_limit": "frechet_video_limit"}
-"""What the distances of ``distance`` are called on features of clips."""
+"""What the distances of ``distance`` are called on features of videos."""
 
 
 def clip_features(features: Any) -> Floats:
-    """One vector for a clip: mean, drift and unrest of its frames' features, one after the other.
+    """One vector for a video: mean, drift and unrest of its frames' features, one after the other.
 
     Mean over frames; mean of the later half minus that of the earlier (the middle frame of an odd number counts in
     neither): sees which way it goes; mean absolute difference of neighbouring frames: sees jumps and flicker, however
@@ -33,31 +33,31 @@ def clip_features(features: Any) -> Floats:
     Raises:
         FreeUValueError: fewer than two frames, or values that are not finite.
     """
-    array = features_of("the clip", features)
+    array = features_of("the video", features)
     half = len(array) // 2
     drift = array[-half:].mean(axis=0) - array[:half].mean(axis=0)
     return np.concatenate([array.mean(axis=0), drift, np.abs(np.diff(array, axis=0)).mean(axis=0)])
 
 
 def frechet_video_distance(x: Any, y: Any) -> float:
-    """``frechet_distance`` between two sets of clips, on ``clip_features``; biased upwards as that is.
+    """``frechet_distance`` between two sets of videos, on ``clip_features``; biased upwards as that is.
 
     Args:
-        x, y: features of frames, one (T, d) for each clip; lengths T may differ, d may not; at least two clips each.
+        x, y: features of frames, one (T, d) for each video; lengths T may differ, d may not; at least two videos each.
 
     Raises:
-        FreeUValueError: clips that do not fit together, or too few.
+        FreeUValueError: videos that do not fit together, or too few.
     """
     return frechet_distance(_stacked(x), _stacked(y))
 
 
 def kernel_video_distance(x: Any, y: Any) -> float:
-    """``kernel_distance`` between two sets of clips, on ``clip_features``; arguments as ``frechet_video_distance``."""
+    """``kernel_distance`` between two sets of videos, on ``clip_features``; arguments as ``frechet_video_distance``."""
     return kernel_distance(_stacked(x), _stacked(y))
 
 
 def _stacked(clips: Any) -> Floats:
     vectors = [clip_features(clip) for clip in clips]
     if len({len(vector) for vector in vectors}) > 1:
-        raise FreeUValueError("all clips must come from the same features")
+        raise FreeUValueError("all videos must come from the same features")
     return np.array(vectors)

@@ -1,4 +1,4 @@
-"""DreamBooth: teach a model one subject from a few pictures (Ruiz et al., CVPR 2023, arXiv:2208.12242).
+"""DreamBooth: teach a model one subject from a few images (Ruiz et al., CVPR 2023, arXiv:2208.12242).
 
 The model learns that "a sks cat" is the subject (Eq. 1 of the paper), and with prior preservation (section 3.2, Eq. 2)
 that "a cat" is still what it drew for these words before. FreeU takes no part in it.
@@ -52,7 +52,7 @@ class Watch:
         """Something is being done, or was done."""
 
     def drawing(self, plan: Plan) -> AbstractContextManager[Progress]:
-        """The pictures of the class are about to be drawn."""
+        """The images of the class are about to be generated."""
         return contextlib.nullcontext(Silent())
 
     def learning(self, steps: int) -> AbstractContextManager[AtStep]:
@@ -92,7 +92,7 @@ def check_training(settings: DreamBooth, folder: Path) -> tuple[tuple[Example, .
     """Everything that can be wrong without loading a model; nothing is written.
 
     Returns:
-        the pictures, and where the model is.
+        the images, and where the model is.
 
     Raises:
         FreeUValueError: the first thing that is wrong, with its value and the fix.
@@ -123,7 +123,7 @@ def train(settings: DreamBooth, folder: Path, watch: Watch | None = None) -> Tau
     Raises:
         FreeUValueError: bad input, or a folder that holds something else.
         FreeURuntimeError: a loss is no longer a number, too little memory, or a full disk.
-        KeyboardInterrupt: stopped; what was learnt is kept.
+        KeyboardInterrupt: stopped; what was learned is kept.
     """
     import torch
 
@@ -144,7 +144,7 @@ class _Lesson:
     def __init__(self, settings: DreamBooth, examples: Sequence[Example], source: ModelSource, device: str) -> None:
         self.settings, self.device = settings, device
         self.dtype = _arithmetic(settings.dtype, device)
-        # All weights in float32 if all are learnt: updates are too small for bfloat16.
+        # All weights in float32 if all are learned: updates are too small for bfloat16.
         self.stored = "float32" if settings.full or device == "cpu" else self.dtype
         self.loaded: Loaded = load(
             source, dtype=self.stored, device=device, variant=settings.variant, model_config=settings.model_config
@@ -196,7 +196,7 @@ class _Lesson:
         }
 
     def teach(self, output: OutputFolder, watch: Watch, threads: int) -> Taught:
-        """Learn it, and write what was learnt."""
+        """Learn it, and write what was learned."""
         import torch
 
         settings = self.settings
@@ -224,7 +224,7 @@ class _Lesson:
         )
         if training.resume():
             watch.say(f"going on after step {training.step}")
-        prompts = [settings.filled(prompt) for prompt in settings.sample_prompts]
+        prompts = [settings.filled(prompt) for prompt in settings.samples]
         samples = OutputFolder(output.path / SAMPLES_FOLDER)
         plan = drawing.plain_plan(self.loaded, self.model, prompts, [settings.seed], self.side, **arithmetic)
         with watch.learning(settings.steps) as told:
@@ -272,7 +272,7 @@ class _Lesson:
         """The losses of a step: Eq. 2 of the paper, its two parts by name.
 
         Args:
-            latents: of the subject's pictures, then of those of the class.
+            latents: of the subject's images, then of those of the class.
             texts: the caption of each.
         """
         import torch
@@ -313,7 +313,7 @@ class _Lesson:
 
     @contextlib.contextmanager
     def _at_rest(self) -> Iterator[None]:
-        """Pictures are drawn in evaluation mode."""
+        """Images are generated in evaluation mode."""
         self._mode(training=False)
         try:
             yield
@@ -321,7 +321,7 @@ class _Lesson:
             self._mode(training=True)
 
     def _finish(self, output: OutputFolder, training: Training) -> Taught:
-        """Write what was learnt."""
+        """Write what was learned."""
         settings = self.settings
         files: list[tuple[str, str]] = []
         if settings.full:
@@ -333,8 +333,8 @@ class _Lesson:
             files.append((DIFFUSERS_FILE, "the LoRA for --lora and for load_lora_weights of diffusers"))
             other = kohya_file(output.path, name).name
             files.append((other, "the same for ComfyUI, AUTOMATIC1111 and Forge (kohya's names)"))
-        if settings.sample_steps and settings.sample_prompts:
-            files.append((SAMPLES_FOLDER, "the same prompts and seed while it learnt"))
+        if settings.sample_steps and settings.samples:
+            files.append((SAMPLES_FOLDER, "the same prompts and seed while it learned"))
         record = {
             **self.record(),
             "schema": SCHEMA,
@@ -343,11 +343,11 @@ class _Lesson:
             "losses": mean_losses(training.losses),
         }
         output.write(RECORD, as_json(record))
-        files.append((RECORD, "settings, pictures and losses"))
+        files.append((RECORD, "settings, images and losses"))
         return Taught(output.path, training.step, tuple(files))
 
     def _save_model(self, target: Path) -> None:
-        """A directory of diffusers, whole or not at all; what the embedded model says of its world goes along."""
+        """A diffusers directory, whole or not at all; what the embedded model says of its world goes along."""
         new = target.with_name(f".{target.name}.{os.getpid()}.part")
         shutil.rmtree(new, ignore_errors=True)
         try:

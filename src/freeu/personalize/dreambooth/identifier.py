@@ -10,7 +10,7 @@ from freeu.errors import FreeUValueError
 COMMON = 40_000
 """Tokens of CLIP's vocabulary are numbered by how often they occur: of 49,408 words the last ones are rare."""
 MOST_PIECES = 4
-"""Tokens that a rare word may be spelt with; of three, as in the paper, each weighs less in the text encoder."""
+"""Tokens that a rare word may be spelled with; of three, as in the paper, each weighs less in the text encoder."""
 
 
 def check_identifier(token: str, class_noun: str) -> None:
@@ -31,7 +31,7 @@ def check_rare(token: str, tokenizers: Sequence[Any]) -> None:
     """Make sure that the model's tokenizers can spell the token, and that it is no word that they know well.
 
     A word that a tokenizer has a number of its own for, among the first ``COMMON``, means something already: training
-    would have to overwrite that. Any other word is spelt with pieces, which together mean nothing.
+    would have to overwrite that. Any other word is spelled with pieces, which together mean nothing.
 
     Args:
         token: one word.
@@ -51,6 +51,6 @@ def check_rare(token: str, tokenizers: Sequence[Any]) -> None:
             )
         if not 1 <= len(pieces) <= MOST_PIECES:
             raise FreeUValueError(
-                f"--token {token!r} is spelt with {len(pieces)} tokens of the model's vocabulary, and 1 to "
+                f"--token {token!r} is spelled with {len(pieces)} tokens of the model's vocabulary, and 1 to "
                 f"{MOST_PIECES} are welcome: take a shorter word, such as sks"
             )

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 from freeu.errors import FreeUValueError
 from freeu.personalize.dreambooth.identifier import check_identifier
 from freeu.personalize.training.examples import Example
 from freeu.personalize.training.lora import LAYERS, check_rank
 from freeu.pipelines.io.inputs import MAX_SEED, check_side
-from freeu.pipelines.runs.request import check_range
+from freeu.pipelines.options.option import Argument, Option, check_bounds, check_range
 
 LEAST, MOST = 3, 100
-"""Pictures of a subject; the paper uses 3 to 5 (section 3), trainers of persons and styles some dozens."""
+"""Images of a subject; the paper uses 3 to 5 (section 3), trainers of persons and styles some dozens."""
 WHY = (
-    "from fewer, DreamBooth learns the picture rather than its subject (the paper takes 3 to 5); more are a data set "
+    "from fewer, DreamBooth learns the image rather than its subject (the paper takes 3 to 5); more are a data set "
     "for plain fine-tuning"
 )
 TOKEN, CLASS = "{token}", "{class}"
@@ -28,7 +29,9 @@ SAMPLES = (
     f"a {TOKEN} {CLASS} on a red background",
     f"a {CLASS} on a blue background",
 )
-"""Prompts of the pictures that are drawn while it learns; the last shows what becomes of the class."""
+"""Prompts of the images that are generated while it learns; the last shows what becomes of the class."""
+_SUBJECT, _CLASS, _SAMPLES = "Subject", "Class", "Samples and checkpoints"
+
 DTYPES = ("auto", "float32", "bfloat16")
 
 
@@ -37,14 +40,14 @@ class DreamBooth:
     """A training (Ruiz et al., CVPR 2023, arXiv:2208.12242).
 
     Args:
-        pictures: folder with pictures of one subject.
+        pictures: folder with images of one subject.
         token: the rare word that will mean it.
         class_noun: what kind of thing it is.
-        prompt: the caption of every picture without one of its own, with ``{token}`` and ``{class}`` in it. Without the
+        prompt: the caption of every image without one of its own, with ``{token}`` and ``{class}`` in it. Without the
             token, captions are the prompts of the class.
         model, model_config, variant: as in ``request.Request``.
         steps: of the optimizer.
-        batch: pictures of the subject in a step, and as many of the class.
+        batch: images of the subject in a step, and as many of the class.
         learning_rate: None takes ``dreambooth.learning_rate``.
         text_share: the text encoders' part of the learning rate.
         seed: of everything that is drawn at random.
@@ -52,51 +55,129 @@ class DreamBooth:
         rank, alpha, layers: of the LoRA, see ``lora.add_lora``.
         train_text_encoder: let the text encoders learn too.
         prior: keep the class as it is (prior preservation, section 3.2).
-        class_pictures: pictures of the class, which the model draws itself; at least so many, the same number of each
+        class_pictures: images of the class, which the model generates itself; at least so many, the same number of each
             caption.
         prior_weight: of their loss; the paper's lambda.
         most_snr: see ``denoising.Denoiser``.
-        size: side in pixels at which the pictures are used; None is the model's.
-        sample_prompts: with ``{token}`` and ``{class}``.
-        sample_steps: steps between samples; 0 draws none.
+        size: side in pixels at which the images are used; None is the model's.
+        sample_prompts: with ``{token}`` and ``{class}``; None takes ``SAMPLES``.
+        sample_steps: steps between samples; 0 generates none.
         checkpoint_steps: steps between checkpoints.
         gradient_checkpointing: spend time to save memory.
         dtype: "auto", "float32" or "bfloat16"; float16 would need its losses scaled.
         device, threads: as in ``request.Request``.
     """
 
-    pictures: Path
-    token: str
-    class_noun: str
-    prompt: str = PROMPT
+    PANEL: ClassVar[str] = "Training"
+
+    pictures: Annotated[Path, Argument(f"A folder with {LEAST} to {MOST} images of one subject.", "IMAGES")]
+    class_noun: Annotated[
+        str, Option("What kind of thing it is, in a word that the model knows.", "NOUN", panel=_SUBJECT)
+    ]
+    token: Annotated[str, Option("A rare word that will mean it.", "WORD", panel=_SUBJECT)] = "sks"
+    prompt: Annotated[
+        str,
+        Option(
+            "The caption of the images, with {token} and {class} in their places; a text file beside an image, 3.txt "
+            "beside 3.png, holds its own.",
+            "TEXT",
+            panel=_SUBJECT,
+        ),
+    ] = PROMPT
+    size: Annotated[
+        int | None,
+        Option("Side of the squares that are cut from the images (default: the model's).", "PIXELS", panel=_SUBJECT),
+    ] = None
     model: str | None = None
     model_config: Path | None = None
     variant: str | None = None
-    steps: int = 400
-    batch: int = 1
-    learning_rate: float | None = None
-    text_share: float = 1.0
-    seed: int = 0
-    full: bool = False
-    rank: int = 8
-    alpha: float | None = None
-    layers: str = "attention"
-    train_text_encoder: bool = False
-    prior: bool = True
-    class_pictures: int = 100
-    prior_weight: float = 1.0
-    most_snr: float | None = None
-    size: int | None = None
-    sample_prompts: tuple[str, ...] = SAMPLES
-    sample_steps: int = 100
-    checkpoint_steps: int = 100
-    gradient_checkpointing: bool = False
-    dtype: str = "auto"
+    steps: Annotated[int, Option("Training steps.", "N", bounds=(1, 1_000_000))] = 400
+    batch: Annotated[int, Option("Images of the subject in a step, and as many of the class.", "N", bounds=(1, 64))] = 1
+    learning_rate: Annotated[
+        float | None,
+        Option(
+            "Default: 1e-4 for a LoRA and 5e-6 for all weights in Stable Diffusion, more in narrower models.",
+            "RATE",
+            bounds=(1e-9, 1.0),
+        ),
+    ] = None
+    rank: Annotated[int, Option("Rank of the LoRA.", "N")] = 8
+    alpha: Annotated[float | None, Option("Alpha of the LoRA, scaled by A / rank (default: the rank).", "A")] = None
+    layers: Annotated[
+        str, Option("What the LoRA changes: attention, or all (feed-forward and convolutions too).", "NAME")
+    ] = "attention"
+    full: Annotated[bool, Option("Train all weights of the U-Net instead of a LoRA.")] = False
+    train_text_encoder: Annotated[
+        bool, Option("Train the text encoder too.", names=("--train-text-encoder/--no-train-text-encoder",))
+    ] = False
+    text_share: Annotated[
+        float, Option("The text encoder's part of the learning rate.", "SHARE", bounds=(0.0, 10.0))
+    ] = 1.0
+    most_snr: Annotated[
+        float | None,
+        Option(
+            "Min-SNR weighting of the timesteps, usually 5 (default: all weigh the same).",
+            "GAMMA",
+            ("--snr-gamma",),
+            bounds=(0.1, 1_000.0),
+        ),
+    ] = None
+    seed: Annotated[int, Option("Seed of the training.", "SEED", bounds=(0, MAX_SEED))] = 0
+    prior: Annotated[
+        bool,
+        Option(
+            "Prior preservation: keep the class as the model generates it now.",
+            names=("--prior/--no-prior",),
+            panel=_CLASS,
+        ),
+    ] = True
+    class_pictures: Annotated[
+        int,
+        Option(
+            "Images of the class, which the model generates before the training.",
+            "N",
+            ("--class-images",),
+            old=("--class-pictures",),
+            panel=_CLASS,
+            bounds=(1, 10_000),
+        ),
+    ] = 100
+    prior_weight: Annotated[
+        float, Option("Weight of the prior preservation loss.", "W", panel=_CLASS, bounds=(0.0, 100.0))
+    ] = 1.0
+    sample_prompts: Annotated[
+        list[str] | None,
+        Option(
+            "A prompt to sample during the training, with {token} and {class}; may be given again.",
+            "TEXT",
+            ("--sample-prompt",),
+            panel=_SAMPLES,
+        ),
+    ] = None
+    sample_steps: Annotated[
+        int,
+        Option("Steps between samples; 0 makes none.", "N", ("--sample-every",), panel=_SAMPLES, bounds=(0, 1_000_000)),
+    ] = 100
+    checkpoint_steps: Annotated[
+        int, Option("Steps between checkpoints.", "N", ("--checkpoint-every",), panel=_SAMPLES, bounds=(1, 1_000_000))
+    ] = 100
+    gradient_checkpointing: Annotated[bool, Option("Less memory, more time.", panel="Running")] = False
+    dtype: Annotated[
+        str,
+        Option(
+            "auto, float32 or bfloat16 (auto: bfloat16 on CUDA that has it, else float32).", "TYPE", panel="Running"
+        ),
+    ] = "auto"
     device: str = "auto"
     threads: int | None = None
 
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """Prompts of the samples."""
+        return SAMPLES if self.sample_prompts is None else tuple(self.sample_prompts)
+
     def captions(self, examples: Sequence[Example]) -> list[str]:
-        """The caption of each picture.
+        """The caption of each image.
 
         Raises:
             FreeUValueError: one of a text file that lacks the token.
@@ -122,7 +203,7 @@ class DreamBooth:
         return " ".join(prompt.replace(TOKEN, self.token).replace(CLASS, self.class_noun).split())
 
     def check(self) -> None:
-        """Everything that can be wrong without reading a picture or a model.
+        """Everything that can be wrong without reading an image or a model.
 
         Raises:
             FreeUValueError: the first thing that is wrong, with its value and the fix.
@@ -130,20 +211,11 @@ class DreamBooth:
         check_identifier(self.token, self.class_noun)
         if TOKEN not in self.prompt:
             raise FreeUValueError(f"--prompt must hold {TOKEN}, where the token goes, got {self.prompt!r}")
-        if not all(prompt.strip() for prompt in self.sample_prompts):
-            raise FreeUValueError("--sample-prompt is empty: write what the picture should show")
+        if not all(prompt.strip() for prompt in self.samples):
+            raise FreeUValueError("--sample-prompt is empty: write what the image should show")
         if self.class_prompts([self.filled(self.prompt)]) == [""]:
             raise FreeUValueError(f"--prompt {self.prompt!r} says nothing but the token: add {CLASS}")
-        check_range("--steps", self.steps, 1, 1_000_000)
-        check_range("--batch", self.batch, 1, 64)
-        check_range("--learning-rate", self.learning_rate, 1e-9, 1.0)
-        check_range("--text-share", self.text_share, 0.0, 10.0)
-        check_range("--seed", self.seed, 0, MAX_SEED)
-        check_range("--class-pictures", self.class_pictures, 1, 10_000)
-        check_range("--prior-weight", self.prior_weight, 0.0, 100.0)
-        check_range("--snr-gamma", self.most_snr, 0.1, 1_000.0)
-        check_range("--sample-every", self.sample_steps, 0, 1_000_000)
-        check_range("--checkpoint-every", self.checkpoint_steps, 1, 1_000_000)
+        check_bounds(self)
         check_range("--threads", self.threads, 1, 4_096)
         check_rank(self.rank, self.alpha)
         if self.size is not None:

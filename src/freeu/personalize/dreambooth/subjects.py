@@ -1,4 +1,4 @@
-"""What ``freeu dreambooth train`` left in a folder, as something to draw with."""
+"""What ``freeu dreambooth train`` left in a folder, as something to generate with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Subject:
         model: for ``Request.model``; None is the embedded model.
         variant, model_config: as in ``Request``.
         loras: the LoRA with its weight; () if all weights were taught.
-        fingerprint: of the model that was taught, or None if it is the whole model that is drawn with.
+        fingerprint: of the model that was taught, or None if it is the whole model that is generated with.
     """
 
     token: str
@@ -36,9 +36,9 @@ class Subject:
     fingerprint: str | None
 
     def notes(self, plan: Plan) -> Iterator[str]:
-        """What a user should know before the pictures are made."""
+        """What a user should know before the images are made."""
         if self.fingerprint is not None and plan.model.fingerprint != self.fingerprint:
-            yield f"{plan.model.name} is not the model that learnt {self.token!r}: the subject may look otherwise"
+            yield f"{plan.model.name} is not the model that learned {self.token!r}: the subject may look otherwise"
         for prompt in plan.prompts:
             if self.token.lower() not in prompt.lower().split():
                 yield f"{prompt!r} does not hold {self.token!r}, the word for the subject"

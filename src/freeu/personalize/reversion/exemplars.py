@@ -1,4 +1,4 @@
-"""Exemplars of a relation: pictures with captions in which one word, that of the relation, is the same."""
+"""Exemplars of a relation: images with captions in which one word, that of the relation, is the same."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEAST, MOST = 2, 1_000
 
 @dataclass(frozen=True)
 class Exemplar:
-    """A picture that shows the relation.
+    """An image that shows the relation.
 
     Args:
         name: of its file.
@@ -37,10 +37,10 @@ class Exemplar:
 
 
 def read_exemplars(folder: Path, token: str) -> tuple[Exemplar, ...]:
-    """All pictures of a folder with their captions, in the order of their names.
+    """All images of a folder with their captions, in the order of their names.
 
-    Captions stand in ``captions.jsonl`` (lines of {"file": "1.png", "caption": "a cat <R> a box"}; a picture may have
-    several), in ``text.json`` ({"1.png": ["cat {} box"]}, as the published exemplars have them), or beside each picture
+    Captions stand in ``captions.jsonl`` (lines of {"file": "1.png", "caption": "a cat <R> a box"}; an image may have
+    several), in ``text.json`` ({"1.png": ["cat {} box"]}, as the published exemplars have them), or beside each image
     in a text file of its name ("1.txt" or "1.png.txt", one caption a line).
 
     Args:
@@ -48,10 +48,10 @@ def read_exemplars(folder: Path, token: str) -> tuple[Exemplar, ...]:
         token: the word for the relation.
 
     Raises:
-        FreeUValueError: fewer than 2 pictures, one that cannot be read or has no caption, a caption without the word
-            or of no picture, or captions in two of these ways.
+        FreeUValueError: fewer than 2 images, one that cannot be read or has no caption, a caption without the word
+            or of no image, or captions in two of these ways.
     """
-    examples = read_examples(folder, LEAST, MOST, "one picture cannot tell a relation from the objects in it")
+    examples = read_examples(folder, LEAST, MOST, "one image cannot tell a relation from the objects in it")
     ways = [name for name in (LINES, TEMPLATES) if (folder / name).is_file()]
     if len(ways) > 1:
         raise FreeUValueError(f"{folder} holds {' and '.join(ways)}: keep the one with the right captions")
@@ -105,7 +105,7 @@ def _of_templates(path: Path, names: Sequence[str], token: str) -> dict[str, lis
 
 def _add(found: dict[str, list[str]], name: Any, texts: Sequence[Any], where: str, names: Sequence[str]) -> None:
     if name not in names:
-        raise FreeUValueError(f"{where} has a caption for {name!r}, and no such picture is in the folder")
+        raise FreeUValueError(f"{where} has a caption for {name!r}, and no such image is in the folder")
     for text in texts:
         if not isinstance(text, str) or not text.strip():
             raise FreeUValueError(f"{where}: a caption must be a text, got {text!r}")
@@ -113,7 +113,7 @@ def _add(found: dict[str, list[str]], name: Any, texts: Sequence[Any], where: st
 
 
 def _beside(folder: Path, name: str) -> Iterator[str]:
-    """The captions in a text file of a picture's name."""
+    """The captions in a text file of an image's name."""
     for path in (folder / f"{name}.txt", (folder / name).with_suffix(".txt")):
         if path.is_file():
             yield from (line.strip() for line in _text(path).splitlines() if line.strip())

@@ -1,4 +1,4 @@
-"""A new word for a pipeline's text encoders whose embedding is learnt while everything else stays as it is."""
+"""A new word for a pipeline's text encoders whose embedding is learned while everything else stays as it is."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LearnedWord:
     """A word in every text encoder of a pipeline.
 
     The word becomes a token, as diffusers' ``load_textual_inversion`` would make it, and a hook on the layer that
-    looks embeddings up puts the learnt one in its place. So the gradient reaches that vector alone, and no other row
+    looks embeddings up puts the learned one in its place. So the gradient reaches that vector alone, and no other row
     has to be put back after each step.
 
     Args:
@@ -73,7 +73,7 @@ class LearnedWord:
             self.places.append(Place(tokenizer, encoder, number, vector, hook))
 
     def parameters(self) -> dict[str, Parameter]:
-        """What is learnt, by the names that files of SDXL's embeddings use."""
+        """What is learned, by the names that files of SDXL's embeddings use."""
         return dict(zip(("clip_l", "clip_g"), (place.vector for place in self.places), strict=False))
 
     @property
@@ -99,7 +99,7 @@ class LearnedWord:
                 )
 
     def remove(self) -> None:
-        """Take the hooks away and write the learnt vectors to the text encoders' own rows; safe to call again."""
+        """Take the hooks away and write the learned vectors to the text encoders' own rows; safe to call again."""
         import torch
 
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What makes a learnt word a relation (ReVersion, Huang et al., arXiv:2303.13495): steering and focal timesteps."""
+"""What makes a learned word a relation (ReVersion, Huang et al., arXiv:2303.13495): steering and focal timesteps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PREPOSITIONS = (
     # Those of several words ("to the left of", "on top of", "in back of") have one that says the relation.
     *("left", "right", "top", "back", "front", "next"),
 )
-"""Words that say relations, towards which a learnt one is steered where the model has them as one token."""
+"""Words that say relations, towards which a learned one is steered where the model has them as one token."""
 
 _FUNCTION_WORDS = (
     *("a", "an", "the", "and", "or", "but", "if", "as", "than", "then", "so", "not", "no", "both", "each", "all"),
@@ -52,7 +52,7 @@ def basis_words(tokenizer: Any, left_out: Collection[str] = ()) -> dict[str, int
 
 
 def content_words(caption: str, token: str) -> list[str]:
-    """The words of a caption that say what is in the picture, in order: no prepositions, articles or pronouns.
+    """The words of a caption that say what is in the image, in order: no prepositions, articles or pronouns.
 
     Args:
         token: the word for the relation; it is none of them.
@@ -77,7 +77,7 @@ def steering_loss(relation: Tensor, positives: Tensor, negatives: Tensor, temper
     over the negatives.
 
     Args:
-        relation: shape (width,); only this one is to be learnt.
+        relation: shape (width,); only this one is to be learned.
         positives: embeddings of prepositions, shape (number, width), at least one.
         negatives: embeddings of other words, shape (number, width); none give 0.
         temperature: above 0.
@@ -114,7 +114,7 @@ def focal_weights(steps: int, importance: float) -> Tensor:
 
 
 class FocalDenoiser(Denoiser):
-    """A ``Denoiser`` that draws noisy timesteps more often.
+    """A ``Denoiser`` that generates noisy timesteps more often.
 
     Args:
         pipe: see ``Denoiser``.

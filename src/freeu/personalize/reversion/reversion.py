@@ -1,6 +1,6 @@
-"""Relation inversion (ReVersion, Huang et al., arXiv:2303.13495): learn a word for a relation from a few pictures.
+"""Relation inversion (ReVersion, Huang et al., arXiv:2303.13495): learn a word for a relation from a few images.
 
-One embedding is learnt; the U-Net, the text encoder and the autoencoder stay as they are. The loss is that of textual
+One embedding is learned; the U-Net, the text encoder and the autoencoder stay as they are. The loss is that of textual
 inversion (Gal et al., arXiv:2208.01618) with the two additions of ``reversion_losses``.
 """
 
@@ -16,6 +16,7 @@ from freeu.errors import FreeUValueError
 from freeu.personalize.reversion.exemplars import Exemplar
 from freeu.personalize.reversion.learned_word import LearnedWord
 from freeu.personalize.reversion.losses import FocalDenoiser, basis_words, content_words, steering_loss, tokens_of
+from freeu.personalize.reversion.settings import RATE, Settings
 from freeu.personalize.training.drawing import sample_sheet
 from freeu.personalize.training.examples import encode, pictures_sha, squared
 from freeu.personalize.training.record import RECORD, SCHEMA, claim, read_record, refuse_other_files
@@ -31,44 +32,6 @@ if TYPE_CHECKING:
 
 EMBEDDING, SAMPLES = "learned_embeds.safetensors", "samples"
 KIND = "freeu-reversion"
-DTYPES = ("float32", "bfloat16")
-RATE = 0.05
-"""For mini-sd 4e-3, with which more nouns survived in small trials than with 1e-2; for Stable Diffusion 1.5, whose
-embeddings measure some 0.014, 7e-4. Published for that is 2e-3 (2.5e-4 for each of 8 pictures)."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a relation is learnt.
-
-    Args:
-        token: the word for it, which the model does not know.
-        start_word: what its embedding begins as; of several tokens, the mean.
-        steps, batch, seed: of the training; a batch may hold a picture twice, with other noise.
-        learning_rate: of AdamW, constant; None takes ``RATE`` times the root mean square of what the embedding begins
-            as, so that models whose embeddings are larger learn in larger steps.
-        steering_weight: of the steering loss beside the denoising loss; 0 leaves it out.
-        positives: prepositions that are drawn for each picture of a batch.
-        left_out: prepositions that are never drawn.
-        importance: see ``reversion_losses.focal_weights``.
-        dtype: of the arithmetic, one of ``DTYPES``; what is learnt is float32.
-    """
-
-    token: str = "<R>"
-    start_word: str = "and"
-    steps: int = 200
-    batch: int = 4
-    learning_rate: float | None = None
-    seed: int = 0
-    steering_weight: float = 0.01
-    positives: int = 4
-    left_out: tuple[str, ...] = ()
-    importance: float = 0.5
-    dtype: str = "float32"
-
-    def plain(self) -> Settings:
-        """The same without what ReVersion adds: textual inversion."""
-        return replace(self, steering_weight=0.0, importance=0.0)
 
 
 @dataclass(frozen=True)
@@ -78,7 +41,7 @@ class LearntWord:
     Args:
         token: the word.
         path: of its embedding.
-        model, variant, model_config: what it was learnt with, as the options of those names.
+        model, variant, model_config: what it was learned with, as the options of those names.
         fingerprint: of that model.
     """
 
@@ -90,9 +53,9 @@ class LearntWord:
     fingerprint: str
 
     def notes(self, plan: Plan) -> Iterator[str]:
-        """What a user should know before the word is drawn."""
+        """What a user should know before the word is generated."""
         if plan.model.fingerprint != self.fingerprint:
-            yield f"{self.token} was learnt with another model than {plan.model.name}, and may mean less there"
+            yield f"{self.token} was learned with another model than {plan.model.name}, and may mean less there"
 
 
 def find_learnt(folder: Path) -> LearntWord:
@@ -126,15 +89,15 @@ def find_learnt(folder: Path) -> LearntWord:
 class Inversion:
     """A training that can be interrupted, and what it writes.
 
-    While it lives, the pipeline knows the word as it is learnt so far.
+    While it lives, the pipeline knows the word as it is learned so far.
 
     Args:
         loaded: the pipeline; its weights are not changed, but a row is added to the embedding of the text encoder.
-        plan: of the pictures that are drawn on the way, with the arm "baseline" alone.
+        plan: of the images that are generated on the way, with the arm "baseline" alone.
         exemplars: of ``reversion_exemplars.read_exemplars``.
         settings: see there.
         folder: new, or that of an earlier run of the same training.
-        sample_every: steps between such pictures; 0 draws none.
+        sample_every: steps between such images; 0 generates none.
 
     Raises:
         FreeUValueError: a word that the model knows already, captions that are too long, prepositions that it does not
@@ -217,7 +180,7 @@ class Inversion:
             at_step: told after every step.
 
         Raises:
-            KeyboardInterrupt: the same call, on a new object after ``resume``, goes on to the same bits.
+            KeyboardInterrupt: the same call, on a new object after ``resume``, goes on bit for bit.
             FreeURuntimeError: as ``Training.go``.
         """
         output = OutputFolder(self.folder)
@@ -255,7 +218,7 @@ class Inversion:
         return losses
 
     def _draw_samples(self, step: int) -> None:
-        """A sheet of pictures, unless it is there from an earlier run of the same training."""
+        """A sheet of images, unless it is there from an earlier run of the same training."""
         import torch
 
         name = f"step-{step:06d}.png"
@@ -291,7 +254,7 @@ class _Steering:
     """The steering loss in one text encoder.
 
     Attributes:
-        positives: the prepositions that are drawn, with their tokens.
+        positives: the prepositions that are sampled, with their tokens.
     """
 
     def __init__(self, tokenizer: Any, encoder: Any, settings: Settings) -> None:

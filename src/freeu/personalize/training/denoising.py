@@ -109,12 +109,12 @@ class Denoiser:
         return (places * steps).long().clamp(max=steps - 1)[order]
 
     def error(self, latents: Tensor, conditions: Conditions, generator: torch.Generator) -> Tensor:
-        """Squared error of the prediction for each latent, at timesteps and with noise that are drawn.
+        """Squared error of the prediction for each latent, at timesteps and with noise that are sampled.
 
         Args:
             latents: shape (batch, channels, height, width), of ``examples.encode``.
             conditions: of as many prompts.
-            generator: of torch, on the CPU, so that the same is drawn on every device.
+            generator: of torch, on the CPU, so that the same is generated on every device.
 
         Returns:
             shape (batch,), float32, weighted.
@@ -142,7 +142,7 @@ class Denoiser:
         if conditions.pooled is not None:
             factor = self.pipe.vae_scale_factor
             height, width = (side * factor for side in noisy.shape[-2:])
-            # Original size, upper left corner of the crop, size: of a picture that was not cut.
+            # Original size, upper left corner of the crop, size: of an image that was not cut.
             ids = noisy.new_tensor([[height, width, 0, 0, height, width]]).repeat(len(noisy), 1)
             more["added_cond_kwargs"] = {"text_embeds": conditions.pooled, "time_ids": ids.to(conditions.pooled.dtype)}
         found: Tensor = unet(noisy.to(unet.dtype), timesteps, encoder_hidden_states=conditions.words, **more).sample

@@ -1,4 +1,4 @@
-"""The pictures that a training learns from: read from a folder, cut to the model's size, encoded to latents once."""
+"""The images that a training learns from: read from a folder, cut to the model's size, encoded to latents once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_CAPTION = 1_000
 
 @dataclass(frozen=True)
 class Example:
-    """One picture of a folder.
+    """One image of a folder.
 
     Args:
         name: of its file.
@@ -36,22 +36,22 @@ class Example:
 
 
 def read_examples(folder: Path, least: int, most: int, why: str) -> tuple[Example, ...]:
-    """All pictures of a folder, in the order of their names, each with its caption if a text file beside it holds one.
+    """All images of a folder, in the order of their names, each with its caption if a text file beside it holds one.
 
     Other files and hidden ones are not looked at.
 
     Args:
         folder: it is read, not its folders.
-        least, most: how many pictures are welcome.
+        least, most: how many images are welcome.
         why: what so many are needed for, to end the message with.
 
     Raises:
-        FreeUValueError: no folder, too few or too many pictures, one or a caption that cannot be read, or the same
-            picture twice.
+        FreeUValueError: no folder, too few or too many images, one or a caption that cannot be read, or the same
+            image twice.
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise FreeUValueError(f"{folder} {what}: give the folder that holds the pictures")
+        raise FreeUValueError(f"{folder} {what}: give the folder that holds the images")
     try:
         files = sorted(
             item
@@ -68,7 +68,7 @@ def read_examples(folder: Path, least: int, most: int, why: str) -> tuple[Exampl
     for example in examples:
         first = names.setdefault(pixel_sha(example.picture), example.name)
         if first != example.name:
-            raise FreeUValueError(f"{folder}: {first} and {example.name} are the same picture: remove one of them")
+            raise FreeUValueError(f"{folder}: {first} and {example.name} are the same image: remove one of them")
     return examples
 
 
@@ -86,7 +86,7 @@ def _caption(path: Path) -> str | None:
 
 
 def squared(picture: Image, side: int) -> Image:
-    """The middle of a picture as a square of ``side`` pixels (Lanczos)."""
+    """The middle of an image as a square of ``side`` pixels (Lanczos)."""
     from PIL import ImageOps
     from PIL.Image import Resampling
 
@@ -96,7 +96,7 @@ def squared(picture: Image, side: int) -> Image:
 
 
 def pictures_sha(pictures: Sequence[Image]) -> str:
-    """SHA-256 of the pixels of several pictures, in their order."""
+    """SHA-256 of the pixels of several images, in their order."""
     digest = hashlib.sha256()
     for picture in pictures:
         digest.update(pixel_sha(picture).encode())
@@ -104,14 +104,14 @@ def pictures_sha(pictures: Sequence[Image]) -> str:
 
 
 def encode(vae: Any, pictures: Sequence[Image]) -> Tensor:
-    """Latents as the U-Net sees them: the mean of each picture's distribution, scaled; one picture at a time.
+    """Latents as the U-Net sees them: the mean of each image's distribution, scaled; one image at a time.
 
     Args:
         vae: of a pipeline of diffusers.
         pictures: RGB, of one size, sides that the autoencoder divides.
 
     Returns:
-        shape (pictures, channels, height, width), float32, on the autoencoder's device.
+        shape (images, channels, height, width), float32, on the autoencoder's device.
     """
     import torch
 
@@ -136,7 +136,7 @@ def encode(vae: Any, pictures: Sequence[Image]) -> Tensor:
 
 
 def pixels_of(picture: Image) -> Tensor:
-    """A picture as diffusers' autoencoders take it: shape (1, 3, height, width), float32, -1..1."""
+    """An image as diffusers' autoencoders take it: shape (1, 3, height, width), float32, -1..1."""
     import numpy as np
     import torch
 

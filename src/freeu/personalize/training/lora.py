@@ -82,7 +82,7 @@ def trained_parts(pipe: Any, text: bool) -> list[tuple[str, Any]]:
 def lora_state(pipe: Any, text: bool = False) -> dict[str, Tensor]:
     """The matrices of ``add_lora`` as diffusers names them ("unet.….lora_A.weight"), with alpha / rank inside.
 
-    That factor is multiplied into the second matrix, so that programs draw the same whether they read it or not.
+    That factor is multiplied into the second matrix, so that programs generate the same whether they read it or not.
     diffusers' older names ("….lora.down.weight") are no choice: it has them for attention alone, and of a file with
     both it loads half. Text encoders are named as before transformers 5, which diffusers understands with either.
     """

@@ -1,4 +1,4 @@
-"""``training.json``: what was learnt from what, with which settings; it marks the folder of a training."""
+"""``training.json``: what was learned from what, with which settings; it marks the folder of a training."""
 
 from __future__ import annotations
 

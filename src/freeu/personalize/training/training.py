@@ -76,7 +76,7 @@ def generator_of(seed: int, *purpose: object) -> torch.Generator:
 
 
 def turn(seed: int, count: int, batch: int, step: int) -> list[int]:
-    """Which of ``count`` examples a step's batch holds: all of them in an order that is drawn anew for every round.
+    """Which of ``count`` examples a step's batch holds: all of them in an order that is re-rendered for every round.
 
     Args:
         count, batch: at least 1; a batch may be longer than a round.
@@ -93,7 +93,7 @@ class Training:
     """Steps of AdamW on named parameters, with checkpoints.
 
     Args:
-        parameters: what is learnt, by name; all require gradients. They are changed in place.
+        parameters: what is learned, by name; all require gradients. They are changed in place.
         losses_of: the losses of a step by name, which are added; ``step`` counts from 0. What it draws at random must
             come from ``generator_of(seed, ..., step)``, or from torch's own generators, which are set for every step.
         pace: see there.
@@ -102,7 +102,7 @@ class Training:
             no part of it while the rate stays the same, so that a training can be made longer.
         seed: of everything that is drawn at random.
         after_step: called when the optimizer has changed the parameters, for instance to put back rows of an embedding
-            that are not to be learnt; it must follow from the parameters alone.
+            that are not to be learned; it must follow from the parameters alone.
         share: of the learning rate, for a parameter's name.
 
     Attributes:
@@ -189,7 +189,7 @@ class Training:
         """Train to the end; leaves a checkpoint, also after SIGINT or SIGTERM.
 
         Args:
-            at_step: may draw pictures with the weights as they are, but must not change them.
+            at_step: may generate images with the weights as they are, but must not change them.
 
         Raises:
             KeyboardInterrupt: stopped by a signal; the checkpoint holds every step that was made.

@@ -236,7 +236,7 @@ def check_restore(unet: Any, config: FreeUConfig, step: Step) -> Verdict:
         off = float((after.double() - first.double()).abs().max())
         text = f"the model itself differs from call to call here (by {spread:.1e}); after removal by {off:.1e}"
         return Verdict("restore", off <= 2 * spread and change > 0.0, text, data)
-    words = "equal to the bit after removal" if equal else "NOT equal after removal"
+    words = "bit-identical after removal" if equal else "NOT equal after removal"
     text = f"{words}; FreeU changed the step's output by {change:.1%}"
     return Verdict("restore", equal and change > 0.0, text, data)
 

@@ -1,4 +1,4 @@
-"""Files in and out: images, prompts, clips and foreign weights that are read, folders that are written.
+"""Files in and out: images, prompts, videos and foreign weights that are read, folders that are written.
 
 Imports errors, extras and metadata only; loads no model and knows no plan.
 """

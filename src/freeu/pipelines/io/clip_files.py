@@ -1,6 +1,6 @@
-"""Files that hold clips: read them a frame at a time, whoever made them, and write them a frame at a time.
+"""Files that hold videos: read them a frame at a time, whoever made them, and write them a frame at a time.
 
-Neither keeps more than a few frames in memory, so a clip may be as long as it likes.
+Neither keeps more than a few frames in memory, so a video may be as long as it likes.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ CLIP_SUFFIXES = (*CONTAINERS, *PICTURES)
 FORMATS = ("mp4", "webp", "gif")
 """What ``ClipWriter`` writes."""
 MAX_FRAMES, MAX_PIXELS = 3_000, 4096 * 4096
-"""Of one clip; pixels of one frame."""
+"""Of one video; pixels of one frame."""
 H264, YUV420 = "h264", "yuv420p"
 CLEAN = {"crf": "14", "preset": "medium", "threads": "1"}
 """For x264: no difference to the original that could be seen. More threads would change the bits."""
 NO_TAGS = {"movflags": "+faststart", "fflags": "+bitexact"}
 """For the MP4: plays before it has come whole, and does not tell what wrote it."""
 NO_REMARKS = "filter_units=remove_types=6"
-"""x264 writes its version and settings into the stream itself, as remarks (SEI) between the pictures."""
+"""x264 writes its version and settings into the stream itself, as remarks (SEI) between the images."""
 COLOUR = {"colorspace": 1, "color_range": 1, "color_primaries": 2, "color_trc": 2}
 """BT.709 in video range, for what comes as anything but YUV 4:2:0."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A file with a clip; iterating over it decodes it anew, a frame at a time, as RGB (height x width x 3, uint8).
+    """A file with a video; iterating over it decodes it anew, a frame at a time, as RGB (height x width x 3, uint8).
 
     Iterating raises ``FreeUValueError`` where the file turns out to be damaged.
 
     Args:
         path: the file.
         width, height: of every frame, in pixels.
-        fps: frames a second, on average.
+        fps: frames per second, on average.
         frames: how many there are.
         most: how many there may be.
     """
@@ -88,14 +88,14 @@ class Clip:
 
 
 def read_clip(path: Path, most: int | None = None) -> Clip:
-    """A clip of .mp4, .m4v, .mov, .webm, .gif, .webp or .png (APNG); of a still picture one frame.
+    """A video of .mp4, .m4v, .mov, .webm, .gif, .webp or .png (APNG); of a still image one frame.
 
     The suffix decides what the bytes are read as; only these bytes are read, whatever they name. Sound is left out,
-    transparent parts are white, and equal frames that a picture format stored as one come back one by one.
+    transparent parts are white, and equal frames that an image format stored as one come back one by one.
 
     Args:
         path: the file.
-        most: frames that a video may have, 3,000 unless given; a picture format has no more.
+        most: frames that a video may have, 3,000 unless given; an image format has no more.
 
     Raises:
         FreeUValueError: another suffix, unreadable, damaged, without frames, rotated, or too large or long; the extra
@@ -104,7 +104,7 @@ def read_clip(path: Path, most: int | None = None) -> Clip:
     most = MAX_FRAMES if most is None else most
     suffix = path.suffix.lower()
     if suffix not in CLIP_SUFFIXES:
-        raise FreeUValueError(f"{path} is no clip that freeu reads: use {', '.join(CLIP_SUFFIXES)}")
+        raise FreeUValueError(f"{path} is no video that freeu reads: use {', '.join(CLIP_SUFFIXES)}")
     if suffix in PICTURES:
         return _picture_clip(path)
     need("video", "av", "numpy")
@@ -135,7 +135,7 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         with path.open("rb") as file, av.open(file, "r", format=form) as container:
             if not container.streams.video:
-                raise FreeUValueError(f"{path} shows no picture: it has no video stream")
+                raise FreeUValueError(f"{path} shows no image: it has no video stream")
             yield container, container.streams.video[0]
     except (OSError, av.FFmpegError) as error:
         raise FreeUValueError(f"cannot read {path} as {_NAMES[form]}: {error.strerror or error}") from None
@@ -245,7 +245,7 @@ def _pictures(path: Path) -> Iterator[Frame]:
 
 
 class ClipWriter:
-    """Writes one clip, a frame at a time; use it with ``with``. A file left by an exception is not whole.
+    """Writes one video, a frame at a time; use it with ``with``. A file left by an exception is not whole.
 
     MP4 is H.264 (yuv420p, fast start) that every browser plays, with no tag but ``comment``; equal frames make equal
     bytes with the same x264. WebP is lossy, of high quality; GIF has 256 colours chosen for each frame.
@@ -253,7 +253,7 @@ class ClipWriter:
     Args:
         path: the file; an old one is overwritten.
         form: one of ``FORMATS``.
-        fps: frames a second, at least 1.
+        fps: frames per second, at least 1.
         width, height: of every frame, in pixels; even for MP4.
         comment: for the tag ``comment`` of an MP4; the others have none.
 
@@ -266,7 +266,7 @@ class ClipWriter:
         import av
 
         if form not in FORMATS:
-            raise FreeUValueError(f"clips are written as {', '.join(FORMATS)}, got {form!r}")
+            raise FreeUValueError(f"videos are written as {', '.join(FORMATS)}, got {form!r}")
         if form == "mp4" and (width % 2 or height % 2):
             raise FreeUValueError(f"an MP4 that browsers play has even sides, got {width}x{height}: make it even")
         self._path, self._form, self._size = path, form, (width, height)
@@ -298,7 +298,7 @@ class ClipWriter:
     def add(self, frame: Frame) -> None:
         """Write the next frame: height x width x 3, RGB, uint8."""
         height, width = frame.shape[:2]
-        assert (width, height) == self._size, "every frame of a clip has one size"
+        assert (width, height) == self._size, "every frame of a video has one size"
         shown = self._prepared(frame)
         shown.pts, shown.time_base = round(self._count / self._rate / self._base), self._base
         self._count += 1

@@ -1,4 +1,4 @@
-"""Clips: pipelines that draw several frames at once, and the files that hold them."""
+"""Videos: pipelines that generate several frames at once, and the files that hold them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from freeu.pipelines.io.clip_files import Frame
 
 Frames = tuple["Image", ...]
-"""One picture, or the frames of a clip in order."""
+"""One image, or the frames of a video in order."""
 
 
 def middle(frames: Frames) -> Image:
-    """The frame that stands for a clip."""
+    """The frame that stands for a video."""
     return frames[len(frames) // 2]
 
 
 def frames_bytes(frames: Frames, settings: Mapping[str, Any]) -> bytes:
-    """A PNG file of a picture, or an animated one (APNG) of a clip, without loss, with its settings inside."""
+    """A PNG file of an image, or an animated one (APNG) of a video, without loss, with its settings inside."""
     return png_bytes(frames[0], settings, frames[1:])
 
 
 def timed_bytes(frames: Frames, fps: int) -> bytes:
-    """An animated PNG of a clip, without loss, that plays at its own rate; ``read_frames`` reads it."""
+    """An animated PNG of a video, without loss, that plays at its own rate; ``read_frames`` reads it."""
     buffer = io.BytesIO()
     following = list(frames[1:])
     frames[0].save(buffer, format="PNG", save_all=True, append_images=following, duration=1000 / fps, loop=0)
@@ -58,7 +58,7 @@ def read_frames(path: Path, frame_ms: float = FRAME_MS) -> Frames | None:
 
 
 class FramesSha:
-    """SHA-256 of a clip's pixels, frame by frame, with their size and number: what encoders do to them is left out."""
+    """SHA-256 of a video's pixels, frame by frame, with their size and number: what encoders do to them is left out."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -78,7 +78,7 @@ class FramesSha:
 
 
 def frames_sha(frames: Iterable[Image]) -> str:
-    """The same of a few pictures of Pillow."""
+    """The same of a few images of Pillow."""
     import numpy as np
 
     digest = FramesSha()

@@ -1,4 +1,4 @@
-"""Small inputs of a run: seeds, factors, and the pictures that image-to-image and inpainting start from."""
+"""Small inputs of a run: seeds, factors, and the images that image-to-image and inpainting start from."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def parse_factors(name: str, text: str) -> tuple[float, ...]:
 
 
 def check_side(name: str, value: int, multiple: int = SIDE_MULTIPLE) -> int:
-    """A side of a picture in pixels; one the model cannot make raises ``FreeUValueError`` with the nearest two."""
+    """A side of an image in pixels; one the model cannot make raises ``FreeUValueError`` with the nearest two."""
     if value < multiple or value % multiple:
         low = max(multiple, value // multiple * multiple)
         raise FreeUValueError(
@@ -84,7 +84,7 @@ def check_side(name: str, value: int, multiple: int = SIDE_MULTIPLE) -> int:
 
 
 def open_image(path: Path) -> Image:
-    """A picture as RGB, upright, transparent parts on white; one that cannot be read raises ``FreeUValueError``."""
+    """An image as RGB, upright, transparent parts on white; one that cannot be read raises ``FreeUValueError``."""
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(_open(path))
@@ -95,7 +95,7 @@ def open_image(path: Path) -> Image:
 
 
 def open_mask(path: Path, image: Image) -> Image:
-    """A mask as 8-bit grey, white where the picture is painted anew; it must have the picture's size."""
+    """A mask as 8-bit grey, white where the image is inpaint; it must have the image's size."""
     from PIL import ImageOps
 
     mask = ImageOps.exif_transpose(_open(path)).convert("L")
@@ -105,7 +105,7 @@ def open_mask(path: Path, image: Image) -> Image:
             f"for an image of {image.width}x{image.height}: resize the mask"
         )
     if mask.getextrema()[1] == 0:
-        raise FreeUValueError(f"the mask {path} is black everywhere: paint white where the picture should change")
+        raise FreeUValueError(f"the mask {path} is black everywhere: paint white where the image should change")
     return mask
 
 
@@ -117,13 +117,13 @@ def _open(path: Path) -> Image:
             image.load()
             return image.copy()
     except UnidentifiedImageError:
-        raise FreeUValueError(f"{path} is not a picture that Pillow can read: use PNG, JPEG or WebP") from None
+        raise FreeUValueError(f"{path} is not an image that Pillow can read: use PNG, JPEG or WebP") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FreeUValueError(f"cannot read the image {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def fit_size(size: tuple[int, int], native: int, multiple: int) -> tuple[int, int]:
-    """The size at which an input picture is used: its shape, the model's native area, sides the model can make.
+    """The size at which an input image is used: its shape, the model's native area, sides the model can make.
 
     Args:
         size: width and height of the input in pixels.
@@ -136,6 +136,6 @@ def fit_size(size: tuple[int, int], native: int, multiple: int) -> tuple[int, in
 
 
 def pixel_sha(image: Image) -> str:
-    """SHA-256 of a picture's pixels with its mode and size: equal for files that differ in compression only."""
+    """SHA-256 of an image's pixels with its mode and size: equal for files that differ in compression only."""
     head = f"{image.mode} {image.width}x{image.height}\n".encode()
     return hashlib.sha256(head + image.tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Prompts: from a file, from the paper, and which of their words the embedded model cannot draw."""
+"""Prompts: from a file, from the paper, and which of their words the embedded model cannot generate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from freeu.errors import FreeUValueError
 # The examples of the official demo (ChenyangSi/FreeU, demo/app.py), and the prompts that the paper's figures name
 # (Figs. 12, 15, 20, 26, 28 of arXiv:2309.11497).
 PAPER_PROMPTS = (
-    "A drone  view of celebration with Christma tree and fireworks, starry sky - background.",  # spelt so there
+    "A drone  view of celebration with Christma tree and fireworks, starry sky - background.",  # spelled so there
     "happy dog wearing a yellow turtleneck, studio, portrait, facing camera, studio, dark bg",
     "Campfire at night in a snowy forest with starry sky in the background.",
     "a fantasy landscape, trending on artstation",
@@ -54,7 +54,7 @@ def collect_prompts(given: Iterable[str], source: str | None) -> tuple[str, ...]
     """
     prompts = [prompt.strip() for prompt in given]
     if not all(prompts):
-        raise FreeUValueError("a prompt is empty: write what the picture should show")
+        raise FreeUValueError("a prompt is empty: write what the image should show")
     if source == "paper":
         prompts.extend(PAPER_PROMPTS)
     elif source is not None:

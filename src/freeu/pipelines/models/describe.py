@@ -17,7 +17,7 @@ def empty_unet(source: ModelSource, model_config: Path | None = None) -> Any:
 
     Args:
         source: what ``find_model`` gave.
-        model_config: for a single file, a directory of diffusers of the same kind; without it the file is loaded whole.
+        model_config: for a single file, a diffusers directory of the same kind; without it the file is loaded whole.
 
     Raises:
         FreeUValueError: no configuration, or a class that diffusers does not know.

@@ -32,17 +32,17 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 @dataclass
 class Loaded:
-    """A pipeline that is ready to draw, with what its settings mean by default.
+    """A pipeline that is ready to generate, with what its settings mean by default.
 
     Args:
         pipe: the pipeline of diffusers, on its device.
         source: where it came from; ``source.path`` is local.
         task: one of ``plan.TASKS``.
-        native: side in pixels of the square picture it draws by default.
-        multiple: sides of its pictures must be multiples of this, in pixels.
+        native: side in pixels of the square image it generates by default.
+        multiple: sides of its images must be multiples of this, in pixels.
         steps, guidance: its defaults.
-        frames: of its clips by default; None where it draws still pictures.
-        fps: frames a second of its clips by default.
+        frames: of its videos by default; None where it generates still images.
+        fps: frames per second of its videos by default.
     """
 
     pipe: Any
@@ -107,12 +107,12 @@ def load(
 
     Args:
         source: what ``find_model`` gave.
-        task: one of ``plan.TASKS``; a model that draws clips from a text makes "text" "video".
+        task: one of ``plan.TASKS``; a model that generates videos from a text makes "text" "video".
         dtype: one of ``DTYPES``.
         device: a device of torch.
         scheduler: a name of ``schedulers.SAMPLERS``; None keeps the model's own.
         variant: of the weights' files, such as "fp16".
-        model_config: for a single file or an original ModelScope checkpoint, a directory of diffusers with the
+        model_config: for a single file or an original ModelScope checkpoint, a diffusers directory with the
             configuration and tokenizers; without it they are looked up on the hub.
         motion_adapter: a local one makes an AnimateDiff pipeline of a Stable Diffusion, with the noise schedule that
             such adapters were trained on.
@@ -214,7 +214,7 @@ def _load_file(source: ModelSource, task: str, dtype: str, model_config: Path | 
             if model_config is None and _is_hub_error(error):
                 raise FreeUValueError(
                     f"the configuration that belongs to {source.label} is not in the local cache and the hub cannot be "
-                    "reached: give --model-config, a directory of diffusers for the same kind of model"
+                    "reached: give --model-config, a diffusers directory for the same kind of model"
                 ) from None
             raise
     return pipe if task == "text" else getattr(diffusers, TASKS[task]).from_pipe(pipe)

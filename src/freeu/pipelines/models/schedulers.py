@@ -69,5 +69,5 @@ def set_sampler(pipe: Any, name: str) -> None:
 
 
 def fresh_scheduler(pipe: Any) -> None:
-    """Rebuild the scheduler from its settings: no state of an earlier picture can reach the next one."""
+    """Rebuild the scheduler from its settings: no state of an earlier image can reach the next one."""
     pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)

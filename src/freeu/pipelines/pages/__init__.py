@@ -1,4 +1,4 @@
-"""What people open: grids, strips, comparison pages, films side by side.
+"""What people open: grids, strips, comparison pages, videos side by side.
 
 Imports pipelines.runs, models and io; generates nothing.
 """

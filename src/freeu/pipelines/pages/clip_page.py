@@ -1,4 +1,4 @@
-"""A page of clips in pairs, in step, side by side or under a wiping slider, from disk and without network."""
+"""A page of videos in pairs, in step, side by side or under a wiping slider, from disk and without network."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from freeu.pipelines.pages.page import first_zoom, zooms
 from freeu.pipelines.pages.rendering import render
 
 MAX_INSIDE = 24 << 20
-"""Bytes of MP4 up to which the page holds the clips itself; beyond, it plays the files beside it."""
+"""Bytes of MP4 up to which the page holds the videos itself; beyond, it plays the files beside it."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two clips of one size and length.
+    """Two videos of one size and length.
 
     Args:
         caption: above them, such as "seed 3".
@@ -34,7 +34,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Head:
-    """What stands above the clips.
+    """What stands above the videos.
 
     Args:
         title: of the window.
@@ -68,13 +68,13 @@ def clip_page(
 
     Args:
         groups: pairs under what they have in common, such as a prompt.
-        size: width and height of every clip in pixels.
-        frames: of every clip.
-        fps: frames a second.
+        size: width and height of every video in pixels.
+        frames: of every video.
+        fps: frames per second.
         settings, environment: names and values for the table.
         texts: "command", "python" and "json", to copy.
-        given: heading, sentence and file (PNG) of what the clips begin with.
-        most: bytes of clips that the page may hold itself; ``MAX_INSIDE`` if it is None.
+        given: heading, sentence and file (PNG) of what the videos begin with.
+        most: bytes of videos that the page may hold itself; ``MAX_INSIDE`` if it is None.
 
     Returns:
         HTML with every MP4 inside or, if those take more, that plays the files in its folder.

@@ -1,9 +1,9 @@
-"""What follows the pictures: the grid, the page, and the lines that say what was made."""
+"""What follows the images: the grid, the page, and the lines that say what was made."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
@@ -18,18 +18,24 @@ from freeu.wording import counted
 GRID, PAGE = "grid.png", "compare.html"
 
 
-def finish(output: OutputFolder, manifest: Manifest, world: Mapping[str, Any]) -> list[tuple[str, str]]:
+def finish(
+    output: OutputFolder,
+    manifest: Manifest,
+    world: Mapping[str, Any],
+    say: Callable[[str], None] = lambda what: None,
+) -> list[tuple[str, str]]:
     """Write the grid and, for a comparison, the page.
 
     Returns:
         the files worth opening with what each is for.
     """
     plan = manifest.plan
+    say("grid and page")
     buffer = io.BytesIO()
-    title = f"{plan.model_text}, {TASK_NAMES[plan.task]}, {counted(plan.steps, 'step')}, guidance {plan.guidance:g}"
+    title = f"{plan.model_text}, {TASK_NAMES[plan.task]}, {counted(plan.steps, 'step')}, CFG scale {plan.guidance:g}"
     make_grid(output.path, manifest, title).save(buffer, format="PNG")
     output.write(GRID, buffer.getvalue())
-    written = [(GRID, "all pictures with labels")]
+    written = [(GRID, "all images with labels")]
     if plan.command == "compare":
         output.write(PAGE, make_page(output.path, manifest, embedded_note(plan, world)))
         written.insert(0, (PAGE, "open it in a browser: every pair under a slider"))
@@ -38,7 +44,7 @@ def finish(output: OutputFolder, manifest: Manifest, world: Mapping[str, Any]) -
 
 
 def embedded_note(plan: Plan, world: Mapping[str, Any]) -> str:
-    """One line that says that a miniature made the pictures; empty for a user's own model."""
+    """One line that says that a miniature made the images; empty for a user's own model."""
     if plan.model.kind != "embedded":
         return ""
     about = str(world.get("description", "")).strip().rstrip(".")
@@ -48,11 +54,15 @@ def embedded_note(plan: Plan, world: Mapping[str, Any]) -> str:
 
 def headline(plan: Plan, world: Mapping[str, Any]) -> list[str]:
     """What is about to be made, for the terminal."""
-    note = embedded_note(plan, world)
-    model = note or f"model {plan.model.name}"
-    added = added_text(plan.add_ons())
-    effect = f"FreeU {plan.config} (profile {plan.config.profile})" if plan.config else "without FreeU"
-    size = f"{plan.width}x{plan.height}, {counted(plan.steps, 'step')}, guidance {plan.guidance:g}"
+    model = embedded_note(plan, world) or f"model {plan.model.name}"
+    if plan.motion_adapter is not None:
+        model += f" with the motion adapter {plan.motion_adapter.name}"
+    made = f"{counted(plan.count, plan.noun)}: {TASK_NAMES[plan.task]}"
+    made += f", {plan.frames} frames at {plan.fps} fps" if plan.command == "video" else ""
+    size = f"{plan.width}x{plan.height}, {counted(plan.steps, 'step')}, CFG scale {plan.guidance:g}"
     arithmetic = f"{plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}"
-    drawn = f"{counted(plan.count, 'picture')}: {TASK_NAMES[plan.task]}, {size}, {arithmetic}"
-    return [model, *([f"with {added}"] if added else []), effect, drawn]
+    added = added_text(plan.add_ons())
+    lines = [model, *([f"with {added}"] if added else [])]
+    lines.append(f"FreeU {plan.config} (profile {plan.config.profile})" if plan.config else "without FreeU")
+    lines.append(f"{made}, {size}, {arithmetic}")
+    return [*lines, *([f"with {plan.control.text}"] if plan.control else [])]

@@ -1,4 +1,4 @@
-"""One picture of all pictures, labelled: a band for each prompt, under it every seed without and with FreeU."""
+"""One image of all images, labelled: a band for each prompt, under it every seed without and with FreeU."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ MAX_COLUMNS = 4
 
 
 def make_grid(folder: Path, manifest: Manifest, title: str) -> Image:
-    """Draw the labelled grid of a run.
+    """Generate the labelled grid of a run.
 
     Args:
-        folder: where the pictures are.
+        folder: where the images are.
         manifest: of a complete run.
         title: one line for the head: model, steps, FreeU's settings.
 
     Returns:
-        An RGB image. Small pictures are enlarged (so that 128 pixels can be seen), big ones reduced, all by Lanczos.
+        An RGB image. Small images are enlarged (so that 128 pixels can be seen), big ones reduced, all by Lanczos.
     """
     from PIL import Image, ImageDraw
 

@@ -1,4 +1,4 @@
-"""Sizes, colours and letters of pictures that show other pictures."""
+"""Sizes, colours and letters of images that show other images."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import functools
 import textwrap
 from typing import Any
 
-SMALL, LARGE = 256, 512  # sides in pixels between which a picture is shown
-MAX_PIXELS = 60_000_000  # a grid of many pictures shows them smaller rather than grow beyond this
+SMALL, LARGE = 256, 512  # sides in pixels between which an image is shown
+MAX_PIXELS = 60_000_000  # a grid of many images shows them smaller rather than grow beyond this
 GAP, PAIR_GAP, MARGIN = 4, 20, 24
 INK, FAINT, PAPER, BAND = (28, 28, 30), (98, 98, 104), (255, 255, 255), (242, 242, 245)
 
 
 class Type:
-    """Sizes of letters in pixels, which grow with the pictures so that a grid shown small can still be read."""
+    """Sizes of letters in pixels, which grow with the images so that a grid shown small can still be read."""
 
     def __init__(self, scale: float) -> None:
         self.small, self.label, self.prompt = round(13 * scale), round(15 * scale), round(18 * scale)
@@ -24,7 +24,7 @@ class Type:
 
 
 def shown_size(width: int, height: int, count: int) -> tuple[int, int]:
-    """Size in pixels at which each of ``count`` pictures is shown."""
+    """Size in pixels at which each of ``count`` images is shown."""
     side = max(width, height)
     shown = float(side)
     if side < SMALL:
@@ -40,7 +40,7 @@ def shown_size(width: int, height: int, count: int) -> tuple[int, int]:
 
 @functools.cache
 def font(size: int) -> Any:
-    """The font that Pillow brings along, so that every machine draws the same labels."""
+    """The font that Pillow brings along, so that every machine generates the same labels."""
     from PIL import ImageFont
 
     return ImageFont.load_default(size)

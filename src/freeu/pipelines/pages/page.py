@@ -22,12 +22,12 @@ def make_page(folder: Path, manifest: Manifest, note: str = "") -> str:
     """Render the page of a complete run that compares.
 
     Args:
-        folder: where the pictures are.
+        folder: where the images are.
         manifest: of the run; its plan has both arms.
         note: one line on the model, such as that it is the embedded one.
 
     Returns:
-        HTML with every picture inside: the very PNG files or, if those take more than 24 MiB, WebP of high quality (the
+        HTML with every image inside: the very PNG files or, if those take more than 24 MiB, WebP of high quality (the
         page says so).
     """
     plan = manifest.plan
@@ -83,7 +83,7 @@ def settings_rows(plan: Plan) -> list[tuple[str, str]]:
         *(("embedding", f"{one.token} (from {one.name})") for one in plan.embeddings),
         ("task", TASK_NAMES[plan.task]),
         ("steps", str(plan.steps)),
-        ("guidance scale", f"{plan.guidance:g}"),
+        ("CFG scale", f"{plan.guidance:g}"),
         ("scheduler", plan.scheduler or "the model's own"),
         ("size", f"{plan.width} x {plan.height}"),
         ("arithmetic", f"{plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}"),
@@ -135,7 +135,7 @@ def _quoted(text: str) -> str:
 
 
 def first_zoom(width: int, height: int) -> float:
-    """How many screen pixels one pixel takes at first: small pictures can be seen, big ones fit in pairs."""
+    """How many screen pixels one pixel takes at first: small images can be seen, big ones fit in pairs."""
     side = max(width, height)
     return max(1, round(400 / side)) if side <= 600 else 0.5
 

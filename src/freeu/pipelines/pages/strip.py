@@ -1,4 +1,4 @@
-"""Films of both arms next to each other, and a strip of frames: made from the clips' files, a frame at a time."""
+"""Videos of both arms next to each other, and a strip of frames: made from the videos' files, a frame at a time."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 MAX_COLUMNS = 10
 MOST_FRAMES = 200_000
-"""Of a film."""
+"""Of a video."""
 CELL = 176
 """The longer side of a frame in the strip, in pixels; small frames are enlarged by a whole number up to it."""
 
 
 def make_side_by_side(folder: Path, names: tuple[str, str], plan: Plan, target: Path) -> None:
-    """Write an MP4 that shows two clips in step, the one without FreeU on the left, each under its label.
+    """Write an MP4 that shows two videos in step, the one without FreeU on the left, each under its label.
 
     Args:
-        folder: where the clips are.
+        folder: where the videos are.
         names: of the MP4 without and of that with FreeU.
         plan: of the run.
         target: the file to write.
@@ -49,12 +49,12 @@ def make_side_by_side(folder: Path, names: tuple[str, str], plan: Plan, target: 
 
 
 def beside(clips: Sequence[Path], labels: Sequence[str], fps: float, target: Path) -> None:
-    """Write an MP4 that shows clips in step, from left to right, each under its label; a frame of each is in memory.
+    """Write an MP4 that shows videos in step, from left to right, each under its label; a frame of each is in memory.
 
     Args:
         clips: of one size and length. Those of less than 256 pixels are enlarged by a whole number, by Lanczos.
-        labels: of the clips.
-        fps: frames a second.
+        labels: of the videos.
+        fps: frames per second.
         target: the file to write.
     """
     import numpy as np
@@ -86,10 +86,10 @@ def thinned(frames: int, columns: int = MAX_COLUMNS) -> list[int]:
 
 
 def make_strip(folder: Path, manifest: Manifest, title: str) -> Image:
-    """Draw the labelled strip of a run: under every prompt and seed a row without and a row with FreeU.
+    """Generate the labelled strip of a run: under every prompt and seed a row without and a row with FreeU.
 
     Args:
-        folder: where the clips are.
+        folder: where the videos are.
         manifest: of a complete run of ``freeu video``.
         title: one line for the head.
 
@@ -142,7 +142,7 @@ def make_strip(folder: Path, manifest: Manifest, title: str) -> Image:
 
 
 def _shown(prompt: str) -> str:
-    return prompt or "from the input picture"
+    return prompt or "from the input image"
 
 
 def _cell(plan: Plan, columns: int) -> tuple[int, int]:

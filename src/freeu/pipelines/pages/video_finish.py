@@ -1,4 +1,4 @@
-"""What follows the clips: the films side by side, the strip, the page, and the lines that say what was made."""
+"""What follows the videos: the videos side by side, the strip, the page, and the lines that say what was made."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
-from freeu.pipelines.models.addons.add_ons import added_text
 from freeu.pipelines.models.sources.tasks import TASK_NAMES
 from freeu.pipelines.pages.finish import embedded_note
 from freeu.pipelines.pages.strip import make_side_by_side, make_strip
 from freeu.pipelines.pages.video_page import make_video_page
 from freeu.pipelines.runs.manifest import Manifest
-from freeu.pipelines.runs.plan import Plan
 from freeu.wording import counted
 
 STRIP, PAGE = "strip.png", "video.html"
@@ -46,21 +44,7 @@ def finish_video(
     output.write(PAGE, make_video_page(output.path, manifest, embedded_note(plan, world)))
     return [
         (PAGE, "open it in a browser: every pair in step, side by side or under a slider"),
-        (STRIP, "frames of all clips with labels"),
-        (f"*-{TOGETHER}", "each pair as one film"),
+        (STRIP, "frames of all videos with labels"),
+        (f"*-{TOGETHER}", "each pair as one video"),
         (MANIFEST, f"makes it all again: freeu video --from {output.path / MANIFEST} --output DIR"),
     ]
-
-
-def video_headline(plan: Plan, world: Mapping[str, Any]) -> list[str]:
-    """What is about to be made, for the terminal."""
-    model = embedded_note(plan, world) or f"model {plan.model.name}"
-    if plan.motion_adapter is not None:
-        model += f" with the motion adapter {plan.motion_adapter.name}"
-    added = added_text(plan.add_ons())
-    assert plan.config is not None
-    clips = f"{counted(plan.count, 'clip')}: {TASK_NAMES[plan.task]}, {plan.frames} frames at {plan.fps} a second"
-    size = f"{plan.width}x{plan.height}, {counted(plan.steps, 'step')}, guidance {plan.guidance:g}"
-    arithmetic = f"{plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}"
-    effect = f"FreeU {plan.config} (profile {plan.config.profile})"
-    return [model, *([f"with {added}"] if added else []), effect, f"{clips}, {size}, {arithmetic}"]

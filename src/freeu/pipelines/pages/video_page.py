@@ -1,4 +1,4 @@
-"""``video.html``: every pair of clips in step, side by side or under a wiping slider, from disk and without network."""
+"""``video.html``: every pair of videos in step, side by side or under a slider, from disk and without network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def make_video_page(folder: Path, manifest: Manifest, note: str = "") -> str:
     """Render the page of a complete run of ``freeu video``.
 
     Args:
-        folder: where the clips are.
+        folder: where the videos are.
         manifest: of the run.
         note: one line on the model, such as that it is the embedded one.
 
@@ -25,11 +25,11 @@ def make_video_page(folder: Path, manifest: Manifest, note: str = "") -> str:
     plan = manifest.plan
     assert plan.frames is not None
     assert plan.fps is not None
-    begins = "prompt" if plan.prompts[0] else "picture"
+    begins = "prompt" if plan.prompts[0] else "image"
     names = {(p.index, p.seed, p.arm): folder / p.file for p in plan.pictures()}
     groups = [
         (
-            prompt or "From the input picture",
+            prompt or "From the input image",
             [
                 Pair(
                     f"seed {seed}",
@@ -47,7 +47,7 @@ def make_video_page(folder: Path, manifest: Manifest, note: str = "") -> str:
     ]
     return clip_page(
         Head(
-            f"Clips with and without FreeU: {plan.model_text}",
+            f"Videos with and without FreeU: {plan.model_text}",
             "Without and with FreeU",
             f"The same {begins}, the same seed, the same model. Only FreeU differs:",
             str(plan.config),
@@ -70,11 +70,11 @@ def make_video_page(folder: Path, manifest: Manifest, note: str = "") -> str:
 
 
 def _given(folder: Path, plan: Plan) -> tuple[str, str, Path] | None:
-    """What the clips begin with: an animated PNG plays as it is."""
+    """What the videos begin with: an animated PNG plays as it is."""
     if plan.video_sha:
-        return "Input video", "Both clips of every pair begin with these frames.", folder / INPUT_VIDEO
+        return "Input video", "Both videos of every pair begin with these frames.", folder / INPUT_VIDEO
     if plan.image_sha:
-        return "Input picture", "Both clips of every pair begin with this one.", folder / INPUT_IMAGE
+        return "Input image", "Both videos of every pair begin with this one.", folder / INPUT_IMAGE
     return None
 
 

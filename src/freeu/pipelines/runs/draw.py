@@ -1,4 +1,4 @@
-"""One call of a pipeline for one picture of a plan."""
+"""One call of a pipeline for one image of a plan."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def draw(
     on_step: OnStep = lambda fraction, latents: None,
     control_image: Image | None = None,
 ) -> tuple[Image, bool]:
-    """One still picture, and whether the safety checker blacked it out; arguments and errors as ``draw_frames``."""
+    """One still image, and whether the safety checker blacked it out; arguments and errors as ``draw_frames``."""
     frames, flagged = draw_frames(pipe, plan, picture, image, mask, on_step, control_image)
-    assert len(frames) == 1, "callers that draw still pictures refuse models that draw clips"
+    assert len(frames) == 1, "callers that generate still images refuse models that generate videos"
     return frames[0], flagged
 
 
@@ -44,7 +44,7 @@ def draw_frames(
     on_step: OnStep = lambda fraction, latents: None,
     control_image: Image | None = None,
 ) -> tuple[Frames, bool]:
-    """One picture or clip, and whether the safety checker blacked it out.
+    """One image or video, and whether the safety checker blacked it out.
 
     Args:
         pipe: the pipeline that the plan was made for.
@@ -64,7 +64,7 @@ def draw_frames(
         "output_type": "pil",
     }
     if plan.control is not None:
-        # Where no picture is begun with, the one that the ControlNet reads has its name.
+        # Where no image is begun with, the one that the ControlNet reads has its name.
         arguments["control_image" if plan.task != "text" else "image"] = control_image
         arguments["controlnet_conditioning_scale"] = plan.control.scale
         arguments["control_guidance_start"] = plan.control.start
@@ -84,7 +84,7 @@ def draw_latents(
     video: Frames | None = None,
     on_step: OnStep = lambda fraction, latents: None,
 ) -> Any:
-    """The latents of one clip, for ``decoding.decode_frames``; the frames of none are in memory.
+    """The latents of one video, for ``decoding.decode_frames``; the frames of none are in memory.
 
     Args:
         image, video: what the tasks "image-to-video" and "video-to-video" begin with.

@@ -21,7 +21,7 @@ PACKAGES = ("freeu", "torch", "diffusers", "transformers")
 
 @dataclass(frozen=True)
 class PictureRecord:
-    """One picture that was made.
+    """One image that was made.
 
     Args:
         file: its name in the folder.
@@ -30,7 +30,7 @@ class PictureRecord:
             (``decoding.FramesSha``).
         seconds: how long its pipeline call took.
         flagged: True if the model's own safety checker blacked it out.
-        files: of a clip, the SHA-256 of the bytes of each of its files by name; empty for a picture.
+        files: of a video, the SHA-256 of the bytes of each of its files by name; empty for an image.
     """
 
     file: str
@@ -45,7 +45,7 @@ class PictureRecord:
 
 @dataclass
 class Manifest:
-    """A run: its plan, the environment, and the pictures made so far."""
+    """A run: its plan, the environment, and the images made so far."""
 
     plan: Plan
     environment: dict[str, str]
@@ -56,7 +56,7 @@ class Manifest:
         return all(picture.file in self.pictures for picture in self.plan.pictures())
 
     def to_json(self) -> str:
-        """The text of ``manifest.json``, pictures in the plan's order."""
+        """The text of ``manifest.json``, images in the plan's order."""
         records = [self.pictures[p.file] for p in self.plan.pictures() if p.file in self.pictures]
         data = {
             "kind": KIND,
@@ -102,7 +102,7 @@ def read_manifest(path: Path) -> Manifest:
     planned = {picture.file for picture in plan.pictures()}
     for name in records:
         if name not in planned:
-            raise FreeUValueError(f"the manifest {path} is damaged: picture {name!r} is not in its plan")
+            raise FreeUValueError(f"the manifest {path} is damaged: image {name!r} is not in its plan")
     return Manifest(plan, environment, records)
 
 
@@ -114,17 +114,17 @@ def _strings(data: Any) -> dict[str, str]:
 
 def _records(data: Any) -> dict[str, PictureRecord]:
     if not isinstance(data, list):
-        raise FreeUValueError("pictures must be a list")
+        raise FreeUValueError("images must be a list")
     known = {item.name for item in fields(PictureRecord)}
     records: dict[str, PictureRecord] = {}
     for entry in data:
         if not isinstance(entry, Mapping) or not known - {"files"} <= entry.keys() <= known:
-            raise FreeUValueError(f"a picture must have the fields {', '.join(sorted(known))}")
+            raise FreeUValueError(f"an image must have the fields {', '.join(sorted(known))}")
         if not isinstance(entry["file"], str) or not isinstance(entry["sha256"], str):
-            raise FreeUValueError("a picture's file and sha256 must be texts")
+            raise FreeUValueError("an image's file and sha256 must be texts")
         # Names are joined to the folder later: one with a path in it could lead elsewhere.
         if any(Path(name).name != name for name in _strings(entry.get("files", {}))):
-            raise FreeUValueError("files of a clip must be plain names")
+            raise FreeUValueError("files of a video must be plain names")
         records[entry["file"]] = PictureRecord(**entry)
     return records
 
@@ -195,3 +195,23 @@ def environment_differences(then: Mapping[str, str], now: Mapping[str, str]) -> 
         for name in names
         if then.get(name) != now.get(name)
     ]
+
+
+def differences(then: Manifest, now: Manifest) -> list[str]:
+    """What can explain that two runs of one plan differ: versions, settings, and files that are not the same."""
+    found = environment_differences(then.environment, now.environment)
+    # Where a network lies does not change what it computes; whether its files are the same is asked below.
+    elsewhere = ("model:", "motion_adapter:", "loras:", "embeddings:", "control:")
+    found += [change for change in then.plan.differences(now.plan) if not change.startswith(elsewhere)]
+    for what, one, other in (
+        ("model", then.plan.model, now.plan.model),
+        ("motion adapter", then.plan.motion_adapter, now.plan.motion_adapter),
+        ("ControlNet", then.plan.control, now.plan.control),
+    ):
+        if one is not None and other is not None and one.fingerprint != other.fingerprint:
+            found.append(f"the {what}'s files are not the same")
+    added = [*zip(then.plan.loras, now.plan.loras, strict=True)]
+    words = [*zip(then.plan.embeddings, now.plan.embeddings, strict=True)]
+    found += [f"the LoRA {one.name} is not the same file" for one, other in added if one.sha != other.sha]
+    found += [f"the embedding {one.name} is not the same file" for one, other in words if one.sha != other.sha]
+    return found

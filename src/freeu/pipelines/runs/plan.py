@@ -1,4 +1,4 @@
-"""Everything that decides the pictures of a run, as one frozen value that JSON can hold."""
+"""Everything that decides the images of a run, as one frozen value that JSON can hold."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from freeu.config import FreeUConfig
@@ -21,12 +22,17 @@ from freeu.pipelines.models.addons.add_ons import (
 )
 from freeu.pipelines.models.control.control import Control, control_from_dict
 from freeu.pipelines.models.sources.tasks import TASKS, VIDEO_TASKS
+from freeu.pipelines.options.control import options_of
+from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.options.model import ModelOptions
+from freeu.pipelines.options.option import words
+from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
+from freeu.pipelines.options.video import CLIP_FORMATS, MAX_FPS, VideoOptions
 
 ARMS = {"baseline": "without FreeU", "freeu": "with FreeU"}
 COMMANDS = ("compare", "generate", "video")
 KINDS = ("embedded", "directory", "file", "hub")
-CLIP_FORMATS = ("mp4", "webp", "gif")
-MAX_FPS = 120
 OF_VIDEO = ("fps", "formats", "decode_chunk", "video_sha", "video_strength", "motion_adapter")
 """Fields of a plan that only ``freeu video`` has."""
 OF_ADD_ONS = ("loras", "embeddings", "fuse_loras")
@@ -58,7 +64,7 @@ class ModelReference:
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture or clip to make: prompt number, prompt, seed, "baseline" or "freeu", and the suffix of its file."""
+    """One image or video to make: prompt number, prompt, seed, "baseline" or "freeu", and the suffix of its file."""
 
     index: int
     prompt: str
@@ -76,7 +82,7 @@ class Picture:
         return f"{self.pair}-{self.arm}{self.suffix}"
 
     def file_as(self, suffix: str) -> str:
-        """The name of the same clip in another format, such as "webp"."""
+        """The name of the same video in another format, such as "webp"."""
         return f"{self.pair}-{self.arm}.{suffix}"
 
 
@@ -86,25 +92,25 @@ class Plan:
 
     Args:
         command: "compare", "generate" or "video".
-        prompts, negative_prompt, seeds: every prompt is drawn with every seed. ("",) for a model that takes none.
+        prompts, negative_prompt, seeds: every prompt is generated with every seed. ("",) for a model that takes none.
         arms: "baseline" and "freeu", or one of them.
-        config: what FreeU does; None if no picture uses it.
+        config: what FreeU does; None if no image uses it.
         model: see ``ModelReference``.
         task: "text", "image", "inpaint", "video" (from a text), "video-to-video" or "image-to-video".
         steps: denoising steps.
         guidance: scale of classifier-free guidance.
         scheduler: a name of ``schedulers.SAMPLERS``, or None for the model's own.
-        width, height: of the pictures, in pixels.
-        image_sha, mask_sha: SHA-256 of the pixels of the input picture and mask at that size, or None.
-        image_strength: 0..1, how much of the input picture is noised away; None for text-to-image.
+        width, height: of the images, in pixels.
+        image_sha, mask_sha: SHA-256 of the pixels of the input image and mask at that size, or None.
+        image_strength: 0..1, how much of the input image is replaced by noise; None for text-to-image.
         dtype, device, threads: the arithmetic; all three can change the last bits.
-        frames: of each clip, for the tasks of video; None for still pictures.
-        fps: frames a second of the clips' files, and what a model that asks for it is told; None where no such file
+        frames: of each video, for the tasks of video; None for still images.
+        fps: frames per second of the videos' files, and what a model that asks for it is told; None where no such file
             is written.
-        formats: of the clips' files, "mp4" first.
-        decode_chunk: frames that are decoded at once; a decoder that looks at neighbours draws others with another.
+        formats: of the videos' files, "mp4" first.
+        decode_chunk: frames that are decoded at once; a decoder that looks at neighbours generates others with another.
         video_sha: SHA-256 of the frames of the input video at that size, or None.
-        video_strength: 0..1, how much of the input video is noised away.
+        video_strength: 0..1, how much of the input video is replaced by noise.
         motion_adapter: what made a video model of ``model``, or None.
         loras, embeddings: what was added to the model.
         fuse_loras: whether the LoRAs were added to its weights for good, which changes the last bits.
@@ -177,7 +183,7 @@ class Plan:
         _require("control", self.control is None or self.task not in VIDEO_TASKS, self.control)
 
     def pictures(self) -> Iterator[Picture]:
-        """Every picture in the order in which it is made: the pictures that belong together are neighbours."""
+        """Every image in the order in which it is made: the images that belong together are neighbours."""
         suffix = ".mp4" if self.command == "video" else ".png"
         for index, prompt in enumerate(self.prompts):
             for seed in self.seeds:
@@ -187,7 +193,7 @@ class Plan:
     @property
     def noun(self) -> str:
         """What a run makes: "picture" or "clip"."""
-        return "clip" if self.command == "video" else "picture"
+        return "video" if self.command == "video" else "image"
 
     @property
     def count(self) -> int:
@@ -201,7 +207,7 @@ class Plan:
         data["model"] = asdict(self.model)
         data["motion_adapter"] = asdict(self.motion_adapter) if self.motion_adapter else None
         if self.command != "video":
-            # Manifests of pictures are what they were before there was video.
+            # Manifests of images are what they were before there was video.
             for name in OF_VIDEO:
                 del data[name]
         for name in OF_ADD_ONS:
@@ -251,49 +257,59 @@ class Plan:
         return cls(**values)
 
     def command_line(self) -> str:
-        """The command that makes these pictures from the same model, for a shell."""
-        words = ["freeu", self.command, *filter(None, self.prompts), "--seeds", format_seeds(self.seeds)]
-        words += self.model_words()
-        words += self.control.words(INPUT_CONTROL) if self.control else []
-        words += self.drawing_words()
-        if self.image_strength is not None:
-            words += ["--image", INPUT_IMAGE, *(["--mask", INPUT_MASK] if self.mask_sha else [])]
-            words += ["--image-strength", f"{self.image_strength:g}"]
+        """The command that makes these images or videos from the same model, for a shell."""
+        found = ["freeu", self.command, *words(PromptOptions(prompts=[*filter(None, self.prompts)]))]
+        found += ["--seeds", format_seeds(self.seeds), *self.model_words()]
+        found += words(options_of(self.control, Path(INPUT_CONTROL))) if self.control else []
+        found += self.sampling_words()
+        image = Path(INPUT_IMAGE) if self.image_sha else None
         if self.command == "video":
-            words += ["--image", INPUT_IMAGE] if self.image_sha else []
-            if self.video_sha and self.video_strength is not None:
-                words += ["--video", INPUT_VIDEO, "--video-strength", f"{self.video_strength:g}"]
-            words += ["--frames", str(self.frames), "--fps", str(self.fps), "--decode-chunk", str(self.decode_chunk)]
-            words += ["--format", ",".join(self.formats)]
-        return shlex.join([*words, *self.arithmetic_words()])
+            video = Path(INPUT_VIDEO) if self.video_sha else None
+            found += words(
+                VideoOptions(
+                    image,
+                    video,
+                    self.video_strength,
+                    self.frames,
+                    self.fps,
+                    ",".join(self.formats),
+                    self.decode_chunk,
+                )
+            )
+        else:
+            found += words(ImageInput(image, Path(INPUT_MASK) if self.mask_sha else None, self.image_strength))
+        return shlex.join([*found, *self.run_words()])
 
     def model_words(self) -> list[str]:
         """The options that name the model and what was added to it."""
-        words = ["--model", self.model.name]
-        if self.motion_adapter is not None:
-            words += ["--motion-adapter", self.motion_adapter.name]
-        for lora in self.loras:
-            words += ["--lora", lora.option]
-        words += ["--fuse-lora"] if self.fuse_loras else []
-        for embedding in self.embeddings:
-            words += ["--embedding", embedding.option]
-        return words
+        options = ModelOptions(
+            model=self.model.name,
+            lora=[lora.option for lora in self.loras],
+            fuse_lora=self.fuse_loras,
+            embedding=[embedding.option for embedding in self.embeddings],
+        )
+        adapter = self.motion_adapter.name if self.motion_adapter is not None else None
+        return words(options) + words(VideoOptions(motion_adapter=adapter))
 
-    def drawing_words(self) -> list[str]:
+    def sampling_words(self) -> list[str]:
         """The options for FreeU, the steps and the size."""
-        words = ["--config", str(self.config)] if self.config is not None else []
+        found = words(FreeUOptions(config=str(self.config) if self.config is not None else None))
         if self.config is None and self.command == "generate":
-            words.append("--no-freeu")
-        if self.negative_prompt:
-            words += ["--negative-prompt", self.negative_prompt]
-        words += ["--steps", str(self.steps), "--guidance", f"{self.guidance:g}"]
-        if self.scheduler is not None:
-            words += ["--scheduler", self.scheduler]
-        return [*words, "--width", str(self.width), "--height", str(self.height)]
+            found.append("--no-freeu")
+        return found + words(
+            SamplingOptions(
+                steps=self.steps,
+                guidance_scale=self.guidance,
+                negative_prompt=self.negative_prompt,
+                scheduler=self.scheduler,
+                width=self.width,
+                height=self.height,
+            )
+        )
 
-    def arithmetic_words(self) -> list[str]:
+    def run_words(self) -> list[str]:
         """The options for the arithmetic."""
-        return ["--dtype", self.dtype, "--device", self.device, "--threads", str(self.threads)]
+        return words(RunOptions(self.dtype, self.device, self.threads))
 
     def differences(self, other: Plan) -> list[str]:
         """Fields in which two plans differ, as "name: mine, theirs"."""

@@ -1,51 +1,59 @@
-"""Load what a manifest's plan needs, to make its pictures or clips again."""
+"""Load what a manifest's plan needs, to make its images or videos again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from freeu.errors import FreeUValueError
 from freeu.extras import need_diffusers
 from freeu.pipelines.io.frames import frames_sha, read_frames
 from freeu.pipelines.io.inputs import open_image, open_mask, pixel_sha
-from freeu.pipelines.models.addons.add_ons import Embedding, Lora, moved_embeddings, moved_loras
+from freeu.pipelines.models.addons.add_ons import AddOns, moved_embeddings, moved_loras
 from freeu.pipelines.models.control.control import named
 from freeu.pipelines.models.control.files import fetch_control, find_control
 from freeu.pipelines.models.loading import load, pick_device
 from freeu.pipelines.models.sources.families import fetch_adapter, find_adapter
 from freeu.pipelines.models.sources.sources import ModelSource, find_model, fingerprint
+from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.runs.plan import INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, INPUT_VIDEO, ModelReference, Plan
-from freeu.pipelines.runs.request import Prepared
+from freeu.pipelines.runs.prepare import Prepared, model_reference
 
 
-def reload(
-    plan: Plan,
-    folder: Path,
-    model: str | None,
-    device: str | None,
-    threads: int | None,
-    motion_adapter: str | None = None,
-    loras: Sequence[Lora] = (),
-    embeddings: Sequence[Embedding] = (),
-    control: str | None = None,
-) -> Prepared:
-    """Load what a manifest's plan needs, to make its pictures again.
+@dataclass(frozen=True)
+class Elsewhere:
+    """Where the networks of a manifest are now, and how to compute; None and () mean what the manifest says.
+
+    Args:
+        model, motion_adapter, control: another place of the same one.
+        add_ons: other places of the same LoRAs and embeddings, in the manifest's order; their weights and words are
+            the manifest's.
+        device, threads: others than the manifest's.
+    """
+
+    model: str | None = None
+    motion_adapter: str | None = None
+    control: str | None = None
+    add_ons: AddOns = AddOns()
+    device: str | None = None
+    threads: int | None = None
+
+
+def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
+    """Load what a manifest's plan needs, to reproduce its images or videos.
 
     Args:
         plan: of the manifest.
-        folder: of the manifest; the input picture and mask are read from there.
-        model, motion_adapter, control: another place of the same one, or None.
-        device, threads: other than the manifest's, or None.
-        loras, embeddings: other places of the same ones, in the manifest's order; weights and words are the manifest's.
+        folder: of the manifest; input images and frames are read from there.
+        elsewhere: what is not where the manifest says.
 
     Raises:
-        FreeUValueError: the model is not there, or the input pictures are not those of the plan.
+        FreeUValueError: the model is not there, or the inputs are not those of the plan.
     """
     need_diffusers()
-    loras, embeddings = moved_loras(plan.loras, loras), moved_embeddings(plan.embeddings, embeddings)
-    source = find_model(plan.model.reference if model is None else model)
+    loras = moved_loras(plan.loras, elsewhere.add_ons.loras)
+    embeddings = moved_embeddings(plan.embeddings, elsewhere.add_ons.embeddings)
+    source = find_model(elsewhere.model or plan.model.reference)
     image = open_image(folder / INPUT_IMAGE) if plan.image_sha else None
     mask = open_mask(folder / INPUT_MASK, image) if plan.mask_sha and image else None
     read = open_image(folder / INPUT_CONTROL) if plan.control else None
@@ -55,7 +63,7 @@ def reload(
         (INPUT_CONTROL, read, plan.control.sha if plan.control else None),
     ):
         if picture is not None and pixel_sha(picture) != sha:
-            raise FreeUValueError(f"{folder / name} is not the picture that the manifest names: its pixels differ")
+            raise FreeUValueError(f"{folder / name} is not the image that the manifest names: its pixels differ")
     video = None
     if plan.video_sha is not None and plan.fps is not None:
         video = read_frames(folder / INPUT_VIDEO, 1000 / plan.fps)
@@ -63,14 +71,14 @@ def reload(
             raise FreeUValueError(f"{folder / INPUT_VIDEO} is not the video that the manifest names, or not there")
     adapter = None
     if plan.motion_adapter is not None:
-        adapter = fetch_adapter(find_adapter(motion_adapter or plan.motion_adapter.reference))
+        adapter = fetch_adapter(find_adapter(elsewhere.motion_adapter or plan.motion_adapter.reference))
     steering = None
     if plan.control is not None:
-        steering = fetch_control(find_control(control or plan.control.reference))
+        steering = fetch_control(find_control(elsewhere.control or plan.control.reference))
     try:
-        device = pick_device(device or plan.device)
+        device = pick_device(elsewhere.device or plan.device)
     except FreeUValueError:
-        if device is not None:
+        if elsewhere.device is not None:
             raise
         device = pick_device("auto")
     loaded = load(
@@ -87,16 +95,9 @@ def reload(
         fuse_loras=plan.fuse_loras,
         control=steering,
     )
-    assert loaded.source.path is not None
-    found = replace(
-        plan.model,
-        kind=loaded.source.kind,
-        reference=loaded.source.reference,
-        name=loaded.source.label,
-        class_name=type(loaded.pipe).__name__,
-        fingerprint=fingerprint(loaded.source.path),
-    )
-    plan = replace(plan, model=found, device=device, threads=threads or plan.threads)
+    found = model_reference(loaded, ModelOptions(variant=plan.model.variant))
+    found = replace(found, model_config=plan.model.model_config)
+    plan = replace(plan, model=found, device=device, threads=elsewhere.threads or plan.threads)
     plan = replace(plan, loras=loras, embeddings=embeddings)
     if adapter is not None:
         plan = replace(plan, motion_adapter=adapter_reference(adapter))

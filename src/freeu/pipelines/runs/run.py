@@ -1,6 +1,6 @@
-"""Make the pictures of a plan: one pipeline call and one generator each, so that no picture depends on another.
+"""Make the images or videos of a plan: one pipeline call and one generator each, so that none depends on another.
 
-That is what makes a run resumable to the bit: leaving out the pictures that are there already cannot change the rest.
+That makes an interrupted run resumable bit for bit: leaving out what is there already cannot change the rest.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import contextlib
 import io
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,10 +17,11 @@ from freeu.errors import FreeUValueError
 from freeu.metadata import png_bytes
 from freeu.pipelines.io.inputs import pixel_sha
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
-from freeu.pipelines.models.loading import Loaded, quiet
+from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.runs.draw import OnStep, draw
 from freeu.pipelines.runs.manifest import Manifest, PictureRecord, environment, environment_differences, read_manifest
 from freeu.pipelines.runs.plan import ARMS, INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, OF_VIDEO, Picture, Plan
+from freeu.pipelines.runs.prepare import Prepared
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,10 +31,10 @@ class Progress(Protocol):
     """What a run reports while it works."""
 
     def kept(self, count: int) -> None:
-        """``count`` pictures of an earlier run were verified and kept."""
+        """``count`` images of an earlier run were verified and kept."""
 
     def step(self, picture: Picture, fraction: float) -> None:
-        """``fraction`` (0..1) of a picture's denoising steps are done; 1 comes after it was written."""
+        """``fraction`` (0..1) of an image's denoising steps are done; 1 comes after it was written."""
 
 
 class Silent:
@@ -43,49 +45,102 @@ class Silent:
     def step(self, picture: Picture, fraction: float) -> None: ...
 
 
-def make_pictures(
-    loaded: Loaded,
-    plan: Plan,
-    output: OutputFolder,
-    image: Image | None = None,
-    mask: Image | None = None,
-    progress: Progress | None = None,
-    control_image: Image | None = None,
-) -> Manifest:
-    """Make every picture that is not there yet, each with its settings inside, and keep the manifest up to date.
+@dataclass(frozen=True)
+class Made:
+    """What was written for one image or video: SHA-256 of its pixels, whether the safety checker blacked it out, files.
 
     Args:
-        loaded: the pipeline that the plan was made for.
-        plan: what to make.
+        files: SHA-256 of the bytes of each file of a video, by name.
+    """
+
+    sha: str
+    flagged: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+class Maker(Protocol):
+    """How one kind of output is made, written and found again."""
+
+    def inputs(self, prepared: Prepared) -> Iterator[tuple[str, bytes]]:
+        """Names and bytes of the files that a reproduction starts from."""
+        ...
+
+    def intact(self, folder: Path, record: PictureRecord, plan: Plan) -> bool:
+        """Whether what was written is there, unchanged."""
+        ...
+
+    def make(
+        self, prepared: Prepared, picture: Picture, output: OutputFolder, settings: dict[str, Any], on_step: OnStep
+    ) -> Made:
+        """Generate one output and write it with its settings inside."""
+        ...
+
+
+class ImageMaker:
+    """Still images, a PNG each."""
+
+    def inputs(self, prepared: Prepared) -> Iterator[tuple[str, bytes]]:
+        named = ((INPUT_IMAGE, prepared.image), (INPUT_MASK, prepared.mask), (INPUT_CONTROL, prepared.control_image))
+        for name, image in named:
+            if image is not None:
+                yield name, png(image)
+
+    def intact(self, folder: Path, record: PictureRecord, plan: Plan) -> bool:
+        from PIL import Image
+
+        with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(folder / record.file) as image:
+            return pixel_sha(image.convert("RGB")) == record.sha256
+        return False
+
+    def make(
+        self, prepared: Prepared, picture: Picture, output: OutputFolder, settings: dict[str, Any], on_step: OnStep
+    ) -> Made:
+        image, flagged = draw(
+            prepared.loaded.pipe,
+            prepared.plan,
+            picture,
+            prepared.image,
+            prepared.mask,
+            on_step,
+            prepared.control_image,
+        )
+        output.write(picture.file, png_bytes(image, settings))
+        return Made(pixel_sha(image), flagged)
+
+
+def make_run(prepared: Prepared, output: OutputFolder, maker: Maker, progress: Progress | None = None) -> Manifest:
+    """Make everything of a plan that is not there yet, and keep the manifest up to date.
+
+    Args:
+        prepared: the plan, the pipeline it was made for, and what it starts from.
         output: where; a folder with the manifest of the same plan is continued.
-        image, mask: input picture and mask at the plan's size, for the tasks "image" and "inpaint".
+        maker: of images or videos.
         progress: told of every step.
-        control_image: what the plan's ControlNet reads, at the plan's size.
 
     Raises:
         FreeUValueError: the folder belongs to another plan or environment.
-        FreeURuntimeError: FreeU did not act on a picture, or the disk is full.
+        FreeURuntimeError: FreeU did not act, or the disk is full.
     """
     progress = progress or Silent()
+    plan = prepared.plan
     manifest = claimed(output, plan)
-    kept = _verified(output.path, manifest)
+    kept = {name: one for name, one in manifest.pictures.items() if maker.intact(output.path, one, plan)}
     manifest.pictures = kept
     if kept:
         progress.kept(len(kept))
     output.write(MANIFEST, manifest.to_json())
-    for name, picture in ((INPUT_IMAGE, image), (INPUT_MASK, mask), (INPUT_CONTROL, control_image)):
-        if picture is not None:
-            output.write(name, png(picture))
+    for name, data in maker.inputs(prepared):
+        output.write(name, data)
     with quiet(), deterministic(plan.device, plan.threads):
         for todo in plan.pictures():
             if todo.file in kept:
                 continue
             began = time.perf_counter()
-            result, flagged = draw(loaded.pipe, plan, todo, image, mask, telling(progress, todo), control_image)
-            seconds = time.perf_counter() - began
-            output.write(todo.file, png_bytes(result, settings_of(plan, todo, manifest.environment)))
+            settings = settings_of(plan, todo, manifest.environment)
+            made = maker.make(prepared, todo, output, settings, telling(progress, todo))
+            seconds = round(time.perf_counter() - began, 3)
             manifest.pictures[todo.file] = PictureRecord(
-                todo.file, todo.prompt, todo.seed, todo.arm, pixel_sha(result), round(seconds, 3), flagged
+                todo.file, todo.prompt, todo.seed, todo.arm, made.sha, seconds, made.flagged, dict(made.files)
             )
             output.write(MANIFEST, manifest.to_json())
             progress.step(todo, 1.0)
@@ -110,20 +165,8 @@ def claimed(output: OutputFolder, plan: Plan) -> Manifest:
     return found
 
 
-def _verified(folder: Path, manifest: Manifest) -> dict[str, PictureRecord]:
-    """The records whose picture is there with the very pixels that were written."""
-    from PIL import Image
-
-    kept = {}
-    for name, record in manifest.pictures.items():
-        with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(folder / name) as image:
-            if pixel_sha(image.convert("RGB")) == record.sha256:
-                kept[name] = record
-    return kept
-
-
 def telling(progress: Progress, picture: Picture) -> OnStep:
-    """What a pipeline call tells of its steps, for one picture."""
+    """What a pipeline call tells of its steps, for one image."""
     return lambda fraction, _latents: progress.step(picture, fraction)
 
 
@@ -153,7 +196,7 @@ def deterministic(device: str, threads: int) -> Iterator[None]:
 
 
 def settings_of(plan: Plan, picture: Picture, made_with: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that go inside a picture or clip; no path of the machine is among them."""
+    """The settings that go inside an image or video; no path of the machine is among them."""
     data = plan.to_dict()
     if plan.motion_adapter is not None:
         data["motion_adapter"] = {name: data["motion_adapter"][name] for name in ("name", "fingerprint")}

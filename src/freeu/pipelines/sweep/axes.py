@@ -12,7 +12,8 @@ from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError, unknown_name
 from freeu.pipelines.io.inputs import parse_seeds
 from freeu.pipelines.models.schedulers import sampler_name
-from freeu.pipelines.runs.request import check_range, parse_config
+from freeu.pipelines.options.freeu import parse_config
+from freeu.pipelines.options.option import check_range
 from freeu.presets import preset
 
 MAX_VALUES = 200
@@ -21,7 +22,7 @@ OFF = "off"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the axes of a sweep can change in one picture; None means as the rest of the command says.
+    """What the axes of a sweep can change in one image; None means as the rest of the command says.
 
     Args:
         prompt, negative_prompt, seed, steps, guidance, scheduler, model: of the run.

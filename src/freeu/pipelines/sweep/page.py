@@ -35,7 +35,7 @@ def finish_sweep(output: OutputFolder, record: Mapping[str, Any], note: str = ""
     """Write the contact sheets and the page.
 
     Args:
-        output: the folder with the pictures.
+        output: the folder with the images.
         record: what ``run_sweep`` gave.
         note: one line on the model.
 
@@ -74,10 +74,10 @@ def _pages(record: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
 
 
 def make_sheet(folder: Path, record: Mapping[str, Any], rows: list[list[str]], title: str = "") -> Image:
-    """One page of a sweep as a picture with labels.
+    """One page of a sweep as an image with labels.
 
     Args:
-        folder: where the pictures are.
+        folder: where the images are.
         record: for the labels of columns and rows.
         rows: names of the files.
         title: a line for the head.
@@ -118,7 +118,7 @@ def make_sheet(folder: Path, record: Mapping[str, Any], rows: list[list[str]], t
 
 
 def make_sweep_page(record: Mapping[str, Any], note: str = "") -> str:
-    """A page that lies beside the pictures: pages, zoom, and any two places under a slider."""
+    """A page that lies beside the images: pages, zoom, and any two places under a slider."""
     pictures = {
         name: " · ".join(
             f"{key} {value}"

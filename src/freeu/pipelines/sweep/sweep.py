@@ -1,4 +1,4 @@
-"""A sweep: every combination of the values of up to three axes, each different picture made once; it resumes."""
+"""A sweep: every combination of the values of up to three axes, each different image made once; it resumes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from freeu.pipelines.models.sources.sources import find_model
 from freeu.pipelines.runs.draw import draw
 from freeu.pipelines.runs.manifest import as_json, claim, environment
 from freeu.pipelines.runs.plan import Picture, Plan
-from freeu.pipelines.runs.request import Prepared, Request, check_request, prepare
+from freeu.pipelines.runs.prepare import Prepared, prepare
+from freeu.pipelines.runs.request import Request, check_request
 from freeu.pipelines.runs.run import deterministic, settings_of
 from freeu.pipelines.sweep.axes import Axis, Settings
 
@@ -102,13 +103,13 @@ def run_sweep(
     report: Callable[[], None] = lambda: None,
     loaded: Callable[[Prepared], None] = lambda prepared: None,
 ) -> dict[str, Any]:
-    """Make every different picture of the grid that is not there yet, and keep the manifest up to date.
+    """Make every different image of the grid that is not there yet, and keep the manifest up to date.
 
     Args:
         folder: new, or that of the same sweep.
         say: told which model is loaded.
         report: told of each place that is ready.
-        loaded: told of each model, once it is loaded and before it draws.
+        loaded: told of each model, once it is loaded and before it generates.
 
     Returns:
         what ``manifest.json`` holds: axes, settings of each place, and the file that shows it.
@@ -122,12 +123,11 @@ def run_sweep(
     shown: dict[tuple[int, ...], str] = {}
     # One model in memory at a time.
     for (model, scheduler), group in _grouped(cells):
-        say(f"loading {model or sweep.request.model or 'the embedded model'}")
-        request = replace(
-            sweep.request,
-            model=model or sweep.request.model,
-            scheduler=scheduler or sweep.request.scheduler,
-        )
+        options, sampling = sweep.request.model, sweep.request.sampling
+        options = replace(options, model=model or options.model)
+        sampling = replace(sampling, scheduler=scheduler or sampling.scheduler)
+        say(f"loading {options.model or 'the embedded model'}")
+        request = replace(sweep.request, model=options, sampling=sampling)
         prepared = prepare(request, check_request(request, folder))
         made_with = environment(prepared.plan.device)
         if record is None:
@@ -166,7 +166,7 @@ def _record(sweep: Sweep, prepared: Prepared, made_with: dict[str, str]) -> dict
 
 
 def _make(prepared: Prepared, cell: Cell, output: OutputFolder, record: dict[str, Any], made_with: Any) -> str:
-    """The file of a place; made only if no other place, or earlier run, made the same picture."""
+    """The file of a place; made only if no other place, or earlier run, made the same image."""
     plan = plan_of(prepared.plan, cell.settings)
     key = _key(plan)
     file = f"{key[:20]}.png"
@@ -191,10 +191,10 @@ def _make(prepared: Prepared, cell: Cell, output: OutputFolder, record: dict[str
 
 
 def plan_of(base: Plan, settings: Settings) -> Plan:
-    """The plan of one picture."""
+    """The plan of one image."""
     config = settings.freeu(base.config)
     if config is not None and config.identity:
-        config = None  # the same picture
+        config = None  # the same image
     return replace(
         base,
         command="generate",
@@ -209,7 +209,7 @@ def plan_of(base: Plan, settings: Settings) -> Plan:
 
 
 def _key(plan: Plan) -> str:
-    """The same for plans that make the same picture."""
+    """The same for plans that make the same image."""
     return hashlib.sha256(json.dumps(plan.to_dict(), sort_keys=True).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""From the latents of a clip to its frames, a few at a time: memory does not grow with the number of frames."""
+"""From the latents of a video to its frames, a few at a time: memory does not grow with the number of frames."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def decode_frames(pipe: Any, latents: torch.Tensor, chunk: int) -> Iterator[Frame]:
-    """The frames of a clip in order, as diffusers' own post-processing gives them: height x width x 3, RGB, uint8.
+    """The frames of a video in order, as diffusers' own post-processing gives them: height x width x 3, RGB, uint8.
 
     The pipeline's own ``decode_latents`` decodes each chunk; where that looks at neighbours (Stable Video Diffusion's
     temporal decoder), it sees those of its chunk, just as in diffusers with that ``decode_chunk_size``.
 
     Args:
         pipe: the pipeline that drew them.
-        latents: of one clip, as its ``output_type="latent"`` gives them.
+        latents: of one video, as its ``output_type="latent"`` gives them.
         chunk: frames that are decoded, and in memory, at once.
 
     Raises:
@@ -32,7 +32,7 @@ def decode_frames(pipe: Any, latents: torch.Tensor, chunk: int) -> Iterator[Fram
 
     family = family_of(type(pipe).__name__)
     assert family is not None
-    assert latents.shape[0] == 1, "one clip at a time"
+    assert latents.shape[0] == 1, "one video at a time"
     axis = 1 if family.frames_first else 2
     if pipe.vae.dtype != latents.dtype:
         # Stable Video Diffusion encodes in float32 and casts back only where it decodes by itself.

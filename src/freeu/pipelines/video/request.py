@@ -1,4 +1,4 @@
-"""What a user asks of ``freeu video``, and how it becomes a plan: cheap checks first, then the model."""
+"""What a user asks of ``freeu video``: a request whose run makes videos."""
 
 from __future__ import annotations
 
@@ -6,260 +6,137 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from freeu.errors import FreeUValueError, unknown_name
-from freeu.extras import need, need_diffusers
+from freeu.errors import FreeUValueError
+from freeu.extras import need
 from freeu.pipelines.io.clip_files import Clip, read_clip
 from freeu.pipelines.io.frames import Frames, frames_sha
-from freeu.pipelines.io.inputs import check_side, fit_size, open_image, parse_seeds, pixel_sha
-from freeu.pipelines.io.prompts import collect_prompts
-from freeu.pipelines.models.addons.add_ons import check_fit
-from freeu.pipelines.models.schedulers import sampler_name
-from freeu.pipelines.models.sources.families import check_family, check_frames, fetch_adapter, find_adapter, frame_limit
-from freeu.pipelines.models.sources.sources import ModelSource, find_model, fingerprint, hub_snapshot
-from freeu.pipelines.runs.plan import CLIP_FORMATS, MAX_FPS, ModelReference, Plan
+from freeu.pipelines.io.inputs import open_image, pixel_sha
+from freeu.pipelines.models.sources.families import (
+    VideoFamily,
+    check_family,
+    check_frames,
+    fetch_adapter,
+    find_adapter,
+    frame_limit,
+)
+from freeu.pipelines.models.sources.sources import find_model, hub_snapshot
+from freeu.pipelines.options.sampling import effective_strength
+from freeu.pipelines.options.video import VideoOptions, parse_formats
 from freeu.pipelines.runs.reproduce import adapter_reference
-from freeu.pipelines.runs.request import Prepared, Request, check_range, check_settings, resized
+from freeu.pipelines.runs.request import Inputs, Request, Sources, resized
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from freeu.pipelines.models.loading import Loaded
-
-VIDEO_STRENGTH = 0.6
 
 
 @dataclass(frozen=True)
 class VideoRequest(Request):
-    """A run of ``freeu video``; None means the model's own default.
+    """A run of ``freeu video``.
 
     Args:
-        video: begin with this clip; ``video_strength`` (0..1) of it is noised away.
-        motion_adapter: a directory or hub id; makes a video model of a Stable Diffusion.
-        fps: frames a second; an input video is read at this rate too.
-        formats: names of ``plan.CLIP_FORMATS`` with commas; "mp4" is always written.
-        decode_chunk: frames decoded at once.
-        the others: as in ``Request``.
+        video: what it starts from, its frames and files.
+        the others: as in ``Request``; there is no input image of its own kind and no ControlNet.
     """
 
-    video: Path | None = None
-    video_strength: float | None = None
-    motion_adapter: str | None = None
-    fps: int | None = None
-    formats: str = "mp4,webp"
-    decode_chunk: int | None = None
+    video: VideoOptions = VideoOptions()
+
+    default_model = "DEFAULT_VIDEO_MODEL"
 
     @property
     def task(self) -> str:
-        if self.image is not None:
+        if self.video.image is not None:
             return "image-to-video"
-        return "video" if self.video is None else "video-to-video"
+        return "video" if self.video.video is None else "video-to-video"
 
-    @property
-    def prompted(self) -> bool:
-        return bool(self.prompts or self.prompts_from)
+    def texts(self) -> tuple[str, ...]:
+        """The prompts; an empty one for a model that takes none."""
+        return self.prompts.collect() if self.prompts else ("",)
 
+    def check_options(self) -> None:
+        self.texts()
+        self.video.check()
 
-@dataclass(frozen=True)
-class Sources:
-    """The models of a request: the one that draws, and a motion adapter or None."""
+    def check_files(self) -> None:
+        need("video", "av")
+        if self.video.image is not None:
+            open_image(self.video.image)
+        if self.video.video is not None:
+            _whole(self.video.video)
 
-    model: ModelSource
-    adapter: ModelSource | None
+    def find(self) -> Sources:
+        adapter = find_adapter(self.video.motion_adapter) if self.video.motion_adapter is not None else None
+        return Sources(find_model(self.model.model, self.default_model), adapter)
 
+    def check_sources(self, found: Sources) -> None:
+        if found.model.kind != "hub":
+            self._check_fit(found)
 
-def parse_formats(text: str) -> tuple[str, ...]:
-    """Formats from "mp4,webp", each once; MP4 comes first even if it is not named, since all else is made from it.
+    def _check_fit(self, found: Sources) -> None:
+        """Whether the model takes what it is given; the files of a local one are looked into, nothing is loaded."""
+        family = self._family(found)
+        if self.sampling.negative_prompt and not family.prompt:
+            raise FreeUValueError(f"{found.model.label} takes no prompt: leave --negative-prompt out")
+        if self.video.frames is not None:
+            place = (found.adapter or found.model).path
+            folders = () if place is None else (place, place / "unet", place / "motion_adapter")
+            check_frames(self.video.frames, frame_limit(*folders), (found.adapter or found.model).label)
+        fps = self.video.fps or found.model.world.get("default_fps")
+        if self.video.video is not None and fps is not None:
+            _count(read_clip(self.video.video), int(fps), self.video.frames, None)
 
-    Raises:
-        FreeUValueError: an unknown one.
-    """
-    names = [name.strip().lower() for name in text.split(",")]
-    for name in names:
-        if name not in CLIP_FORMATS:
-            raise unknown_name("--format", name, CLIP_FORMATS)
-    return tuple(dict.fromkeys(["mp4", *names]))
+    def fetch(self, found: Sources) -> Sources:
+        if found.model.kind == "hub":
+            found = replace(found, model=hub_snapshot(found.model, self.model.variant))
+            self._check_fit(found)
+        return replace(found, adapter=fetch_adapter(found.adapter)) if found.adapter is not None else found
 
+    def check_loaded(self, loaded: Loaded) -> None:
+        assert loaded.frames is not None
+        assert loaded.fps is not None
 
-def check_video_request(request: VideoRequest, output: Path) -> Sources:
-    """Everything that can be wrong without loading a model; nothing is written.
+    def read_inputs(self, loaded: Loaded, found: Sources, steps: int) -> Inputs:
+        options = self.video
+        assert loaded.frames is not None
+        assert loaded.fps is not None
+        fps, frames = options.fps or loaded.fps, options.frames or loaded.frames
+        image = open_image(options.image) if options.image is not None else None
+        clip = read_clip(options.video) if options.video is not None else None
+        inputs = Inputs(self.size(loaded, (clip.width, clip.height) if clip is not None else image))
+        if image is not None:
+            inputs.image, _ = resized(image, None, inputs.size)
+            inputs.plan["image_sha"] = pixel_sha(inputs.image)
+        if clip is not None:
+            inputs.video = _frames(clip, fps, _count(clip, fps, options.frames, frames), inputs.size)
+            frames = len(inputs.video)
+            strength = effective_strength(options.denoising_strength, steps)
+            inputs.plan |= {"video_sha": frames_sha(inputs.video), "video_strength": strength}
+        limit = getattr(loaded.pipe.unet.config, "motion_max_seq_length", None)
+        check_frames(frames, limit, (found.adapter or found.model).label)
+        inputs.plan |= {
+            "frames": frames,
+            "fps": fps,
+            "formats": parse_formats(options.formats),
+            "decode_chunk": options.decode_chunk or self._family(found).chunk,
+            "motion_adapter": adapter_reference(found.adapter) if found.adapter is not None else None,
+        }
+        return inputs
 
-    Raises:
-        FreeUValueError: the first thing that is wrong, with its value and the fix.
-    """
-    if request.prompted:
-        collect_prompts(request.prompts, request.prompts_from)
-    parse_formats(request.formats)
-    check_range("--frames", request.frames, 2, 1_000)
-    check_range("--fps", request.fps, 1, MAX_FPS)
-    check_range("--decode-chunk", request.decode_chunk, 1, 1_000)
-    check_range("--video-strength", request.video_strength, 0.0, 1.0)
-    check_settings(request, output)
-    if request.video is None and request.video_strength is not None:
-        raise FreeUValueError("--video-strength needs a video to start from: give --video FILE too")
-    if request.video is not None and request.image is not None:
-        raise FreeUValueError("a clip begins with --image or with --video, not both: leave one out")
-    need_diffusers()
-    need("video", "av")
-    if request.image is not None:
-        open_image(request.image)
-    clip = _whole(request.video) if request.video is not None else None
-    source = find_model(request.model, "DEFAULT_VIDEO_MODEL")
-    if not source.whole:
-        raise FreeUValueError(f"{source.label} is a U-Net alone: give the directory of its whole pipeline")
-    adapter = find_adapter(request.motion_adapter) if request.motion_adapter is not None else None
-    if source.kind != "hub":
-        _check_fit(request, Sources(source, adapter))
-        check_fit(source, request.loras, request.embeddings)
-        fps = request.fps or source.world.get("default_fps")
-        if clip is not None and fps is not None:
-            _count(clip, int(fps), request.frames, None)
-    return Sources(source, adapter)
-
-
-def _whole(path: Path) -> Clip:
-    """The input video, decoded once from its beginning to its end, so that damage is found before a model is loaded."""
-    clip = read_clip(path)
-    if sum(1 for _ in clip) < 2:
-        raise FreeUValueError(f"--video {path} shows a single frame: a clip has at least 2")
-    return clip
-
-
-def _check_fit(request: VideoRequest, found: Sources) -> None:
-    """Whether the model takes what it is given; the files of a local one are looked into, nothing is loaded."""
-    family = check_family(
-        found.model,
-        found.adapter is not None,
-        request.prompted,
-        request.image is not None,
-        request.video is not None,
-    )
-    if request.negative_prompt and not family.prompt:
-        raise FreeUValueError(f"{found.model.label} takes no prompt: leave --negative-prompt out")
-    if request.frames is not None:
-        place = (found.adapter or found.model).path
-        folders = () if place is None else (place, place / "unet", place / "motion_adapter")
-        check_frames(request.frames, frame_limit(*folders), (found.adapter or found.model).label)
+    def _family(self, found: Sources) -> VideoFamily:
+        """The family of the model; one that does not take what it is given is refused."""
+        options = self.video
+        return check_family(
+            found.model,
+            found.adapter is not None,
+            bool(self.prompts),
+            options.image is not None,
+            options.video is not None,
+        )
 
 
-def prepare_video(request: VideoRequest, found: Sources) -> Prepared:
-    """Load the model and settle everything it decides. Nothing is written.
-
-    Args:
-        request: checked by ``check_video_request``.
-        found: what that gave.
-
-    Raises:
-        FreeUValueError: the model cannot be loaded or cannot do what is asked.
-    """
-    import torch
-
-    from freeu.pipelines.models.loading import load, pick_device, pick_dtype
-
-    device = pick_device(request.device)
-    dtype = pick_dtype(request.dtype, device)
-    scheduler = sampler_name(request.scheduler) if request.scheduler is not None else None
-    source, adapter = found.model, found.adapter
-    if source.kind == "hub":
-        source = hub_snapshot(source, request.variant)
-        _check_fit(request, replace(found, model=source))
-    if adapter is not None:
-        adapter = fetch_adapter(adapter)
-    loaded = load(
-        source,
-        request.task,
-        dtype=dtype,
-        device=device,
-        scheduler=scheduler,
-        variant=request.variant,
-        model_config=request.model_config,
-        motion_adapter=adapter,
-        loras=request.loras,
-        embeddings=request.embeddings,
-        fuse_loras=request.fuse_loras,
-    )
-    assert source.path is not None
-    family = check_family(source, adapter is not None, request.prompted, bool(request.image), bool(request.video))
-    assert loaded.frames is not None
-    assert loaded.fps is not None
-    fps, frames = request.fps or loaded.fps, request.frames or loaded.frames
-    image, video, (width, height) = _inputs(request, loaded, fps, frames)
-    for name, side in (("--width", width), ("--height", height)):
-        check_side(name, side, loaded.multiple)
-    if video is not None:
-        frames = len(video)
-    limit = getattr(loaded.pipe.unet.config, "motion_max_seq_length", None)
-    check_frames(frames, limit, (adapter or source).label)
-    steps = request.steps or loaded.steps
-    strength = None
-    if video is not None:
-        strength = VIDEO_STRENGTH if request.video_strength is None else request.video_strength
-        if int(steps * strength) < 1:
-            raise FreeUValueError(
-                f"--video-strength {strength:g} leaves none of {steps} steps to do: "
-                f"raise it to {min(1.0, 1.01 / steps):.2g} or more, or raise --steps"
-            )
-    assert request.freeu is not None
-    plan = Plan(
-        command="video",
-        prompts=collect_prompts(request.prompts, request.prompts_from) if request.prompted else ("",),
-        negative_prompt=request.negative_prompt,
-        seeds=parse_seeds(request.seeds),
-        arms=("baseline", "freeu"),
-        config=request.freeu.resolve(loaded.pipe),
-        model=ModelReference(
-            kind=source.kind,
-            reference=source.reference,
-            name=source.label,
-            class_name=type(loaded.pipe).__name__,
-            fingerprint=fingerprint(source.path),
-            variant=request.variant,
-            model_config=str(request.model_config.resolve()) if request.model_config else None,
-        ),
-        task=loaded.task,
-        steps=steps,
-        guidance=loaded.guidance if request.guidance is None else request.guidance,
-        scheduler=scheduler,
-        width=width,
-        height=height,
-        image_sha=pixel_sha(image) if image else None,
-        mask_sha=None,
-        image_strength=None,
-        dtype=dtype,
-        device=device,
-        threads=request.threads or torch.get_num_threads(),
-        frames=frames,
-        fps=fps,
-        formats=parse_formats(request.formats),
-        decode_chunk=request.decode_chunk or family.chunk,
-        video_sha=frames_sha(video) if video else None,
-        video_strength=strength,
-        motion_adapter=adapter_reference(adapter) if adapter is not None else None,
-        loras=request.loras,
-        embeddings=request.embeddings,
-        fuse_loras=request.fuse_loras,
-    )
-    return Prepared(plan, loaded, image, None, video)
-
-
-def _inputs(
-    request: VideoRequest, loaded: Loaded, fps: int, frames: int
-) -> tuple[Image | None, Frames | None, tuple[int, int]]:
-    """The picture or the frames to begin with, at the size of the clips, and that size."""
-    image = clip = None
-    size = (loaded.native, loaded.native)
-    if request.image is not None:
-        image = open_image(request.image)
-        size = fit_size(image.size, loaded.native, loaded.multiple)
-    elif request.video is not None:
-        clip = read_clip(request.video)
-        size = fit_size((clip.width, clip.height), loaded.native, loaded.multiple)
-    size = (request.width or size[0], request.height or size[1])
-    for name, side in (("--width", size[0]), ("--height", size[1])):
-        check_side(name, side, loaded.multiple)
-    if image is not None:
-        image, _ = resized(image, None, size)
-    video = _frames(clip, fps, _count(clip, fps, request.frames, frames), size) if clip is not None else None
-    return image, video, size
+def _whole(path: Path) -> None:
+    """Decode an input video from its beginning to its end, so that damage is found before a model is loaded."""
+    if sum(1 for _ in read_clip(path)) < 2:
+        raise FreeUValueError(f"--video {path} shows a single frame: a video has at least 2")
 
 
 def _count(clip: Clip, fps: int, wanted: int | None, default: int | None) -> int:

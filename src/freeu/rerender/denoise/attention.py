@@ -4,7 +4,7 @@ Self-attention in the decoder takes its keys and values of [v_1; v_{i-1}], the f
 layer and step (style-aware cross-frame attention, section 4.1). Like the official code, this does so in the decoder
 only.
 
-The features are kept from when those frames were drawn, so that drawing costs no more U-Net calls than without; running
+The features are kept from when those frames were generated, so that it costs no more U-Net calls than without; running
 both frames along in the batch would need no memory and three times the time. They take, for each frame and in the
 U-Net's type, (halves of guidance) x steps x sum over decoder layers of (places x channels): 10.6 MB for the embedded
 model at 128x128, 12 steps and float32, 330 MB for Stable Diffusion 1.5 at 512x512, 12 steps and float16.

@@ -1,4 +1,4 @@
-"""Between pictures and latents, with as little loss as the autoencoder allows."""
+"""Between images and latents, with as little loss as the autoencoder allows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Autoencoder:
     """The autoencoder of a pipeline.
 
-    Pictures are tensors (1, 3, H, W) in -1..1 of the autoencoder's type, latents are scaled as the U-Net expects them.
+    Images are tensors (1, 3, H, W) in -1..1 of the autoencoder's type, latents are scaled as the U-Net expects them.
 
     Args:
         pipe: a Stable Diffusion of diffusers.
@@ -24,7 +24,7 @@ class Autoencoder:
         self.pipe = pipe
 
     def tensor(self, frame: NDArray[Any]) -> Tensor:
-        """A frame with values in 0..255, (H, W, 3), as a picture."""
+        """A frame with values in 0..255, (H, W, 3), as an image."""
         import torch
 
         picture = torch.from_numpy(np.ascontiguousarray(frame, dtype=np.float32) / 127.5 - 1.0)
@@ -32,19 +32,19 @@ class Autoencoder:
         return picture.permute(2, 0, 1)[None].to(self.pipe._execution_device, vae.dtype)
 
     def frame(self, picture: Tensor) -> NDArray[np.uint8]:
-        """A picture as a frame, uint8 (H, W, 3), rounded as diffusers does."""
+        """An image as a frame, uint8 (H, W, 3), rounded as diffusers does."""
         found: NDArray[np.uint8] = self.pipe.image_processor.postprocess(picture, output_type="np")[0]
         return (found * 255).round().astype(np.uint8)
 
     def encode(self, picture: Tensor) -> Tensor:
-        """The latents of a picture, (1, C, h, w); the mean where the autoencoder has a distribution."""
+        """The latents of an image, (1, C, h, w); the mean where the autoencoder has a distribution."""
         vae = self.pipe.vae
         found = vae.encode(picture)
         latents: Tensor = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
         return latents * float(vae.config.scaling_factor)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The picture of latents; values may lie a little outside -1..1."""
+        """The image of latents; values may lie a little outside -1..1."""
         vae = self.pipe.vae
         found: Tensor = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
         return found
@@ -53,8 +53,8 @@ class Autoencoder:
         """Fidelity-oriented image encoding (section 4.1): what a round trip loses is put in beforehand, where it helps.
 
         With x = E(I) and x' = E(D(x)), the loss of a second encoding, x - x', estimates that of the first, and
-        x + (x - x') is encoded instead of x. The paper does so except where the compensated picture is further than a
-        fixed threshold from I; here it is done for those latent pixels whose part of the picture it brings nearer to I
+        x + (x - x') is encoded instead of x. The paper does so except where the compensated image is further than a
+        fixed threshold from I; here it is done for those latent pixels whose part of the image it brings nearer to I
         than x does, so that nothing hangs on a threshold. Costs two encodings and two decodings.
 
         Returns:

@@ -1,4 +1,4 @@
-"""What the drawn key frames say of the next one: each is brought to its place along the flow of the film."""
+"""What the generated key frames say of the next one: each is brought to its place along the flow of the video."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _RADIUS = 128  # the shorter side over this is the radius of soft edges: 4 at 51
 
 @dataclass(frozen=True)
 class View:
-    """A drawn key frame as seen from another frame of the film.
+    """A generated key frame as seen from another frame of the video.
 
     Args:
-        flow: from the frame to the film's frame that was drawn.
-        drawn: what was drawn, brought to the place of the frame, float32 (H, W, 3), 0..255.
+        flow: from the frame to the video's frame that was generated.
+        drawn: what was generated, brought to the place of the frame, float32 (H, W, 3), 0..255.
     """
 
     flow: Flow
@@ -34,10 +34,10 @@ class View:
 
 
 def seen(frame: Frame, film: Frame, drawn: Frame, estimator: FlowEstimator) -> View:
-    """The view of a drawn key frame from ``frame``, by the flow of the film.
+    """The view of a generated key frame from ``frame``, by the flow of the video.
 
     Args:
-        frame, film: frames of the film, uint8 (H, W, 3): the one to draw and the one that was drawn.
+        frame, film: frames of the video, uint8 (H, W, 3): the one to generate and the one that was generated.
         drawn: what the latter became, uint8 (H, W, 3).
         estimator: how flow is found.
     """
@@ -46,7 +46,7 @@ def seen(frame: Frame, film: Frame, drawn: Frame, estimator: FlowEstimator) -> V
 
 
 def overlaid(coarse: Tensor, views: Sequence[View], codec: Autoencoder) -> tuple[Tensor, Tensor]:
-    """The picture that pixel-aware fusion aims at (section 4.1), and where it says something.
+    """The image that pixel-aware fusion aims at (section 4.1), and where it says something.
 
     The views are laid over what the U-Net believes so far, the first key frame on top of the previous one: what it
     shows does not pass from frame to frame, so errors do not add up.
@@ -54,10 +54,10 @@ def overlaid(coarse: Tensor, views: Sequence[View], codec: Autoencoder) -> tuple
     Args:
         coarse: (1, 3, H, W) in -1..1, a draft of the frame; it shows where no view does.
         views: in the order of precedence.
-        codec: makes pictures of the views.
+        codec: makes images of the views.
 
     Returns:
-        the picture, (1, 3, H, W), and the weight of what comes from views, (1, 1, H, W), float32, 0..1.
+        the image, (1, 3, H, W), and the weight of what comes from views, (1, 1, H, W), float32, 0..1.
     """
     radius = max(1, round(min(coarse.shape[-2:]) / _RADIUS))
     picture, missing = coarse.float(), None

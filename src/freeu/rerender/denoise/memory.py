@@ -1,4 +1,4 @@
-"""What is kept of the key frames that were drawn, in memory and on disk."""
+"""What is kept of the key frames that were generated, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class KeyFrame:
-    """A key frame of the film and how it was drawn.
+    """A key frame of the video and how it was generated.
 
     Args:
-        film: the frame of the film, uint8 (H, W, 3).
+        film: the frame of the video, uint8 (H, W, 3).
         drawn: what it became, of the same shape.
-        clean: the picture without noise that the U-Net believed in at each step, before any constraint changed it,
+        clean: the image without noise that the U-Net believed in at each step, before any constraint changed it,
             (1, C, h, w) each; empty where no stage asks for it.
         attention: ``attention.Features``; empty where no stage asks for them.
     """
@@ -107,7 +107,7 @@ def read(path: Path, identity: Mapping[str, Any], device: torch.device) -> Memor
         then, now = json.loads(about["identity"]), json.loads(json.dumps(identity))
     other = [f"{name} was {then.get(name)!r}, is {now.get(name)!r}" for name in now if then.get(name) != now[name]]
     if other:
-        raise FreeUValueError(f"{path} holds key frames drawn otherwise ({'; '.join(other)}): name another file")
+        raise FreeUValueError(f"{path} holds key frames generated otherwise ({'; '.join(other)}): name another file")
     with readable(f"the key frames in {path}"):
         tensors = load_file(path, device=str(device))
         memory = Memory()

@@ -1,4 +1,4 @@
-"""Which models of diffusers key frames can be drawn with."""
+"""Which models of diffusers key frames can be generated with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_pipe(pipe: Any) -> None:
     """Raise ``FreeUValueError`` unless it is a text-to-image Stable Diffusion 1 or 2, or a miniature of one."""
     kind = type(pipe).__name__
     if kind not in PIPELINES:
-        raise FreeUValueError(f"{kind} cannot draw key frames: use a model of {PIPELINES[0]}")
+        raise FreeUValueError(f"{kind} cannot generate key frames: use a model of {PIPELINES[0]}")
     inputs, channels = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
     if inputs != channels:
         raise FreeUValueError(

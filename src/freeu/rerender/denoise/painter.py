@@ -1,10 +1,10 @@
-"""Key frames of a film drawn anew, one after the other, so that they agree (Rerender A Video, section 4.1).
+"""Key frames of a video re-rendered, one after the other, so that they agree (Rerender A Video, section 4.1).
 
-Each is an image-to-image drawing from the same noise. While it is denoised, the constraints of ``settings.STAGES`` tie
+Each is an image-to-image run from the same noise. While it is denoised, the constraints of ``settings.STAGES`` tie
 it to the first key frame of the scene and to the previous one.
 
 A key frame costs as many calls of the U-Net as image-to-image, one encoding and one decoding. "pixel" adds one of each,
-"fidelity" another encoding and two decodings. The official code draws every key frame twice, to have a whole draft
+"fidelity" another encoding and two decodings. The official code generates every key frame twice, to have a whole draft
 to lay the references on; here the draft is what the U-Net believes when the stage begins, which shows in no place that
 a reference covers.
 """
@@ -42,13 +42,13 @@ Condition = Callable[[Frame], Frame]
 
 
 class KeyFramePainter:
-    """Draws the key frames of a film in their order.
+    """Generates the key frames of a video in their order.
 
     Args:
         pipe: a Stable Diffusion of diffusers, with the scheduler to use; its U-Net may be under ``freeu.enabled``.
-        settings: of the drawing.
+        settings: of the generating.
         flow: how flow is found.
-        condition, controlnet: both or neither: a ``ControlNetModel`` and what makes its pictures.
+        condition, controlnet: both or neither: a ``ControlNetModel`` and what makes its images.
 
     Attributes:
         memory: of the first and the previous key frame of the scene.
@@ -81,14 +81,14 @@ class KeyFramePainter:
         self.memory = Memory()
 
     def new_scene(self) -> None:
-        """Forget the key frames drawn so far: the next one is a first."""
+        """Forget the key frames generated so far: the next one is a first."""
         self.memory = Memory()
 
     def paint(self, frame: Any, on_step: OnStep | None = None) -> Frame:
-        """Draw the next key frame.
+        """Generate the next key frame.
 
         Args:
-            frame: of the film, uint8 (H, W, 3), sides that the autoencoder's factor divides.
+            frame: of the video, uint8 (H, W, 3), sides that the autoencoder's factor divides.
             on_step: told after each step the fraction that is done and the latents; changes nothing.
 
         Returns:
@@ -96,7 +96,7 @@ class KeyFramePainter:
 
         Raises:
             FreeUValueError: no such frame, or of another size than those before.
-            FreeURuntimeError: the model's safety checker refuses the picture; nothing is remembered.
+            FreeURuntimeError: the model's safety checker refuses the image; nothing is remembered.
         """
         import torch
 
@@ -110,7 +110,7 @@ class KeyFramePainter:
             self.pipe.maybe_free_model_hooks()
 
     def save(self, path: Path) -> None:
-        """Write what is remembered, so that ``load`` goes on to the same bits.
+        """Write what is remembered, so that ``load`` goes on bit for bit.
 
         Raises:
             FreeURuntimeError: it cannot be written; an older file is still there.
@@ -245,7 +245,7 @@ class _Drawing:
         return any(self.settings.acts(name, step, len(self.steps)) for name in names)
 
     def _constrain(self, clean: Tensor, step: int) -> Tensor:
-        """The picture without noise as the constraints want it: colour, then shape over it, then pixels."""
+        """The image without noise as the constraints want it: colour, then shape over it, then pixels."""
         first = self.memory.first
         if first is None:
             return clean

@@ -1,4 +1,4 @@
-"""How key frames are drawn: prompt, steps, and which constraints between the frames act when."""
+"""How key frames are generated: prompt, steps, and which constraints between the frames act when."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from freeu.errors import FreeUValueError, unknown_name
 from freeu.pipelines.io.inputs import MAX_SEED
-from freeu.pipelines.runs.request import check_range
+from freeu.pipelines.options.option import check_range
 
 STAGES = ("cross-frame", "shape", "pixel", "fidelity", "colour")
-"""The constraints of section 4.1 in the order in which they act; "fidelity" is how "pixel" encodes its picture."""
+"""The constraints of section 4.1 in the order in which they act; "fidelity" is how "pixel" encodes its image."""
 
 DEFAULT_STAGES = ("cross-frame", "pixel", "fidelity")
 """Those that are on unless told otherwise, by ``benchmarks/bench_rerender.py``: "colour" makes colours drift more than
@@ -51,10 +51,10 @@ class Windows:
 
 @dataclass(frozen=True)
 class KeyFrameSettings:
-    """What decides the key frames of a film, apart from the model and the film.
+    """What decides the key frames of a video, apart from the model and the video.
 
     Args:
-        prompt, negative_prompt: what the pictures should and should not show.
+        prompt, negative_prompt: what the images should and should not show.
         steps: of the whole schedule, 1 to 1000; ``int(steps * strength)`` of them are made, as by diffusers.
         guidance: scale of classifier-free guidance, 0 to 100; None takes the default of the pipeline.
         strength: of the noise on each frame, 0 to 1; 0 gives frames back as they are.

@@ -1,7 +1,7 @@
 """Denoising with the scheduler of the pipeline, whatever it is, so that what the U-Net believes can be changed.
 
-The constraints change the picture without noise that the U-Net predicts, x_{t->0} in the paper. A scheduler's step is
-never rewritten: the latents after it are moved by alpha (changed - predicted), where alpha is the share of the picture
+The constraints change the image without noise that the U-Net predicts, x_{t->0} in the paper. A scheduler's step is
+never rewritten: the latents after it are moved by alpha (changed - predicted), where alpha is the share of the image
 in them. For DDIM this is what the official code does, which replaces the prediction and keeps the direction of the
 noise; for other solvers it is the same to first order. Those that begin again from older latents (Heun and UniPC in
 their corrections, PNDM in its first two calls) lose some of it. With PNDM, whose first step diffusers makes twice while
@@ -26,10 +26,10 @@ PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 
 class Steps:
-    """The steps of one picture.
+    """The steps of one image.
 
     Args:
-        pipe: its scheduler is rebuilt from its settings, so that no state of an earlier picture reaches this one.
+        pipe: its scheduler is rebuilt from its settings, so that no state of an earlier image reaches this one.
         steps: of the whole schedule.
         strength: how much of it is made, above 0 to 1; what is left out is the beginning.
         device: where the latents are.
@@ -77,7 +77,7 @@ class Steps:
         return found
 
     def clean(self, output: Tensor, latents: Tensor, step: int) -> Tensor:
-        """The picture without noise that the U-Net's output means, x_{t->0} float32, the shape of ``latents``.
+        """The image without noise that the U-Net's output means, x_{t->0} float32, the shape of ``latents``.
 
         Args:
             output: of the U-Net, after guidance.
@@ -98,13 +98,13 @@ class Steps:
         return found
 
     def moved(self, latents: Tensor, change: Tensor, step: int) -> Tensor:
-        """Latents after a step for which the U-Net had predicted ``change`` more in the picture without noise."""
+        """Latents after a step for which the U-Net had predicted ``change`` more in the image without noise."""
         picture = self._levels(step + 1)[0] if step + 1 < len(self) else 1.0
         found: Tensor = latents.float() + picture * change
         return found.to(latents.dtype)
 
     def _levels(self, step: int) -> tuple[float, float]:
-        """The shares of picture and noise in the latents before a step, asked of the scheduler's own ``add_noise``."""
+        """The shares of image and noise in the latents before a step, asked of the scheduler's own ``add_noise``."""
         import torch
 
         pair = torch.eye(2, dtype=torch.float32, device=self.times.device).reshape(2, 2, 1, 1)

@@ -1,6 +1,6 @@
-"""Two pictures of one frame made one: from either where only it is there, mixed in between, without seams or blur.
+"""Two images of one frame made one: from either where only it is there, mixed in between, without seams or blur.
 
-The two come from key frames drawn apart, so their colours differ a little and so does their detail. Instead of the
+The two come from key frames generated apart, so their colours differ a little and so does their detail. Instead of the
 paper's gradient-domain blend (Rerender A Video, section 4.2, after Jamriska et al. 2019) the colours are matched first:
 both are brought to the same low frequencies, so there is nothing left to jump at the border of what only one shows.
 docs/rerender-flow.md has the measurement.
@@ -23,12 +23,12 @@ _LOW = 0.06  # of the shorter side: standard deviation of what is called low fre
 _LOCAL = 2.0  # pixels: the same of the neighbourhood in which contrast is measured
 _SEEN = 1e-3  # least weight that counts as seen
 _REACH = 12  # pixels from which a hole is filled
-_COLOUR = 12.0  # levels within which pixels of the film are of one colour
+_COLOUR = 12.0  # levels within which pixels of the video are of one colour
 _FLOOR = 4.0  # squared levels below which contrast is not restored
 
 
 def blend(before: Picture, after: Picture, seen_before: Weight, seen_after: Weight, time: float) -> Frame:
-    """Mix two pictures of one frame.
+    """Mix two images of one frame.
 
     Low frequencies go over from one to the other in time, wherever both are seen, and the difference carries on into
     what only one shows. Of detail each gives its share, by time and by what it sees, and what the mean of two details
@@ -54,14 +54,14 @@ def blend(before: Picture, after: Picture, seen_before: Weight, seen_after: Weig
 
 
 def fill(picture: Frame, lost: NDArray[np.bool_], guide: Frame) -> Frame:
-    """Fill what no key frame shows from near pixels that are of the same colour in the film (joint bilateral).
+    """Fill what no key frame shows from near pixels that are of the same colour in the video (joint bilateral).
 
     A lost pixel farther than 12 pixels from all others, or of a colour that none of them has, stays as it is.
 
     Args:
-        picture: the drawn frame, uint8 (H, W, 3). Not modified.
+        picture: the generated frame, uint8 (H, W, 3). Not modified.
         lost: which pixels to fill, (H, W).
-        guide: the film's frame, uint8 (H, W, 3).
+        guide: the video's frame, uint8 (H, W, 3).
     """
     y, x = np.nonzero(lost)
     if not len(y):
@@ -94,7 +94,7 @@ def _contrast(mixed: Picture, first: Picture, second: Picture, share: NDArray[An
 
 
 def _spread(values: Picture, weight: Weight, sigma: float) -> Picture:
-    """A smooth picture of values known where ``weight`` is, carried on to where it is not (normalised convolution)."""
+    """A smooth image of values known where ``weight`` is, carried on to where it is not (normalised convolution)."""
     total = _soft(weight, sigma)
     if not total.any():
         return np.zeros_like(values)

@@ -1,4 +1,4 @@
-"""A film cut into segments, each from one key frame to the next, with one segment in memory at a time."""
+"""A video cut into segments, each from one key frame to the next, with one segment in memory at a time."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class KeyFrameChoice:
 
     Args:
         interval: at the latest so many frames after the last key frame, at least 1.
-        content: sooner where the film moves much; needs the flow from every frame to its key frame.
-        motion: with ``content``, how far the fastest twentieth may go from the key frame, in parts of the picture's
+        content: sooner where the video moves much; needs the flow from every frame to its key frame.
+        motion: with ``content``, how far the fastest twentieth may go from the key frame, in parts of the image's
             shorter side, above 0.
-        uncovered: with ``content``, the share of the picture that may have come into sight since, above 0, at most 1.
+        uncovered: with ``content``, the share of the image that may have come into sight since, above 0, at most 1.
         cut: the change of content from one frame to the next (``change``) above which a new scene begins, 0..1; 1 never
             cuts.
 
@@ -65,7 +65,7 @@ class Segment:
     """Frames from one key frame to the next, both among them; neighbouring segments of a scene share that frame.
 
     Args:
-        start: number in the film of the first frame, from 0.
+        start: number in the video of the first frame, from 0.
         frames: one or more; one if a scene has no second.
         opens: whether a scene begins here, so that the first frame was not the last of the segment before.
     """
@@ -76,7 +76,7 @@ class Segment:
 
 
 def segments(frames: Iterable[Any], choice: KeyFrameChoice = KeyFrameChoice()) -> Iterator[Segment]:
-    """Cut a film at its key frames. The first and last frame of a scene are key frames.
+    """Cut a video at its key frames. The first and last frame of a scene are key frames.
 
     No more than one segment is held, and one frame beyond it.
 
@@ -107,15 +107,15 @@ def segments(frames: Iterable[Any], choice: KeyFrameChoice = KeyFrameChoice()) -
             held, start, opens = [frame], number, False
             tracker = Tracker(frame) if choice.content else None
     if not held:
-        raise FreeUValueError("a film needs at least one frame, got none")
+        raise FreeUValueError("a video needs at least one frame, got none")
     if opens or len(held) > 1:
         yield Segment(start, tuple(held), opens)
 
 
 def change(first: Any, second: Any) -> float:
-    """How much of the picture is new from one frame to the next, 0..1.
+    """How much of the image is new from one frame to the next, 0..1.
 
-    A pixel is old if its neighbourhood in the other frame, a fourteenth of the picture to each side, has values on both
+    A pixel is old if its neighbourhood in the other frame, a fourteenth of the image to each side, has values on both
     sides of its own or within 12 levels, in each colour. So what moves, a camera too, changes little; another scene, a
     flash or a sudden change of all colours changes much. Taken both ways, as the larger share.
 

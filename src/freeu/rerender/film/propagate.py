@@ -1,4 +1,4 @@
-"""The frames between two key frames, made of the two drawn ones along the flow of the film.
+"""The frames between two key frames, made of the two generated ones along the flow of the video.
 
 Rerender A Video (arXiv:2306.07954), section 4.2: each key frame is brought to the place of every frame of its segment,
 and the two are blended. The paper brings them there by patch matching guided by flow (Ebsynth); here flow alone does.
@@ -18,26 +18,26 @@ from freeu.motion.estimate import FlowEstimator, Tracker
 from freeu.motion.measure import Flow, Frame, check_clip
 from freeu.rerender.film.blend import blend, fill
 
-_ALIKE = 12.0  # levels of error of the film itself at which a key frame is believed 1 / e
+_ALIKE = 12.0  # levels of error of the video itself at which a key frame is believed 1 / e
 _LOST = 0.02  # of belief that is left where a pixel is not traceable
 _HOLE = 0.05  # belief below which a pixel is a hole
 _WINDOW = 5  # pixels across in which the error is taken
 
 
 def propagate(frames: Sequence[Any], first: Any, last: Any, estimator: FlowEstimator | None = None) -> Iterator[Frame]:
-    """Draw a segment from its two drawn key frames.
+    """Generate a segment from its two generated key frames.
 
     A frame takes from each key frame what can be seen there, more from the nearer in time. What neither shows
-    is filled from near pixels that have its colour in the film; if there are none it takes the key frame that, in the
-    film, comes closer to it.
+    is filled from near pixels that have its colour in the video; if there are none it takes the key frame that, in the
+    video, comes closer to it.
 
     Args:
-        frames: of the film, uint8 (H, W, 3), from one key frame to the next, both among them, at least one.
-        first, last: the key frames as drawn, of the same size; of a single frame they are the same.
+        frames: of the video, uint8 (H, W, 3), from one key frame to the next, both among them, at least one.
+        first, last: the key frames as generated, of the same size; of a single frame they are the same.
         estimator: how flow is found, as of ``Tracker``.
 
     Yields:
-        as many frames; the first and last are the drawn ones to the bit.
+        as many frames; the first and last are the generated ones to the bit.
 
     Raises:
         FreeUValueError: not frames of one size; two drawings of a single frame; ``freeu[video]`` is not installed.
@@ -76,7 +76,7 @@ def brought(key: Frame, flow: Flow) -> NDArray[np.float32]:
 
 
 def believed(frame: Frame, key: Frame, flow: Flow) -> NDArray[np.float32]:
-    """How far a key frame is believed at each pixel of a frame: by the flow and by how alike the film is, 0..1."""
+    """How far a key frame is believed at each pixel of a frame: by the flow and by how alike the video is, 0..1."""
     import cv2
 
     error = cv2.blur(np.abs(brought(key, flow) - frame).mean(axis=2), (_WINDOW, _WINDOW))

@@ -20,13 +20,13 @@ COPIED = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"})
 
 
 def with_sound(pictures: Path, heard: Path, target: Path) -> None:
-    """Write an MP4 of the pictures of one file and the sound of another, as long as the pictures.
+    """Write an MP4 of the images of one file and the sound of another, as long as the images.
 
-    No picture is encoded anew, and no sound that MP4 can hold.
+    No image is encoded anew, and no sound that MP4 can hold.
 
     Args:
         pictures: an MP4 of ``ClipWriter``, which begins at time 0.
-        heard: a video with sound; where its first picture is, time 0 is.
+        heard: a video with sound; where its first image is, time 0 is.
         target: the file to write.
 
     Raises:
@@ -56,7 +56,7 @@ def _shown(packets: Iterator[Packet[Any]], stream: Any) -> Iterator[Packet[Any]]
 
 
 def _mux(made: OutputContainer, pictures: Iterator[Packet[Any]], sounds: Iterator[Packet[Any]], end: float) -> None:
-    """Write both in the order of time, so that neither has to be kept; sound ends with the pictures."""
+    """Write both in the order of time, so that neither has to be kept; sound ends with the images."""
     waiting = next(sounds, None)
     for packet in pictures:
         while waiting is not None and _time(waiting) <= _time(packet):

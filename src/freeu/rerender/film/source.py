@@ -1,4 +1,4 @@
-"""The video that is drawn anew: looked through once before anything is loaded, then read a frame at a time."""
+"""The video that is re-rendered: looked through once before anything is loaded, then read a frame at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures and videos made new for raters: no metadata, and one size in bytes for all that are compared.
+"""Images and videos made new for raters: no metadata, and one size in bytes for all that are compared.
 
 What a browser shows of a file (its name, size, dates, tags) must say nothing about the arm that made it.
 """
@@ -54,7 +54,7 @@ def look_at(path: Path, folder: Path) -> Look:
 
 
 def read_image(path: Path) -> Image:
-    """A picture as upright RGB, transparent parts on white.
+    """An image as upright RGB, transparent parts on white.
 
     Raises:
         FreeUValueError: damaged, animated, no PNG, JPEG or WebP, more pixels than Pillow's limit, or more than 8 bits.
@@ -96,7 +96,7 @@ def encode_png(image: Image) -> bytes:
 
 
 def noised(image: Image, seed: int) -> Image:
-    """The same picture under strong Gaussian noise, for attention checks.
+    """The same image under strong Gaussian noise, for attention checks.
 
     Args:
         image: RGB.

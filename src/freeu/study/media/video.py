@@ -29,7 +29,7 @@ def look_at_video(path: Path) -> Look:
     """Decode a whole video, and tell what it shows.
 
     Raises:
-        FreeUValueError: damaged, no MP4, without pictures, rotated, of odd sides, or too large or long.
+        FreeUValueError: damaged, no MP4, without images, rotated, of odd sides, or too large or long.
     """
     need("study", "av")
     digest, count, size, first, last = hashlib.sha256(), 0, (0, 0), 0.0, 0.0

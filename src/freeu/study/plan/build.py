@@ -1,4 +1,4 @@
-"""From folders of pictures to a study that can be served."""
+"""From folders of images to a study that can be served."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class DesignPair:
 
 @dataclass(frozen=True)
 class DesignCheck:
-    """A picture to be compared with its own noised copy: the group and the arm, by number."""
+    """An image to be compared with its own noised copy: the group and the arm, by number."""
 
     group: int
     arm: int
@@ -250,7 +250,7 @@ def _with_repeats(votes: list[Trial], repeats: int, rng: random.Random) -> list[
 
 
 def _check_pool(prompts: Sequence[int], arms: int, checks: int, rng: random.Random) -> list[DesignCheck]:
-    """Different pictures for checks, of different prompts as far as there are any."""
+    """Different images for checks, of different prompts as far as there are any."""
     found = [DesignCheck(group, arm) for group in range(len(prompts)) for arm in range(arms)]
     rng.shuffle(found)
     turns: Counter[int] = Counter()
@@ -264,7 +264,7 @@ def _check_pool(prompts: Sequence[int], arms: int, checks: int, rng: random.Rand
 def _with_checks(trials: list[Trial], checks: int, pool: int, uses: Counter[int], rng: random.Random) -> list[Trial]:
     """Checks spread over the slot: one within each equal part of it, never at its beginning."""
     if checks > pool:
-        raise FreeUValueError(f"checks must be at most {pool}, the number of pictures, got {checks}")
+        raise FreeUValueError(f"checks must be at most {pool}, the number of images, got {checks}")
     numbers = sorted(range(pool), key=lambda number: (uses[number], rng.random()))[:checks]
     uses.update(numbers)
     start = rng.randrange(2)

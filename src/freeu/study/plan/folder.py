@@ -132,7 +132,7 @@ def _beside(path: Path) -> Iterator[Path]:
     made = [parent for parent in path.absolute().parents if not parent.exists()]
     try:
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        # Readable by its owner only: the plan says which picture is whose, and the votes will lie here.
+        # Readable by its owner only: the plan says which image is whose, and the votes will lie here.
         draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.absolute().parent))
         try:
             yield draft

@@ -1,4 +1,4 @@
-"""What a study compares: folders of ``freeu compare``, ``generate``, ``video``, or plain ones of pictures or clips."""
+"""What a study compares: folders of ``freeu compare``, ``generate``, ``video``, or plain ones of images or videos."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ def read_material(
             mixed with videos; fewer than 2 arms that differ.
     """
     if not folders:
-        raise FreeUValueError("a study needs folders: one of freeu compare, or two or more of pictures or videos")
+        raise FreeUValueError("a study needs folders: one of freeu compare, or two or more of images or videos")
     folders = [folder.parent if folder.name == MANIFEST else folder for folder in folders]
     places = [folder.resolve() for folder in folders]
     for folder, place in zip(folders, places, strict=True):
         if not folder.is_dir():
-            raise FreeUValueError(f"{folder} is no folder: name one that holds pictures or videos")
+            raise FreeUValueError(f"{folder} is no folder: name one that holds images or videos")
         if places.count(place) > 1:
             raise FreeUValueError(f"{folder} is given twice")
     planned = [(folder / MANIFEST).is_file() for folder in folders]
@@ -112,7 +112,7 @@ def read_material(
     names = short_names(places)
     if all(planned):
         if prompts is not None:
-            raise FreeUValueError("the manifests say what the pictures show: leave --prompts out")
+            raise FreeUValueError("the manifests say what the images show: leave --prompts out")
         found = _from_manifests(folders, names)
     else:
         found = _from_names(folders, names, prompts)
@@ -129,16 +129,18 @@ def _from_manifests(folders: Sequence[Path], names: Sequence[str]) -> _Found:
         for field in ("prompts", "seeds"):
             if getattr(plan, field) != getattr(first, field):
                 raise FreeUValueError(
-                    f"{folder} has other {field} than {folders[0]}, or in another order: its pictures are no pairs"
+                    f"{folder} has other {field} than {folders[0]}, or in another order: its images are no pairs"
                 )
         if len(set(plan.prompts)) < len(plan.prompts):
-            raise FreeUValueError(f"{folder} shows a prompt twice, so a pair would come twice: draw each prompt once")
+            raise FreeUValueError(
+                f"{folder} shows a prompt twice, so a pair would come twice: generate each prompt once"
+            )
         made = sum((folder / picture.file).is_file() for picture in plan.pictures())
         if not manifest.complete or made < plan.count:
-            raise FreeUValueError(f"{folder} holds {made} of its {plan.count} pictures: make it complete first")
+            raise FreeUValueError(f"{folder} holds {made} of its {plan.count} images: make it complete first")
         flagged |= {(p.index, p.seed) for p in plan.pictures() if manifest.pictures[p.file].flagged}
     for index, seed in sorted(flagged):
-        found.notes.append(f"left out prompt {index + 1} with seed {seed}: a safety checker blacked out a picture")
+        found.notes.append(f"left out prompt {index + 1} with seed {seed}: a safety checker blacked out an image")
     for folder, name, manifest in zip(folders, names, manifests, strict=True):
         plan = manifest.plan
         for arm in plan.arms:
@@ -156,15 +158,15 @@ def _from_manifests(folders: Sequence[Path], names: Sequence[str]) -> _Found:
 
 
 def _recorded(folder: Path, record: PictureRecord) -> tuple[Path, str | None]:
-    """The file of a picture or clip, and the hash of its pixels where it can be compared.
+    """The file of an image or video, and the hash of its pixels where it can be compared.
 
-    That of a clip is of the frames before they were encoded; its file is compared byte for byte instead.
+    That of a video is of the frames before they were encoded; its file is compared byte for byte instead.
     """
     path = folder / record.file
     if not record.files:
         return path, record.sha256
     if file_sha(path) != record.files.get(record.file):
-        raise FreeUValueError(f"{path} is not the clip that its manifest speaks of: it was changed")
+        raise FreeUValueError(f"{path} is not the video that its manifest speaks of: it was changed")
     return path, None
 
 
@@ -202,7 +204,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
             raise FreeUValueError(f"{folder} has two files {path.stem!r}: files are paired by name, leave one of them")
         found[path.stem] = path
     if not found:
-        raise FreeUValueError(f"{folder} holds no pictures or videos ({', '.join((*IMAGES, *VIDEOS))})")
+        raise FreeUValueError(f"{folder} holds no images or videos ({', '.join((*IMAGES, *VIDEOS))})")
     return found
 
 
@@ -227,7 +229,7 @@ def _verified(found: _Found, report: Callable[[int, int], None]) -> Material:
         for path, said in files:
             look = look_at(path, folder)
             if said is not None and look.sha256 != said:
-                raise FreeUValueError(f"{path} is not the picture that its manifest speaks of: it was changed")
+                raise FreeUValueError(f"{path} is not the image that its manifest speaks of: it was changed")
             looks[-1].append(look)
             report(sum(map(len, looks)), total)
     for number in range(len(found.keys)):

@@ -1,6 +1,6 @@
 """What a study asks, of whom and in which order: fixed and hashed before the first vote.
 
-A *pair* is two pictures (or videos) of one prompt and one seed, made by two arms. A *task* is a pair, a question, and
+A *pair* is two images (or videos) of one prompt and one seed, made by two arms. A *task* is a pair, a question, and
 which of the two stands on the left. A *slot* is the list of tasks of one rater. Everything here is plain data that
 ``plan.json`` holds; design.py makes it from a seed, store.py and web.py only carry it out.
 """
@@ -52,7 +52,7 @@ QUESTIONS = (
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of making pictures.
+    """One way of making images.
 
     Args:
         name: unique.
@@ -67,7 +67,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Item:
-    """One picture or video as raters see it.
+    """One image or video as raters see it.
 
     Args:
         id: opaque; the name of its file in ``media/`` (without suffix) and in addresses. It says nothing.
@@ -164,7 +164,7 @@ class StudyPlan:
         slots: the tasks of each rater in order; as many slots as raters are planned for, with some to spare.
         raters: how many are planned for.
         rules: of exclusion.
-        source: where the pictures come from (names of manifests or folders, never paths), and what made them.
+        source: where the images come from (names of manifests or folders, never paths), and what made them.
         demonstration: True marks a study whose raters are simulated: every page and result says so.
 
     Raises:

@@ -49,7 +49,7 @@ def _may(results: Mapping[str, Any]) -> list[str]:
     lines = []
     if results["demonstration"]:
         lines.append(
-            "Nothing about people. Every vote here was drawn by a computer. The page shows what a study looks like, "
+            "Nothing about people. Every vote here was simulated. The page shows what a study looks like, "
             "and whether its statistics find the preference that was put in. The sentences below read as they would "
             "for people."
         )

@@ -20,7 +20,7 @@ class Outcome:
 
     Args:
         store: of the study.
-        media: the file of an item, for the pictures of the report; None leaves them out.
+        media: the file of an item, for the images of the report; None leaves them out.
     """
 
     def __init__(self, store: Store, media: Callable[[Item], Path] | None = None) -> None:

@@ -16,7 +16,7 @@ from freeu.study.statistics.numbers import interval, p_text, percent
 from freeu.wording import counted
 
 THUMB = 160
-"""Longest side of a picture on the page, in pixels."""
+"""Longest side of an image on the page, in pixels."""
 
 Pictures = Mapping[int, Mapping[str, str]]
 
@@ -26,8 +26,8 @@ def make_report(results: Mapping[str, Any], items: Pictures | None = None) -> st
 
     Args:
         results: of ``results.results``; not modified.
-        items: for each number of a prompt the picture of each arm, by its name, as a ``data:`` address
-            (``pictures``); None leaves pictures out.
+        items: for each number of a prompt the image of each arm, by its name, as a ``data:`` address
+            (``pictures``); None leaves images out.
 
     Returns:
         HTML with everything inside. Every heading and caption of a study whose ``demonstration`` is True says that its
@@ -62,7 +62,7 @@ def make_report(results: Mapping[str, Any], items: Pictures | None = None) -> st
 
 
 def pictures(plan: StudyPlan, file: Callable[[Item], Path]) -> dict[int, dict[str, str]]:
-    """A small picture of every arm for each prompt, of its first seed; of a video the first frame.
+    """A small image of every arm for each prompt, of its first seed; of a video the first frame.
 
     Args:
         plan: of the study.

@@ -155,7 +155,7 @@ class Store:
             task: id of the task.
             revision: of the answer, from ``standing``.
             choice: "left", "right" or, where the plan has ties, "tie".
-            seconds: from the moment both pictures were shown, finite and at least 0.
+            seconds: from the moment both images were shown, finite and at least 0.
 
         Raises:
             FreeUValueError: no such choice in this study.

@@ -18,7 +18,7 @@ class Vote:
         rater: opaque id of the rater.
         task: id of the task.
         choice: "left", "right" or "tie".
-        seconds: from the moment both pictures were shown to the answer.
+        seconds: from the moment both images were shown to the answer.
         time: when the server had it on disk, ISO 8601 in UTC.
         plan: hash of the plan under which it was given.
     """

@@ -1,4 +1,4 @@
-"""Pictures and videos, only those of the current and the next task, with headers that say nothing about their maker."""
+"""Images and videos, only those of the current and the next task, with headers that say nothing about their maker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def routes(site: Site) -> APIRouter:
         416: {"description": "It has no such part.", "content": {"text/html": {}}},
     }
 
-    @router.get("/media/{item}", response_class=Response, responses=found | answers(404), summary="A picture or video")
+    @router.get("/media/{item}", response_class=Response, responses=found | answers(404), summary="An image or video")
     def media(request: Request, item: str) -> Response:
         visit = site.visit(request)
         # The same answer for what does not exist and for what is not to be seen now.

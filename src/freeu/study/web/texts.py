@@ -13,7 +13,7 @@ _EN = {
     "language": "Language",
     "privacy": "Privacy",
     "link": "Continue elsewhere",
-    "welcome": "You will see two pictures at a time, made from the same text. Each time, say which one answers the "
+    "welcome": "You will see two images at a time, made from the same text. Each time, say which one answers the "
     "question better. There is no right or wrong: your own eye counts.",
     "welcome_video": "You will see two short silent videos at a time, made from the same text. Each time, say which "
     "one answers the question better. There is no right or wrong: your own eye counts.",
@@ -42,8 +42,8 @@ _EN = {
     "back_to_vote": "Back to the questions",
     "prompt": "The text",
     "progress": "{done} of {total} answered",
-    "left_picture": "left picture",
-    "right_picture": "right picture",
+    "left_picture": "left image",
+    "right_picture": "right image",
     "left_video": "left video",
     "right_video": "right video",
     "left": "Left",

@@ -23,7 +23,7 @@ Revision = Annotated[int, Field(ge=0, le=1_000, description="How often the task 
 
 
 class Shown(BaseModel):
-    """The task to answer now. Nothing here tells who made which picture, or whether this is a check."""
+    """The task to answer now. Nothing here tells who made which image, or whether this is a check."""
 
     task: str
     revision: int

@@ -11,25 +11,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from freeu.cli import options as o
+from freeu.cli.bundles import Only
 from freeu.cli.errors import StoppedError
 from freeu.errors import FreeUValueError
+from freeu.pipelines.options.option import check_range
+from freeu.pipelines.options.run import RunOptions
 
 if TYPE_CHECKING:
     from freeu.study.plan.folder import StudyFolder
-
-study = typer.Typer(
-    name="study",
-    help="Ask people: a blind preference study of pictures or videos, as in the paper's Tables 1 and 2.",
-    no_args_is_help=True,
-)
 
 _DESIGN, _RULES = "Design", "Rules (stated before the first vote)"
 
 Folders = Annotated[
     list[Path],
     typer.Argument(
-        metavar="FOLDER...", help="Of freeu compare or generate; or two or more of pictures or MP4s of the same names."
+        metavar="FOLDER...", help="Of freeu compare or generate; or two or more of images or MP4s of the same names."
     ),
 ]
 Title = Annotated[str, typer.Option("--title", metavar="TEXT", help="What raters see as the head of the study.")]
@@ -60,7 +56,7 @@ Checks = Annotated[
     typer.Option(
         "--checks",
         metavar="N",
-        help="Attention checks per rater: a picture against its own noised copy.",
+        help="Attention checks per rater: an image against its own noised copy.",
         rich_help_panel=_DESIGN,
     ),
 ]
@@ -118,7 +114,7 @@ PowerPrompts = Annotated[
     int | None,
     typer.Option("--prompts", metavar="N", help="How many prompts there are (default: one for each pair of a rater)."),
 ]
-Arms = Annotated[int, typer.Option("--arms", metavar="N", help="How many ways of making pictures are compared.")]
+Arms = Annotated[int, typer.Option("--arms", metavar="N", help="How many ways of making images are compared.")]
 Rho = Annotated[float, typer.Option("--rho", metavar="0..1", help="Correlation of two votes of one rater.")]
 PromptRho = Annotated[
     float | None,
@@ -126,9 +122,9 @@ PromptRho = Annotated[
 ]
 
 
-@study.command("new")
 def new(
     folders: Folders,
+    run: Annotated[RunOptions, Only("output")],
     title: Title = "Which one is better?",
     raters: Raters = 35,
     pairs_per_rater: PairsPerRater = None,
@@ -144,7 +140,6 @@ def new(
     min_checks: LeastChecks = 0.75,
     min_consistency: LeastConsistency = 0.0,
     demonstration: Demonstration = False,
-    output: o.Output = None,
 ) -> None:
     """Plan a study: who is asked about which pairs, in which order and on which side, fixed before the first vote.
 
@@ -152,8 +147,7 @@ def new(
     """
     from freeu.extras import need
     from freeu.pipelines.io.inputs import MAX_SEED
-    from freeu.pipelines.io.output import dated_folder, refuse_foreign
-    from freeu.pipelines.runs.request import check_range
+    from freeu.pipelines.io.output import refuse_foreign
     from freeu.study.plan.questions import parse_languages, parse_questions
 
     for name, value, low, high in (
@@ -170,7 +164,7 @@ def new(
         check_range(name, value, low, high)
     asked = parse_questions(questions or (), spoken := parse_languages(languages))
     need("study", "PIL", "numpy", "scipy")
-    folder = output or dated_folder("freeu-study")
+    folder = run.folder("freeu-study")
     refuse_foreign(folder, resumable=False)
 
     from freeu.study.plan.build import new_study
@@ -212,7 +206,6 @@ def new(
     print(f"wrote {folder}: put it online with freeu study serve")
 
 
-@study.command("power")
 def power(
     effect: Effect = 0.6,
     power: Power = 0.8,
@@ -224,7 +217,6 @@ def power(
     prompt_rho: PromptRho = None,
 ) -> None:
     """Say how many raters find a preference, by the exact binomial test and Kish's design effect."""
-    from freeu.pipelines.runs.request import check_range
     from freeu.study.statistics.power import design_effect, raters_needed, votes_needed
 
     check_range("--pairs-per-rater", pairs_per_rater, 1, 1_000)
@@ -286,14 +278,7 @@ def _summary(made: StudyFolder) -> Iterator[str]:
 @contextlib.contextmanager
 def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar that begins with the first report."""
-    from freeu.cli.progress import Counter
+    from freeu.cli.progress import Bar
 
-    bars: list[Counter] = []
-    with contextlib.ExitStack() as stack:
-
-        def report(done: int, total: int) -> None:
-            if not bars:
-                bars.append(stack.enter_context(Counter(what, total)))
-            bars[0].one()
-
-        yield report
+    with Bar(what, None, "file") as bar:
+        yield bar.report

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from freeu.cli import options as o
+from freeu.cli.commands.study.options import StudyOptions
 from freeu.errors import FreeUValueError
 
 RESULTS, REPORT = "results.json", "report.html"
@@ -23,7 +23,7 @@ AsJson = Annotated[
 Format = Annotated[str, typer.Option("--format", metavar="csv|json|parquet", help="Of the files.")]
 
 
-def results(folder: o.StudyFolder, database: o.Database = None, output: Output = None, as_json: AsJson = False) -> None:
+def results(options: StudyOptions, output: Output = None, as_json: AsJson = False) -> None:
     """Tell what a study found, with intervals that allow for raters and prompts; also while it goes on.
 
     Writes results.json (everything as data) and report.html (one page that opens from disk).
@@ -35,20 +35,20 @@ def results(folder: o.StudyFolder, database: o.Database = None, output: Output =
     from freeu.study.results.outcome import Outcome
     from freeu.study.results.report import make_report, pictures
 
-    study, store = _open(folder, database)
+    study, store = _open(options)
     with store:
         found = Outcome(store).results()
     if as_json:
         print(text_of(found), end="")
     if output is not None or not as_json:
         page = make_report(found, pictures(study.plan, lambda item: study.media(item.id)))
-        target = _write(output or folder / "results", {RESULTS: text_of(found), REPORT: page})
+        target = _write(output or options.folder / "results", {RESULTS: text_of(found), REPORT: page})
     if not as_json:
         _print(found)
         print(f"wrote {target / REPORT} and {RESULTS}")
 
 
-def export(folder: o.StudyFolder, database: o.Database = None, form: Format = "csv", output: Output = None) -> None:
+def export(options: StudyOptions, form: Format = "csv", output: Output = None) -> None:
     """Write every counted vote and the results as tables. Nicknames and personal links are never in them.
 
     Writes votes and results in the format; results.json is the whole of the results, the other two its table of shares.
@@ -62,20 +62,21 @@ def export(folder: o.StudyFolder, database: o.Database = None, form: Format = "c
 
     if form not in FORMATS:
         raise unknown_name("--format", form, FORMATS)
-    _, store = _open(folder, database)
+    _, store = _open(options)
     with store:
         outcome = Outcome(store)
         files = {name: data for name in (f"votes.{form}", f"results.{form}") if (data := outcome.export(name))}
-    target = _write(output or folder / "results", files)
+    target = _write(output or options.folder / "results", files)
     print(f"wrote {' and '.join(str(target / name) for name in files)}")
 
 
-def _open(folder: Path, database: str | None) -> Any:
+def _open(options: StudyOptions) -> Any:
     """The study and its store. A database that is not there is not made: a wrong name would look like no votes."""
     from freeu.study.plan.folder import StudyFolder
     from freeu.study.store.database import FILE, database_url
     from freeu.study.store.store import Store
 
+    folder, database = options.folder, options.database
     study = StudyFolder.open(folder)
     if database is None or "://" not in database:
         path = Path(database) if database else folder / FILE

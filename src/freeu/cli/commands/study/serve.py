@@ -14,11 +14,12 @@ from typing import Annotated, Any
 
 import typer
 
-from freeu.cli import options as o
+from freeu.cli.bundles import Defaults
+from freeu.cli.commands.study.options import StudyOptions
 from freeu.errors import FreeUValueError
+from freeu.pipelines.options.option import check_bounds, check_range
+from freeu.pipelines.options.server import ServerOptions
 
-Host = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0 lets others in.")]
-Port = Annotated[int, typer.Option("--port", metavar="N", help="The port; 0 takes a free one.")]
 BehindProxy = Annotated[
     bool,
     typer.Option("--behind-proxy", help="Believe the X-Forwarded-For and X-Forwarded-Proto of a reverse proxy."),
@@ -45,10 +46,8 @@ Address = Annotated[
 
 
 def serve(
-    folder: o.StudyFolder,
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
-    database: o.Database = None,
+    options: StudyOptions,
+    server: Annotated[ServerOptions, Defaults(port=8000)],
     behind_proxy: BehindProxy = False,
     root_path: RootPath = "",
     admin_password_file: PasswordFile = None,
@@ -59,19 +58,18 @@ def serve(
     A vote that was acknowledged is on disk. The server may be stopped or killed at any time and started again.
     """
     from freeu.extras import need
-    from freeu.pipelines.runs.request import check_range
 
-    check_range("--port", port, 0, 65_535)
+    check_bounds(server)
     need("study", "fastapi", "uvicorn", "sqlalchemy", "jinja2", "python_multipart")
     import uvicorn
 
     from freeu.study.web.app import create_app
     from freeu.study.web.secrets import load_or_create
 
-    study = _open(folder)
+    study = _open(options.folder)
     study.verify_media()
-    keys, made_up = load_or_create(folder, admin_password_file)
-    with _store(study, database) as store, _listening(host, port) as listening:
+    keys, made_up = load_or_create(options.folder, admin_password_file)
+    with _store(study, options.database) as store, _listening(server) as listening:
         app = create_app(study, store, keys, root_path=root_path, tokens_only=tokens_only, behind_proxy=behind_proxy)
         # No access log: it would tie network addresses to votes. The proxy's headers are read by the application.
         config = uvicorn.Config(
@@ -84,23 +82,23 @@ def serve(
             timeout_graceful_shutdown=5,
             limit_concurrency=1_000,
         )
-        server = uvicorn.Server(config)
+        serving = uvicorn.Server(config)
         gc.collect()
         gc.freeze()  # the libraries and the plan stay: walking through them again would hold up every vote meanwhile
-        with _ending_well(server):
-            at = f"[{host}]" if ":" in host else host
+        with _ending_well(serving):
+            at = f"[{server.host}]" if ":" in server.host else server.host
             address = f"http://{at}:{listening.getsockname()[1]}{root_path.rstrip('/')}/"
             print(f"freeu study: {address} (Ctrl-C ends it)")
             print(f"administration: {address}admin" + (f", password {made_up} (shown this once)" if made_up else ""))
             if study.plan.demonstration:
                 print("a demonstration with simulated raters: no result of it is evidence about people")
             sys.stdout.flush()
-            server.run(sockets=[listening])
+            serving.run(sockets=[listening])
 
 
-def status(folder: o.StudyFolder, database: o.Database = None) -> None:
+def status(options: StudyOptions) -> None:
     """Tell how a study stands: raters, votes, and whom the rules would leave out."""
-    with _store(_open(folder), database) as store:
+    with _store(_open(options.folder), options.database) as store:
         from freeu.study.results.overview import overview
 
         seen = overview(store)
@@ -118,25 +116,21 @@ def status(folder: o.StudyFolder, database: o.Database = None) -> None:
                 print(f"  R{row.rater.slot + 1:03d}: {reasons}")
 
 
-def tokens(
-    folder: o.StudyFolder, count: Count, url: Address = "http://127.0.0.1:8000", database: o.Database = None
-) -> None:
+def tokens(options: StudyOptions, count: Count, url: Address = "http://127.0.0.1:8000") -> None:
     """Reserve places and print a personal link for each; also while the study is served. Only hashes are stored."""
-    from freeu.pipelines.runs.request import check_range
-
     check_range("N", count, 1, 100_000)
-    with _store(_open(folder), database) as store:
+    with _store(_open(options.folder), options.database) as store:
         for code in store.invite(count):
             print(f"{url.rstrip('/')}/resume#{code}")
 
 
-def backup(folder: o.StudyFolder, output: Output, database: o.Database = None) -> None:
+def backup(options: StudyOptions, output: Output) -> None:
     """Copy the votes of a study to one file, also while it is served."""
     from freeu.study.store.backup import back_up
     from freeu.study.store.database import database_url
 
-    _open(folder)
-    events = back_up(database_url(folder, database), output)
+    _open(options.folder)
+    events = back_up(database_url(options.folder, options.database), output)
     print(f"wrote {output}: {events} votes and undos")
 
 
@@ -157,9 +151,10 @@ def _store(study: Any, database: str | None) -> Any:
 
 
 @contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def _listening(server: ServerOptions) -> Iterator[socket.socket]:
+    host, port = server.host, server.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio switches Nagle's algorithm off; otherwise pictures wait 40 ms for an ACK.
+    # With the protocol named, asyncio switches Nagle's algorithm off; otherwise images wait 40 ms for an ACK.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         try:
             if os.name == "posix":

@@ -1,4 +1,4 @@
-"""What is added to a model before it draws: LoRAs and textual-inversion embeddings, as values that a plan can hold.
+"""What is added to a model before it generates: LoRAs and textual-inversion embeddings, as values that a plan can hold.
 
 Nothing heavy is imported, and of safetensors files only the headers are read; ``attaching.attach`` loads them.
 """
@@ -18,7 +18,7 @@ from freeu.pipelines.models.addons.lora_files import LORA_NAMES, WIDTHS, read_lo
 from freeu.pipelines.models.sources.sources import ModelSource
 
 MAX_WEIGHT = 10.0
-"""Of a LoRA; more than two or three already draws noise."""
+"""Of a LoRA; more than two or three already generates noise."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,20 @@ class Embedding:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; ``embedding_from_dict`` gives back an equal value."""
         return {"name": self.name, "reference": str(self.path), "token": self.token, "sha256": self.sha}
+
+
+@dataclass(frozen=True)
+class AddOns:
+    """What is added to a model.
+
+    Args:
+        loras, embeddings: in the order in which they are added.
+        fuse_loras: whether the LoRAs are added to the weights for good.
+    """
+
+    loras: tuple[Lora, ...] = ()
+    embeddings: tuple[Embedding, ...] = ()
+    fuse_loras: bool = False
 
 
 AddOn = TypeVar("AddOn", Lora, Embedding)

@@ -1,4 +1,4 @@
-"""A ControlNet in a run (Zhang, Rao & Agrawala, ICCV 2023, arXiv:2302.05543): what a plan records of it, the picture
+"""A ControlNet in a run (Zhang, Rao & Agrawala, ICCV 2023, arXiv:2302.05543): what a plan records of it, the image
 that it reads, and the pipeline that it is part of."""
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Control:
         kind, reference, name, fingerprint: of its weights, as in ``plan.ModelReference``.
         scale: 0..2, factor of its residuals.
         start, end: fractions of the denoising steps between which it acts, 0..1, start < end.
-        preprocess: how the picture that it reads was made of the one that was given: "canny" or "none".
+        preprocess: how the image that it reads was made of the one that was given: "canny" or "none".
         low, high: thresholds of "canny".
-        sha: SHA-256 of the pixels of the picture that it reads, at the run's size.
+        sha: SHA-256 of the pixels of the image that it reads, at the run's size.
 
     Raises:
         FreeUValueError: a field that is of the wrong type or outside its range, by name.
@@ -75,28 +75,22 @@ class Control:
         """Plain data for JSON; ``control_from_dict`` gives back an equal value."""
         return asdict(self)
 
-    def words(self, picture: str) -> list[str]:
-        """The options that say the same, for a command line where ``picture`` is what the ControlNet reads."""
-        found = ["--control", self.name, "--control-image", picture, "--control-preprocess", "none"]
-        found += ["--control-scale", f"{self.scale:g}"]
-        return [*found, "--control-start", f"{self.start:g}", "--control-end", f"{self.end:g}"]
-
 
 def check_control(scale: float, start: float, end: float, preprocess: str) -> None:
     """What can be wrong with the numbers of a ControlNet.
 
     Raises:
-        FreeUValueError: one outside its range, or an unknown way to make its picture.
+        FreeUValueError: one outside its range, or an unknown way to make its image.
     """
     if not 0.0 <= scale <= MAX_SCALE:
-        raise FreeUValueError(f"--control-scale must lie in 0 to {MAX_SCALE:g}, got {scale:g}")
+        raise FreeUValueError(f"--controlnet-weight must lie in 0 to {MAX_SCALE:g}, got {scale:g}")
     for name, value in (("start", start), ("end", end)):
         if not 0.0 <= value <= 1.0:
-            raise FreeUValueError(f"--control-{name} must lie in 0 to 1, got {value:g}")
+            raise FreeUValueError(f"--controlnet-{name} must lie in 0 to 1, got {value:g}")
     if start >= end:
-        raise FreeUValueError(f"--control-start must be smaller than --control-end, got {start:g} and {end:g}")
+        raise FreeUValueError(f"--controlnet-start must be smaller than --controlnet-end, got {start:g} and {end:g}")
     if preprocess not in PREPROCESS:
-        raise unknown_name("--control-preprocess", preprocess, PREPROCESS)
+        raise unknown_name("--preprocessor", preprocess, PREPROCESS)
 
 
 def control_from_dict(data: Any) -> Control:
@@ -119,7 +113,7 @@ def named(source: ModelSource) -> dict[str, Any]:
 
 
 def canny(image: Image, low: int = LOW, high: int = HIGH) -> Image:
-    """The edges of a picture, white on black, RGB, by Canny's detector on its grey values (OpenCV).
+    """The edges of an image, white on black, RGB, by Canny's detector on its grey values (OpenCV).
 
     Args:
         image: any mode and size.
@@ -140,11 +134,11 @@ def canny(image: Image, low: int = LOW, high: int = HIGH) -> Image:
 
 
 def condition(image: Image, size: tuple[int, int], preprocess: str = "canny") -> Image:
-    """The picture that a ControlNet reads, RGB.
+    """The image that a ControlNet reads, RGB.
 
     Args:
-        image: an ordinary picture for "canny"; for "none" a picture of edges, depth or whatever it was trained on.
-        size: width and height of the pictures to be drawn; brought to it first, so that edges are one pixel wide.
+        image: an ordinary image for "canny"; for "none" an image of edges, depth or whatever it was trained on.
+        size: width and height of the images to be generated; brought to it first, so that edges are one pixel wide.
         preprocess: "canny" or "none".
 
     Raises:
@@ -176,7 +170,7 @@ def attach_control(pipe: Any, controlnet: Any) -> Any:
     smaller = 2 ** (len(controlnet.config.conditioning_embedding_out_channels) - 1)
     if smaller != pipe.vae_scale_factor:
         raise FreeUValueError(
-            f"the ControlNet makes its picture {smaller} times smaller, and the latents of {type(pipe).__name__} are "
+            f"the ControlNet makes its image {smaller} times smaller, and the latents of {type(pipe).__name__} are "
             f"{pipe.vae_scale_factor} times smaller: take one that was trained for the same kind of model"
         )
     # Named one by one: of its own accord it takes over no module of another class than it expects, such as a tiny VAE.
@@ -190,7 +184,7 @@ def control_class(name: str) -> str:
     found = _BASE.fullmatch(name)
     if found is None:
         raise FreeUValueError(
-            f"{name} takes no ControlNet here: use a Stable Diffusion 1.x, 2.x or XL, or leave --control out"
+            f"{name} takes no ControlNet here: use a Stable Diffusion 1.x, 2.x or XL, or leave --controlnet out"
         )
     return f"{found[1]}ControlNet{found[2]}Pipeline"
 

@@ -17,7 +17,7 @@ from freeu.pipelines.io.reading import Header, read_header, readable
 from freeu.pipelines.models.sources.sources import ModelSource, check_hub, embedded_models, read_json
 
 CLASS = "ControlNetModel"
-_WHAT = "give a directory of diffusers, a .safetensors file, or a hub id (owner/name)"
+_WHAT = "give a diffusers directory, a .safetensors file, or a hub id (owner/name)"
 _ADVICE = "give a directory or a file with --control"
 _FILES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin")
 _WEIGHTS = "diffusion_pytorch_model"
@@ -34,7 +34,7 @@ def find_control(text: str) -> ModelSource:
     """The ControlNet that a user named; small files and headers are read alone.
 
     Args:
-        text: a directory of diffusers, a ``.safetensors`` file of diffusers or of the original layout, the name of an
+        text: a diffusers directory, a ``.safetensors`` file of diffusers or of the original layout, the name of an
             embedded ControlNet ("canny"), or a hub id.
 
     Raises:
@@ -96,7 +96,7 @@ def check_control_fit(source: ModelSource, unet: Mapping[str, Any], label: str) 
         label: the model's name, for the message.
 
     Raises:
-        FreeUValueError: it was made for another one, with both numbers; it reads something else than pictures.
+        FreeUValueError: it was made for another one, with both numbers; it reads something else than images.
     """
     if source.path is None:
         return
@@ -108,7 +108,7 @@ def check_control_fit(source: ModelSource, unet: Mapping[str, Any], label: str) 
                 f"the ControlNet {source.label} has {_SHARED[name]} {_text(known[name])}, and the U-Net of {label} "
                 f"{_text(value)}: take one that was trained for the same kind of model"
             )
-    # An inpainting U-Net takes mask and picture beside the latents; its ControlNet is given the latents alone.
+    # An inpainting U-Net takes mask and image beside the latents; its ControlNet is given the latents alone.
     latents = unet.get("out_channels", 4)
     if known.get("in_channels", latents) != latents:
         raise FreeUValueError(
@@ -117,7 +117,7 @@ def check_control_fit(source: ModelSource, unet: Mapping[str, Any], label: str) 
         )
     if known.get("conditioning_channels", 3) != 3:
         raise FreeUValueError(
-            f"the ControlNet {source.label} reads {known['conditioning_channels']} channels, and pictures have 3"
+            f"the ControlNet {source.label} reads {known['conditioning_channels']} channels, and images have 3"
         )
 
 
@@ -160,12 +160,12 @@ def load_control(source: ModelSource, unet: Any, dtype: Any, label: str = "this 
 def _described(source: ModelSource) -> ModelSource:
     assert source.path is not None
     if (source.path / "model_index.json").is_file():
-        raise FreeUValueError(f"--control {source.label} is a whole pipeline, no ControlNet: give it with --model")
+        raise FreeUValueError(f"--controlnet {source.label} is a whole pipeline, no ControlNet: give it with --model")
     index = source.path / "config.json"
     name = str(read_json(index).get("_class_name")) if index.is_file() else ""
     if name != CLASS:
         what = f"is of the class {name}" if name else "is a folder without config.json"
-        raise FreeUValueError(f"--control {source.label} {what}, no {CLASS} of diffusers")
+        raise FreeUValueError(f"--controlnet {source.label} {what}, no {CLASS} of diffusers")
     return ModelSource(source.kind, source.reference, source.path, name, False)
 
 
@@ -202,12 +202,14 @@ _ORIGINAL = re.compile(r"^(control_model\.)?input_hint_block\.0\.weight$")
 def _file(path: Path) -> ModelSource:
     if path.suffix != ".safetensors":
         raise FreeUValueError(
-            f"--control {path.name} is no .safetensors file: freeu runs no code from a file, so convert it, or give a "
-            "directory of diffusers"
+            f"--controlnet {path.name} is no .safetensors file: freeu runs no code of a file: convert it or give a "
+            "diffusers directory"
         )
     names = read_header(path).shapes
     if f"{_CONDITION}conv_in.weight" not in names and not any(map(_ORIGINAL.match, names)):
-        raise FreeUValueError(f"--control {path.name} is no ControlNet: nothing in it reads a picture of edges or such")
+        raise FreeUValueError(
+            f"--controlnet {path.name} is no ControlNet: nothing in it reads an image of edges or such"
+        )
     return ModelSource("file", str(path), path, CLASS, False)
 
 

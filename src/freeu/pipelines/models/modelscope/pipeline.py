@@ -36,7 +36,7 @@ def modelscope_pipeline(
         source: whose ``modelscope`` is set.
         class_name: of the pipeline: TextToVideoSDPipeline, or VideoToVideoSDPipeline of the same parts.
         dtype: a name of torch, such as "float16".
-        model_config: a directory of diffusers with the tokenizer and the text encoder's configuration; without it they
+        model_config: a diffusers directory with the tokenizer and the text encoder's configuration; without it they
             come from the local cache of the hub, or from the hub.
 
     Raises:
@@ -190,7 +190,7 @@ def _text_folder(label: str, model_config: Path | None) -> Path:
     except (FreeUValueError, OSError, ValueError):
         raise FreeUValueError(
             f"the tokenizer that belongs to {label} is not in the local cache and the hub cannot be reached: give "
-            f"--model-config, a directory of diffusers of the same kind, such as {TEXT_MODELS[0]}"
+            f"--model-config, a diffusers directory of the same kind, such as {TEXT_MODELS[0]}"
         ) from None
 
 

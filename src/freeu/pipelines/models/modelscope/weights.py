@@ -26,7 +26,7 @@ _RESBLOCK = {
     "out_layers.0": "resnets.{}.norm2",
     "out_layers.3": "resnets.{}.conv2",
     "skip_connection": "resnets.{}.conv_shortcut",
-    "temopral_conv": "temp_convs.{}",  # as it is spelt there
+    "temopral_conv": "temp_convs.{}",  # as it is spelled there
 }
 
 
@@ -85,7 +85,7 @@ def convert_unet(weights: Mapping[str, Any], files: ModelScopeFiles) -> dict[str
             found[names[head] + key[len(head) :]] = value.squeeze(-1) if value.dim() == 3 else value
     if any(key.startswith("fps_embedding.") for key in unknown):
         raise FreeUValueError(
-            f"{files.unet} is conditioned on frames a second (fps_embedding), which diffusers' U-Net is not"
+            f"{files.unet} is conditioned on frames per second (fps_embedding), which diffusers' U-Net is not"
         )
     if unknown:
         raise FreeUValueError(

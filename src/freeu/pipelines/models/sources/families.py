@@ -1,4 +1,4 @@
-"""Families of pipelines that draw video, as a table: what each takes, and what diffusers calls its parts."""
+"""Families of pipelines that generate video, as a table: what each takes, and what diffusers calls its parts."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class VideoFamily:
     Args:
         name: for people.
         prompt: whether it takes a text.
-        image: whether it needs a picture to begin with.
+        image: whether it needs an image to begin with.
         from_video: the pipeline of the same parts that begins with a video, or None.
-        fps: frames a second where the model does not say.
+        fps: frames per second where the model does not say.
         chunk: frames decoded at once unless told otherwise.
         frames_first: whether its latents are (batch, frames, channels, H, W); the others have channels before frames.
         whole_levels: whether every level of its U-Net must halve the sides without a remainder.
@@ -57,7 +57,7 @@ def base_class(class_name: str) -> str:
 
 
 def family_of(class_name: str) -> VideoFamily | None:
-    """The family of a pipeline class; None for one that draws still pictures, or that nobody here knows."""
+    """The family of a pipeline class; None for one that generates still images, or that nobody here knows."""
     return FAMILIES.get(base_class(class_name))
 
 
@@ -66,7 +66,7 @@ def check_family(source: ModelSource, adapter: bool, prompt: bool, image: bool, 
 
     Args:
         source: whose ``class_name`` is known ("" stands for a single file: a Stable Diffusion).
-        adapter, prompt, image, video: whether a motion adapter, a prompt, a picture and a video were given.
+        adapter, prompt, image, video: whether a motion adapter, a prompt, an image and a video were given.
 
     Raises:
         FreeUValueError: the first thing that does not fit, and the fix.
@@ -75,7 +75,7 @@ def check_family(source: ModelSource, adapter: bool, prompt: bool, image: bool, 
     found = family_of(source.class_name)
     if adapter:
         if found is not None:
-            raise FreeUValueError(f"{label} draws video by itself: leave --motion-adapter out")
+            raise FreeUValueError(f"{label} generates video by itself: leave --motion-adapter out")
         if source.class_name not in ("", "StableDiffusionPipeline"):
             raise FreeUValueError(
                 f"{label} takes no motion adapter here: those of AnimateDiff belong to Stable Diffusion 1.x"
@@ -83,16 +83,16 @@ def check_family(source: ModelSource, adapter: bool, prompt: bool, image: bool, 
         found = FAMILIES[MOTION]
     if found is None:
         raise FreeUValueError(
-            f"{label} draws still pictures: use freeu compare, or give --motion-adapter for a Stable Diffusion 1.x"
+            f"{label} generates still images: use freeu compare, or give --motion-adapter for a Stable Diffusion 1.x"
         )
     if prompt and not found.prompt:
-        raise FreeUValueError(f"{label} takes no prompt, only a picture: leave the prompt out")
+        raise FreeUValueError(f"{label} takes no prompt, only an image: leave the prompt out")
     if not prompt and found.prompt:
         raise FreeUValueError('no prompt: write one, such as "a 3d fox on a blue background", or give --prompts FILE')
     if image and not found.image:
-        raise FreeUValueError(f"{label} begins with no picture: leave --image out")
+        raise FreeUValueError(f"{label} begins with no image: leave --image out")
     if found.image and not image:
-        raise FreeUValueError(f"{label} needs a picture to begin with: give --image FILE")
+        raise FreeUValueError(f"{label} needs an image to begin with: give --image FILE")
     if video and found.from_video is None:
         raise FreeUValueError(f"{label} begins with no video: leave --video out")
     return found
@@ -102,7 +102,7 @@ def check_family(source: ModelSource, adapter: bool, prompt: bool, image: bool, 
 
 
 def find_adapter(text: str) -> ModelSource:
-    """The motion adapter that a user named: a directory of diffusers, or a hub id.
+    """The motion adapter that a user named: a diffusers directory, or a hub id.
 
     Raises:
         FreeUValueError: nothing of that name, another kind of model, or a hub out of reach.
@@ -160,18 +160,18 @@ def frame_limit(*folders: Path) -> int | None:
 
 
 CLIP_PIPELINES = ("TextToVideoSDPipeline",)
-"""Pipelines of diffusers that draw clips from a text alone, and that ``freeu analyze`` takes."""
+"""Pipelines of diffusers that generate videos from a text alone, and that ``freeu analyze`` takes."""
 
 
 def draws_clips(source: ModelSource) -> bool:
-    """Whether a model draws clips from a text; of a hub id nobody knows before it has been fetched."""
+    """Whether a model generates videos from a text; of a hub id nobody knows before it has been fetched."""
     return source.class_name in CLIP_PIPELINES
 
 
 def refuse_clips(source: ModelSource) -> None:
-    """For what handles still pictures only: raise ``FreeUValueError`` for a model that draws clips."""
+    """For what handles still images only: raise ``FreeUValueError`` for a model that generates videos."""
     if family_of(source.class_name) is not None:
         takers = "freeu analyze and freeu video take it" if draws_clips(source) else "freeu video takes it"
         raise FreeUValueError(
-            f"{source.label} ({source.class_name}) draws video, and this draws still pictures: {takers}"
+            f"{source.label} ({source.class_name}) generates video, and this generates still images: {takers}"
         )

@@ -42,7 +42,7 @@ class ModelScopeFiles:
         head: channels of each head of attention.
         channels: of the latents.
         timesteps: of the noise schedule.
-        frames: of its clips.
+        frames: of its videos.
     """
 
     unet: str
@@ -62,7 +62,7 @@ class ModelScopeFiles:
         """What makes the same U-Net of diffusers' ``UNet3DConditionModel``."""
         return {
             "_class_name": "UNet3DConditionModel",
-            "sample_size": 32,  # clips of 256 pixels, as the original draws
+            "sample_size": 32,  # videos of 256 pixels, as the original generates
             "in_channels": self.channels,
             "out_channels": self.channels,
             "block_out_channels": [self.dim * multiple for multiple in self.multiples],
@@ -120,7 +120,7 @@ def read_configuration(folder: Path, data: Mapping[str, Any], label: str) -> Mod
         raise cfg.refusal("unet_num_heads", f"must come to {HEADS_IN} (diffusers fixes it; unset, it is unet_dim / 32)")
     channels = cfg.count("unet_in_dim")
     if cfg.count("unet_out_dim") != channels:
-        raise cfg.refusal("unet_out_dim", f"must be {channels}, as unet_in_dim: the variance is not learnt")
+        raise cfg.refusal("unet_out_dim", f"must be {channels}, as unet_in_dim: the variance is not learned")
     return ModelScopeFiles(
         unet=files.file(folder, "ckpt_unet"),
         vae=files.file(folder, "ckpt_autoencoder"),

@@ -120,7 +120,7 @@ def _unknown(text: str, path: Path) -> FreeUValueError:
     hint = f"did you mean {' or '.join(shown)}? " if shown else ""
     embedded = f"embedded: {', '.join(names)}; else " if names else ""
     return FreeUValueError(
-        f"no model {text!r}: {hint}{embedded}give a directory of diffusers, "
+        f"no model {text!r}: {hint}{embedded}give a diffusers directory, "
         "a .safetensors or .ckpt file, or a hub id (owner/name)"
     )
 

@@ -1,0 +1,63 @@
+"""The model and what is added to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from freeu.errors import FreeUValueError
+from freeu.pipelines.models.addons.add_ons import AddOns, parse_embeddings, parse_loras
+from freeu.pipelines.options.option import Option
+
+MODEL_HELP = "A diffusers directory, a .safetensors or .ckpt file, a hub id (owner/name), or an embedded model"
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The model of a run, and LoRAs and embeddings for it."""
+
+    PANEL: ClassVar[str] = "Model"
+
+    model: Annotated[str | None, Option(f"{MODEL_HELP} (default: the embedded one).", "MODEL")] = None
+    lora: Annotated[
+        list[str] | None,
+        Option(
+            "Add a LoRA (.safetensors of diffusers or kohya, or its folder) with a weight (default 1); may be given "
+            "again.",
+            "FILE[:WEIGHT]",
+        ),
+    ] = None
+    fuse_lora: Annotated[bool, Option("Fuse the LoRAs into the model's weights before sampling.")] = False
+    embedding: Annotated[
+        list[str] | None,
+        Option(
+            "Add a textual-inversion embedding, and its word in prompts (default: as its file says); may be given "
+            "again.",
+            "FILE[:TOKEN]",
+        ),
+    ] = None
+    model_config: Annotated[
+        Path | None,
+        Option(
+            "For a single file or an original checkpoint without network: a diffusers directory with the configuration "
+            "of its kind.",
+            "DIR",
+        ),
+    ] = None
+    variant: Annotated[str | None, Option("Which weight files to use, such as fp16.", "NAME")] = None
+
+    def add_ons(self) -> AddOns:
+        """What is added to the model; the files' headers are read.
+
+        Raises:
+            FreeUValueError: a file that is not there or is something else.
+        """
+        return AddOns(parse_loras(self.lora), parse_embeddings(self.embedding), self.fuse_lora)
+
+    def check(self) -> None:
+        """Raise ``FreeUValueError`` for a configuration that is none."""
+        if self.model_config is not None and not (self.model_config / "model_index.json").is_file():
+            raise FreeUValueError(
+                f"--model-config {self.model_config} is no diffusers directory: it has no model_index.json"
+            )

@@ -1,0 +1,38 @@
+"""Arithmetic and output of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from freeu.pipelines.io.output import dated_folder
+from freeu.pipelines.options.option import Option
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how a run computes, and the folder it writes."""
+
+    PANEL: ClassVar[str] = "Running"
+
+    dtype: Annotated[
+        str, Option("auto, float32, float16 or bfloat16 (auto: float16 on CUDA, else float32).", "TYPE")
+    ] = "auto"
+    device: Annotated[str, Option("auto, cpu, cuda, cuda:1, mps ...", "DEVICE")] = "auto"
+    threads: Annotated[int | None, Option("Processor threads (default: torch's choice).", "N", bounds=(1, 4_096))] = (
+        None
+    )
+    output: Annotated[
+        Path | None,
+        Option(
+            "The folder to write (default: a new one, named after the command and the time).",
+            "DIR",
+            ("--output", "-o"),
+            old=("--out",),
+        ),
+    ] = None
+
+    def folder(self, name: str = "freeu") -> Path:
+        """The folder that was named, or a new name with the date and time."""
+        return self.output or dated_folder(name)

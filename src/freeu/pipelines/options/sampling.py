@@ -1,0 +1,118 @@
+"""Prompts, seeds and sampling, and the image that image-to-image and inpainting start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from freeu.errors import FreeUValueError
+from freeu.pipelines.io.inputs import check_side, parse_seeds
+from freeu.pipelines.io.prompts import collect_prompts
+from freeu.pipelines.models.schedulers import SAMPLERS, sampler_name
+from freeu.pipelines.options.option import Argument, Option, check_bounds
+
+DENOISING_STRENGTH = 0.6
+"""Of image-to-image, inpainting and video-to-video, unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """The prompts of a run, as words or as the name of a file."""
+
+    PANEL: ClassVar[str] = "Images"
+
+    prompts: Annotated[
+        list[str] | None, Argument("What the images show; several prompts make several rows.", "PROMPT")
+    ] = None
+    prompts_from: Annotated[
+        str | None,
+        Option(
+            "A text file, one prompt a line (# begins a comment), or 'paper': the prompts of the paper and its demo.",
+            "FILE|paper",
+            ("--prompts",),
+        ),
+    ] = None
+
+    def collect(self) -> tuple[str, ...]:
+        """The prompts themselves; errors as ``prompts.collect_prompts``."""
+        return collect_prompts(tuple(self.prompts or ()), self.prompts_from)
+
+    def __bool__(self) -> bool:
+        return bool(self.prompts or self.prompts_from)
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How images are sampled; None means the model's own default."""
+
+    PANEL: ClassVar[str] = "Images"
+
+    seeds: Annotated[str, Option("Seeds, such as 1 or 0,3,5 or 0-7.", "SEEDS", ("--seeds", "--seed"))] = "0"
+    steps: Annotated[int | None, Option("Denoising steps (default: the model's).", "N", bounds=(1, 1_000))] = None
+    guidance_scale: Annotated[
+        float | None,
+        Option(
+            "CFG scale (default: the model's).",
+            "SCALE",
+            ("--guidance-scale", "--cfg"),
+            old=("--guidance",),
+            bounds=(0.0, 100.0),
+        ),
+    ] = None
+    negative_prompt: Annotated[str, Option("What the images should not show.", "TEXT")] = ""
+    scheduler: Annotated[
+        str | None,
+        Option(f"The sampler: {', '.join(SAMPLERS)} (default: the model's).", "NAME", ("--scheduler", "--sampler")),
+    ] = None
+    width: Annotated[int | None, Option("Width (default: the model's, or that of the input).", "PIXELS")] = None
+    height: Annotated[int | None, Option("Height (default: the model's, or that of the input).", "PIXELS")] = None
+
+    def check(self) -> None:
+        """Raise ``FreeUValueError`` for the first value that no model takes."""
+        parse_seeds(self.seeds)
+        if self.scheduler is not None:
+            sampler_name(self.scheduler)
+        for name, side in (("--width", self.width), ("--height", self.height)):
+            if side is not None:
+                check_side(name, side)
+        check_bounds(self)
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """The image that image-to-image and inpainting start from."""
+
+    PANEL: ClassVar[str] = "Images"
+
+    image: Annotated[Path | None, Option("Start from this image (image-to-image).", "FILE")] = None
+    mask: Annotated[Path | None, Option("Inpaint only where this image is white.", "FILE")] = None
+    denoising_strength: Annotated[
+        float | None,
+        Option(
+            f"Denoising strength of --image: how much of it is replaced (default {DENOISING_STRENGTH:g}).",
+            "0..1",
+            ("--denoising-strength", "--denoise"),
+            old=("--image-strength",),
+            bounds=(0.0, 1.0),
+        ),
+    ] = None
+
+    def check(self) -> None:
+        """Raise ``FreeUValueError`` for a number out of bounds, or for what needs an image where there is none."""
+        check_bounds(self)
+        if self.image is None and self.mask is not None:
+            raise FreeUValueError("--mask needs the image it belongs to: give --image FILE too")
+        if self.image is None and self.denoising_strength is not None:
+            raise FreeUValueError("--denoising-strength needs an image to start from: give --image FILE too")
+
+
+def effective_strength(strength: float | None, steps: int) -> float:
+    """The denoising strength that is used; one that leaves no step to do raises ``FreeUValueError``."""
+    strength = DENOISING_STRENGTH if strength is None else strength
+    if int(steps * strength) < 1:
+        raise FreeUValueError(
+            f"--denoising-strength {strength:g} leaves none of {steps} steps to do: "
+            f"raise it to {min(1.0, 1.01 / steps):.2g} or more, or raise --steps"
+        )
+    return strength

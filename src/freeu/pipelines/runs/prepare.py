@@ -1,0 +1,104 @@
+"""A checked request whose model is loaded: the plan, and everything that a run starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from freeu.pipelines.io.inputs import parse_seeds
+from freeu.pipelines.models.loading import Loaded, load, pick_device, pick_dtype
+from freeu.pipelines.models.schedulers import sampler_name
+from freeu.pipelines.models.sources.sources import fingerprint
+from freeu.pipelines.options.model import ModelOptions
+from freeu.pipelines.runs.plan import ModelReference, Plan
+from freeu.pipelines.runs.request import Request, Sources
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from freeu.pipelines.io.frames import Frames
+
+
+@dataclass
+class Prepared:
+    """What a run needs: the plan, the pipeline, and the images or frames that it starts from."""
+
+    plan: Plan
+    loaded: Loaded
+    image: Image | None = None
+    mask: Image | None = None
+    video: Frames | None = None
+    control_image: Image | None = None
+
+
+def prepare(request: Request, found: Sources) -> Prepared:
+    """Load the model and settle everything it decides, for images and videos alike. Nothing is written.
+
+    Args:
+        request: checked by ``check_request``.
+        found: what that gave.
+
+    Raises:
+        FreeUValueError: the model cannot be loaded or cannot do what is asked.
+    """
+    import torch
+
+    sampling, run = request.sampling, request.run
+    device = pick_device(run.device)
+    dtype = pick_dtype(run.dtype, device)
+    scheduler = sampler_name(sampling.scheduler) if sampling.scheduler is not None else None
+    found = request.fetch(found)
+    loaded = load(
+        found.model,
+        request.task,
+        dtype=dtype,
+        device=device,
+        scheduler=scheduler,
+        variant=request.model.variant,
+        model_config=request.model.model_config,
+        motion_adapter=found.adapter,
+        loras=request.add_ons.loras,
+        embeddings=request.add_ons.embeddings,
+        fuse_loras=request.add_ons.fuse_loras,
+        control=found.control,
+    )
+    request.check_loaded(loaded)
+    steps = sampling.steps or loaded.steps
+    inputs = request.read_inputs(loaded, found, steps)
+    plan = Plan(
+        command=request.command,
+        prompts=request.texts(),
+        negative_prompt=sampling.negative_prompt,
+        seeds=parse_seeds(sampling.seeds),
+        arms=request.arms,
+        config=request.config(loaded.pipe),
+        model=model_reference(loaded, request.model),
+        task=loaded.task,
+        steps=steps,
+        guidance=loaded.guidance if sampling.guidance_scale is None else sampling.guidance_scale,
+        scheduler=scheduler,
+        width=inputs.size[0],
+        height=inputs.size[1],
+        dtype=dtype,
+        device=device,
+        threads=run.threads or torch.get_num_threads(),
+        loras=request.add_ons.loras,
+        embeddings=request.add_ons.embeddings,
+        fuse_loras=request.add_ons.fuse_loras,
+        **inputs.plan,
+    )
+    return Prepared(plan, loaded, inputs.image, inputs.mask, inputs.video, inputs.control_image)
+
+
+def model_reference(loaded: Loaded, options: ModelOptions) -> ModelReference:
+    """How a plan names a loaded model."""
+    assert loaded.source.path is not None
+    return ModelReference(
+        kind=loaded.source.kind,
+        reference=loaded.source.reference,
+        name=loaded.source.label,
+        class_name=type(loaded.pipe).__name__,
+        fingerprint=fingerprint(loaded.source.path),
+        variant=options.variant,
+        model_config=str(options.model_config.resolve()) if options.model_config else None,
+    )
