@@ -99,9 +99,7 @@ class Server:
     """The server in a process of its own."""
 
     def __init__(self, study: Path, port: int) -> None:
-        code = "import sys; from pathlib import Path; from freeu.cli.study_serving import serve; "
-        code += "serve(Path(sys.argv[1]), port=int(sys.argv[2]))"
-        self._command = [sys.executable, "-c", code, str(study), str(port)]
+        self._command = [sys.executable, "-m", "freeu", "study", "serve", str(study), "--port", str(port)]
         self._process: subprocess.Popen[str] | None = None
         self.address = f"http://127.0.0.1:{port}"
         self.starts: list[float] = []

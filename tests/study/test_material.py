@@ -117,7 +117,7 @@ def test_what_is_equal_is_left_out(tmp_path):
 def test_pictures_of_a_safety_checker_are_left_out(tmp_path):
     material = read_material([compared_folder(tmp_path / "some", flagged={(1, 0)})])
     assert [(group.prompt, group.seed) for group in material.groups] == [(0, 0), (0, 1), (1, 1)]
-    assert material.notes == ("left out prompt 2 with seed 0: a safety checker blacked out a picture",)
+    assert material.notes == ("left out prompt 2 with seed 0: a safety checker blacked out an image",)
     everything = {(index, seed) for index in (0, 1) for seed in (0, 1)}
     line = refused([compared_folder(tmp_path / "all", flagged=everything)])
     assert "safety checker" in line
@@ -147,9 +147,9 @@ def test_manifests_that_do_not_fit(tmp_path):
 def test_incomplete_and_changed_manifests(tmp_path):
     folder = compared_folder(tmp_path / "run")
     picture("other", "picture").save(folder / "p000-s0001-freeu.png")
-    assert "p000-s0001-freeu.png is not the picture that its manifest speaks of" in refused([folder])
+    assert "p000-s0001-freeu.png is not the image that its manifest speaks of" in refused([folder])
     (folder / "p000-s0001-freeu.png").unlink()
-    assert "holds 7 of its 8 pictures" in refused([folder])
+    assert "holds 7 of its 8 images" in refused([folder])
     data = json.loads((folder / "manifest.json").read_text())
     data["pictures"].pop()
     (folder / "manifest.json").write_text(json.dumps(data))
@@ -172,7 +172,7 @@ def test_plain_folders_that_do_not_fit(tmp_path):
     picture("b1", "x").save(folders[1] / "b1.jpg")
     assert "two files 'b1'" in refused(folders)
     (tmp_path / "empty").mkdir()
-    assert "holds no pictures or videos" in refused([folders[0], tmp_path / "empty"])
+    assert "holds no images or videos" in refused([folders[0], tmp_path / "empty"])
     (tmp_path / "check").mkdir()
     for path in folders[0].iterdir():
         picture(path.stem, "check").save(tmp_path / "check" / path.name)
@@ -300,7 +300,8 @@ def test_material_is_plain_data(tmp_path):
 
 
 def test_reading_loads_neither_torch_nor_a_web_framework():
-    modules = ("build", "design", "folder", "material", "media", "power", "questions", "sides", "video")
+    plan = ("build", "design", "folder", "material", "questions", "sides")
+    modules = *(f"plan.{name}" for name in plan), "media.media", "media.video", "statistics.power"
     code = "import sys;" + "".join(f"import freeu.study.{name};" for name in modules)
     code += "print(sorted({'torch', 'PIL', 'av', 'scipy', 'fastapi', 'sqlalchemy'} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

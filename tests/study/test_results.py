@@ -196,8 +196,8 @@ def test_what_the_intervals_speak_for():
 
 def test_torch_and_the_web_stay_out():
     code = (
-        "import sys; import freeu.study.results, freeu.study.report, freeu.study.exporting, freeu.study.simulate; "
-        "from freeu.study.simulate import *; from freeu.study.results import results; "
+        "import sys; import freeu.study.results.report, freeu.study.results.exporting; "
+        "from freeu.study.statistics.simulate import *; from freeu.study.results.results import results; "
         "plan = bare_plan(3, 3, 3); results(plan, simulate_votes(plan, Behaviour())); "
         "print(sorted({'torch', 'diffusers', 'fastapi', 'sqlalchemy', 'krippendorff', 'choix'} & set(sys.modules)))"
     )

@@ -14,7 +14,7 @@ import typer
 from PIL import Image
 from study.materials import compared_folder, frames_of, picture, plain_folders, video
 
-from freeu.cli.commands.study.new import study
+from freeu.cli.commands.study import study
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.study.plan.build import new_study
 from freeu.study.plan.design import make_design

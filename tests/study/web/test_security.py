@@ -429,7 +429,7 @@ def test_buckets_fill_again():
 
 
 def test_buckets_are_limited(monkeypatch):
-    monkeypatch.setattr("freeu.study.web.app.limits.MOST_CALLERS", 100)
+    monkeypatch.setattr("freeu.study.web.limits.MOST_CALLERS", 100)
     limits = Limits()
     for number in range(1_000):
         limits.wait("login", str(number))

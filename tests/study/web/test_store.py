@@ -300,8 +300,8 @@ def test_nothing_is_acknowledged_before_the_commit(both):
 CRASH = """
 import os, sys, threading
 from pathlib import Path
-from freeu.study.folder import StudyFolder
-from freeu.study.store import Store
+from freeu.study.plan.folder import StudyFolder
+from freeu.study.store.store import Store
 study = StudyFolder.open(Path(sys.argv[1]))
 store = Store(sys.argv[2], study.plan)
 def vote(number):

@@ -11,18 +11,19 @@ import httpx2
 import pytest
 from study.handmade import make_study
 
+from freeu.cli.commands.study.options import StudyOptions
 from freeu.cli.commands.study.serve import backup, status, tokens
 from freeu.errors import FreeUValueError
 from freeu.study.store.database import database_url
 from freeu.study.store.store import Store
 
-SERVE = "import typer; from freeu.cli.study_serving import serve; typer.run(serve)"
+SERVE = (sys.executable, "-m", "freeu", "study", "serve")
 
 
 @contextlib.contextmanager
 def serving(folder, *options):
     """Address, first lines and process of a served study; afterwards everything that it printed is in ``said``."""
-    command = [sys.executable, "-c", SERVE, str(folder), "--port", "0", *options]
+    command = [*SERVE, str(folder), "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     said = [process.stdout.readline(), process.stdout.readline()]
     try:
@@ -56,9 +57,9 @@ def test_a_study_is_served(folder, tmp_path, capsys):
         assert http.post(f"{address}/api/vote", json=body).json()["outcome"] == "counted"
         code = re.search(r"data-personal-code>([^<]+)<", http.get(f"{address}/link").text)[1]
         # The other commands work beside it.
-        tokens(folder.path, 2, "https://example.org/lab/")
-        status(folder.path)
-        backup(folder.path, tmp_path / "copy.sqlite")
+        tokens(StudyOptions(folder.path), 2, "https://example.org/lab/")
+        status(StudyOptions(folder.path))
+        backup(StudyOptions(folder.path), tmp_path / "copy.sqlite")
         out = capsys.readouterr().out
         assert len(re.findall(r"^https://example\.org/lab/resume#[0-9A-Z-]{24}$", out, re.M)) == 2
         assert "raters: 1 of 4 planned, 0 finished, 1 voting now" in out
@@ -109,25 +110,25 @@ def http_again(http, address, body):
 def test_a_port_that_is_taken(folder):
     with serving(folder.path) as (address, _, _):
         port = address.rpartition(":")[2]
-        command = [sys.executable, "-c", SERVE, str(folder.path), "--port", port]
+        command = [*SERVE, str(folder.path), "--port", port]
         again = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert again.returncode == 1
+    assert again.returncode == 2
     assert f"cannot listen on 127.0.0.1, port {port}" in again.stderr
 
 
 def test_folders_that_are_no_study(tmp_path):
-    for command in (status, lambda folder: tokens(folder, 1), lambda folder: backup(folder, tmp_path / "x")):
+    for command in (status, lambda study: tokens(study, 1), lambda study: backup(study, tmp_path / "x")):
         with pytest.raises(FreeUValueError, match="not a study of freeu"):
-            command(tmp_path)
+            command(StudyOptions(tmp_path))
 
 
 def test_changed_media_are_not_served(tmp_path):
     study = make_study(tmp_path / "study")
     file = study.media(study.plan.items[0].id)
     file.write_bytes(file.read_bytes() + b"x")
-    command = [sys.executable, "-c", SERVE, str(study.path), "--port", "0"]
+    command = [*SERVE, str(study.path), "--port", "0"]
     start = time.monotonic()
     refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "it was changed" in refused.stderr
     assert time.monotonic() - start < 30

@@ -442,7 +442,7 @@ def test_a_busy_database_is_no_lost_answer(folder, monkeypatch):
 
 
 def test_no_library_is_loaded_that_is_not_needed():
-    code = "import sys, freeu.study.web, freeu.cli.study_serving;"
+    code = "import sys, freeu.study.web, freeu.cli.commands.study.serve;"
     code += "print({'torch', 'scipy', 'pandas', 'PIL', 'pyarrow'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "set()"
