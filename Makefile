@@ -9,8 +9,9 @@ OUTPUT ?= freeu-demo
 demo: $(VENV)/demo.stamp
 	$(BIN)/freeu compare "a 3d penguin on a red background" "a flat car on a green background" --seeds 0-1 --output $(OUTPUT)
 
+# Two workers on two cores; a file stays in one worker, so that what it makes is made once. Loaded models take 1 GB a worker.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --durations 10
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

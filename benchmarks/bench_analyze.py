@@ -20,7 +20,7 @@ from common import conditions, interleaved, save
 from freeu.analysis.measurement.trace import trace
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.options.freeu import FreeUOptions
-from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+from freeu.pipelines.options.sampling import SamplingOptions
 from freeu.pipelines.runs.draw import draw
 from freeu.pipelines.runs.prepare import Prepared, prepare
 from freeu.pipelines.runs.request import Request, check_request
@@ -33,7 +33,7 @@ def prepared() -> Prepared:
 
     request = Request(
         "generate",
-        PromptOptions(["a 3d fox on a blue background"]),
+        ("a 3d fox on a blue background",),
         SamplingOptions(steps=20),
         freeu=FreeUOptions(preset="sd14"),
     )

@@ -42,7 +42,7 @@ from freeu.pipelines.models.addons.add_ons import AddOns
 from freeu.pipelines.models.sources.sources import find_model
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import RunOptions
-from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+from freeu.pipelines.options.sampling import SamplingOptions
 from freeu.pipelines.runs.prepare import prepare
 from freeu.pipelines.runs.request import Request, Sources
 
@@ -72,7 +72,6 @@ def taught(name: str, folder: Path, options: argparse.Namespace) -> Path:
     subjects.write(folder, name, prompts=options.prompts)
     settings = DreamBooth(
         folder,
-        "sks",
         subjects.CLASSES[name],
         steps=options.steps,
         batch=2,
@@ -93,7 +92,7 @@ def drawn(name: str, folder: Path, weight: float, judges: Judges, options: argpa
     prompts: tuple[Prompt, ...] = read_prompts(str(folder / "prompts.jsonl"))
     request = Request(
         command="generate",
-        prompts=PromptOptions([prompt.text for prompt in prompts]),
+        prompts=tuple(prompt.text for prompt in prompts),
         sampling=SamplingOptions(
             seeds=options.seeds if weight == 1.0 else str(parse_seeds(options.seeds)[0]), steps=options.draw_steps
         ),

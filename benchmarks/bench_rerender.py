@@ -48,7 +48,7 @@ from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.run import RunOptions
-from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+from freeu.pipelines.options.sampling import SamplingOptions
 from freeu.pipelines.runs.request import Request
 from freeu.rerender.denoise.settings import DEFAULT_STAGES, STAGES
 from freeu.rerender.film.keyframes import KeyFrameChoice, segments
@@ -189,7 +189,7 @@ def loaded(video: Video, folder: Path, options: argparse.Namespace) -> Job:
     """A job of the model with its ControlNet, which ``varied`` makes others of."""
     request = Request(
         command="generate",
-        prompts=PromptOptions([video.prompt]),
+        prompts=(video.prompt,),
         sampling=SamplingOptions(steps=options.steps),
         run=RunOptions(threads=options.threads),
         freeu=FreeUOptions(preset="sd14"),

@@ -46,7 +46,7 @@ from freeu.pipelines.io.inputs import open_image
 from freeu.pipelines.models.addons.add_ons import AddOns, find_embedding
 from freeu.pipelines.models.sources.sources import find_model
 from freeu.pipelines.options.run import RunOptions
-from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+from freeu.pipelines.options.sampling import SamplingOptions
 from freeu.pipelines.runs.prepare import Prepared, prepare
 from freeu.pipelines.runs.request import Request, Sources
 
@@ -73,7 +73,7 @@ def request(prompts: Sequence[Prompt], seeds: str, embedding: Path | None) -> Pr
     """The embedded model, with a learnt word or without."""
     asked = Request(
         command="generate",
-        prompts=PromptOptions([prompt.text for prompt in prompts]),
+        prompts=tuple(prompt.text for prompt in prompts),
         sampling=SamplingOptions(seeds=seeds),
         run=RunOptions(threads=torch.get_num_threads()),
         add_ons=AddOns(embeddings=() if embedding is None else (find_embedding(embedding),)),

@@ -1,4 +1,4 @@
-"""Fixtures that many tests share: tiny U-Nets of real classes, a fixed seed, one thread per test."""
+"""Fixtures that many tests share: tiny U-Nets of real classes, a fixed seed, the embedded model, the command line."""
 
 import contextlib
 import random
@@ -10,6 +10,8 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from command_line import run_cli
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +74,22 @@ def run(inputs):
             return model(sample, t if timestep is None else timestep, text, return_dict=False)[0]
 
     return call
+
+
+@pytest.fixture(scope="session")
+def cli():
+    """The command line, in this process."""
+    return run_cli
+
+
+@pytest.fixture(scope="session")
+def mini():
+    """The embedded Stable Diffusion, loaded once."""
+    pytest.importorskip("freeu_zoo")
+    from freeu.pipelines.models.loading import load
+    from freeu.pipelines.models.sources.sources import find_model
+
+    return load(find_model(None))
 
 
 @pytest.fixture(scope="session")

@@ -1,31 +1,7 @@
 """The embedded model, loaded once, and the command line in this process."""
 
-import contextlib
-import io
-
 import pytest
-
-
-@pytest.fixture(scope="session")
-def mini():
-    pytest.importorskip("freeu_zoo")
-    from freeu.pipelines.models.loading import load
-    from freeu.pipelines.models.sources.sources import find_model
-
-    return load(find_model(None))
-
-
-@pytest.fixture
-def run():
-    from freeu.cli import main
-
-    def call(*words):
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main([str(word) for word in words])
-        return code, out.getvalue(), err.getvalue()
-
-    return call
+from command_line import run_cli
 
 
 @pytest.fixture
@@ -53,3 +29,9 @@ def plan(mini):
         device="cpu",
         threads=1,
     )
+
+
+@pytest.fixture
+def run():
+    """The command line."""
+    return run_cli

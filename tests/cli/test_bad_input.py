@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import io
 import json
 import sys
 import time
@@ -12,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import run_cli as run
 from PIL import Image
-
-from freeu.cli import main
 
 
 @pytest.fixture
@@ -50,13 +47,6 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
-
-
-def run(*words: str) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(words)
-    return code, out.getvalue(), err.getvalue()
 
 
 FOX = ("compare", "a fox", "--model", "../sd")

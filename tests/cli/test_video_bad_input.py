@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run_cli as run
 from PIL import Image
 
-from freeu.cli import main
 from freeu.pipelines.io.clip_files import ClipWriter
 
 FOX = ("video", "a fox", "--model", "../ms")
@@ -92,13 +90,6 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
-
-
-def run(*words: str) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(words)
-    return code, out.getvalue(), err.getvalue()
 
 
 @pytest.mark.parametrize("case", CASES)

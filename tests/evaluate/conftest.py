@@ -4,15 +4,6 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def mini():
-    pytest.importorskip("freeu_zoo")
-    from freeu.pipelines.models.loading import load
-    from freeu.pipelines.models.sources.sources import find_model
-
-    return load(find_model(None))
-
-
-@pytest.fixture(scope="session")
 def clip_dir(tmp_path_factory):
     """A CLIP with random weights, its tokenizer that spells and its image processor, as a directory."""
     import itertools

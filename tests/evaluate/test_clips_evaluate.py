@@ -1,16 +1,14 @@
 """``freeu evaluate`` on a video model and on videos that are there: a whole run, going on, references, bad input."""
 
-import contextlib
-import io
 import json
 
 import numpy as np
 import pytest
+from command_line import run_cli as run
 from made_clips import noisy, sliding, smooth
 from PIL import Image
 from tiny_pipelines import save_pipeline, tiny_video_unet
 
-from freeu.cli import main
 from freeu.evaluate import kernel_distance
 from freeu.evaluate.experiment.arms import parse_arms
 from freeu.evaluate.experiment.clip_drawing import clip_frames, is_clip
@@ -24,13 +22,6 @@ ROWS = (
     {"prompt": "a flat car growing", "asked": {"nouns": ["car"], "motion": "growing"}},
 )
 OVER_TIME = {"flicker", "frame_difference", "traceable_share", "fast_share", "motion_strength", "frame_consistency"}
-
-
-def run(*words):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main([str(word) for word in words])
-    return code, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +137,7 @@ def test_files_of_clips(tmp_path):
     ("words", "message"),
     [
         (("--frames", "1"), "--frames must lie in 2 to 1000, got 1"),
-        (("--reference", "stills"), "--reference holds images, and this model generates videos: give videos"),
+        (("--reference", "stills"), "--reference holds images, and this model makes videos: give videos"),
         (("--arms", "none,sd14: b1=1.2 b2=1.4"), "sd14 is the name of something else"),
     ],
 )

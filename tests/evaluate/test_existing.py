@@ -1,13 +1,11 @@
 """``freeu evaluate --pictures``: plain folders, folders with a manifest, the embedded reader, and bad input."""
 
-import contextlib
-import io
 import json
 
 import pytest
+from command_line import run_cli as run
 from PIL import Image
 
-from freeu.cli import main
 from freeu.cli.progress import Bar
 from freeu.errors import FreeUValueError
 from freeu.evaluate.embedded import load_reader
@@ -15,13 +13,6 @@ from freeu.evaluate.experiment.existing import read_existing
 from freeu.evaluate.experiment.prompts import Prompt
 
 LINES = ("a 3d fox on a blue background", "a flat car on a red background")
-
-
-def run(*words):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main([str(word) for word in words])
-    return code, out.getvalue(), err.getvalue()
 
 
 def folder_of(path, colours):
@@ -135,7 +126,7 @@ def test_folders_of_one_name_are_told_apart(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--images", "nowhere"), "--pictures nowhere is no folder"),
+        (("--images", "nowhere"), "--images nowhere is no folder"),
         (("--images", "one"), "its i-th image must show the i-th prompt, got 1 images and 2 prompts"),
         (("--images", "empty"), "--images empty holds no images"),
         (("--images", "foreign"), "is not a manifest of freeu"),
@@ -165,14 +156,12 @@ def test_bad_input_is_one_line_and_writes_nothing(words, message, prompts, tmp_p
 
 
 def test_the_bar_counts_what_is_scored():
-    bar = Bar(None)
+    bar = Bar("scoring", None)
     with bar:
         bar.say("scoring a")
         bar.scored(3, 7)
         bar.say("scoring b")
-    task = bar._progress.tasks[-1]
-    assert (task.completed, task.total, task.fields["pictures"], task.description) == (3, 7, "3/7", "scoring b")
-    assert not bar._progress.tasks[0].visible
+    assert bar.shown == ("scoring b", 3, 7)
 
 
 def test_the_embedded_reader_sees_its_own_scenes(tmp_path):

@@ -1,25 +1,16 @@
 """``freeu evaluate``: a whole run on the embedded model, resuming, and bad input."""
 
-import contextlib
-import io
 import json
 
 import pytest
+from command_line import run_cli as run
 from PIL import Image
 
-from freeu.cli import main
 from freeu.errors import FreeUValueError
 from freeu.evaluate.experiment.arms import parse_arms
 from freeu.evaluate.experiment.prompts import read_prompts
 
 LINES = ("a 3d fox on a blue background", "a flat car on a red background")
-
-
-def run(*words):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main([str(word) for word in words])
-    return code, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture

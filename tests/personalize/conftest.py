@@ -1,28 +1,13 @@
-"""One thread, and tiny pipelines of the same classes as the big models."""
+"""Tiny pipelines of the same classes as the big models."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from tiny_pipelines import save_pipeline
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from threads, and on a busy machine every thread waits for the slowest."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -43,32 +28,3 @@ def subject_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture.paste("blue", (5 + number, 6, 13 + number, 14))
         picture.save(folder / f"{number}.png")
     return folder
-
-
-@dataclass
-class Outcome:
-    """How a command ended: exit code, standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
-
-    def one_line(self) -> str:
-        """The only line on standard error."""
-        lines = self.err.splitlines()
-        assert len(lines) == 1, self.err
-        return lines[0]
-
-
-@pytest.fixture(scope="session")
-def cli() -> Callable[..., Outcome]:
-    """The command line, in this process."""
-    from freeu.cli import main
-
-    def run(*words: object) -> Outcome:
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main([str(word) for word in words])
-        return Outcome(code, out.getvalue(), err.getvalue())
-
-    return run

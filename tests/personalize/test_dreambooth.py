@@ -73,7 +73,7 @@ def drawn(pipe: Any) -> torch.Tensor:
 def test_what_a_training_leaves(taught: Any) -> None:
     folder, outcome = taught
     assert outcome.code == 0, outcome.err
-    assert 'taught "sks cat" in 12 steps' in outcome.out
+    assert 'trained "sks cat" in 12 steps' in outcome.out
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert names == {
         "training.json",
@@ -155,8 +155,8 @@ def test_it_learns(sd_dir: Path, subject_dir: Path, tmp_path: Path) -> None:
     """A U-Net of random weights predicts the noise on four images better after 60 steps than before."""
     settings = DreamBooth(
         subject_dir,
-        "sks",
-        "cat",
+        token="sks",
+        class_noun="cat",
         model=str(sd_dir),
         steps=60,
         batch=4,
@@ -253,8 +253,8 @@ def test_gradient_checkpointing_changes_no_weight(sd_dir: Path, subject_dir: Pat
     for checkpointing in (False, True):
         settings = DreamBooth(
             subject_dir,
-            "sks",
-            "cat",
+            token="sks",
+            class_noun="cat",
             model=str(sd_dir),
             steps=3,
             prior=False,
@@ -277,7 +277,9 @@ def test_captions_beside_pictures(sd_dir: Path, subject_dir: Path, tmp_path: Pat
     shutil.copytree(subject_dir, folder)
     (folder / "1.txt").write_text("a {token} {class}\n on red\n")
     (folder / "2.txt").write_text("one SKS cat at night")
-    settings = DreamBooth(folder, "sks", "cat", model=str(sd_dir), steps=2, class_pictures=5, sample_steps=0, threads=1)
+    settings = DreamBooth(
+        folder, token="sks", class_noun="cat", model=str(sd_dir), steps=2, class_pictures=5, sample_steps=0, threads=1
+    )
     taught = train(settings, tmp_path / "out").folder
     record = json.loads((taught / "training.json").read_text())
     assert record["identity"]["captions"] == ["a sks cat", "a sks cat on red", "one SKS cat at night", "a sks cat"]

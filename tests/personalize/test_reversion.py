@@ -34,7 +34,7 @@ from freeu.pipelines.models.loading import load
 from freeu.pipelines.models.sources.sources import find_model
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import RunOptions
-from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+from freeu.pipelines.options.sampling import SamplingOptions
 from freeu.pipelines.runs.prepare import prepare
 from freeu.pipelines.runs.request import Request, Sources
 
@@ -60,7 +60,7 @@ def inversion(
 ) -> Inversion:
     request = Request(
         "generate",
-        PromptOptions(["cat <R> box"]),
+        ("cat <R> box",),
         SamplingOptions(steps=2),
         ModelOptions(str(model)),
         RunOptions(threads=1),
@@ -342,7 +342,7 @@ def test_the_relation_transfers_to_other_nouns(tmp_path: Path) -> None:
     zoo.write(world, tmp_path / "on", "on", 6, 1)
     exemplars = read_exemplars(tmp_path / "on", "<R>")
     settings = Settings(steps=12, batch=4, learning_rate=2e-2, left_out=("on", "top"))
-    request = Request("generate", PromptOptions(["a cat <R> a gift"]), run=RunOptions(threads=torch.get_num_threads()))
+    request = Request("generate", ("a cat <R> a gift",), run=RunOptions(threads=torch.get_num_threads()))
     prepared = prepare(request, Sources(find_model(None)))
     run = Inversion(prepared.loaded, prepared.plan, exemplars, settings, tmp_path / "run")
     pipe = prepared.loaded.pipe

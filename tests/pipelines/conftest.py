@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from command_line import Outcome, run_cli
 from tiny_pipelines import save_pipeline, tiny_text_encoder, tiny_tokenizer, tiny_unet, tiny_vae, tiny_video_unet
 
 COMPARED = ("a red fox", "ein grüner Apfel <b>&</b> 日本", "--seeds", "3-4", "--steps", "2", "--threads", "1")
@@ -38,36 +36,6 @@ def parts() -> SimpleNamespace:
     return SimpleNamespace(unet=tiny_unet, vae=tiny_vae, text_encoder=tiny_text_encoder, tokenizer=tiny_tokenizer)
 
 
-@dataclass
-class Outcome:
-    """How a command ended: exit code, standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
-
-    def one_line(self) -> str:
-        """The only line on standard error."""
-        lines = self.err.splitlines()
-        assert len(lines) == 1, self.err
-        return lines[0]
-
-
-def run_cli(*words: object) -> Outcome:
-    """Run the command line in this process."""
-    from freeu.cli import main
-
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main([str(word) for word in words])
-    return Outcome(code, out.getvalue(), err.getvalue())
-
-
-@pytest.fixture(scope="session")
-def cli() -> Callable[..., Outcome]:
-    return run_cli
-
-
 @pytest.fixture(scope="session")
 def compared(sd_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     """The folder and the words of one comparison: two prompts, seeds 3 and 4, two steps."""
@@ -82,17 +50,6 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from threads, and on a busy machine every thread waits for the slowest."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ import freeu
 from freeu.errors import FreeUValueError
 from freeu.metadata import KEY
 from freeu.pipelines.options.freeu import FreeUOptions
-from freeu.pipelines.options.sampling import PromptOptions
 from freeu.pipelines.runs.request import Request
 from freeu.pipelines.sweep.axes import AXES, Settings, parse_axis
 from freeu.pipelines.sweep.sweep import Sweep
@@ -107,7 +106,7 @@ def test_every_axis_changes_what_it_names() -> None:
 
 
 def test_whole_settings_come_before_their_fields() -> None:
-    request = Request("generate", PromptOptions(["a"]), freeu=FreeUOptions())
+    request = Request("generate", ("a",), freeu=FreeUOptions())
     cells = list(Sweep(request, (parse_axis("--x", "b1=2"), parse_axis("--y", "preset=sd15,off"))).cells())
     assert [cell.place for cell in cells] == [(0, 0), (0, 1)]
     first, second = (cell.settings.freeu(None) for cell in cells)

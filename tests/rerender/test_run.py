@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import tracemalloc
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import run_cli as cli
 from made_clips import sliding
 
 pytest.importorskip("cv2")
@@ -19,14 +18,13 @@ pytest.importorskip("av")
 from made_videos import film, heard, timed, tone
 from tiny_pipelines import save_pipeline, tiny_unet
 
-from freeu.cli import main
 from freeu.pipelines.io.clip_files import ClipWriter, read_clip
 from freeu.pipelines.io.frames import FramesSha
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import RunOptions
-from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+from freeu.pipelines.options.sampling import SamplingOptions
 from freeu.pipelines.runs.request import Request
 from freeu.rerender.denoise.settings import DEFAULT_STAGES
 from freeu.rerender.film.source import open_source
@@ -68,17 +66,10 @@ def control(sd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def cli(*words: object) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main([str(word) for word in words])
-    return code, out.getvalue(), err.getvalue()
-
-
 def job(video: Path, sd: Path, folder: Path, command: str = "generate", frames: int | None = None, **more: Any) -> Job:
     request = Request(
         command=command,
-        prompts=PromptOptions(["a red fox"]),
+        prompts=("a red fox",),
         sampling=SamplingOptions(seeds="3", steps=4, width=SIZE, height=SIZE),
         model=ModelOptions(str(sd)),
         run=RunOptions(threads=1),
@@ -236,7 +227,7 @@ class TestGoingOn:
 class TestAsItWas:
     def test_strength_0_gives_the_video_back(self, video: Path, sd: Path, tmp_path: Path) -> None:
         output = OutputFolder(tmp_path / "film")
-        record = make_film(job(video, sd, output.path, strength=0.0), output, Stopping())
+        record = make_film(job(video, sd, output.path, denoising_strength=0.0), output, Stopping())
         wanted = FramesSha()
         for frame in open_source(video):
             wanted.add(frame)
@@ -256,7 +247,7 @@ class TestAsItWas:
     def test_memory_does_not_grow_with_the_video(self, sd: Path, tmp_path: Path) -> None:
         def peak(count: int) -> int:
             path = film(tmp_path / f"{count}.mp4", count, SIZE)
-            made = job(path, sd, tmp_path / f"film-{count}", without=("cross-frame",))
+            made = job(path, sd, tmp_path / f"film-{count}", disable=["cross-frame"])
             tracemalloc.start()
             make_film(made, OutputFolder(tmp_path / f"film-{count}"), Stopping())
             found = tracemalloc.get_traced_memory()[1]

@@ -17,7 +17,16 @@ PROMPTS = ("a 3d fox on a blue background", "a flat cat on a red background")
 
 def test_the_report(watched, tmp_path):
     (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
-    words = ["analyze", "--prompts", str(tmp_path / "prompts.txt"), "--steps", "2", "--threads", "1", "--controlnet"]
+    words = [
+        "analyze",
+        "--prompts",
+        str(tmp_path / "prompts.txt"),
+        "--steps",
+        "2",
+        "--threads",
+        "1",
+        "--random-baseline",
+    ]
     words += ["--figure", "7", "--figure", "14", "--figure", "16", "--output", str(tmp_path / "out")]
     assert main(words) == 0
     page = watched.page
@@ -72,7 +81,7 @@ def test_the_page_of_a_sweep(watched, tmp_path):
     assert (watched.errors, watched.outside) == ([], [])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def studio():
     """The address of a running studio."""
     command = [sys.executable, "-m", "freeu", "ui", "--port", "0", "--threads", "1"]

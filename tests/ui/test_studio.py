@@ -116,7 +116,7 @@ def test_spectra_of_both(studio, asked):
         ({"negative_prompt": "a" * 2001}, "negative prompt has 2001"),
         ({"seed": -1}, "seed must lie in"),
         ({"steps": 151}, "steps must lie in 1 to 150"),
-        ({"guidance": float("nan")}, "guidance must lie in"),
+        ({"guidance": float("nan")}, "CFG scale must lie in"),
         ({"scheduler": "../x"}, "no scheduler"),
     ],
 )

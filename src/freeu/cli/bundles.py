@@ -98,7 +98,9 @@ class _Bundle:
         names = option.names or (flag(self.cls, name),)
         panel = option.panel or getattr(self.cls, "PANEL", None)
         shown = self.defaults[name] is not dataclasses.MISSING
-        return typer.Option(*names, metavar=option.metavar, help=option.help, rich_help_panel=panel, show_default=shown)
+        kind = annotated_fields(self.cls)[name][0]
+        metavar = " " if kind is bool else option.metavar  # a switch has no value
+        return typer.Option(*names, metavar=metavar, help=option.help, rich_help_panel=panel, show_default=shown)
 
     def old_names(self) -> dict[str, tuple[str, ...]]:
         """Names of earlier versions by field."""

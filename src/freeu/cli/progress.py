@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -84,8 +83,13 @@ class Bar:
 
     def scored(self, done: int, total: int) -> None:
         """So many outputs of so many are scored."""
-        self.say("scoring")
         self.report(done, total)
+
+    @property
+    def shown(self) -> tuple[str, float, float | None]:
+        """What is being done, how much of it is done, and how much there is."""
+        task = self._progress.tasks[0]
+        return task.description, task.completed, task.total
 
     # -- runs -----------------------------------------------------------------------------------------------------
 
@@ -96,7 +100,7 @@ class Bar:
         if self._noun != KEY_FRAME:
             self.to(self.done)
 
-    def step(self, item: Any, fraction: float) -> None:
+    def step(self, file: str, fraction: float) -> None:
         """So much (0..1) of one output is done; 1 once it was written."""
         if fraction >= 1.0:
             self.one()

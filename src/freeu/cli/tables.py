@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
 from rich.console import Console
 from rich.table import Table
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def wide_console() -> Console:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,6 @@ def carry_out(
     request: Request,
     folder: Path,
     say: Callable[[Plan], Iterable[str]] = lambda plan: (),
-    words: Sequence[str] = (),
 ) -> Manifest:
     """Check a request, load its model, and make its images or videos.
 
@@ -28,15 +27,12 @@ def carry_out(
         request: of images or videos.
         folder: the output.
         say: what a user should know of the plan besides what is always said.
-        words: that the embedded model knows now, besides its own.
     """
     from freeu.pipelines.runs.prepare import prepare
-    from freeu.pipelines.runs.request import check_request, notes
+    from freeu.pipelines.runs.request import check_request
 
     prepared = prepare(request, check_request(request, folder))
-    world = prepared.loaded.source.world
-    known = world and {**world, "words": [*world.get("words", ()), *words]}
-    tell(*say(prepared.plan), *notes(prepared.plan, known))
+    tell(*say(prepared.plan), *prepared.notes)
     return produce(prepared, folder)
 
 

@@ -82,6 +82,7 @@ class Job:
         keys: which they are.
         controlnet: a ``ControlNetModel``, or None.
         flow: how flow is found; None: ``flow.Tracker``'s own way.
+        notes: what a user should know before the run.
     """
 
     record: dict[str, Any]
@@ -92,6 +93,7 @@ class Job:
     keys: KeyFrameChoice
     controlnet: Any
     flow: FlowEstimator | None = None
+    notes: tuple[str, ...] = ()
 
 
 def check_rerender(run: Rerender, output: Path) -> Found:
@@ -176,7 +178,7 @@ def prepare_rerender(run: Rerender, found: Found) -> Job:
         "raft": file_sha(run.options.raft) if run.options.raft is not None else None,
         "environment": environment(plan.device),
     }
-    return Job(record, source, plan, loaded, settings, run.options.keys, network, found.flow)
+    return Job(record, source, plan, loaded, settings, run.options.keys, network, found.flow, prepared.notes)
 
 
 def command_line(job: Job) -> str:

@@ -49,7 +49,7 @@ def make_film(job: Job, output: OutputFolder, progress: Progress) -> dict[str, A
         FreeUValueError: the folder belongs to something else; the video turns out to be damaged.
         FreeURuntimeError: FreeU did not act, the device has too little memory, or the disk is full.
     """
-    record = claim(output, job.record | {"keys": {}, "films": {}}, "film", kept=("keys", "films"))
+    record = claim(output, job.record | {"keys": {}, "films": {}}, "video", kept=("keys", "films"))
     _write_source(job.source, output, record)
     with quiet(), deterministic(job.plan.device, job.plan.threads):
         for arm in job.plan.arms:

@@ -25,7 +25,7 @@ from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.option import check_range
 from freeu.pipelines.options.run import RunOptions
-from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+from freeu.pipelines.options.sampling import SamplingOptions
 from freeu.pipelines.pages.page import python_lines
 from freeu.pipelines.runs.draw import draw
 from freeu.pipelines.runs.plan import ARMS, Plan
@@ -185,7 +185,7 @@ class Studio:
             source = self.sources[model]
             request = Request(
                 command="generate",
-                prompts=PromptOptions(["a"]),
+                prompts=("a",),
                 sampling=SamplingOptions(scheduler=scheduler),
                 model=ModelOptions(source.reference),
                 run=self._run,
@@ -221,7 +221,7 @@ def check_models(names: list[str], add_ons: AddOns = AddOns()) -> list[ModelSour
     Raises:
         FreeUValueError: the first that is not there, or that does not take what is added.
     """
-    request = Request("generate", PromptOptions(["a"]), add_ons=add_ons)
+    request = Request("generate", ("a",), add_ons=add_ons)
     nowhere = Path("freeu-studio-writes-nothing")
     chosen: list[str | None] = [*names] or [None]
     return [check_request(replace(request, model=ModelOptions(name)), nowhere).model for name in chosen]

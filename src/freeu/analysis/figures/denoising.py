@@ -42,7 +42,7 @@ def figure_3(runs: Runs, variants: Variants) -> Figure:
             row.append(Cell(as_pixels(values)))
     grid = Grid(
         "Decoded latents of the first prompt and seed",
-        ("picture", "low frequencies", "high frequencies"),
+        ("image", "low frequencies", "high frequencies"),
         tuple(f"step {step + 1}" for step in sorted(traces[0].stages)),
         tuple(map(tuple, rows)),
     )

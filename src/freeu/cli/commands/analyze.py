@@ -11,9 +11,9 @@ from freeu.cli.bundles import Only, Without
 from freeu.cli.errors import stopped
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.freeu import FreeUOptions
-from freeu.pipelines.options.model import MODEL_HELP, ModelOptions
+from freeu.pipelines.options.model import ChosenModel, ModelOptions
 from freeu.pipelines.options.run import RunOptions
-from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+from freeu.pipelines.options.sampling import FrameOptions, PromptOptions, SamplingOptions
 
 LIGHT_PROMPTS, FULL_PROMPTS = 6, 24
 LIGHT_STEPS = 12
@@ -27,9 +27,8 @@ def analyze(
     options: Annotated[ModelOptions, Without("model")],
     freeu: FreeUOptions,
     run: RunOptions,
-    model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help=f"{MODEL_HELP} (default: the embedded one).")
-    ] = None,
+    chosen: ChosenModel,
+    video: FrameOptions,
     figures: Annotated[
         list[int] | None,
         typer.Option(
@@ -52,9 +51,6 @@ def analyze(
         str,
         typer.Option("--form", metavar="radial|diagonal", help="Spectra over all directions, or along the diagonal."),
     ] = "radial",
-    frames: Annotated[
-        int | None, typer.Option("--frames", metavar="N", help="Frames of each video, where the model makes video.")
-    ] = None,
 ) -> None:
     """Spectral analysis of a model: the figures and ablations of the paper, and a report of what they show.
 
@@ -69,24 +65,23 @@ def analyze(
     from freeu.extras import need
     from freeu.pipelines.models.sources.families import draws_clips
     from freeu.pipelines.runs.prepare import prepare
-    from freeu.pipelines.runs.request import Request, check_request, notes
+    from freeu.pipelines.runs.request import Request, check_request
 
     asked = check_numbers(figures or ())
     if form not in FORMS:
         raise FreeUValueError(f"--form must be one of {', '.join(FORMS)}, got {form!r}")
     need("analysis", "matplotlib", "plotly", "scipy")
     folder = run.folder("freeu-analyze")
-    if not prompts:
-        prompts = PromptOptions(list(_default_prompts(model, FULL_PROMPTS if full else LIGHT_PROMPTS)))
+    texts = prompts.collect() if prompts else _default_prompts(chosen.model, FULL_PROMPTS if full else LIGHT_PROMPTS)
     request = Request(
         "generate",
-        prompts,
+        texts,
         sampling,
-        replace(options, model=model),
+        replace(options, model=chosen.model),
         run,
         freeu,
         options.add_ons(),
-        frames=frames,
+        frames=video.frames,
         clips=True,
     )
     found = check_request(request, folder)
@@ -106,7 +101,7 @@ def analyze(
     if set(numbers) & set(OF_CLIPS):
         need("video", "cv2")
     analysis = Analysis(plan, plan.config, numbers, FULL if full else LIGHT, form=form, control=random_baseline)
-    tell(*notes(plan, world))
+    tell(*prepared.notes)
     lines = headline(plan, world)
     print(*lines, sep="\n", flush=True)
     bar = Bar("generating", analysis.pictures)

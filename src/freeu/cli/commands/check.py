@@ -9,12 +9,12 @@ import typer
 from freeu.cli.bundles import Only
 from freeu.cli.errors import CheckFailedError, StoppedError
 from freeu.pipelines.options.freeu import FreeUOptions
-from freeu.pipelines.options.model import MODEL_HELP, ModelOptions
+from freeu.pipelines.options.model import ModelOptions, NamedModel
 from freeu.pipelines.options.run import RunOptions
 
 
 def check(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_HELP}.", show_default=False)],
+    named: NamedModel,
     freeu: Annotated[FreeUOptions, Only("preset")],
     files: Annotated[ModelOptions, Only("model_config", "variant")],
     run: RunOptions,
@@ -40,7 +40,7 @@ def check(
     folder = run.folder("freeu-check")
     refuse_foreign(folder, resumable=False)
     need_diffusers()
-    source = find_model(model)
+    source = find_model(named.model)
 
     import torch
 

@@ -25,5 +25,5 @@ def compare(
     from freeu.cli.terminal import carry_out
     from freeu.pipelines.runs.request import Request
 
-    request = Request("compare", prompts, sampling, model, run, freeu, model.add_ons(), image, control)
+    request = Request("compare", prompts.collect(), sampling, model, run, freeu, model.add_ons(), image, control)
     carry_out(request, run.folder())

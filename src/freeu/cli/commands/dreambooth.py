@@ -112,5 +112,14 @@ def generate(
         variant=model.variant or subject.variant,
         model_config=model.model_config or subject.model_config,
     )
-    request = Request("compare", prompts, sampling, model, run, freeu, AddOns(subject.loras))
-    carry_out(request, run.folder(), subject.notes, [subject.token])
+    request = Request(
+        "compare",
+        prompts.collect(),
+        sampling,
+        model,
+        run,
+        freeu,
+        AddOns(subject.loras),
+        words=(subject.token,),
+    )
+    carry_out(request, run.folder(), subject.notes)

@@ -12,10 +12,10 @@ from freeu.cli.bundles import Defaults, Without
 from freeu.cli.errors import StoppedError, stopped
 from freeu.cli.terminal import tell
 from freeu.errors import FreeUValueError
-from freeu.pipelines.options.model import MODEL_HELP, ModelOptions
-from freeu.pipelines.options.option import Option, check_bounds, given_flags
+from freeu.pipelines.options.model import ChosenModel, ModelOptions
+from freeu.pipelines.options.option import Option, check_bounds, check_range, given_flags
 from freeu.pipelines.options.run import RunOptions
-from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+from freeu.pipelines.options.sampling import FrameOptions, PromptOptions, SamplingOptions
 
 OLD = {"images": ("--pictures",)}
 
@@ -35,9 +35,6 @@ class ArmOptions:
     calibration_prompts: Annotated[
         int, Option("Prompts on which the CFG scale is calibrated.", "N", bounds=(1, 10_000))
     ] = 16
-    frames: Annotated[
-        int | None, Option("Frames of each video, where the model makes video.", "N", bounds=(2, 1_000))
-    ] = None
 
 
 @dataclass(frozen=True)
@@ -75,9 +72,8 @@ def evaluate(
     sampling: Annotated[SamplingOptions, Defaults(seeds="0-1")],
     options: Annotated[ModelOptions, Without("model")],
     run: RunOptions,
-    model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help=f"{MODEL_HELP} (default: the embedded one).")
-    ] = None,
+    chosen: ChosenModel,
+    video: FrameOptions,
     images: Annotated[
         list[Path] | None,
         typer.Option(
@@ -98,7 +94,7 @@ def evaluate(
     from freeu.extras import need
 
     if images:
-        asked = [*(["MODEL"] if model is not None else []), *given_flags(arms, options)]
+        asked = [*(["MODEL"] if chosen.model is not None else []), *given_flags(arms, video, options)]
         asked += given_flags(replace(sampling, seeds="0")) if sampling.seeds == "0-1" else given_flags(sampling)
         asked += ["--dtype"] if run.dtype != "auto" else []
         if asked:
@@ -116,13 +112,16 @@ def evaluate(
     if images:
         _score(images, found, real, scoring, run, folder)
     else:
-        _generate_and_score(found, real, arms, scoring, sampling, replace(options, model=model), run, folder)
+        _generate_and_score(
+            found, real, arms, video, scoring, sampling, replace(options, model=chosen.model), run, folder
+        )
 
 
 def _generate_and_score(
     prompts: Any,
     real: list[Path],
     arms: ArmOptions,
+    video: FrameOptions,
     scoring: ScoringOptions,
     sampling: SamplingOptions,
     model: ModelOptions,
@@ -137,8 +136,9 @@ def _generate_and_score(
 
     chosen = parse_arms(arms.arms)
     check_bounds(arms)
-    texts = PromptOptions([prompt.text for prompt in prompts])
-    request = Request("generate", texts, sampling, model, run, add_ons=model.add_ons(), frames=arms.frames, clips=True)
+    check_range("--frames", video.frames, 2, 1_000)
+    texts = PromptOptions([prompt.text for prompt in prompts]).collect()
+    request = Request("generate", texts, sampling, model, run, add_ons=model.add_ons(), frames=video.frames, clips=True)
     sources = check_request(request, folder)
     videos_given = hold_clips(real)
     if sources.model.class_name:

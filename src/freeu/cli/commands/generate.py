@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from freeu.errors import FreeUValueError
 from freeu.pipelines.options.control import ControlOptions
-from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.options.freeu import FreeUOptions, FreeUSwitch
 from freeu.pipelines.options.model import ModelOptions
-from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.run import ReproduceOptions, RunOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
 
 
@@ -23,15 +17,8 @@ def generate(
     image: ImageInput,
     control: ControlOptions,
     run: RunOptions,
-    manifest: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            metavar="MANIFEST",
-            help="Reproduce the images of a manifest.json and say whether they are bit-identical.",
-        ),
-    ] = None,
-    no_freeu: Annotated[bool, typer.Option("--no-freeu", help="Without FreeU.", rich_help_panel="FreeU")] = False,
+    again: ReproduceOptions,
+    switch: FreeUSwitch,
 ) -> None:
     """Generate images with FreeU, or reproduce those of a manifest.
 
@@ -40,16 +27,12 @@ def generate(
     """
     from freeu.cli.reproduce import reproduce
     from freeu.cli.terminal import carry_out
-    from freeu.pipelines.options.option import given
     from freeu.pipelines.runs.request import Request
 
-    if manifest is not None:
-        if no_freeu:
-            raise FreeUValueError("--from takes everything from the manifest: leave --no-freeu out")
-        reproduce(manifest, prompts, sampling, model, freeu, image, control, run, name="freeu")
+    if again.manifest is not None:
+        reproduce(again.manifest, prompts, sampling, model, freeu, switch, image, control, run, name="freeu")
         return
-    if no_freeu and (given(freeu) or control.skip_filter_order is not None):
-        raise FreeUValueError("--no-freeu leaves nothing for FreeU's own options to say: give one or the other")
-    wanted = None if no_freeu else freeu
-    request = Request("generate", prompts, sampling, model, run, wanted, model.add_ons(), image, control)
+    switch.check(freeu, asked=control.skip_filter_order is not None)
+    wanted = None if switch.no_freeu else freeu
+    request = Request("generate", prompts.collect(), sampling, model, run, wanted, model.add_ons(), image, control)
     carry_out(request, run.folder())

@@ -5,30 +5,30 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-import typer
 from rich.table import Table
 
 from freeu.cli.bundles import Only
-from freeu.cli.tables import AsJson, plain_table, wide_console
+from freeu.cli.tables import plain_table, wide_console
 from freeu.pipelines.options.freeu import FreeUOptions
-from freeu.pipelines.options.model import MODEL_HELP, ModelOptions
+from freeu.pipelines.options.model import ModelOptions, NamedModel
+from freeu.pipelines.options.run import JsonOptions
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_HELP}.", show_default=False)],
+    named: NamedModel,
     freeu: Annotated[FreeUOptions, Only("preset")],
     files: Annotated[ModelOptions, Only("model_config")],
-    as_json: AsJson = False,
+    form: JsonOptions,
 ) -> None:
     """List every site of a model: where its decoder meets a skip connection, and what each profile does there."""
     from freeu.pipelines.models.describe import describe, empty_unet
     from freeu.pipelines.models.sources.sources import find_model
 
     freeu.check()
-    source = find_model(model)
+    source = find_model(named.model)
     unet = empty_unet(source, files.model_config)
     data = describe(unet, source.label, freeu.resolve(unet))
-    if as_json:
+    if form.as_json:
         print(json.dumps(data, indent=2))
         return
     console = wide_console()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 
-from freeu.cli.tables import AsJson, plain_table, wide_console
+from freeu.cli.tables import plain_table, wide_console
+from freeu.pipelines.options.run import JsonOptions
 
 
-def presets(as_json: AsJson = False) -> None:
+def presets(form: JsonOptions) -> None:
     """List the named settings with their operator version, their source, and what was measured of them."""
     from freeu.presets import presets as table_of
 
     known = table_of()
-    if as_json:
+    if form.as_json:
         rows = {
             n: {"family": p.family, "source": p.source, "measured": p.measured, "config": p.config.to_dict()}
             for n, p in known.items()

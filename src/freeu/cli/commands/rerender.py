@@ -11,11 +11,9 @@ import typer
 from freeu.cli.bundles import Only
 from freeu.cli.errors import stopped
 from freeu.cli.terminal import tell
-from freeu.errors import FreeUValueError
 from freeu.pipelines.options.control import ControlOptions
-from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.options.freeu import FreeUOptions, FreeUSwitch
 from freeu.pipelines.options.model import ModelOptions
-from freeu.pipelines.options.option import given
 from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
 from freeu.rerender.options import PRESET, RerenderOptions
@@ -32,37 +30,36 @@ def rerender(
     options: RerenderOptions,
     control: Annotated[ControlOptions, Only("control_weight", "skip_filter_order")],
     freeu: FreeUOptions,
+    switch: FreeUSwitch,
     run: RunOptions,
     compare: Annotated[
         bool, typer.Option("--compare", help="Make the video without and with FreeU.", rich_help_panel="FreeU")
     ] = False,
-    no_freeu: Annotated[bool, typer.Option("--no-freeu", help="Without FreeU.", rich_help_panel="FreeU")] = False,
 ) -> None:
     """Re-render a video from a prompt: key frames by the model, the frames between along the motion of the video.
 
     An interrupted run goes on if the same command is given again with the same --output.
     """
-    from freeu.pipelines.runs.request import Request, notes
+    from freeu.pipelines.runs.request import Request
     from freeu.rerender.request import Rerender, check_rerender, prepare_rerender
 
     folder = run.folder("freeu-rerender")
-    if no_freeu and (given(freeu) or compare):
-        raise FreeUValueError("--no-freeu leaves nothing for FreeU's own options to say: give one or the other")
+    switch.check(freeu, asked=compare)
     if freeu.base() is None:
         freeu = replace(freeu, preset=PRESET)
     request = Request(
         "compare" if compare else "generate",
-        PromptOptions([prompt]),
+        PromptOptions([prompt]).collect(),
         sampling,
         model,
         run,
-        None if no_freeu else freeu,
+        None if switch.no_freeu else freeu,
         model.add_ons(),
         control=control,
     )
     wanted = Rerender(video, request, options)
     job = prepare_rerender(wanted, check_rerender(wanted, folder))
-    tell(*notes(job.plan, job.loaded.source.world))
+    tell(*job.notes)
     _make(job, folder)
 
 

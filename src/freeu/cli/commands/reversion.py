@@ -101,7 +101,7 @@ def train(
     need_diffusers()
     found = read_exemplars(exemplars, settings.token)
     samples = sample_prompt or [one.captions[0] for one in found[:4]]
-    request = Request("generate", PromptOptions(samples), model=model, run=replace(run, dtype="float32"))
+    request = Request("generate", tuple(samples), model=model, run=replace(run, dtype="float32"))
     prepared = prepare(request, Sources(find_model(model.model)))
     inversion = Inversion(prepared.loaded, prepared.plan, found, settings, folder, sample_every)
     learning = f"learning {settings.token} from {counted(len(found), 'image')} with {inversion.plan.model.name}"
@@ -151,7 +151,8 @@ def generate(
     from freeu.pipelines.runs.request import Request
 
     learned = find_learnt(folder)
-    for prompt in prompts.collect():
+    texts = prompts.collect()
+    for prompt in texts:
         if learned.token not in prompt:
             raise FreeUValueError(
                 f'the prompt {prompt!r} lacks the learned word: write it, as in "cat {learned.token} box"'
@@ -164,5 +165,5 @@ def generate(
             model_config=model.model_config or learned.model_config,
         )
     add_ons = replace(model.add_ons(), embeddings=(find_embedding(learned.path, learned.token),))
-    request = Request("compare", prompts, sampling, model, run, freeu, add_ons, image)
+    request = Request("compare", texts, sampling, model, run, freeu, add_ons, image)
     carry_out(request, run.folder(), learned.notes)

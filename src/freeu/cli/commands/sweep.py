@@ -46,8 +46,8 @@ def sweep(
     from freeu.cli.terminal import tell
     from freeu.pipelines.io.output import OutputFolder
     from freeu.pipelines.pages.finish import embedded_note
-    from freeu.pipelines.runs.prepare import Prepared
-    from freeu.pipelines.runs.request import Request, notes
+    from freeu.pipelines.runs.prepare import Prepared, notes
+    from freeu.pipelines.runs.request import Request
     from freeu.pipelines.sweep.axes import parse_axis
     from freeu.pipelines.sweep.page import finish_sweep
     from freeu.pipelines.sweep.sweep import Sweep, check_sweep, run_sweep
@@ -60,10 +60,9 @@ def sweep(
         raise FreeUValueError("prompts are an axis of this sweep: leave the prompt out")
     if len(prompts.prompts or ()) > 1:
         raise FreeUValueError('several prompts make an axis: --y "prompt=first|second"')
-    if swept is not None:
-        prompts = PromptOptions([str(swept[0])])
+    texts = prompts.collect() if swept is None else (str(swept[0]),)
     folder = run.folder("freeu-sweep")
-    wanted = Sweep(Request("generate", prompts, sampling, model, run, freeu, model.add_ons(), image), axes)
+    wanted = Sweep(Request("generate", texts, sampling, model, run, freeu, model.add_ons(), image), axes)
     check_sweep(wanted, folder)
 
     bar = Bar("generating", wanted.count, "cell")

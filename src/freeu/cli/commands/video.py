@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from freeu.pipelines.options.freeu import VideoFreeUOptions
 from freeu.pipelines.options.model import ModelOptions
-from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.run import ReproduceOptions, RunOptions
 from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
 from freeu.pipelines.options.video import VideoOptions
 
@@ -21,14 +16,7 @@ def video(
     freeu: VideoFreeUOptions,
     inputs: VideoOptions,
     run: RunOptions,
-    manifest: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            metavar="MANIFEST",
-            help="Reproduce the videos of a manifest.json and say whether their frames are bit-identical.",
-        ),
-    ] = None,
+    again: ReproduceOptions,
 ) -> None:
     """Generate the same video without and with FreeU: files, both side by side, a page, a manifest.
 
@@ -40,8 +28,9 @@ def video(
     from freeu.cli.terminal import carry_out
     from freeu.pipelines.video.request import VideoRequest
 
-    if manifest is not None:
-        reproduce(manifest, prompts, sampling, model, freeu, inputs, run, name="freeu-video")
+    if again.manifest is not None:
+        reproduce(again.manifest, prompts, sampling, model, freeu, inputs, run, name="freeu-video")
         return
-    request = VideoRequest("video", prompts, sampling, model, run, freeu, model.add_ons(), video=inputs)
+    texts = prompts.collect() if prompts else ("",)
+    request = VideoRequest("video", texts, sampling, model, run, freeu, model.add_ons(), video=inputs)
     carry_out(request, run.folder("freeu-video"))

@@ -24,7 +24,7 @@ def features_of(name: str, values: Any, least: int = 2) -> Floats:
     if array.ndim != 2 or array.shape[1] < 1:
         raise FreeUValueError(f"{name} must be features of shape (pictures, dimensions), got shape {array.shape}")
     if len(array) < least:
-        raise FreeUValueError(f"{name} holds {len(array)} pictures and at least {least} are needed: add more")
+        raise FreeUValueError(f"{name} holds {len(array)} images and at least {least} are needed: add more")
     if not np.isfinite(array).all():
         raise FreeUValueError(f"{name} holds values that are not finite")
     return array

@@ -97,7 +97,7 @@ def class_pictures(loaded: Loaded, plan: Plan, output: OutputFolder, progress: P
     flagged = [record.file for record in manifest.pictures.values() if record.flagged]
     if flagged:
         raise FreeURuntimeError(
-            f"the model's safety checker blacked out {counted(len(flagged), 'picture')} of the class ({flagged[0]}): "
+            f"the model's safety checker blacked out {counted(len(flagged), 'image')} of the class ({flagged[0]}): "
             "take another --class-noun, or --no-prior"
         )
     found = []

@@ -61,7 +61,7 @@ def read_examples(folder: Path, least: int, most: int, why: str) -> tuple[Exampl
     except OSError as error:
         raise FreeUValueError(f"cannot read {folder}: {error.strerror or error}") from None
     if not least <= len(files) <= most:
-        found = f"{folder} holds {counted(len(files), 'picture')} ({', '.join(SUFFIXES)})"
+        found = f"{folder} holds {counted(len(files), 'image')} ({', '.join(SUFFIXES)})"
         raise FreeUValueError(f"{found}, and {least} to {most} are needed: {why}")
     examples = tuple(Example(path.name, open_image(path), _caption(path.with_suffix(".txt"))) for path in files)
     names: dict[str, str] = {}

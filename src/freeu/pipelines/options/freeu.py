@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.pipelines.io.inputs import parse_factors
-from freeu.pipelines.options.option import Option, annotated_fields, flag
+from freeu.pipelines.options.option import Option, annotated_fields, flag, given
 from freeu.presets import preset
 
 
@@ -141,6 +141,25 @@ class FreeUOptions:
         """Everything that can be wrong with it without a model."""
         base = self.base()
         (FreeUConfig(b=(1.1, 1.1)) if base is None else base).replace(**self.overrides())
+
+
+@dataclass(frozen=True)
+class FreeUSwitch:
+    """For commands that can do without FreeU."""
+
+    PANEL: ClassVar[str] = "FreeU"
+
+    no_freeu: Annotated[bool, Option("Without FreeU.")] = False
+
+    def check(self, *others: Any, asked: bool = False) -> None:
+        """Raise ``FreeUValueError`` for settings of FreeU where there is to be none.
+
+        Args:
+            others: groups of options; those that set a field of ``FreeUConfig`` or name one are refused.
+            asked: whether something else asks for FreeU.
+        """
+        if self.no_freeu and (asked or any(given(one) for one in others)):
+            raise FreeUValueError("--no-freeu leaves nothing for FreeU's own options to say: give one or the other")
 
 
 @dataclass(frozen=True)

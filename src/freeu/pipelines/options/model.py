@@ -8,9 +8,23 @@ from typing import Annotated, ClassVar
 
 from freeu.errors import FreeUValueError
 from freeu.pipelines.models.addons.add_ons import AddOns, parse_embeddings, parse_loras
-from freeu.pipelines.options.option import Option
+from freeu.pipelines.options.option import Argument, Option
 
 MODEL_HELP = "A diffusers directory, a .safetensors or .ckpt file, a hub id (owner/name), or an embedded model"
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model that must be named, by its place in the command."""
+
+    model: Annotated[str, Argument(f"{MODEL_HELP}.", "MODEL")]
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """A model that may be named, by its place in the command."""
+
+    model: Annotated[str | None, Argument(f"{MODEL_HELP} (default: the embedded one).", "[MODEL]")] = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,27 @@ from freeu.pipelines.options.option import Option
 
 
 @dataclass(frozen=True)
+class JsonOptions:
+    """For commands that print a table."""
+
+    as_json: Annotated[bool, Option("Print JSON.", names=("--json",))] = False
+
+
+@dataclass(frozen=True)
+class ReproduceOptions:
+    """What is reproduced instead of a new run."""
+
+    manifest: Annotated[
+        Path | None,
+        Option(
+            "Reproduce the images or videos of a manifest.json and say whether they are bit-identical.",
+            "MANIFEST",
+            ("--from",),
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """Where and how a run computes, and the folder it writes."""
 

@@ -80,6 +80,15 @@ class SamplingOptions:
 
 
 @dataclass(frozen=True)
+class FrameOptions:
+    """For commands that take models of images and of videos."""
+
+    frames: Annotated[
+        int | None, Option("Frames of each video, where the model generates video.", "N", bounds=(1, 1_000))
+    ] = None
+
+
+@dataclass(frozen=True)
 class ImageInput:
     """The image that image-to-image and inpainting start from."""
 

@@ -36,8 +36,8 @@ def make_video_page(folder: Path, manifest: Manifest, note: str = "") -> str:
                     names[index, seed, "baseline"],
                     names[index, seed, "freeu"],
                     names=(
-                        f"Without FreeU, seed {seed}: {prompt or 'from the input picture'}",
-                        f"With FreeU, seed {seed}: {prompt or 'from the input picture'}",
+                        f"Without FreeU, seed {seed}: {prompt or 'from the input image'}",
+                        f"With FreeU, seed {seed}: {prompt or 'from the input image'}",
                     ),
                 )
                 for seed in plan.seeds

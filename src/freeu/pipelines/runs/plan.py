@@ -152,35 +152,38 @@ class Plan:
     control: Control | None = None
 
     def __post_init__(self) -> None:
-        _require("command", self.command in COMMANDS, self.command)
-        bare = self.task == "image-to-video" and self.prompts == ("",)
-        prompts = bool(self.prompts) and all(isinstance(p, str) and p for p in self.prompts)
-        _require("prompts", prompts or bare, self.prompts)
-        _require("seeds", bool(self.seeds) and all(_whole(seed, 0, MAX_SEED) for seed in self.seeds), self.seeds)
-        _require("arms", bool(self.arms) and all(arm in ARMS for arm in self.arms), self.arms)
-        _require("config", self.config is not None or "freeu" not in self.arms, self.config)
-        _require("task", self.task in TASKS, self.task)
-        _require("steps", _whole(self.steps, 1, 10_000), self.steps)
-        _require("guidance", _real(self.guidance, 0.0, 1_000.0), self.guidance)
-        for name in ("width", "height"):
-            _require(name, _whole(getattr(self, name), 8, 16_384), getattr(self, name))
-        _require("threads", _whole(self.threads, 1, 4_096), self.threads)
-        frames = self.frames
-        _require("frames", _whole(frames, 1, 4_096) if self.task in VIDEO_TASKS else frames is None, frames)
-        for name in ("image_strength", "video_strength"):
-            strength = getattr(self, name)
-            _require(name, strength is None or _real(strength, 0.0, 1.0), strength)
-        films = self.command == "video"
-        _require("command", not films or self.task in VIDEO_TASKS, self.command)
-        _require("fps", _whole(self.fps, 1, MAX_FPS) if films else self.fps is None, self.fps)
-        _require("decode_chunk", _whole(self.decode_chunk, 1, 4_096) if films else True, self.decode_chunk)
-        known = all(form in CLIP_FORMATS for form in self.formats)
-        _require("formats", known and (not films or self.formats[:1] == ("mp4",)), self.formats)
-        for name in ("negative_prompt", "dtype", "device"):
-            _require(name, isinstance(getattr(self, name), str), getattr(self, name))
-        _require("fuse_loras", isinstance(self.fuse_loras, bool), self.fuse_loras)
+        video = self.command == "video"
+        no_prompt = self.task == "image-to-video" and self.prompts == ("",)
+        prompts = bool(self.prompts) and all(isinstance(prompt, str) and prompt for prompt in self.prompts)
+        known_formats = all(form in CLIP_FORMATS for form in self.formats)
+        checks = {
+            "command": self.command in COMMANDS and (not video or self.task in VIDEO_TASKS),
+            "prompts": prompts or no_prompt,
+            "seeds": bool(self.seeds) and all(_whole(seed, 0, MAX_SEED) for seed in self.seeds),
+            "arms": bool(self.arms) and all(arm in ARMS for arm in self.arms),
+            "config": self.config is not None or "freeu" not in self.arms,
+            "task": self.task in TASKS,
+            "steps": _whole(self.steps, 1, 10_000),
+            "guidance": _real(self.guidance, 0.0, 1_000.0),
+            "width": _whole(self.width, 8, 16_384),
+            "height": _whole(self.height, 8, 16_384),
+            "threads": _whole(self.threads, 1, 4_096),
+            "frames": _whole(self.frames, 1, 4_096) if self.task in VIDEO_TASKS else self.frames is None,
+            "image_strength": self.image_strength is None or _real(self.image_strength, 0.0, 1.0),
+            "video_strength": self.video_strength is None or _real(self.video_strength, 0.0, 1.0),
+            "fps": _whole(self.fps, 1, MAX_FPS) if video else self.fps is None,
+            "decode_chunk": not video or _whole(self.decode_chunk, 1, 4_096),
+            "formats": known_formats and (not video or self.formats[:1] == ("mp4",)),
+            "negative_prompt": isinstance(self.negative_prompt, str),
+            "dtype": isinstance(self.dtype, str),
+            "device": isinstance(self.device, str),
+            "fuse_loras": isinstance(self.fuse_loras, bool),
+            "control": self.control is None or self.task not in VIDEO_TASKS,
+        }
+        for name, fine in checks.items():
+            if not fine:
+                raise _unusable(name, getattr(self, name))
         check_together(self.loras, self.embeddings, self.fuse_loras)
-        _require("control", self.control is None or self.task not in VIDEO_TASKS, self.control)
 
     def pictures(self) -> Iterator[Picture]:
         """Every image in the order in which it is made: the images that belong together are neighbours."""
@@ -192,7 +195,7 @@ class Plan:
 
     @property
     def noun(self) -> str:
-        """What a run makes: "picture" or "clip"."""
+        """What a run makes: "image" or "video"."""
         return "video" if self.command == "video" else "image"
 
     @property
@@ -243,7 +246,8 @@ class Plan:
         values = _exact_fields("plan", data, cls)
         for name in ("prompts", "seeds", "arms", "formats", "loras", "embeddings"):
             values[name] = list(values[name]) if values[name] == () else values[name]
-            _require(name, isinstance(values[name], list), values[name])
+            if not isinstance(values[name], list):
+                raise _unusable(name, values[name])
             values[name] = tuple(values[name])
         if values["config"] is not None:
             values["config"] = FreeUConfig.from_dict(values["config"])
@@ -325,8 +329,10 @@ def _reference(what: str, data: Any) -> ModelReference:
     values = _exact_fields(what, data, ModelReference)
     for name, value in values.items():
         optional = name in ("variant", "model_config")
-        _require(f"{what}.{name}", isinstance(value, str) or (optional and value is None), value)
-    _require(f"{what}.kind", values["kind"] in KINDS, values["kind"])
+        if not (isinstance(value, str) or (optional and value is None)):
+            raise _unusable(f"{what}.{name}", value)
+    if values["kind"] not in KINDS:
+        raise _unusable(f"{what}.kind", values["kind"])
     return ModelReference(**values)
 
 
@@ -335,9 +341,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _require(name: str, fine: bool, value: object) -> None:
-    if not fine:
-        raise FreeUValueError(f"{name} is not usable: {_short(value) or repr(value)}")
+def _unusable(name: str, value: object) -> FreeUValueError:
+    return FreeUValueError(f"{name} is not usable: {_short(value) or repr(value)}")
 
 
 def _whole(value: object, low: int, high: int) -> bool:

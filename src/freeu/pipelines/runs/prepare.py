@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from freeu.pipelines.io.inputs import parse_seeds
+from freeu.pipelines.io.prompts import notes_on_tokens, unknown_words, without
 from freeu.pipelines.models.loading import Loaded, load, pick_device, pick_dtype
 from freeu.pipelines.models.schedulers import sampler_name
 from freeu.pipelines.models.sources.sources import fingerprint
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Prepared:
-    """What a run needs: the plan, the pipeline, and the images or frames that it starts from."""
+    """What a run needs: the plan, the pipeline, the images or frames that it starts from, and notes for the user."""
 
     plan: Plan
     loaded: Loaded
@@ -29,6 +31,7 @@ class Prepared:
     mask: Image | None = None
     video: Frames | None = None
     control_image: Image | None = None
+    notes: tuple[str, ...] = ()
 
 
 def prepare(request: Request, found: Sources) -> Prepared:
@@ -67,7 +70,7 @@ def prepare(request: Request, found: Sources) -> Prepared:
     inputs = request.read_inputs(loaded, found, steps)
     plan = Plan(
         command=request.command,
-        prompts=request.texts(),
+        prompts=request.prompts,
         negative_prompt=sampling.negative_prompt,
         seeds=parse_seeds(sampling.seeds),
         arms=request.arms,
@@ -87,7 +90,10 @@ def prepare(request: Request, found: Sources) -> Prepared:
         fuse_loras=request.add_ons.fuse_loras,
         **inputs.plan,
     )
-    return Prepared(plan, loaded, inputs.image, inputs.mask, inputs.video, inputs.control_image)
+    world = loaded.source.world
+    known = world and {**world, "words": [*world.get("words", ()), *request.words]}
+    inputs_of = (inputs.image, inputs.mask, inputs.video, inputs.control_image)
+    return Prepared(plan, loaded, *inputs_of, notes=tuple(notes(plan, known)))
 
 
 def model_reference(loaded: Loaded, options: ModelOptions) -> ModelReference:
@@ -102,3 +108,17 @@ def model_reference(loaded: Loaded, options: ModelOptions) -> ModelReference:
         variant=options.variant,
         model_config=str(options.model_config.resolve()) if options.model_config else None,
     )
+
+
+def notes(plan: Plan, world: dict[str, Any]) -> Iterator[str]:
+    """What a user should know before a run: no effect, or words that the embedded model does not know."""
+    if plan.config is not None and plan.config.identity:
+        yield f"these settings are the identity: {plan.noun}s with and without FreeU will be equal"
+    words_of = {one.token: one.name for one in plan.embeddings}
+    yield from notes_on_tokens([*plan.prompts, plan.negative_prompt], words_of)
+    if world:
+        for prompt in plan.prompts:
+            words = unknown_words(without(prompt, words_of), world)
+            if words:
+                model = "the embedded model without its LoRA" if plan.loras else "the embedded model"
+                yield f"{model} cannot generate {', '.join(words)!r} (in {prompt!r}): it never saw them"

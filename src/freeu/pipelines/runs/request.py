@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ from freeu.errors import FreeUValueError
 from freeu.extras import need, need_diffusers
 from freeu.pipelines.io.inputs import check_side, fit_size, open_image, open_mask, pixel_sha
 from freeu.pipelines.io.output import refuse_foreign
-from freeu.pipelines.io.prompts import notes_on_tokens, unknown_words, without
 from freeu.pipelines.models.addons.add_ons import AddOns, check_fit, check_together
 from freeu.pipelines.models.control.control import HIGH, LOW, Control, condition, control_class, named
 from freeu.pipelines.models.control.files import check_control_fit, fetch_control, find_control
@@ -23,8 +21,7 @@ from freeu.pipelines.options.freeu import FreeUOptions, config_changes
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.option import check_bounds, check_range
 from freeu.pipelines.options.run import RunOptions
-from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions, effective_strength
-from freeu.pipelines.runs.plan import Plan
+from freeu.pipelines.options.sampling import ImageInput, SamplingOptions, effective_strength
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,14 +64,16 @@ class Request:
 
     Args:
         command: "compare" or "generate".
-        prompts, sampling, model, image, control, run: the options, see ``pipelines.options``.
+        prompts: what to generate, at least one.
+        sampling, model, image, control, run: the options, see ``pipelines.options``.
         add_ons: LoRAs and embeddings; those of ``model`` once their files were read.
         freeu: None makes images without FreeU.
         frames: of a model that makes video, where ``clips`` says that one is welcome.
+        words: that the embedded model was taught, besides its own.
     """
 
     command: str
-    prompts: PromptOptions = PromptOptions()
+    prompts: tuple[str, ...] = ()
     sampling: SamplingOptions = SamplingOptions()
     model: ModelOptions = ModelOptions()
     run: RunOptions = RunOptions()
@@ -84,6 +83,7 @@ class Request:
     control: ControlOptions = ControlOptions()
     frames: int | None = None
     clips: bool = False
+    words: tuple[str, ...] = ()
 
     default_model = "DEFAULT_MODEL"
     """What ``freeu_zoo`` calls the model that is used where none is named."""
@@ -102,10 +102,6 @@ class Request:
             return ("baseline",) if self.freeu is None else ("freeu",)
         return ("baseline", "freeu")
 
-    def texts(self) -> tuple[str, ...]:
-        """The prompts."""
-        return self.prompts.collect()
-
     def config(self, pipe: Any) -> FreeUConfig | None:
         """FreeU's settings for a pipeline."""
         return None if self.freeu is None else self.freeu.resolve(pipe).replace(**config_changes(self.control))
@@ -114,7 +110,6 @@ class Request:
 
     def check_options(self) -> None:
         """What can be wrong with the options of this kind of run."""
-        self.texts()
         check_range("--frames", self.frames, 1, 1_000)
         self.image.check()
         self.control.check()
@@ -153,7 +148,9 @@ class Request:
         if not self.clips:
             refuse_clips(loaded.source)
         if self.frames is not None and loaded.frames is None:
-            raise FreeUValueError(f"--frames is for models that make video; {loaded.source.label} makes still images")
+            raise FreeUValueError(
+                f"--frames is for models that generate video; {loaded.source.label} generates still images"
+            )
 
     def read_inputs(self, loaded: Loaded, found: Sources, steps: int) -> Inputs:
         """The inputs at the size of the run."""
@@ -229,17 +226,3 @@ def resized(image: Image, mask: Image | None, size: tuple[int, int]) -> tuple[Im
     if mask is not None and mask.size != size:
         mask = mask.resize(size, Resampling.NEAREST)
     return image, mask
-
-
-def notes(plan: Plan, world: dict[str, Any]) -> Iterator[str]:
-    """What a user should know before a run: no effect, or words that the embedded model does not know."""
-    if plan.config is not None and plan.config.identity:
-        yield f"these settings are the identity: {plan.noun}s with and without FreeU will be equal"
-    words_of = {one.token: one.name for one in plan.embeddings}
-    yield from notes_on_tokens([*plan.prompts, plan.negative_prompt], words_of)
-    if world:
-        for prompt in plan.prompts:
-            words = unknown_words(without(prompt, words_of), world)
-            if words:
-                model = "the embedded model without its LoRA" if plan.loras else "the embedded model"
-                yield f"{model} cannot generate {', '.join(words)!r} (in {prompt!r}): it never saw them"

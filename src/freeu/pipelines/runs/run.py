@@ -33,8 +33,8 @@ class Progress(Protocol):
     def kept(self, count: int) -> None:
         """``count`` images of an earlier run were verified and kept."""
 
-    def step(self, picture: Picture, fraction: float) -> None:
-        """``fraction`` (0..1) of an image's denoising steps are done; 1 comes after it was written."""
+    def step(self, file: str, fraction: float) -> None:
+        """``fraction`` (0..1) of a file's denoising steps are done; 1 comes after it was written."""
 
 
 class Silent:
@@ -42,7 +42,7 @@ class Silent:
 
     def kept(self, count: int) -> None: ...
 
-    def step(self, picture: Picture, fraction: float) -> None: ...
+    def step(self, file: str, fraction: float) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,13 @@ def make_run(prepared: Prepared, output: OutputFolder, maker: Maker, progress: P
                 continue
             began = time.perf_counter()
             settings = settings_of(plan, todo, manifest.environment)
-            made = maker.make(prepared, todo, output, settings, telling(progress, todo))
+            made = maker.make(prepared, todo, output, settings, telling(progress, todo.file))
             seconds = round(time.perf_counter() - began, 3)
             manifest.pictures[todo.file] = PictureRecord(
                 todo.file, todo.prompt, todo.seed, todo.arm, made.sha, seconds, made.flagged, dict(made.files)
             )
             output.write(MANIFEST, manifest.to_json())
-            progress.step(todo, 1.0)
+            progress.step(todo.file, 1.0)
     return manifest
 
 
@@ -165,9 +165,9 @@ def claimed(output: OutputFolder, plan: Plan) -> Manifest:
     return found
 
 
-def telling(progress: Progress, picture: Picture) -> OnStep:
+def telling(progress: Progress, file: str) -> OnStep:
     """What a pipeline call tells of its steps, for one image."""
-    return lambda fraction, _latents: progress.step(picture, fraction)
+    return lambda fraction, _latents: progress.step(file, fraction)
 
 
 def png(image: Image) -> bytes:

@@ -34,6 +34,7 @@ class VideoRequest(Request):
     """A run of ``freeu video``.
 
     Args:
+        prompts: ("",) for a model that takes none.
         video: what it starts from, its frames and files.
         the others: as in ``Request``; there is no input image of its own kind and no ControlNet.
     """
@@ -48,12 +49,7 @@ class VideoRequest(Request):
             return "image-to-video"
         return "video" if self.video.video is None else "video-to-video"
 
-    def texts(self) -> tuple[str, ...]:
-        """The prompts; an empty one for a model that takes none."""
-        return self.prompts.collect() if self.prompts else ("",)
-
     def check_options(self) -> None:
-        self.texts()
         self.video.check()
 
     def check_files(self) -> None:
@@ -127,7 +123,7 @@ class VideoRequest(Request):
         return check_family(
             found.model,
             found.adapter is not None,
-            bool(self.prompts),
+            any(self.prompts),
             options.image is not None,
             options.video is not None,
         )

@@ -20,3 +20,10 @@ class StudyOptions:
             "postgresql://user@host/name, or the path of an SQLite file (default: study.sqlite in the folder).", "URL"
         ),
     ] = None
+
+
+@dataclass(frozen=True)
+class ResultsOutput:
+    """Where results of a study go."""
+
+    output: Annotated[Path | None, Option("Where to write (default: results in the study's folder).", "DIR")] = None

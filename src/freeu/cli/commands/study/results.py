@@ -8,22 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from freeu.cli.commands.study.options import StudyOptions
+from freeu.cli.commands.study.options import ResultsOutput, StudyOptions
 from freeu.errors import FreeUValueError
 
 RESULTS, REPORT = "results.json", "report.html"
 
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", metavar="DIR", help="Where to write (default: results in the study's folder)."),
-]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print results.json instead of a table; write files only with --output.")
 ]
 Format = Annotated[str, typer.Option("--format", metavar="csv|json|parquet", help="Of the files.")]
 
 
-def results(options: StudyOptions, output: Output = None, as_json: AsJson = False) -> None:
+def results(options: StudyOptions, target: ResultsOutput, as_json: AsJson = False) -> None:
     """Tell what a study found, with intervals that allow for raters and prompts; also while it goes on.
 
     Writes results.json (everything as data) and report.html (one page that opens from disk).
@@ -40,15 +36,15 @@ def results(options: StudyOptions, output: Output = None, as_json: AsJson = Fals
         found = Outcome(store).results()
     if as_json:
         print(text_of(found), end="")
-    if output is not None or not as_json:
+    if target.output is not None or not as_json:
         page = make_report(found, pictures(study.plan, lambda item: study.media(item.id)))
-        target = _write(output or options.folder / "results", {RESULTS: text_of(found), REPORT: page})
+        written = _write(target.output or options.folder / "results", {RESULTS: text_of(found), REPORT: page})
     if not as_json:
         _print(found)
-        print(f"wrote {target / REPORT} and {RESULTS}")
+        print(f"wrote {written / REPORT} and {RESULTS}")
 
 
-def export(options: StudyOptions, form: Format = "csv", output: Output = None) -> None:
+def export(options: StudyOptions, target: ResultsOutput, form: Format = "csv") -> None:
     """Write every counted vote and the results as tables. Nicknames and personal links are never in them.
 
     Writes votes and results in the format; results.json is the whole of the results, the other two its table of shares.
@@ -66,8 +62,8 @@ def export(options: StudyOptions, form: Format = "csv", output: Output = None) -
     with store:
         outcome = Outcome(store)
         files = {name: data for name in (f"votes.{form}", f"results.{form}") if (data := outcome.export(name))}
-    target = _write(output or options.folder / "results", files)
-    print(f"wrote {' and '.join(str(target / name) for name in files)}")
+    written = _write(target.output or options.folder / "results", files)
+    print(f"wrote {' and '.join(str(written / name) for name in files)}")
 
 
 def _open(options: StudyOptions) -> Any:
