@@ -30,7 +30,7 @@ from freeu.evaluate.embedded import judge_path, load_reader
 from freeu.evaluate.experiment.arms import parse_arms
 from freeu.evaluate.experiment.experiment import Experiment, run_experiment
 from freeu.evaluate.experiment.prompts import Prompt, read_prompts
-from freeu.evaluate.experiment.scoring import Judges, features_of_files, pictures_in
+from freeu.evaluate.experiment.scoring import Judges, features_of_files, images_in
 from freeu.evaluate.metrics.clip import CLIP, clip_score
 from freeu.evaluate.metrics.fidelity import subject_fidelity
 from freeu.intervals import mean_interval, paired_interval
@@ -108,7 +108,7 @@ def drawn(name: str, folder: Path, weight: float, judges: Judges, options: argpa
         prepared.plan,
         judges,
         {"reader": "freeu-zoo", "clip": "freeu-zoo", "features": "freeu-zoo"},
-        pictures_in(folder / "scenes", "--reference"),
+        images_in(folder / "scenes", "--reference"),
         reference_matches=True,
     )
     place = folder / f"weight-{weight:g}"
@@ -144,7 +144,7 @@ def with_diversity(rows: list[Row], features: Any) -> list[Row]:
 def examples(folder: Path, judges: Judges) -> Any:
     """Features of the pictures that were learnt from."""
     assert judges.clip is not None
-    return features_of_files(judges.clip, pictures_in(folder, "the subject"))
+    return features_of_files(judges.clip, images_in(folder, "the subject"))
 
 
 def bounds(folder: Path, judges: Judges) -> dict[str, list[float]]:
@@ -152,8 +152,8 @@ def bounds(folder: Path, judges: Judges) -> dict[str, list[float]]:
     assert judges.clip is not None
     real = examples(folder, judges)
     alone = [prompt.layout == "single" for prompt in read_prompts(str(folder / "prompts.jsonl"))]
-    scenes = [path for path, one in zip(pictures_in(folder / "scenes", "scenes"), alone, strict=True) if one]
-    of_class = pictures_in(folder / "training" / CLASS_FOLDER, "class")
+    scenes = [path for path, one in zip(images_in(folder / "scenes", "scenes"), alone, strict=True) if one]
+    of_class = images_in(folder / "training" / CLASS_FOLDER, "class")
     return {
         "real scenes": subject_fidelity(features_of_files(judges.clip, scenes), real).tolist(),
         "the class": subject_fidelity(features_of_files(judges.clip, of_class), real).tolist(),

@@ -36,9 +36,9 @@ from PIL import Image
 
 import freeu
 from freeu.evaluate.embedded import load_reader
-from freeu.evaluate.experiment.clip_scoring import measure_clip, score_clip_alignment
 from freeu.evaluate.experiment.scoring import Judges
-from freeu.evaluate.metrics.alignment import Asked
+from freeu.evaluate.experiment.video_scoring import measure_video, score_video_alignment
+from freeu.evaluate.metrics.alignment import PromptSpec
 from freeu.evaluate.metrics.temporal import mean_flicker, pair_flicker
 from freeu.intervals import mean_interval, paired_interval
 from freeu.motion.estimate import Tracker, along, steady_flow
@@ -146,7 +146,7 @@ class Video:
 
     path: Path
     prompt: str
-    asked: Asked
+    spec: PromptSpec
     frames: list[Frame]
     flow: Remembered
     steps: list[Flow]
@@ -178,8 +178,8 @@ def videos(count: int, folder: Path) -> list[Video]:
         places = [*range(0, FRAMES - 1, EVERY), FRAMES - 1]
         far = [(a, b, flow(frames[b], frames[a])) for a, b in itertools.pairwise(places)]
         prompt = captions.simple_caption(noun, "3d", background)
-        asked = Asked(nouns=(noun,), count=1, style="3d", background=(background,))
-        made.append(Video(path, prompt, asked, frames, flow, steps, far))
+        spec = PromptSpec(nouns=(noun,), count=1, style="3d", background=(background,))
+        made.append(Video(path, prompt, spec, frames, flow, steps, far))
         if len(made) == count:
             break
     return made
@@ -233,8 +233,8 @@ class Said:
 def measured(path: Path, video: Video, judges: Judges) -> Row:
     """All measures of one film."""
     found = list(read_clip(path))
-    seen = measure_clip(found, judges)
-    row: Row = {name: value for name, value in score_clip_alignment(video.asked, seen).items() if value is not None}
+    seen = measure_video(found, judges)
+    row: Row = {name: value for name, value in score_video_alignment(video.spec, seen).items() if value is not None}
     row["warping"] = _mean(pair_flicker(a, b, flow) for a, b, flow in zip(found, found[1:], video.steps, strict=False))
     row["warping_far"] = _mean(pair_flicker(found[b], found[a], flow) for a, b, flow in video.far)
     row["flicker"] = float(seen.values["flicker"] or 0.0)
@@ -265,9 +265,9 @@ def _drift(later: Frame, earlier: Frame, flow: Flow) -> float:
 
 
 def _sharpness(frame: Frame) -> float:
-    from freeu.evaluate.metrics.statistics import picture_statistics
+    from freeu.evaluate.metrics.statistics import image_statistics
 
-    return float(picture_statistics(frame)["sharpness"])
+    return float(image_statistics(frame)["sharpness"])
 
 
 def against(arm: str) -> str | None:

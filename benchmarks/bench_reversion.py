@@ -36,7 +36,7 @@ from freeu.evaluate.experiment.arms import parse_arms
 from freeu.evaluate.experiment.experiment import Experiment, run_experiment
 from freeu.evaluate.experiment.prompts import Prompt, read_prompts
 from freeu.evaluate.experiment.scoring import Judges
-from freeu.evaluate.metrics.alignment import INVERSE, Asked, Reader, Reading
+from freeu.evaluate.metrics.alignment import INVERSE, PromptSpec, Reader, Reading
 from freeu.intervals import mean_interval, paired_interval
 from freeu.personalize.reversion.exemplars import read_exemplars
 from freeu.personalize.reversion.reversion import KIND, Inversion
@@ -94,7 +94,7 @@ def learn(exemplars: Path, folder: Path, settings: Settings, prompts: Sequence[P
     return record
 
 
-def relation_read(asked: Asked, reading: Reading) -> float:
+def relation_read(spec: PromptSpec, reading: Reading) -> float:
     """Whether the relation is read between two objects of which at least one has the asked noun in its place.
 
     Stricter measures fall with every noun that is misread, as small ones inside others are; this one tells whether the
@@ -102,11 +102,11 @@ def relation_read(asked: Asked, reading: Reading) -> float:
     """
     if len(reading.nouns) != 2 or reading.relation is None:
         return 0.0
-    wanted, nouns = asked.relation, tuple(reading.nouns)
+    wanted, nouns = spec.relation, tuple(reading.nouns)
     if wanted in INVERSE and wanted != reading.relation:
         wanted, nouns = INVERSE[wanted], nouns[::-1]
     stands = wanted == reading.relation
-    return float(stands and any(a == b for a, b in zip(asked.nouns, nouns, strict=True)))
+    return float(stands and any(a == b for a, b in zip(spec.nouns, nouns, strict=True)))
 
 
 def draw(
@@ -124,10 +124,10 @@ def draw(
     results = run_experiment(prepared.loaded, experiment, folder, say=lambda text: print(f"  {text}", flush=True))
     found: dict[str, Any] = {}
     for row in results["pictures"]:
-        asked = prompts[row["prompt"]].asked
-        assert asked is not None
+        spec = prompts[row["prompt"]].spec
+        assert spec is not None
         (reading,) = reader.read([open_image(folder / row["file"])])
-        values = row["values"] | {"relation_read": relation_read(asked, reading)}
+        values = row["values"] | {"relation_read": relation_read(spec, reading)}
         arm = found.setdefault(row["arm"], {name: [] for name in ("prompt", "seed", *MEASURES)})
         arm["prompt"].append(row["prompt"])
         arm["seed"].append(row["seed"])

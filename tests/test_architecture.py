@@ -14,7 +14,7 @@ import freeu
 SOURCE = Path(freeu.__file__).parent
 # Each layer may import those above it; parts in one line do not know each other. A folder is written with its dots.
 LAYERS = """
-errors
+errors lazy
 config
 extras wording profiles presets metadata ops
 intervals motion

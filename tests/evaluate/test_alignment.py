@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from freeu.errors import FreeUValueError
-from freeu.evaluate import Asked, load_reader, score_alignment
+from freeu.evaluate import PromptSpec, load_reader, score_alignment
 from freeu.evaluate.metrics.alignment import ASPECTS, check_readable
 
 
@@ -28,8 +28,8 @@ def two(first, relation, second, colours=(None, None)):
 
 
 def test_what_is_not_asked_is_not_scored():
-    assert score_alignment(Asked(), Seen()) == dict.fromkeys(ASPECTS)
-    scores = score_alignment(Asked(nouns=("fox",)), Seen())
+    assert score_alignment(PromptSpec(), Seen()) == dict.fromkeys(ASPECTS)
+    scores = score_alignment(PromptSpec(nouns=("fox",)), Seen())
     assert {name: value for name, value in scores.items() if value is not None} == {
         "noun": 1.0,
         "noun_strict": 1.0,
@@ -38,8 +38,8 @@ def test_what_is_not_asked_is_not_scored():
 
 
 def test_everything_right():
-    asked = Asked(nouns=("fox",), count=1, style="3d", background=("blue",))
-    scores = score_alignment(asked, Seen())
+    spec = PromptSpec(nouns=("fox",), count=1, style="3d", background=("blue",))
+    scores = score_alignment(spec, Seen())
     assert [scores[name] for name in ("noun", "count", "style", "colour", "all_asked")] == [1.0] * 5
 
 
@@ -49,20 +49,20 @@ def test_everything_right():
 )
 def test_nouns_as_a_multiset(nouns, share, strict):
     seen = Seen(nouns=nouns, colours=(None,) * len(nouns))
-    scores = score_alignment(Asked(nouns=("fox", "dog")), seen)
+    scores = score_alignment(PromptSpec(nouns=("fox", "dog")), seen)
     assert (scores["noun"], scores["noun_strict"]) == (share, strict)
 
 
 def test_two_equal_nouns_are_counted():
-    assert score_alignment(Asked(nouns=("cat", "cat")), Seen(nouns=("cat",)))["noun"] == 0.5
+    assert score_alignment(PromptSpec(nouns=("cat", "cat")), Seen(nouns=("cat",)))["noun"] == 0.5
 
 
 def test_colours():
-    asked = Asked(nouns=("fox", "car"), colours=(None, "red"), background=("blue", "pink"))
+    spec = PromptSpec(nouns=("fox", "car"), colours=(None, "red"), background=("blue", "pink"))
     right = two("car", None, "fox", ("red", None))
 
     def scores(seen, background):
-        found = score_alignment(asked, Seen(nouns=seen.nouns, colours=seen.colours, background=background))
+        found = score_alignment(spec, Seen(nouns=seen.nouns, colours=seen.colours, background=background))
         return found["object_colour"], found["background"], found["colour"]
 
     assert scores(right, ("blue", "pink")) == (1.0, 1.0, 1.0)
@@ -82,22 +82,22 @@ def test_colours():
     ],
 )
 def test_relations_hold_from_either_side(seen, right):
-    scores = score_alignment(Asked(nouns=("fox", "car"), relation="right of"), seen)
+    scores = score_alignment(PromptSpec(nouns=("fox", "car"), relation="right of"), seen)
     assert (scores["relation"], scores["relation_given_nouns"], scores["all_asked"]) == (right, right, right)
 
 
 def test_relations_without_an_inverse_and_without_the_nouns():
-    asked = Asked(nouns=("fox", "car"), relation="behind")
-    assert score_alignment(asked, two("fox", "behind", "car"))["relation"] == 1.0
-    assert score_alignment(asked, two("car", "behind", "fox"))["relation"] == 0.0
-    scores = score_alignment(asked, two("fox", "behind", "cat"))
+    spec = PromptSpec(nouns=("fox", "car"), relation="behind")
+    assert score_alignment(spec, two("fox", "behind", "car"))["relation"] == 1.0
+    assert score_alignment(spec, two("car", "behind", "fox"))["relation"] == 0.0
+    scores = score_alignment(spec, two("fox", "behind", "cat"))
     assert (scores["relation"], scores["relation_given_nouns"]) == (0.0, None)
 
 
 def test_plain_data_and_back():
-    asked = Asked(nouns=("fox", "car"), count=2, background=("blue",), colours=("red", None), relation="on")
-    assert Asked.from_dict(asked.to_dict()) == asked
-    assert Asked.from_dict({"nouns": ["fox"], "background": None}) == Asked(nouns=("fox",))
+    spec = PromptSpec(nouns=("fox", "car"), count=2, background=("blue",), colours=("red", None), relation="on")
+    assert PromptSpec.from_dict(spec.to_dict()) == spec
+    assert PromptSpec.from_dict({"nouns": ["fox"], "background": None}) == PromptSpec(nouns=("fox",))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_plain_data_and_back():
         ([], "must be a JSON object"),
         ({"noun": ["fox"]}, "unknown field of 'asked' 'noun': did you mean nouns"),
         ({"nouns": "fox"}, "nouns must be names, got 'fox'"),
-        ({"count": 1.5}, "count must be a whole number or left out, got 1.5"),
+        ({"count": 1.5}, "count must be a whole number or absent, got 1.5"),
         ({"style": 3}, "style must be a name"),
         ({"nouns": ["a"], "colours": [None, "red"]}, "got 2 for 1"),
         ({"colours": [3]}, "colours must be names or null"),
@@ -117,19 +117,19 @@ def test_plain_data_and_back():
 )
 def test_bad_expectations_are_named(data, message):
     with pytest.raises(FreeUValueError) as error:
-        Asked.from_dict(data)
+        PromptSpec.from_dict(data)
     assert message in str(error.value)
 
 
 def test_names_that_the_reader_never_saw():
     reader = types.SimpleNamespace(nouns=("fox",), styles=("3d",), colours=("blue",), read=lambda pictures: [])
-    check_readable(Asked(nouns=("fox",), style="3d", background=("blue",)), reader)
+    check_readable(PromptSpec(nouns=("fox",), style="3d", background=("blue",)), reader)
     with pytest.raises(
-        FreeUValueError, match=r"unknown noun \(the scene reader never saw it\) 'foxx': did you mean fox"
+        FreeUValueError, match=r"unknown noun \(the scene reader was not trained on it\) 'foxx': did you mean fox"
     ):
-        check_readable(Asked(nouns=("foxx",)), reader)
+        check_readable(PromptSpec(nouns=("foxx",)), reader)
     with pytest.raises(FreeUValueError, match="unknown colour"):
-        check_readable(Asked(nouns=("fox",), colours=("red",)), reader)
+        check_readable(PromptSpec(nouns=("fox",), colours=("red",)), reader)
 
 
 def test_a_zoo_without_a_reader_says_so(monkeypatch):

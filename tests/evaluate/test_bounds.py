@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from freeu.errors import FreeUValueError
-from freeu.evaluate import Asked, share_interval
+from freeu.evaluate import PromptSpec, share_interval
 from freeu.evaluate.experiment.bounds import derangement, real_scenes, score_shuffled
 from freeu.evaluate.experiment.prompts import Prompt, read_prompts
 from freeu.evaluate.experiment.results import as_markdown
-from freeu.evaluate.experiment.scoring import Drawn, Judges, pictures_in, score_arm
+from freeu.evaluate.experiment.scoring import Judges, Sample, images_in, score_arm
 from freeu.evaluate.experiment.summary import score_everything
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128)}
@@ -37,10 +37,10 @@ class ColourReader:
 
 
 PROMPTS = (
-    Prompt("red", Asked(background=("red",), count=1), "single"),
-    Prompt("green", Asked(background=("green",), count=1), "single"),
-    Prompt("blue", Asked(background=("blue",), count=2), "pair"),
-    Prompt("grey", Asked(background=("grey",)), None),
+    Prompt("red", PromptSpec(background=("red",), count=1), "single"),
+    Prompt("green", PromptSpec(background=("green",), count=1), "single"),
+    Prompt("blue", PromptSpec(background=("blue",), count=2), "pair"),
+    Prompt("grey", PromptSpec(background=("grey",)), None),
 )
 
 
@@ -48,20 +48,20 @@ def folder_of(path, colours, size=(4, 4)):
     path.mkdir()
     for number, name in enumerate(colours):
         Image.new("RGB", size, COLOURS[name]).save(path / f"{number}.png")
-    return [Drawn(file, number) for number, file in enumerate(pictures_in(path, "--images"))]
+    return [Sample(file, number) for number, file in enumerate(images_in(path, "--images"))]
 
 
 @pytest.fixture
 def results(tmp_path):
     """Plain gets 1 of 4 backgrounds, better 3 of 4, and the real scenes 4 of 4 but no count of 2."""
-    drawn = {
+    samples = {
         "plain": folder_of(tmp_path / "plain", ["red", "red", "red", "red"]),
         "better": folder_of(tmp_path / "better", ["red", "green", "blue", "red"], (8, 8)),
     }
     real = [one.path for one in folder_of(tmp_path / "real", ["red", "green", "blue", "grey"])]
     told = []
     found = score_everything(
-        drawn, PROMPTS, Judges(ColourReader()), real, True, report=lambda done, total: told.append((done, total))
+        samples, PROMPTS, Judges(ColourReader()), real, True, report=lambda done, total: told.append((done, total))
     )
     assert told == [(4, 12), (8, 12), (12, 12)]
     return found
@@ -119,11 +119,11 @@ def test_the_table(results):
     text = as_markdown(record | results)
     heads = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     assert heads[:6] == ["At a glance", "count", "colour", "background", "all_asked", "brightness"]
-    assert "4 prompts, 1 image of each." in text
+    assert "4 prompts, 1 image per prompt." in text
     assert "| arm | colour | count |" in text
     assert "| real scenes | 1.000 ± 0.000 | 0.667 ± 0.500 |" in text
     section = text.partition("## background\n")[2].partition("## ")[0].splitlines()
-    assert section[1] == "| arm | guidance | value | difference | of real |"
+    assert section[1] == "| arm | CFG scale | value | difference | of real |"
     assert section[3].startswith("| plain | - | 0.25 [0, 0.75] | - | 0.25 [")
     assert section[4].startswith("| better | 3 | 0.75 [0.25, 1] | 0.5 [0, 1] | 0.75 [")
     assert section[5] == "| real scenes | - | 1 [1, 1] | - | - |"
@@ -136,16 +136,16 @@ def test_the_table(results):
         "| real scenes | 1 [1, 1] | 1 |",
     ]
     # Statistics have no share, no layouts and no floor.
-    assert "| arm | guidance | value | difference |" in text
+    assert "| arm | CFG scale | value | difference |" in text
     brightness = text.partition("## brightness\n")[2].partition("## ")[0]
     assert "real scenes" in brightness
     assert "shuffled" not in brightness
 
 
 def test_without_references_and_layouts(tmp_path):
-    drawn = {"a|b": folder_of(tmp_path / "plain", ["red", "green"])}
-    prompts = tuple(Prompt(prompt.text, prompt.asked) for prompt in PROMPTS[:2])
-    found = score_everything(drawn, prompts, Judges(ColourReader()))
+    samples = {"a|b": folder_of(tmp_path / "plain", ["red", "green"])}
+    prompts = tuple(Prompt(prompt.text, prompt.spec) for prompt in PROMPTS[:2])
+    found = score_everything(samples, prompts, Judges(ColourReader()))
     assert (found["ceiling"], found["by_layout"], found["share_of_ceiling"]) == (None, None, {})
     assert found["floor"]["summary"]["background"]["value"] == 0.0
     record = {"plan": None, "prompts": [prompt.to_dict() for prompt in prompts], "arms": [{"name": "a|b"}]}
@@ -153,7 +153,7 @@ def test_without_references_and_layouts(tmp_path):
     assert "of real" not in text
     assert "| arm | value | difference |" in text
     assert "| a\\|b |" in text
-    blind = score_everything(drawn, prompts, Judges())
+    blind = score_everything(samples, prompts, Judges())
     assert blind["floor"] is None
 
 
@@ -168,10 +168,10 @@ def test_a_derangement_moves_everything(count):
 
 
 def test_one_prompt_has_no_floor(tmp_path):
-    with pytest.raises(FreeUValueError, match="at least 2, got 1"):
+    with pytest.raises(FreeUValueError, match="at least 2 prompts, got 1"):
         derangement(1)
-    drawn = folder_of(tmp_path / "one", ["red"])
-    assert score_shuffled(score_arm(drawn, PROMPTS[:1], Judges(ColourReader()), None), PROMPTS[:1], None) is None
+    samples = folder_of(tmp_path / "one", ["red"])
+    assert score_shuffled(score_arm(samples, PROMPTS[:1], Judges(ColourReader()), None), PROMPTS[:1], None) is None
 
 
 def test_real_scenes_are_as_many_as_prompts(tmp_path):
@@ -185,7 +185,7 @@ def test_pictures_are_in_the_order_of_their_numbers(tmp_path):
     for name in ("p10", "p9", "P1", "p2-b", "p2-a"):
         Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.png")
     (tmp_path / "notes.txt").write_text("no image")
-    assert [path.stem for path in pictures_in(tmp_path, "--images")] == ["P1", "p2-a", "p2-b", "p9", "p10"]
+    assert [path.stem for path in images_in(tmp_path, "--images")] == ["P1", "p2-a", "p2-b", "p9", "p10"]
 
 
 def test_a_share_by_hand():
@@ -208,5 +208,5 @@ def test_layouts_in_a_prompt_file(tmp_path):
     path.write_text('{"prompt": "a", "layout": "pair"}\n{"prompt": "b", "layout": null}\n{"prompt": "c"}')
     assert [prompt.layout for prompt in read_prompts(str(path))] == ["pair", None, None]
     path.write_text('{"prompt": "a", "layout": 3}')
-    with pytest.raises(FreeUValueError, match="prompt 1: layout must be a name or left out, got 3"):
+    with pytest.raises(FreeUValueError, match="prompt 1: layout must be a name or absent, got 3"):
         read_prompts(str(path))

@@ -11,8 +11,8 @@ from tiny_pipelines import save_pipeline, tiny_video_unet
 
 from freeu.evaluate import kernel_distance
 from freeu.evaluate.experiment.arms import parse_arms
-from freeu.evaluate.experiment.clip_drawing import clip_frames, is_clip
-from freeu.evaluate.experiment.clip_scoring import features_of_clips
+from freeu.evaluate.experiment.video_files import is_clip, video_frames
+from freeu.evaluate.experiment.video_scoring import features_of_videos
 from freeu.evaluate.metrics.clip import CLIP
 from freeu.pipelines.io.frames import frames_bytes
 
@@ -71,13 +71,13 @@ def test_a_run_on_a_video_model(video_dir, clip_dir, prompts, tmp_path):
     assert results["calibration"]["calibrated:constant"]["matched"] != results["plan"]["guidance"]
     # The distance is that between the videos' features.
     judge = CLIP(clip_dir)
-    drawn = features_of_clips(judge, sorted((out / "arm-0-none").glob("*.png")))
-    expected = kernel_distance(drawn, features_of_clips(judge, sorted(real.iterdir())))
+    drawn = features_of_videos(judge, sorted((out / "arm-0-none").glob("*.png")))
+    expected = kernel_distance(drawn, features_of_videos(judge, sorted(real.iterdir())))
     assert results["summary"]["none"]["kernel_video_distance"]["value"] == pytest.approx(expected)
     table = (out / "table.md").read_text()
-    assert table.startswith("# tiny-video\n\n2 prompts, 2 seeds, 1 steps, 3 frames.")
+    assert table.startswith("# tiny-video\n\n2 prompts, 2 seeds, 1 step, 3 frames.")
     assert "## flicker" in table
-    assert "twin drew the very same videos as constant" in table
+    assert "twin and constant generated identical videos" in table
 
     # Going on generates what is missing, and nothing else; the numbers are the same.
     lost = out / "arm-1-constant" / "p001-s0001-freeu.png"
@@ -97,7 +97,7 @@ def test_a_run_on_a_video_model(video_dir, clip_dir, prompts, tmp_path):
     assert (code, err) == (0, "")
     again = json.loads((tmp_path / "again" / "results.json").read_text())
     assert again["differences"]["arm-1-constant"]["flicker"] == results["differences"]["constant"]["flicker"]
-    assert (tmp_path / "again" / "table.md").read_text().startswith("# Videos that were generated before")
+    assert (tmp_path / "again" / "table.md").read_text().startswith("# Existing videos")
 
 
 def test_clips_that_are_there(prompts, clip_dir, tmp_path):
@@ -121,12 +121,12 @@ def test_clips_that_are_there(prompts, clip_dir, tmp_path):
 def test_files_of_clips(tmp_path):
     frames = sliding(2, 0, 4, 32)
     folder = clips_in(tmp_path / "clips", frames, np.repeat(frames[:1], 6, axis=0), frames[[0, 0, 1, 1, 1, 2]])
-    assert np.array_equal(list(clip_frames(folder / "0.png")), frames)
-    assert np.array_equal(list(clip_frames(folder / "1.png")), frames[[0] * 6])
-    assert np.array_equal(list(clip_frames(folder / "2.png")), frames[[0, 0, 1, 1, 1, 2]])
+    assert np.array_equal(list(video_frames(folder / "0.png")), frames)
+    assert np.array_equal(list(video_frames(folder / "1.png")), frames[[0] * 6])
+    assert np.array_equal(list(video_frames(folder / "2.png")), frames[[0, 0, 1, 1, 1, 2]])
     Image.fromarray(frames[0]).save(tmp_path / "moves.webp", save_all=True, append_images=[Image.fromarray(frames[1])])
     Image.fromarray(frames[0]).save(tmp_path / "rests.webp", lossless=True)
-    assert np.array_equal(list(clip_frames(tmp_path / "rests.webp")), frames[[0, 0]])
+    assert np.array_equal(list(video_frames(tmp_path / "rests.webp")), frames[[0, 0]])
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "text.png").write_text("no image")
     names = ("clips/0.png", "clips/1.png", "moves.webp", "rests.webp", "text.mp4", "text.png")

@@ -12,20 +12,20 @@ from freeu import evaluate
 from freeu.errors import FreeUValueError
 from freeu.evaluate import (
     MOTIONS,
-    Asked,
     Judges,
     Movement,
-    clip_features,
+    PromptSpec,
     frame_consistency,
     frechet_video_distance,
     kernel_distance,
     kernel_video_distance,
-    measure_clip,
-    score_clip_alignment,
-    subject_and_ground,
+    measure_video,
+    score_video_alignment,
+    split_subject,
     subject_movement,
+    video_features,
 )
-from freeu.evaluate.experiment.clip_scoring import BLOCK, _blocks
+from freeu.evaluate.experiment.video_scoring import BLOCK, _blocks
 
 
 def disc(x, y, radius, ground=(200, 180, 40), colour=(30, 60, 200), size=64):
@@ -36,25 +36,25 @@ def disc(x, y, radius, ground=(200, 180, 40), colour=(30, 60, 200), size=64):
 
 
 def test_a_subject_is_cut_out_and_its_ground_filled():
-    cut, empty = subject_and_ground(disc(20, 40, 9))
+    cut, empty = split_subject(disc(20, 40, 9))
     assert (empty == (200, 180, 40)).all()
     assert cut.shape[0] == cut.shape[1] < 40
     inside = (cut == (30, 60, 200)).all(axis=2)
     assert inside.sum() == pytest.approx(np.pi * 81, rel=0.1)
     assert (cut[~inside] == 128).all()
     # Where it stands does not matter, nor what is behind it.
-    elsewhere, _ = subject_and_ground(disc(44, 30, 9, ground=(240, 240, 240)))
+    elsewhere, _ = split_subject(disc(44, 30, 9, ground=(240, 240, 240)))
     assert np.array_equal(elsewhere, cut)
 
 
 def test_a_gradient_is_a_ground_and_clutter_is_none():
     gradient = np.repeat(np.linspace(0, 255, 64)[:, None, None], 64, axis=1).repeat(3, axis=2).astype(np.uint8)
     frame = np.where((disc(32, 32, 10) == (30, 60, 200)).all(axis=2, keepdims=True), np.uint8([255, 0, 0]), gradient)
-    _, empty = subject_and_ground(frame)
+    _, empty = split_subject(frame)
     assert np.abs(empty.astype(int) - gradient).max() <= 2
-    assert subject_and_ground(gradient) is None  # nobody there
+    assert split_subject(gradient) is None  # nobody there
     clutter = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    assert subject_and_ground(clutter) is None
+    assert split_subject(clutter) is None
 
 
 def test_no_public_name_is_hidden_by_a_file_of_that_name():
@@ -126,7 +126,7 @@ def test_what_is_consistent_in_a_real_clip():
 
     def changed(**fields):
         late = [dataclasses.replace(scene, **fields) for scene in clip.frames[4:]]
-        return measure_clip([np.asarray(compose(scene)) for scene in (*clip.frames[:4], *late)], judges).values
+        return measure_video([np.asarray(compose(scene)) for scene in (*clip.frames[:4], *late)], judges).values
 
     plain = changed()
     assert plain["subject_consistency"] > plain["frame_consistency"] + 0.02
@@ -142,14 +142,14 @@ def test_what_is_consistent_in_a_real_clip():
 def test_features_of_a_clip_see_direction_and_unrest():
     rng = np.random.default_rng(0)
     frames = rng.normal(size=(8, 5)).cumsum(axis=0)
-    mean, drift, unrest = clip_features(frames).reshape(3, 5)
-    backwards = clip_features(frames[::-1]).reshape(3, 5)
+    mean, drift, unrest = video_features(frames).reshape(3, 5)
+    backwards = video_features(frames[::-1]).reshape(3, 5)
     np.testing.assert_allclose(backwards, [mean, -drift, unrest], atol=1e-12)
     np.testing.assert_allclose(mean, frames.mean(axis=0), atol=1e-12)
     np.testing.assert_allclose(unrest, np.abs(np.diff(frames, axis=0)).mean(axis=0), atol=1e-12)
-    assert not np.any(clip_features(np.ones((3, 5)))[5:])
+    assert not np.any(video_features(np.ones((3, 5)))[5:])
     with pytest.raises(FreeUValueError, match="at least 2"):
-        clip_features(frames[:1])
+        video_features(frames[:1])
 
 
 def test_distances_between_sets_of_clips():
@@ -157,7 +157,7 @@ def test_distances_between_sets_of_clips():
     one, two = (rng.normal(size=(30, 8, 4)).cumsum(axis=1) for _ in range(2))
     assert frechet_video_distance(one, one) == pytest.approx(0.0, abs=1e-6)
     assert kernel_video_distance(one, two) == pytest.approx(
-        kernel_distance([clip_features(clip) for clip in one], [clip_features(clip) for clip in two]), rel=DISTANCE
+        kernel_distance([video_features(clip) for clip in one], [video_features(clip) for clip in two]), rel=DISTANCE
     )
     # Frames in another order: the same images, another video.
     mixed = np.array([clip[rng.permutation(8)] for clip in two])
@@ -171,13 +171,13 @@ def test_a_clip_is_scored_in_blocks_as_at_once():
     frames = [disc(10 + step, 30, 8) for step in range(BLOCK + 9)]
     assert [len(block) for block in _blocks(frames)] == [BLOCK, 9]
     assert [len(block) for block in _blocks(frames[: BLOCK + 1])] == [BLOCK + 1]
-    seen = measure_clip(iter(frames))
+    seen = measure_video(iter(frames))
     assert seen.movement.right == pytest.approx(subject_movement(frames).right)
     assert seen.movement.kind == "right"
     assert seen.values["frame_consistency"] is None
     assert (seen.features, seen.readings) == (None, None)
     with pytest.raises(FreeUValueError, match="at least 2 frames, got 1"):
-        measure_clip(frames[:1])
+        measure_video(frames[:1])
 
 
 @dataclasses.dataclass
@@ -200,15 +200,15 @@ def test_alignment_of_a_clip():
             assert all(isinstance(picture, Image.Image) for picture in pictures)
             return [Told(), Told(), Told(("cat",)), Told()][: len(pictures)]
 
-    asked = Asked(nouns=("fox",), count=1, style="3d", background=("blue",), motion="right")
-    seen = measure_clip([disc(10 + 6 * step, 30, 8) for step in range(4)], Judges(reader=Reader()))
-    found = score_clip_alignment(asked, seen)
+    spec = PromptSpec(nouns=("fox",), count=1, style="3d", background=("blue",), motion="right")
+    seen = measure_video([disc(10 + 6 * step, 30, 8) for step in range(4)], Judges(reader=Reader()))
+    found = score_video_alignment(spec, seen)
     assert (found["noun_strict"], found["style"], found["all_asked"]) == (0.75, 1.0, 0.75)
     assert (found["motion"], found["clip_right"], found["relation"]) == (1.0, 0.0, None)
     assert found["motion_agreement"] == pytest.approx(1.0, abs=0.01)
-    assert score_clip_alignment(Asked(motion="up"), seen)["motion"] == 0.0
-    assert score_clip_alignment(Asked(style="3d"), seen)["clip_right"] == 1.0
-    assert Asked.from_dict(asked.to_dict()) == asked
-    assert "motion" not in Asked(style="3d").to_dict()
+    assert score_video_alignment(PromptSpec(motion="up"), seen)["motion"] == 0.0
+    assert score_video_alignment(PromptSpec(style="3d"), seen)["clip_right"] == 1.0
+    assert PromptSpec.from_dict(spec.to_dict()) == spec
+    assert "motion" not in PromptSpec(style="3d").to_dict()
     with pytest.raises(FreeUValueError, match="unknown motion 'rihgt': did you mean right"):
-        Asked(motion="rihgt")
+        PromptSpec(motion="rihgt")

@@ -62,7 +62,7 @@ def test_plain_folders(prompts, clip_dir, tmp_path):
     assert [row["prompt"] for row in results["floor"]["pictures"]] == [1, 0]
     assert {"kid", "fid"} <= results["summary"]["a"].keys()
     table = (tmp_path / "out" / "table.md").read_text()
-    assert table.startswith("# Images that were generated before\n\n2 prompts, 1 image of each.")
+    assert table.startswith("# Existing images\n\n2 prompts, 1 image per prompt.")
     assert "| arm | clip_score | kid x 1000 |" in table
     assert "guidance" not in table
     assert str(tmp_path) not in table + (tmp_path / "out" / "results.json").read_text()
@@ -90,10 +90,10 @@ def test_a_folder_of_compare(prompts, compared, tmp_path):
         ("both/p000-s0001-baseline.png", 1, 1),
     ]
     assert results["summary"]["both/freeu"]["pixel_diversity"]["count"] == 2
-    assert "2 prompts, 2 images of each." in (tmp_path / "out" / "table.md").read_text()
+    assert "2 prompts, 2 images per prompt." in (tmp_path / "out" / "table.md").read_text()
 
     asked = [Prompt(line) for line in LINES]
-    with pytest.raises(FreeUValueError, match="equally many images of each prompt, got 2 and 4 of 2 prompts"):
+    with pytest.raises(FreeUValueError, match="the same number of images of each prompt, got 2 and 4 of 2 prompts"):
         read_existing([compared, other], asked)
     with pytest.raises(FreeUValueError, match="'a flat car on a red background', which is not in --prompts"):
         read_existing([compared], asked[:1])
@@ -104,7 +104,7 @@ def test_a_folder_of_compare(prompts, compared, tmp_path):
     (copy / "manifest.json").write_text((compared / "manifest.json").read_text())
     with pytest.raises(FreeUValueError, match="holds 0 of its 8 images"):
         read_existing([copy], asked)
-    # The same images with seed 5 in place of 1 are no pairs.
+    # The same images with seed 5 in place of 1 cannot be paired.
     text = (compared / "manifest.json").read_text().replace("s0001", "s0005").replace('"seed": 1', '"seed": 5')
     data = json.loads(text)
     data["plan"]["seeds"] = [0, 5]
@@ -112,7 +112,7 @@ def test_a_folder_of_compare(prompts, compared, tmp_path):
     for path in compared.glob("p*.png"):
         (copy / path.name.replace("s0001", "s0005")).write_bytes(path.read_bytes())
     assert len(read_existing([copy], asked)) == 2
-    with pytest.raises(FreeUValueError, match="copy/baseline and both/baseline have other seeds"):
+    with pytest.raises(FreeUValueError, match="copy/baseline and both/baseline have different seeds"):
         read_existing([compared, copy], asked)
 
 

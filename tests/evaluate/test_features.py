@@ -26,7 +26,7 @@ def test_scores_equal_the_models_own_forward(clip_dir):
 
     pictures = noise(3)
     judge = CLIP(clip_dir, batch=2)  # batches of different length change nothing
-    found = clip_score(judge.picture_features(pictures), judge.text_features(TEXTS))
+    found = clip_score(judge.image_features(pictures), judge.text_features(TEXTS))
     model = CLIPModel.from_pretrained(clip_dir).eval()
     tokens = CLIPTokenizer.from_pretrained(clip_dir)(TEXTS, padding=True, return_tensors="pt")
     inputs = CLIPImageProcessorPil.from_pretrained(clip_dir)(images=pictures, return_tensors="pt")
@@ -34,7 +34,7 @@ def test_scores_equal_the_models_own_forward(clip_dir):
         logits = model(**inputs, **tokens).logits_per_image / model.logit_scale.exp()
     want = 100 * logits.diagonal().clamp_min(0)
     np.testing.assert_allclose(found, want.numpy(), atol=100 * tolerances.FEATURES)
-    assert judge.picture_features([]).shape == (0, 8)
+    assert judge.image_features([]).shape == (0, 8)
 
 
 def test_long_texts_are_cut(clip_dir):
@@ -89,10 +89,10 @@ def test_inception_features():
     except FreeUValueError as error:
         pytest.skip(str(error))
     pictures = noise(3)
-    found = Inception(batch=2).picture_features(pictures)
+    found = Inception(batch=2).image_features(pictures)
     assert found.shape == (3, 2048)
     assert (found >= 0).all()  # after a ReLU
-    alone = Inception().picture_features(pictures[2:])
+    alone = Inception().image_features(pictures[2:])
     np.testing.assert_allclose(alone[0], found[2], atol=tolerances.FEATURES * found.max())
 
 

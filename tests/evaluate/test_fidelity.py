@@ -31,7 +31,7 @@ def test_other_scenes_of_the_subject_are_nearer_than_its_class() -> None:
     judge = CLIP(judge_path())
 
     def features(noun: str, seed: int) -> np.ndarray:
-        return judge.picture_features([compose(scene) for scene in subjects.examples(noun, "3d", 5, seed)])
+        return judge.image_features([compose(scene) for scene in subjects.examples(noun, "3d", 5, seed)])
 
     for subject, other in subjects.CLASSES.items():
         examples = features(subject, 0)

@@ -103,11 +103,11 @@ def test_the_trajectory_is_not_touched(mini):
 
 def test_bad_input_is_named(mini):
     config = freeu.preset("sd14")
-    with pytest.raises(FreeUValueError, match="above 1 to be calibrated, got 1"):
+    with pytest.raises(FreeUValueError, match="calibration needs a CFG scale above 1, got 1"):
         calibrate_guidance(mini.pipe, config, PROMPTS, guidance=1.0, steps=2)
     with pytest.raises(FreeUValueError, match="at least one prompt"):
         calibrate_guidance(mini.pipe, config, [], guidance=2.0, steps=2)
-    with pytest.raises(FreeUValueError, match="2 prompts and 1 seeds"):
+    with pytest.raises(FreeUValueError, match="2 prompts and 1 seed"):
         calibrate_guidance(mini.pipe, config, PROMPTS, guidance=2.0, steps=2, seeds=[1])
     with pytest.raises(FreeUValueError, match="predicts 'flow_prediction'"):
         noise_weight("flow_prediction", 0.5)
@@ -115,5 +115,5 @@ def test_bad_input_is_named(mini):
         match_guidance(predictions(), predictions(2), 2.0)
     same = predictions()
     same[:, :, 1] = same[:, :, 0]
-    with pytest.raises(FreeUValueError, match="guidance changes nothing here"):
+    with pytest.raises(FreeUValueError, match="guidance has no effect here"):
         match_guidance(same, same, 2.0)

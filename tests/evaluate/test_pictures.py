@@ -7,15 +7,15 @@ import pytest
 from PIL import Image
 
 from freeu.errors import FreeUValueError
-from freeu.evaluate import mean_distance, picture_statistics, pixel_diversity, vendi_score
+from freeu.evaluate import image_statistics, mean_distance, pixel_diversity, vendi_score
 
 
 def test_a_constant_colour():
-    found = picture_statistics(Image.new("RGB", (8, 6), (255, 0, 0)))
+    found = image_statistics(Image.new("RGB", (8, 6), (255, 0, 0)))
     assert found == pytest.approx(
         {"brightness": 0.2126, "contrast": 0.0, "saturation": 1.0, "sharpness": 0.0, "high_frequency": 0.0}, abs=1e-12
     )
-    black = picture_statistics(np.zeros((4, 4, 3), dtype=np.uint8))
+    black = image_statistics(np.zeros((4, 4, 3), dtype=np.uint8))
     assert set(black.values()) == {0.0}
 
 
@@ -23,12 +23,12 @@ def test_saturation_is_the_mean_of_hsv():
     picture = np.zeros((4, 4, 3))
     picture[:2] = (1.0, 0.5, 0.5)  # S = 0.5
     picture[2:] = (0.2, 0.4, 0.1)  # S = 0.75
-    assert picture_statistics(picture)["saturation"] == pytest.approx(0.625)
+    assert image_statistics(picture)["saturation"] == pytest.approx(0.625)
 
 
 def test_a_checkerboard_is_all_high_frequency():
     board = np.indices((8, 8)).sum(0) % 2
-    found = picture_statistics(np.repeat(board[..., None], 3, axis=2).astype(float))
+    found = image_statistics(np.repeat(board[..., None], 3, axis=2).astype(float))
     # Luma is 0 or 1; the Laplacian is +4 or -4, so its variance is 16.
     assert found == pytest.approx(
         {"brightness": 0.5, "contrast": 0.5, "saturation": 0.0, "sharpness": 16.0, "high_frequency": 1.0}
@@ -40,7 +40,7 @@ def test_frequencies_at_and_beyond_half_of_nyquist():
 
     def share(cycles):
         wave = 0.5 + 0.5 * np.cos(2 * np.pi * cycles * across / 16)
-        return picture_statistics(np.broadcast_to(wave[None, :, None], (16, 16, 3)))["high_frequency"]
+        return image_statistics(np.broadcast_to(wave[None, :, None], (16, 16, 3)))["high_frequency"]
 
     assert share(4) == pytest.approx(0.0, abs=1e-12)  # 0.25 cycles per pixel is not beyond
     assert share(5) == pytest.approx(1.0)
@@ -48,16 +48,16 @@ def test_frequencies_at_and_beyond_half_of_nyquist():
 
 def test_a_ramp_is_not_sharp():
     ramp = np.broadcast_to(np.linspace(0, 1, 10)[None, :, None], (10, 10, 3))
-    assert picture_statistics(ramp)["sharpness"] == pytest.approx(0.0, abs=1e-12)
+    assert image_statistics(ramp)["sharpness"] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_bad_pictures_are_named():
     with pytest.raises(FreeUValueError, match=r"shape \(height, width, 3\), got \(4, 4\)"):
-        picture_statistics(np.zeros((4, 4)))
+        image_statistics(np.zeros((4, 4)))
     with pytest.raises(FreeUValueError, match="0 to 1, got 0 to 255"):
-        picture_statistics(np.array([0.0, 255.0, 0.0] * 9).reshape(3, 3, 3))
+        image_statistics(np.array([0.0, 255.0, 0.0] * 9).reshape(3, 3, 3))
     with pytest.raises(FreeUValueError, match="at least 3x3 pixels, got 2x4"):
-        picture_statistics(np.zeros((4, 2, 3)))
+        image_statistics(np.zeros((4, 2, 3)))
 
 
 def test_diversity_by_hand():

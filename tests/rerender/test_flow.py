@@ -5,8 +5,9 @@ import pytest
 
 from freeu.errors import FreeUValueError
 from freeu.motion import repair as repair
-from freeu.motion.estimate import Tracker, along, at_latent, between, comes_home, inverted, steady_flow
+from freeu.motion.estimate import Tracker, along, at_latent, consistent, inverted, steady_flow
 from freeu.motion.measure import Flow
+from freeu.rerender.denoise.fusion import seen
 
 pytest.importorskip("cv2")
 
@@ -68,7 +69,7 @@ def test_another_estimator_is_asked_for_the_whole_way():
     tracker.follow(frames[1])
     tracker.follow(frames[2])
     along(frames, estimator)
-    between(frames[2], frames[1], estimator)
+    seen(frames[2], frames[1], frames[1], estimator)
     assert asked == [(2, 1), (3, 1), (1, 3), (3, 2)]
 
 
@@ -102,11 +103,11 @@ def test_there_and_back():
     back = inverted(forward)
     np.testing.assert_array_equal(back[8:13, 13:18], np.tile(np.float32((-8.0, -3.0)), (5, 5, 1)))
     np.testing.assert_array_equal(back[:, 25:], 0.0)
-    home = comes_home(forward, back)
+    home = consistent(forward, back)
     assert home[5:10, 5:10].all()
     assert not home[8:10, 13:18].any()  # what the patch comes to lie on
     away = np.full((20, 30, 2), 40.0, np.float32)
-    assert not comes_home(away, -away).any()
+    assert not consistent(away, -away).any()
     np.testing.assert_array_equal(inverted(away), 0.0)
 
 
@@ -123,7 +124,7 @@ def test_maps_are_found_by_consensus():
     np.testing.assert_allclose(found[1], other, atol=1e-3)
     np.testing.assert_allclose(repair.inverse(one) @ [*(one @ [3.0, 4.0, 1.0]), 1.0], [3.0, 4.0], atol=1e-12)
     assert len(repair.distinct([one, one + 1e-4, other], (40, 60))) == 2
-    assert not repair.sane(np.array([[0.1, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+    assert not repair.is_plausible(np.array([[0.1, 0.0, 0.0], [0.0, 1.0, 0.0]]))
 
 
 def test_flow_of_latents():

@@ -1,35 +1,28 @@
-"""Measure what FreeU does to images, and what would have done as much without it.
+"""Measure what FreeU does to images and videos, and compare it with stronger guidance.
 
-alignment.py   what a prompt asks for against what an image shows
-clip.py        CLIP score and retrieval with any CLIP
-distance.py    Frechet and kernel distance between sets of features
-inception.py   the features that FID is computed from
-statistics.py  brightness, contrast, saturation, sharpness, share of high frequencies
-diversity.py   how different images of one prompt are
-motion.py, temporal.py, consistency.py, video_distance.py   measures of videos, over time
-fidelity.py    how much images look like one subject
-guidance.py    the CFG scale that is as strong as FreeU
-intervals.py   bootstrap intervals that resample whole prompts
-embedded.py    judge and scene reader of ``freeu-zoo``
-arms.py, prompts.py, experiment.py, existing.py, scoring.py, bounds.py, summary.py, results.py, clip_drawing.py,
-clip_scoring.py   ``freeu evaluate``
+metrics      alignment of image and prompt, CLIP score, FID and KID, statistics, diversity, consistency over time
+experiment   ``freeu evaluate``: the same prompts and seeds generated under several arms, scored and summarized
+embedded.py  the judge (a CLIP) and the scene reader of ``freeu-zoo``
 
-Names are loaded when they are first used.
+An *arm* is one way of generating (without FreeU, with a preset, with another CFG scale); a *judge* is a network whose
+features are compared; a *reader* names what an image shows. Optical flow is in ``freeu.motion``, bootstrap intervals in
+``freeu.intervals``. Names are loaded when they are first used.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from freeu.lazy import load_name
 
 if TYPE_CHECKING:
     from freeu.evaluate.embedded import judge_path, load_reader
-    from freeu.evaluate.experiment.clip_scoring import Seen, measure_clip, score_clip_alignment
     from freeu.evaluate.experiment.guidance import Calibration, calibrate_guidance, match_guidance
     from freeu.evaluate.experiment.scoring import Judges
-    from freeu.evaluate.metrics.alignment import Asked, Reader, Reading, score_alignment
+    from freeu.evaluate.experiment.video_scoring import VideoMeasurement, measure_video, score_video_alignment
+    from freeu.evaluate.metrics.alignment import PromptSpec, Reader, Reading, score_alignment
     from freeu.evaluate.metrics.clip import CLIP, clip_score, retrieval
-    from freeu.evaluate.metrics.consistency import frame_consistency, subject_and_ground
+    from freeu.evaluate.metrics.consistency import frame_consistency, split_subject
     from freeu.evaluate.metrics.distance import (
         frechet_distance,
         frechet_floor,
@@ -43,7 +36,7 @@ if TYPE_CHECKING:
     from freeu.evaluate.metrics.diversity import mean_distance, pixel_diversity, vendi_score
     from freeu.evaluate.metrics.fidelity import subject_fidelity
     from freeu.evaluate.metrics.inception import Inception
-    from freeu.evaluate.metrics.statistics import picture_statistics
+    from freeu.evaluate.metrics.statistics import image_statistics
     from freeu.evaluate.metrics.temporal import (
         fast_share,
         flicker,
@@ -51,7 +44,7 @@ if TYPE_CHECKING:
         temporal_spectrum,
         traceable_share,
     )
-    from freeu.evaluate.metrics.video_distance import clip_features, frechet_video_distance, kernel_video_distance
+    from freeu.evaluate.metrics.video_distance import frechet_video_distance, kernel_video_distance, video_features
     from freeu.intervals import Estimate, mean_interval, paired_interval, share_interval
     from freeu.motion.measure import (
         DIRECTIONS,
@@ -69,10 +62,10 @@ _HOMES = {
         "judge_path",
         "load_reader",
     ),
-    "freeu.evaluate.experiment.clip_scoring": (
-        "Seen",
-        "measure_clip",
-        "score_clip_alignment",
+    "freeu.evaluate.experiment.video_scoring": (
+        "VideoMeasurement",
+        "measure_video",
+        "score_video_alignment",
     ),
     "freeu.evaluate.experiment.guidance": (
         "Calibration",
@@ -81,7 +74,7 @@ _HOMES = {
     ),
     "freeu.evaluate.experiment.scoring": ("Judges",),
     "freeu.evaluate.metrics.alignment": (
-        "Asked",
+        "PromptSpec",
         "Reader",
         "Reading",
         "score_alignment",
@@ -93,7 +86,7 @@ _HOMES = {
     ),
     "freeu.evaluate.metrics.consistency": (
         "frame_consistency",
-        "subject_and_ground",
+        "split_subject",
     ),
     "freeu.evaluate.metrics.distance": (
         "frechet_distance",
@@ -112,7 +105,7 @@ _HOMES = {
     ),
     "freeu.evaluate.metrics.fidelity": ("subject_fidelity",),
     "freeu.evaluate.metrics.inception": ("Inception",),
-    "freeu.evaluate.metrics.statistics": ("picture_statistics",),
+    "freeu.evaluate.metrics.statistics": ("image_statistics",),
     "freeu.evaluate.metrics.temporal": (
         "fast_share",
         "flicker",
@@ -121,7 +114,7 @@ _HOMES = {
         "traceable_share",
     ),
     "freeu.evaluate.metrics.video_distance": (
-        "clip_features",
+        "video_features",
         "frechet_video_distance",
         "kernel_video_distance",
     ),
@@ -147,18 +140,17 @@ __all__ = [
     "CLIP",
     "DIRECTIONS",
     "MOTIONS",
-    "Asked",
     "Calibration",
     "Estimate",
     "Flow",
     "Inception",
     "Judges",
     "Movement",
+    "PromptSpec",
     "Reader",
     "Reading",
-    "Seen",
+    "VideoMeasurement",
     "calibrate_guidance",
-    "clip_features",
     "clip_score",
     "fast_share",
     "flicker",
@@ -169,6 +161,7 @@ __all__ = [
     "frechet_from_moments",
     "frechet_limit",
     "frechet_video_distance",
+    "image_statistics",
     "judge_path",
     "kernel_distance",
     "kernel_distance_difference",
@@ -179,32 +172,40 @@ __all__ = [
     "match_guidance",
     "mean_distance",
     "mean_interval",
-    "measure_clip",
+    "measure_video",
     "motion_strength",
     "optical_flow",
     "paired_interval",
-    "picture_statistics",
     "pixel_diversity",
     "retrieval",
     "score_alignment",
-    "score_clip_alignment",
+    "score_video_alignment",
     "share_interval",
-    "subject_and_ground",
+    "split_subject",
     "subject_fidelity",
     "subject_movement",
     "temporal_spectrum",
     "traceable_share",
     "vendi_score",
+    "video_features",
     "warp_back",
 ]
 
 
+_RENAMED = {
+    "Asked": "PromptSpec",
+    "Seen": "VideoMeasurement",
+    "clip_features": "video_features",
+    "measure_clip": "measure_video",
+    "picture_statistics": "image_statistics",
+    "score_clip_alignment": "score_video_alignment",
+    "subject_and_ground": "split_subject",
+}
+"""Names of version 0.1."""
+
+
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            value = globals()[name] = getattr(importlib.import_module(home), name)
-            return value
-    raise AttributeError(f"module 'freeu.evaluate' has no attribute {name!r}")
+    return load_name(__name__, name, _HOMES, _RENAMED)
 
 
 def __dir__() -> list[str]:

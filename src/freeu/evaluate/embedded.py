@@ -1,4 +1,4 @@
-"""What ``freeu-zoo`` brings for judging: a scene reader and a CLIP. Found by the installed name only."""
+"""The scene reader and the CLIP of ``freeu-zoo``, which is found by the name of the installed package only."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Optical flow: what moves in a video, and where the pixels of one frame lie in another.
+"""Optical flow: the displacement of pixels between the frames of a video, and the motion in it.
 
-measure.py   flow from frame to frame, direction and strength of the movement
-estimate.py  flow between frames near or far, repair.py where there is nothing to follow, raft.py by a RAFT network
+measure.py   flow between neighbouring frames, direction and strength of the motion
+estimate.py  flow between frames near or far; repair.py corrects it in flat areas; raft.py uses a RAFT network
 
-Imports only errors and extras, so that evaluate, analysis and rerender can stand on it.
+Imports only errors and extras; evaluate, analysis and rerender build on it.
 """

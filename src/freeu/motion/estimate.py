@@ -1,91 +1,82 @@
-"""Where the pixels of one frame lie in another, near or far, and where they cannot be seen there.
+"""Optical flow between two frames, near or far, and which pixels are occluded.
 
-Everything is numpy, float32, and the same on every run (OpenCV on one thread).
+Everything is numpy, float32, and deterministic (OpenCV on one thread).
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from freeu.errors import FreeUValueError
-from freeu.extras import need
 from freeu.motion import repair as repair
-from freeu.motion.measure import Flow, Frame, check_clip, check_frame, luma
+from freeu.motion.measure import (
+    Flow,
+    Frame,
+    check_frame,
+    check_frames,
+    check_pair,
+    dense_flow,
+    one_thread,
+    returns,
+    sampled,
+)
 from freeu.motion.repair import Bools, Field
 
 FlowEstimator = Callable[[Any, Any], Flow]
 """Flow from the first of two frames, uint8 (H, W, 3), to the second: ``steady_flow``, or another with its contract."""
 
-_LEAST_SIDE = 12  # DIS refuses less
-
 
 def steady_flow(target: Any, reference: Any, start: Flow | None = None) -> Flow:
-    """From each pixel of ``target`` to where it lies in ``reference``, right in flat areas and at hard edges too.
+    """Flow from ``target`` to ``reference`` that is also right in flat areas and at hard edges.
 
-    Dense inverse search (DIS; Kroeger et al. 2016) both ways, each mended by ``flow_repair``. Traceable is what the two
-    lead home, by the rule of ``freeu.motion.measure.optical_flow``.
+    Dense inverse search (DIS; Kroeger et al. 2016) in both directions, each corrected by ``repair``. Traceable is what
+    passes the forward-backward check of ``optical_flow``.
 
     Args:
         target, reference: frames, uint8 (H, W, 3), of one size, sides of at least 12 pixels.
-        start: a guess, such as the flow of the frame before; motion of many pixels is not found without.
+        start: an initial estimate, such as the flow of the frame before; without it, motion of many pixels is not
+            found.
 
     Raises:
-        FreeUValueError: other frames; a guess of another size; OpenCV is not installed.
+        FreeUValueError: other frames; an initial estimate of another size; OpenCV is not installed.
     """
-    need("video", "cv2")
-    first, second = check_clip((target, reference))
-    if min(first.shape[:2]) < _LEAST_SIDE:
-        raise FreeUValueError(
-            f"flow needs frames of at least {_LEAST_SIDE}x{_LEAST_SIDE}, got {first.shape[1]}x{first.shape[0]}"
-        )
+    first, second = check_pair(target, reference)
     if start is not None and start.forward.shape[:2] != first.shape[:2]:
         raise FreeUValueError(f"a flow of {start.forward.shape[:2]} does not fit frames of {first.shape[:2]}")
-    with _one_thread():
+    with one_thread():
         if start is None:
-            there, back = [_dense(first, second)], [_dense(second, first)]
+            there, back = [dense_flow(first, second)], [dense_flow(second, first)]
         else:
             guess, guess_back = start.forward, inverted(start.forward)
-            there, back = [_dense(first, second, guess), guess], [_dense(second, first, guess_back), guess_back]
+            there = [dense_flow(first, second, guess), guess]
+            back = [dense_flow(second, first, guess_back), guess_back]
         found = [*_maps(first, there, back), *map(repair.inverse, _maps(second, back, there))]
         maps = repair.polished(repair.distinct(found, first.shape), first, second)
         forward = repair.chosen(first, second, there, maps)
         backward = repair.chosen(second, first, back, [repair.inverse(matrix) for matrix in maps])
-        return Flow(forward, comes_home(forward, backward))
-
-
-def _dense(first: Frame, second: Frame, start: Field | None = None) -> Field:
-    import cv2
-
-    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    grey = [np.round(luma(frame)).astype(np.uint8) for frame in (first, second)]
-    guess = None if start is None else start.astype(np.float32).copy()
-    return np.asarray(search.calc(grey[0], grey[1], guess), dtype=np.float32)
+        return Flow(forward, consistent(forward, backward))
 
 
 def _maps(frame: Frame, fields: list[Field], others: list[Field]) -> list[repair.Affine]:
     followed = repair.textured(frame)
     pairs = zip(fields, others, strict=True)
-    return [found for field, other in pairs for found in repair.affine_maps(field, followed & comes_home(field, other))]
+    return [found for field, other in pairs for found in repair.affine_maps(field, followed & consistent(field, other))]
 
 
-def comes_home(forward: Field, backward: Field) -> Bools:
-    """Where ``backward`` leads home what ``forward`` displaced (Sundaram, Brox & Keutzer 2010), (H, W).
+def consistent(forward: Field, backward: Field) -> Bools:
+    """The forward-backward check: where ``backward`` returns what ``forward`` displaced, (H, W).
 
-    |f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5, and within the image.
+    |f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5 (Sundaram, Brox & Keutzer 2010), and within half a pixel of the image.
     """
-    home = repair.sampled(backward, forward)
-    missed = np.square(forward + home).sum(axis=2)
-    size = np.square(forward).sum(axis=2) + np.square(home).sum(axis=2)
-    return np.asarray(repair.inside(forward) & (missed < 0.01 * size + 0.5))
+    return np.asarray(repair.inside(forward) & returns(forward, backward))
 
 
 def inverted(forward: Field) -> Field:
-    """The flow back, roughly: each pixel's is put where it leads; pixels that none leads to take the nearest."""
+    """An approximate backward flow: each vector is negated and moved to its end point; holes take the nearest one."""
     import cv2
 
     height, width = forward.shape[:2]
@@ -93,7 +84,7 @@ def inverted(forward: Field) -> Field:
     x, y = (np.rint(axis + forward[..., number]).astype(int) for number, axis in enumerate((columns, rows)))
     hits = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     back = np.zeros_like(forward)
-    # What moves most is put last: of two layers the moving one is more often in front.
+    # The fastest pixels are written last: of two layers the moving one is more often in front.
     order = np.argsort(np.square(forward[hits]).sum(axis=1), kind="stable")
     back[y[hits][order], x[hits][order]] = -forward[hits][order]
     empty = np.ones((height, width), np.uint8)
@@ -106,26 +97,13 @@ def inverted(forward: Field) -> Field:
     return np.asarray(known[nearest], np.float32)
 
 
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """OpenCV's results depend on the number of threads."""
-    import cv2
-
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)
-
-
 class Tracker:
-    """Flow from one frame after another of a video to one reference.
+    """Flow from successive frames of a video to one reference frame.
 
     Args:
         reference: uint8 (H, W, 3).
-        estimator: asked for the flow from each frame straight to the reference. None: ``steady_flow``, started from the
-            flow of the frame before, which follows motion as far as the image is wide.
+        estimator: gives the flow from each frame directly to the reference. None: ``steady_flow`` initialised with the
+            flow of the frame before, which follows motion across the whole image.
     """
 
     def __init__(self, reference: Any, estimator: FlowEstimator | None = None) -> None:
@@ -135,7 +113,7 @@ class Tracker:
         self._flow = Flow(np.zeros((*self.reference.shape[:2], 2), np.float32), np.ones(self.reference.shape[:2], bool))
 
     def follow(self, frame: Any) -> Flow:
-        """The flow from the next frame, going away from the reference, to the reference.
+        """The flow from the next frame (in order, away from the reference) to the reference.
 
         Raises:
             FreeUValueError: as the estimator.
@@ -146,14 +124,14 @@ class Tracker:
         if self._last is self.reference:
             self._flow = step
         else:
-            start = step.forward + repair.sampled(self._flow.forward, step.forward)
+            start = step.forward + sampled(self._flow.forward, step.forward)
             self._flow = steady_flow(frame, self.reference, Flow(start, step.traceable))
         self._last = check_frame(frame)
         return self._flow
 
 
 def along(frames: Iterable[Any], estimator: FlowEstimator | None = None) -> Flow:
-    """From the first frame to the last, found through all between.
+    """Flow from the first frame to the last, tracked through all frames between.
 
     Args:
         frames: uint8 (H, W, 3), of one size, at least two.
@@ -162,7 +140,7 @@ def along(frames: Iterable[Any], estimator: FlowEstimator | None = None) -> Flow
     Raises:
         FreeUValueError: fewer frames, or not frames of one size.
     """
-    clip = check_clip(frames)
+    clip = check_frames(frames)
     if estimator is not None:
         return estimator(clip[0], clip[-1])
     tracker = Tracker(clip[-1])
@@ -171,28 +149,12 @@ def along(frames: Iterable[Any], estimator: FlowEstimator | None = None) -> Flow
     return tracker.follow(clip[0])
 
 
-def between(target: Any, reference: Any, estimator: FlowEstimator = steady_flow) -> Flow:
-    """From each pixel of ``target`` to where it lies in ``reference``.
-
-    ``warp_back(reference, flow)`` is then the reference brought to the target's place. ``traceable`` is false where the
-    pixel cannot be seen in the reference: covered there, out of the image, or not found.
-
-    Args:
-        target, reference: frames, uint8 (H, W, 3), of one size.
-        estimator: how flow is found.
-
-    Raises:
-        FreeUValueError: other frames; the estimator's package is missing.
-    """
-    return estimator(target, reference)
-
-
 def at_latent(flow: Flow, factor: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """A flow for latents ``factor`` times smaller than the frames.
+    """A flow at the resolution of latents.
 
     Args:
         flow: of (H, W), both divisible by ``factor``.
-        factor: of the autoencoder, 4 or 8 for instance.
+        factor: of the VAE, such as 4 or 8.
 
     Returns:
         displacements in latent pixels (H / factor, W / factor, 2), the mean over the pixels of each latent pixel; and

@@ -1,12 +1,12 @@
-"""What moves in a video: optical flow from frame to frame, and the direction and strength of the movement.
+"""Motion in a video: optical flow between neighbouring frames, and the direction and strength of the motion.
 
-Flow is OpenCV's dense inverse search (DIS; Kroeger et al. 2016) on grey values, ``pip install 'freeu[video]'``. It
-follows what has edges or texture; it loses what jumps further than about a tenth of the image from one frame to the
-next, and reads what boils or flickers as movement.
+Flow is OpenCV's dense inverse search (DIS; Kroeger et al. 2016) on luma, ``pip install 'freeu[video]'``. It follows
+edges and texture; it loses jumps of more than about a tenth of the image between frames, and takes flicker for motion.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Iterable, Iterator
@@ -23,29 +23,29 @@ Floats = NDArray[np.float64]
 Frame = NDArray[np.uint8]
 
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-"""Motions that go somewhere, along x to the right and along y downwards."""
+"""Motions with a direction: x to the right, y downwards."""
 
 MOTIONS = (*DIRECTIONS, "growing", "shrinking", "still")
-"""What a prompt can ask of the subject of a video."""
+"""Motions of a video's subject that a prompt can ask for."""
 
 LUMA = (0.2126, 0.7152, 0.0722)
 """Weights of red, green and blue in luma (ITU-R BT.709)."""
 
 STILL = 0.04
-"""A subject that moves (or whose radius changes) by less than this part of the image's shorter side stands still."""
+"""A subject is still if it moves (or its radius changes) by less than this fraction of the image's shorter side."""
 
 _MOVES = 0.25  # pixels per frame above which a pixel moves
-_LEAST_SIDE = 12  # DIS refuses less
-_FASTEST = 0.05  # share of pixels that "dynamic degree" of VBench looks at
+_LEAST_SIDE = 12  # the least that DIS accepts
+_FASTEST = 0.05  # share of pixels that VBench's "dynamic degree" looks at
 
 
 @dataclass(frozen=True)
 class Flow:
-    """Where the pixels of one frame are in the next.
+    """Optical flow from one frame to another.
 
     Args:
         forward: displacement of each pixel of the first frame in pixels, x to the right and y downwards, (H, W, 2).
-        traceable: pixels that the flow back from the second frame leads home to, (H, W): neither covered nor lost.
+        traceable: pixels that pass the forward-backward check, (H, W): neither occluded nor lost.
     """
 
     forward: NDArray[np.float32]
@@ -54,7 +54,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Movement:
-    """How the subject of a video moves from its first frame to its last, in parts of the image's shorter side.
+    """How the subject of a video moves from its first frame to its last, in fractions of the image's shorter side.
 
     Args:
         right, down: displacement.
@@ -67,7 +67,7 @@ class Movement:
 
     @property
     def kind(self) -> str:
-        """The name in ``MOTIONS`` that comes nearest; growth counts half as much again, as it is of a radius."""
+        """The nearest of ``MOTIONS``; growth is weighted by 1.5, since it is the change of a radius."""
         going = math.hypot(self.right, self.down)
         if max(going, abs(self.growth)) < STILL:
             return "still"
@@ -78,9 +78,9 @@ class Movement:
         return "down" if self.down > 0.0 else "up"
 
     def agreement(self, asked: str) -> float | None:
-        """Cosine of the direction of movement with the one asked for, -1..1; 0 if it stands still.
+        """Cosine of the direction of the motion with that of ``asked``, -1..1; 0 if the subject is still.
 
-        None if ``asked`` goes nowhere.
+        None if ``asked`` has no direction.
         """
         if asked not in DIRECTIONS:
             return None
@@ -101,7 +101,7 @@ def check_frame(frame: Any) -> Frame:
     return array
 
 
-def check_clip(frames: Iterable[Any], least: int = 2) -> list[Frame]:
+def check_frames(frames: Iterable[Any], least: int = 2) -> list[Frame]:
     """Frames of one size.
 
     Raises:
@@ -122,10 +122,10 @@ def luma(frame: Frame) -> Floats:
 
 
 def optical_flow(first: Any, second: Any) -> Flow:
-    """Dense flow from one frame to the next, forth and back.
+    """Dense flow from one frame to the next, with a forward-backward check.
 
-    A pixel is traceable if |f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5 for its flow f and the flow b back from where it went
-    (Sundaram, Brox & Keutzer 2010), and it stays in the image.
+    A pixel is traceable if |f + b|^2 < 0.01 (|f|^2 + |b|^2) + 0.5 for its flow f and the backward flow b at its end
+    point (Sundaram, Brox & Keutzer 2010), and it stays in the image.
 
     Args:
         first, second: frames, uint8 (H, W, 3), of one size, sides of at least 12 pixels.
@@ -133,34 +133,64 @@ def optical_flow(first: Any, second: Any) -> Flow:
     Raises:
         FreeUValueError: other frames; OpenCV is not installed.
     """
-    need("video", "cv2")
-    import cv2
-
-    frames = check_clip((first, second))
-    height, width = frames[0].shape[:2]
-    if min(height, width) < _LEAST_SIDE:
-        raise FreeUValueError(f"flow needs frames of at least {_LEAST_SIDE}x{_LEAST_SIDE}, got {width}x{height}")
-    # Its result depends on the number of threads, across which it does not propagate.
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        grey = [np.round(luma(frame)).astype(np.uint8) for frame in frames]
-        forward = np.asarray(search.calc(grey[0], grey[1], None), dtype=np.float32)
-        backward = np.asarray(search.calc(grey[1], grey[0], None), dtype=np.float32)
-        home = _sampled(backward, forward)
-    finally:
-        cv2.setNumThreads(threads)
+    one, other = check_pair(first, second)
+    height, width = one.shape[:2]
+    with one_thread():
+        forward = dense_flow(one, other)
+        back = returns(forward, dense_flow(other, one))
     rows, columns = np.mgrid[:height, :width]
     x, y = columns + forward[..., 0], rows + forward[..., 1]
     inside = (x >= 0.0) & (x <= width - 1) & (y >= 0.0) & (y <= height - 1)
-    missed = np.square(forward + home).sum(axis=2)
-    size = np.square(forward).sum(axis=2) + np.square(home).sum(axis=2)
-    return Flow(forward, inside & (missed < 0.01 * size + 0.5))
+    return Flow(forward, inside & back)
+
+
+def check_pair(first: Any, second: Any) -> tuple[Frame, Frame]:
+    """Two frames between which flow can be estimated.
+
+    Raises:
+        FreeUValueError: not frames of one size, or too small ones; OpenCV is not installed.
+    """
+    need("video", "cv2")
+    one, other = check_frames((first, second))
+    height, width = one.shape[:2]
+    if min(height, width) < _LEAST_SIDE:
+        raise FreeUValueError(f"flow needs frames of at least {_LEAST_SIDE}x{_LEAST_SIDE}, got {width}x{height}")
+    return one, other
+
+
+def dense_flow(first: Frame, second: Frame, start: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """DIS flow from one frame to another, (H, W, 2), from an initial estimate if there is one."""
+    import cv2
+
+    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    grey = [np.round(luma(frame)).astype(np.uint8) for frame in (first, second)]
+    guess = None if start is None else start.astype(np.float32).copy()
+    return np.asarray(search.calc(grey[0], grey[1], guess), dtype=np.float32)
+
+
+def returns(forward: NDArray[np.float32], backward: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where the backward flow returns what the forward flow displaced, by the rule of ``optical_flow``, (H, W)."""
+    back = sampled(backward, forward)
+    missed = np.square(forward + back).sum(axis=2)
+    size = np.square(forward).sum(axis=2) + np.square(back).sum(axis=2)
+    return np.asarray(missed < 0.01 * size + 0.5)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Run OpenCV on one thread: results of DIS depend on their number."""
+    import cv2
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def warp_back(second: Any, flow: Flow) -> NDArray[np.float32]:
-    """The second frame brought to where the first has its pixels (backward warp, bilinear), float32 (H, W, 3).
+    """The second frame warped to the first (backward warp, bilinear), float32 (H, W, 3).
 
     Args:
         second: a frame, uint8 (H, W, 3).
@@ -169,10 +199,11 @@ def warp_back(second: Any, flow: Flow) -> NDArray[np.float32]:
     frame = check_frame(second)
     if frame.shape[:2] != flow.forward.shape[:2]:
         raise FreeUValueError(f"flow of {flow.forward.shape[:2]} does not fit a frame of {frame.shape[:2]}")
-    return _sampled(frame.astype(np.float32), flow.forward)
+    return sampled(frame.astype(np.float32), flow.forward)
 
 
-def _sampled(values: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[np.float32]:
+def sampled(values: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Values (H, W, ...) read at the end points of a flow, bilinear; beyond the border its nearest value."""
     import cv2
 
     rows, columns = np.mgrid[: values.shape[0], : values.shape[1]].astype(np.float32)
@@ -182,7 +213,7 @@ def _sampled(values: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[
 
 def flows(frames: Iterable[Any]) -> Iterator[Flow]:
     """``optical_flow`` of each pair of neighbours."""
-    found = check_clip(frames)
+    found = check_frames(frames)
     for first, second in itertools.pairwise(found):
         yield optical_flow(first, second)
 
@@ -194,16 +225,16 @@ def pair_strength(flow: Flow) -> float:
 
 
 def motion_strength(frames: Iterable[Any]) -> float:
-    """How fast the fastest parts of a video are: VBench's dynamic degree (Huang et al. 2024, arXiv:2311.17982).
+    """Speed of the fastest parts of a video: VBench's dynamic degree (Huang et al. 2024, arXiv:2311.17982).
 
     Mean over neighbouring frames of the mean length of the flow over its fastest twentieth, among traceable pixels.
-    VBench takes RAFT's flow and counts videos above a threshold; this is the number before the threshold, on DIS flow.
+    VBench uses RAFT and counts videos above a threshold; this is the number before the threshold, with DIS flow.
 
     Args:
         frames: uint8 (T, H, W, 3), at least two.
 
     Returns:
-        pixels per frame, at least 0; 0 for a video that stands still.
+        pixels per frame, at least 0; 0 for a static video.
     """
     return float(np.mean([pair_strength(flow) for flow in flows(frames)]))
 
@@ -212,7 +243,7 @@ def pair_movement(flow: Flow) -> Floats:
     """(right, down, growth) of ``Movement`` between two frames, in pixels; zeros if nothing moves.
 
     Among the traceable pixels that move by a quarter of a pixel or more, v(p) = t + g (p - c) is fitted, c their
-    centre; what does not fit is weighted down (Cauchy weights, five rounds).
+    centre; outliers are weighted down (Cauchy weights, five iterations).
     """
     height, width = flow.traceable.shape
     moving = flow.traceable & (np.linalg.norm(flow.forward, axis=2) > _MOVES)
@@ -234,18 +265,18 @@ def pair_movement(flow: Flow) -> Floats:
 
 
 def total_movement(steps: Iterable[Floats], shape: tuple[int, ...]) -> Movement:
-    """Steps of ``pair_movement`` added up, over the shorter side of frames of ``shape`` (H, W, ...)."""
+    """The sum of steps of ``pair_movement``, over the shorter side of frames of ``shape`` (H, W, ...)."""
     whole = np.sum(list(steps), axis=0) / min(shape[:2])
     return Movement(*map(float, whole))
 
 
 def subject_movement(frames: Iterable[Any]) -> Movement:
-    """How what moves in a video moves, from the frames alone.
+    """How the subject of a video moves, from the frames alone.
 
-    One movement is told: of several subjects, or of a subject before a moving camera, it is a mixture.
+    There is one result: with several subjects, or with a moving camera, it is a mixture of their motions.
 
     Args:
         frames: uint8 (T, H, W, 3), at least two.
     """
-    found = check_clip(frames)
+    found = check_frames(frames)
     return total_movement(map(pair_movement, flows(found)), found[0].shape)

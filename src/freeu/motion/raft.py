@@ -10,28 +10,28 @@ from numpy.typing import NDArray
 
 from freeu.errors import FreeUValueError
 from freeu.extras import need
-from freeu.motion.estimate import FlowEstimator, comes_home
-from freeu.motion.measure import Flow, Frame, check_clip
+from freeu.motion.estimate import FlowEstimator, consistent
+from freeu.motion.measure import Flow, Frame, check_frames
 
 _MULTIPLE = 8
 """RAFT works at an eighth of the size."""
 
 
 def raft(path: Path) -> FlowEstimator:
-    """What finds flow by a RAFT network, on the processor, on one thread.
+    """A flow estimator that runs a RAFT network on the CPU, on one thread.
 
     Args:
-        path: an ONNX file with two inputs, images of (1, 3, H, W), RGB, 0..255, as RAFT takes them, of a fixed or any
-            size; of its outputs that of (1, 2, H, W) at that size is the flow in pixels, as of RAFT's own export, of
-            PINTO's and of OpenCV's model zoo. Frames are resized to a fixed size, and padded to multiples of 8 else.
+        path: an ONNX file with two inputs, images of (1, 3, H, W), RGB, 0..255, of a fixed or any size; its output of
+            (1, 2, H, W) at that size is the flow in pixels, as in the exports of RAFT itself, of PINTO and of OpenCV's
+            model zoo. Frames are resized to a fixed size, or padded to multiples of 8.
 
     Raises:
-        FreeUValueError: no such file, no such network; ``freeu[raft]`` is not installed. Where frames do not fit the
-            network only its first call can tell.
+        FreeUValueError: no such file, or no such network; ``freeu[raft]`` is not installed. Whether frames fit the
+            network is known only at the first call.
     """
     need("raft", "onnxruntime", "cv2")
     if not path.is_file():
-        raise FreeUValueError(f"--raft {path}: there is no such file")
+        raise FreeUValueError(f"--raft {path} does not exist")
     return _Raft(path)
 
 
@@ -49,17 +49,17 @@ class _Raft:
         inputs = self._session.get_inputs()
         shapes = [list(one.shape) for one in inputs]
         if len(inputs) != 2 or any(len(shape) != 4 or shape[1] != 3 for shape in shapes) or shapes[0] != shapes[1]:
-            raise FreeUValueError(f"{path} is no RAFT: it has inputs of {shapes}, and two of [1, 3, H, W] are needed")
+            raise FreeUValueError(f"{path} is no RAFT network: it needs two inputs of [1, 3, H, W] and has {shapes}")
         self._path = path
         self._names = [one.name for one in inputs]
         sides = shapes[0][2:]
         self._size = (sides[0], sides[1]) if all(isinstance(side, int) for side in sides) else None
 
     def __call__(self, target: Any, reference: Any) -> Flow:
-        """The flow from one frame to another, uint8 (H, W, 3), and where it leads back home."""
-        first, second = check_clip((target, reference))
+        """The flow from one frame to another, uint8 (H, W, 3), with the forward-backward check."""
+        first, second = check_frames((target, reference))
         forward, backward = self._found(first, second), self._found(second, first)
-        return Flow(forward, comes_home(forward, backward))
+        return Flow(forward, consistent(forward, backward))
 
     def _found(self, first: Frame, second: Frame) -> NDArray[np.float32]:
         import cv2
@@ -77,7 +77,7 @@ class _Raft:
         if not fields:
             found = [np.asarray(one).shape for one in outputs]
             raise FreeUValueError(
-                f"{self._path} is no RAFT: it gives {found}, and (1, 2, {size[0]}, {size[1]}) is needed"
+                f"{self._path} is no RAFT network: it needs an output of (1, 2, {size[0]}, {size[1]}) and has {found}"
             )
         field = np.ascontiguousarray(fields[-1][0].transpose(1, 2, 0), np.float32)
         if self._size is None:

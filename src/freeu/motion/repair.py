@@ -1,10 +1,10 @@
-"""Flow mended where there is nothing to follow: among a few motions, each area takes the one that explains it best.
+"""Correct optical flow in textureless areas: among a few motions, each area takes the one that explains it best.
 
-Cartoon videos have flat areas and hard edges. There an estimator of dense flow is wrong by several pixels: inside
-a flat area nothing tells it the motion, and at its edge it smooths over two. But most areas move by an affine map,
-or nearly, and the estimate is right often enough to find these maps by consensus (RANSAC; Fischler & Bolles 1981).
-Then each flat area as a whole, and each other pixel by a small window, takes the candidate with the least photometric
-error, as in layered motion estimation (Wang & Adelson 1994) and FusionFlow (Lempitsky et al. 2008).
+Cartoon videos have flat areas and hard edges. There a dense flow estimator is wrong by several pixels: a flat area
+gives it no information, and across an edge it smooths two motions. But most areas move by a nearly affine map, and the
+estimate is right often enough to find these maps by RANSAC (Fischler & Bolles 1981). Then each flat area as a whole,
+and each other pixel with a small window, takes the candidate with the least photometric error, as in layered motion
+estimation (Wang & Adelson 1994) and FusionFlow (Lempitsky et al. 2008).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from freeu.motion.measure import Frame
+from freeu.motion.measure import Frame, sampled
 
 Field = NDArray[np.float32]
 """Displacements in pixels, x to the right and y downwards, (H, W, 2)."""
@@ -24,31 +24,31 @@ Affine = NDArray[np.float64]
 """A map of pixels of one frame to pixels of another, (2, 3)."""
 
 _FLAT = 6.0  # levels of gradient below which a pixel belongs to a flat area
-_AREA = 12  # pixels of the least flat area that is taken as a whole
-_EDGE = 3  # pixels that a flat area reaches towards an edge
-_WINDOW = 5  # pixels across in which an edge is compared
-_WORST = 40.0  # levels at which an error counts no further: it is an occlusion
+_AREA = 12  # pixels of the smallest flat area that is treated as a whole
+_EDGE = 3  # pixels that a flat area is extended towards an edge
+_WINDOW = 5  # pixels across of the window in which an edge is compared
+_WORST = 40.0  # levels at which an error is capped: it is an occlusion
 _FITS = 6.0  # levels of mean error up to which one motion explains a flat area
-_NEAR = 0.75  # pixels within which a point follows a map
-_SCALES = 5.0  # most that a map enlarges or shrinks
-_ROUNDS = 8  # of refinement
-_SAME = 0.5  # pixels within which two maps are one
-_MAPS = 5  # maps sought
-_POINTS = 3000  # points they are sought among
-_LEAST = 24  # points that a map must explain
-_MOVED = 0.3  # levels by which a background must be better explained by motion than by rest
-_GONE = 6.0  # levels that a background's pixel counts for if it left the image
-_COVERED = 0.3  # the same where something comes to lie before it
-_GROUND = 0.03  # share of the image above which a flat area at its rim is taken for background
+_NEAR = 0.75  # pixels within which a point is an inlier of a map
+_SCALES = 5.0  # largest factor by which a map enlarges or shrinks
+_ROUNDS = 8  # iterations of refinement
+_SAME = 0.5  # pixels within which two maps are the same
+_MAPS = 5  # maximum number of maps
+_POINTS = 3000  # points used to find them
+_LEAST = 24  # inliers that a map must have
+_MOVED = 0.3  # levels by which a motion must explain a background better than rest
+_GONE = 6.0  # error, in levels, of a background pixel that left the image
+_COVERED = 0.3  # the same of one that is occluded
+_GROUND = 0.03  # share of the image above which a flat area at the border is taken for background
 _MEASURED = 0.4  # levels by which a measured flow must be better than a map
 
 
 def affine_maps(flow: Field, trusted: Bools) -> list[Affine]:
-    """The maps that much of a flow follows, the commonest first.
+    """The affine maps that large parts of a flow follow, the most common first.
 
     Args:
         flow: (H, W, 2).
-        trusted: where the flow is believed, (H, W).
+        trusted: where the flow is reliable, (H, W).
     """
     import cv2
 
@@ -59,13 +59,13 @@ def affine_maps(flow: Field, trusted: Bools) -> list[Affine]:
     there = here + flow[y, x]
     found: list[Affine] = []
     while len(found) < _MAPS and len(here) >= _LEAST:
-        # OpenCV seeds its random numbers anew in each call.
+        # OpenCV reseeds its random numbers in each call.
         matrix, inliers = cv2.estimateAffine2D(
             here, there, method=cv2.RANSAC, ransacReprojThreshold=_NEAR, maxIters=500, confidence=0.995
         )
         if matrix is None or inliers.sum() < _LEAST:
             break
-        if sane(np.asarray(matrix, np.float64)):
+        if is_plausible(np.asarray(matrix, np.float64)):
             found.append(np.asarray(matrix, np.float64))
         rest = inliers[:, 0] == 0
         here, there = here[rest], there[rest]
@@ -79,19 +79,19 @@ def along_map(matrix: Affine, shape: tuple[int, ...]) -> Field:
     return np.asarray(points @ matrix.T - points[..., :2], np.float32)
 
 
-def sane(matrix: Affine) -> bool:
-    """Whether a map neither flattens nor blows up: scales of a fifth to five."""
+def is_plausible(matrix: Affine) -> bool:
+    """Whether a map scales by a fifth to five in every direction."""
     scales = np.linalg.svd(matrix[:, :2], compute_uv=False)
     return bool(scales.min() > 1.0 / _SCALES and scales.max() < _SCALES)
 
 
 def inverse(matrix: Affine) -> Affine:
-    """The map back."""
+    """The inverse map."""
     return np.asarray(np.linalg.inv(np.vstack([matrix, [0.0, 0.0, 1.0]]))[:2])
 
 
 def distinct(maps: list[Affine], shape: tuple[int, ...]) -> list[Affine]:
-    """Maps without those that differ from an earlier one by less than half a pixel at every corner of the image."""
+    """Maps without those that are within half a pixel of an earlier one at every corner of the image."""
     corners = np.array([[x, y, 1.0] for x in (0, shape[1] - 1) for y in (0, shape[0] - 1)])
     kept: list[Affine] = []
     for matrix in maps:
@@ -101,15 +101,15 @@ def distinct(maps: list[Affine], shape: tuple[int, ...]) -> list[Affine]:
 
 
 def refined(matrix: Affine, target: Frame, reference: Frame, where: Bools) -> Affine:
-    """A map moved so that the pixels it should explain fit best (Lucas & Kanade 1981; Gauss-Newton, Cauchy weights).
+    """A map refined on the pixels that it should explain (Lucas & Kanade 1981; Gauss-Newton, Cauchy weights).
 
     Args:
-        matrix: from target to reference, right to about a pixel.
+        matrix: from target to reference, accurate to about a pixel.
         target, reference: uint8 (H, W, 3).
-        where: the pixels, (H, W); those with gradient count.
+        where: the pixels, (H, W); those with a gradient are used.
 
     Returns:
-        the map, or the given one where the search leads away or fits no better.
+        the refined map, or the given one if the iteration diverges or fits no better.
     """
     import cv2
 
@@ -121,7 +121,7 @@ def refined(matrix: Affine, target: Frame, reference: Frame, where: Bools) -> Af
     soft = [cv2.GaussianBlur(frame.astype(np.float32), (0, 0), 1.0) for frame in (target, reference)]
     slopes = [cv2.Sobel(soft[1], cv2.CV_32F, *order, ksize=3) / 8.0 for order in ((1, 0), (0, 1))]
     middle, points = np.array([x.mean(), y.mean()]), np.stack([x, y], axis=1).astype(np.float64)
-    basis = np.column_stack([(points - middle) / 32.0, np.ones(len(x))])  # of like sizes, for the solver
+    basis = np.column_stack([(points - middle) / 32.0, np.ones(len(x))])  # of similar scale, for the solver
 
     def read(values: Any, now: Affine) -> NDArray[np.float64]:
         there = (points @ now[:, :2].T + now[:, 2]).astype(np.float32)
@@ -142,18 +142,18 @@ def refined(matrix: Affine, target: Frame, reference: Frame, where: Bools) -> Af
         now = now + np.column_stack([linear, change[:, 2] - linear @ middle])
         if np.abs(change).max() < 0.005:
             break
-    return now if sane(now) and misfit(now) < misfit(matrix) else matrix
+    return now if is_plausible(now) and misfit(now) < misfit(matrix) else matrix
 
 
 def textured(frame: Frame) -> Bools:
-    """Pixels that have something to follow: some gradient near them, (H, W)."""
+    """Pixels with a gradient at or next to them, (H, W)."""
     import cv2
 
     return np.asarray(cv2.dilate((gradient(frame) >= _FLAT).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
 
 
 def gradient(frame: Frame) -> Field:
-    """Length of the gradient, the largest over the colours, in levels per pixel, (H, W)."""
+    """Length of the gradient, the largest of the channels, in levels per pixel, (H, W)."""
     import cv2
 
     values = frame.astype(np.float32)
@@ -163,10 +163,10 @@ def gradient(frame: Frame) -> Field:
 
 
 def polished(maps: list[Affine], target: Frame, reference: Frame) -> list[Affine]:
-    """Maps refined, each where it explains more than the others do, twice over; without those that became the same.
+    """Maps refined twice, each on the pixels that it explains best; without duplicates.
 
     Args:
-        maps: from target to reference, right to about a pixel.
+        maps: from target to reference, accurate to about a pixel.
         target, reference: uint8 (H, W, 3).
     """
     for _ in range(2):
@@ -180,12 +180,12 @@ def polished(maps: list[Affine], target: Frame, reference: Frame) -> list[Affine
 
 
 def chosen(target: Frame, reference: Frame, measured: list[Field], maps: list[Affine]) -> Field:
-    """For each pixel the candidate that explains it best.
+    """The candidate that explains each pixel best.
 
     Args:
         target, reference: uint8 (H, W, 3).
         measured: estimates of the flow from target to reference, at least one.
-        maps: affine maps from target to reference; standing still is always added.
+        maps: affine maps from target to reference; no motion is always a candidate.
 
     Returns:
         (H, W, 2).
@@ -214,10 +214,11 @@ def _settled(
     errors: NDArray[np.float32],
     extra: NDArray[np.float32],
 ) -> NDArray[np.intp]:
-    """The choice of each flat area as a whole; ``best`` elsewhere, and in areas that nothing explains.
+    """The choice of each flat area as a whole; ``best`` elsewhere, and in areas that no candidate explains.
 
-    An area at the rim is taken for background: where what lies before it goes, it is covered, which tells nothing. Of
-    what explains it alike it takes rest. Such areas come last, when the others are known.
+    A large area at the border is taken for background: pixels that something in front of it occludes do not count
+    against a candidate, and of equal candidates it takes no motion. Backgrounds are decided last, when the motion in
+    front of them is known.
     """
     if not count:
         return best
@@ -248,7 +249,7 @@ def _settled(
 
 
 def _landed(field: Field, given: Bools) -> Bools:
-    """Pixels of the other frame that some given pixels go to, and their neighbours, (H, W)."""
+    """Pixels of the other frame at which the given pixels end, and their neighbours, (H, W)."""
     import cv2
 
     height, width = given.shape
@@ -261,7 +262,7 @@ def _landed(field: Field, given: Bools) -> Bools:
 
 
 def _error(target: Frame, reference: Frame, field: Field) -> Field:
-    """Mean absolute difference over the colours in levels, at most ``_WORST``, which it is out of the image."""
+    """Mean absolute difference over the channels in levels, capped at ``_WORST``, its value outside the image."""
     error = np.minimum(np.abs(sampled(reference.astype(np.float32), field) - target).mean(axis=2), _WORST)
     error[~inside(field)] = _WORST
     return np.asarray(error, np.float32)
@@ -273,17 +274,8 @@ def _windowed(error: Field) -> Any:
     return cv2.blur(error, (_WINDOW, _WINDOW), borderType=cv2.BORDER_REPLICATE)
 
 
-def sampled(values: Field, flow: Field) -> Field:
-    """Values (H, W, ...) read where a flow leads, bilinear; beyond the rim the rim's."""
-    import cv2
-
-    rows, columns = np.mgrid[: values.shape[0], : values.shape[1]].astype(np.float32)
-    x, y = columns + flow[..., 0], rows + flow[..., 1]
-    return np.asarray(cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32)
-
-
 def inside(field: Field) -> Bools:
-    """Where a flow stays in the image, (H, W)."""
+    """Where a flow ends in the image, (H, W)."""
     height, width = field.shape[:2]
     rows, columns = np.mgrid[:height, :width]
     x, y = columns + field[..., 0], rows + field[..., 1]
@@ -299,7 +291,7 @@ def _flat_areas(frame: Frame) -> tuple[NDArray[np.int32], int]:
     large = stats[:, cv2.CC_STAT_AREA] >= _AREA
     large[0] = False
     number = np.asarray((np.cumsum(large) * large)[areas], np.int32)
-    # The gradient beside an edge begins before the edge does: pixels of the area's own colour belong to it.
+    # The gradient starts a few pixels before the edge: pixels there that have the colour of the area belong to it.
     away, label = cv2.distanceTransformWithLabels(
         (number == 0).astype(np.uint8), cv2.DIST_L1, 3, labelType=cv2.DIST_LABEL_PIXEL
     )

@@ -14,7 +14,7 @@ from freeu.analysis.measurement.measure import Spectrum, spectrum
 from freeu.analysis.measurement.trace import Trace, read_trace, trace, write_trace
 from freeu.analysis.measurement.variants import Variant
 from freeu.config import FreeUConfig
-from freeu.evaluate.metrics.statistics import STATISTICS, picture_statistics
+from freeu.evaluate.metrics.statistics import STATISTICS, image_statistics
 from freeu.pipelines.io.frames import Frames, frames_bytes, middle, read_frames
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.models.loading import Loaded, quiet
@@ -114,7 +114,7 @@ class Runs:
             self._write(path, found, plan, picture)
         self.report()
         pixels = torch.from_numpy(np.array([np.asarray(frame) for frame in found]) / 255.0).permute(0, 3, 1, 2)
-        each = [picture_statistics(frame) for frame in found]
+        each = [image_statistics(frame) for frame in found]
         statistics = {name: float(np.mean([one[name] for one in each])) for name in STATISTICS}
         return Drawn(picture, found, spectrum(pixels, self.form), statistics)
 

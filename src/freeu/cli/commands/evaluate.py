@@ -90,7 +90,7 @@ def evaluate(
     """
     from freeu.evaluate.experiment.bounds import real_scenes
     from freeu.evaluate.experiment.prompts import read_prompts
-    from freeu.evaluate.experiment.scoring import reference_pictures
+    from freeu.evaluate.experiment.scoring import reference_images
     from freeu.extras import need
 
     if images:
@@ -104,7 +104,7 @@ def evaluate(
         raise FreeUValueError(f"--features must be clip or inception, got {scoring.features!r}")
     if scoring.reference_matches and scoring.reference is None:
         raise FreeUValueError("--reference-matches says what the images of --reference show: give --reference too")
-    real = [] if scoring.reference is None else reference_pictures(scoring.reference)
+    real = [] if scoring.reference is None else reference_images(scoring.reference)
     if scoring.reference_matches:
         real_scenes(real, found)
     need("eval", "scipy")
@@ -129,7 +129,7 @@ def _generate_and_score(
     folder: Path,
 ) -> None:
     from freeu.evaluate.experiment.arms import parse_arms
-    from freeu.evaluate.experiment.clip_drawing import hold_clips
+    from freeu.evaluate.experiment.video_files import are_clips
     from freeu.pipelines.models.sources.families import draws_clips
     from freeu.pipelines.runs.prepare import prepare
     from freeu.pipelines.runs.request import Request, check_request
@@ -140,7 +140,7 @@ def _generate_and_score(
     texts = PromptOptions([prompt.text for prompt in prompts]).collect()
     request = Request("generate", texts, sampling, model, run, add_ons=model.add_ons(), frames=video.frames, clips=True)
     sources = check_request(request, folder)
-    videos_given = hold_clips(real)
+    videos_given = are_clips(real)
     if sources.model.class_name:
         _check_kinds(draws_clips(sources.model), real, videos_given)
     judges, names = _judges(prompts, scoring, run.device, bool(real))
@@ -203,7 +203,7 @@ def _score(
                 real,
                 scoring.reference_matches,
                 folder,
-                clips=videos,
+                videos=videos,
                 device=device,
                 say=bar.say,
                 report=bar.scored,
@@ -257,11 +257,11 @@ def _judges(
         found.inception = Inception(device=place)
     if distances and found.features is None:
         raise FreeUValueError("--reference needs features: leave --judge none out, or give --features inception")
-    if scoring.reader and any(prompt.asked is not None for prompt in prompts):
+    if scoring.reader and any(prompt.spec is not None for prompt in prompts):
         found.reader = load_reader(place)
         for prompt in prompts:
-            if prompt.asked is not None:
-                check_readable(prompt.asked, found.reader)
+            if prompt.spec is not None:
+                check_readable(prompt.spec, found.reader)
     names = {
         "clip": found.clip.name if found.clip else None,
         "features": features if found.features else None,

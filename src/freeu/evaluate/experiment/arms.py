@@ -1,4 +1,4 @@
-"""The arms of an experiment: what is done to the same prompts and seeds."""
+"""The arms of an experiment: the ways in which the same prompts and seeds are generated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Arm:
         name: as it was written; the name in tables.
         config: FreeU's settings; None without FreeU, and for the model's recommendation until that is known.
         guidance: another CFG scale than that of the run, or None.
-        calibrates: name of the arm whose strength plain guidance is to match, or None.
+        calibrates: name of the arm that plain sampling with another CFG scale is to match, or None.
     """
 
     name: str
@@ -72,7 +72,7 @@ def _parse(word: str) -> Arm:
     if named is not None:
         name, settings = named.groups()
         if name in (BASELINE, RECOMMENDED, *presets()):
-            raise FreeUValueError(f"arm {word!r}: {name} is the name of something else, call these settings otherwise")
+            raise FreeUValueError(f"arm {word!r}: {name} is the name of something else, choose another name")
         return Arm(name, config=FreeUConfig.parse(settings))
     if word.startswith("guidance="):
         try:
@@ -80,7 +80,7 @@ def _parse(word: str) -> Arm:
         except ValueError:
             scale = -1.0
         if not 1.0 <= scale <= 100.0:
-            raise FreeUValueError(f"arm {word!r}: guidance must be a number in 1 to 100 (1 is no guidance)")
+            raise FreeUValueError(f"arm {word!r}: the CFG scale must be a number in 1 to 100 (1: no guidance)")
         return Arm(word, guidance=scale)
     if "=" in word:
         return Arm(word, config=FreeUConfig.parse(word))

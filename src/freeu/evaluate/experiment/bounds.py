@@ -1,4 +1,4 @@
-"""Between what a score lies: real scenes above (the reader errs there too), images under other prompts below."""
+"""Ceiling and floor of a score: real scenes, where only the reader errs, and images scored against other prompts."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 
 from freeu.errors import FreeUValueError
 from freeu.evaluate.experiment.prompts import Prompt
-from freeu.evaluate.experiment.scoring import Drawn, Scored, Values
+from freeu.evaluate.experiment.scoring import Sample, Scored, Values
 from freeu.evaluate.metrics.distance import Floats
 
 
-def real_scenes(pictures: Sequence[Path], prompts: Sequence[Prompt]) -> list[Drawn]:
+def real_scenes(images: Sequence[Path], prompts: Sequence[Prompt]) -> list[Sample]:
     """Reference images of which the i-th shows the i-th prompt.
 
     Raises:
-        FreeUValueError: they are not as many as the prompts.
+        FreeUValueError: there are more or fewer than prompts.
     """
-    if len(pictures) != len(prompts):
+    if len(images) != len(prompts):
         raise FreeUValueError(
             "--reference-matches says that the i-th image of --reference shows the i-th prompt, "
-            f"got {len(pictures)} images and {len(prompts)} prompts"
+            f"got {len(images)} images and {len(prompts)} prompts"
         )
-    return [Drawn(path, number) for number, path in enumerate(pictures)]
+    return [Sample(path, number) for number, path in enumerate(images)]
 
 
 def derangement(count: int, seed: int = 0) -> list[int]:
-    """A random order of 0..count - 1 in which nothing stays at its place: one random cycle through all.
+    """A random derangement of 0..count - 1 (no number stays in its position): one random cycle through all.
 
     Args:
         count: at least 2.
@@ -38,7 +38,7 @@ def derangement(count: int, seed: int = 0) -> list[int]:
         FreeUValueError: fewer than 2, for which there is none.
     """
     if count < 2:
-        raise FreeUValueError(f"prompts can be shuffled if there are at least 2, got {count}")
+        raise FreeUValueError(f"shuffling needs at least 2 prompts, got {count}")
     order = np.random.default_rng(seed).permutation(count)
     other = np.empty(count, dtype=np.intp)
     other[order] = np.roll(order, 1)
@@ -46,17 +46,17 @@ def derangement(count: int, seed: int = 0) -> list[int]:
 
 
 def score_shuffled(scored: Scored, prompts: Sequence[Prompt], captions: Floats | None, seed: int = 0) -> Scored | None:
-    """Images scored against other prompts than their own, each prompt standing in for exactly one: what chance gives.
+    """Score images against the prompts of other images, each prompt used for one: what chance gives.
 
     Args:
-        scored: an arm, with its readings and its features of the CLIP.
+        scored: an arm, with its readings and its CLIP features.
         prompts: by number.
-        captions: the CLIP's features of the prompts; None leaves the CLIP score out.
+        captions: CLIP features of the prompts; None leaves the CLIP score out.
         seed: of ``derangement``.
 
     Returns:
         alignment and CLIP score, labelled by the prompt that they were scored against; None if neither can be scored
-        or there is one prompt only.
+        or there is only one prompt.
     """
     if len(prompts) < 2:
         return None
@@ -65,9 +65,9 @@ def score_shuffled(scored: Scored, prompts: Sequence[Prompt], captions: Floats |
     rows: list[Values] = [{} for _ in labels]
     if scored.readings is not None:
         for row, label, reading in zip(rows, labels, scored.readings, strict=True):
-            asked = prompts[label].asked
-            if asked is not None:
-                row |= scored.align(asked, reading)
+            spec = prompts[label].spec
+            if spec is not None:
+                row |= scored.align(spec, reading)
     if scored.clip is not None and captions is not None:
         for row, score in zip(rows, scored.similarity(scored.clip, captions[labels]), strict=True):
             row["clip_score"] = float(score)

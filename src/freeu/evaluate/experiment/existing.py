@@ -1,4 +1,4 @@
-"""Images and videos that were made before: folders of freeu's commands, or plain ones; no model is loaded."""
+"""Score images and videos that exist already: folders of freeu's commands, or plain folders; no model is loaded."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
-from freeu.evaluate.experiment.clip_drawing import hold_clips
 from freeu.evaluate.experiment.prompts import Prompt
 from freeu.evaluate.experiment.results import KIND, RESULTS, SCHEMA, TABLE, as_markdown
-from freeu.evaluate.experiment.scoring import Drawn, Judges, pictures_in
+from freeu.evaluate.experiment.scoring import Judges, Sample, images_in
 from freeu.evaluate.experiment.summary import score_everything
+from freeu.evaluate.experiment.video_files import are_clips
 from freeu.pipelines.io.inputs import short_names
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.runs.manifest import as_json, environment, read_manifest
@@ -20,26 +20,27 @@ from freeu.pipelines.runs.manifest import as_json, environment, read_manifest
 
 @dataclass(frozen=True)
 class Existing:
-    """The images of one arm that are there already.
+    """The images or videos of one arm that exist already.
 
     Args:
-        name: that of the folder, for ``freeu compare`` with "baseline" or "freeu" behind it.
-        drawn: sorted by prompt, then by seed.
+        name: of the folder; for ``freeu compare`` followed by "baseline" or "freeu".
+        samples: sorted by prompt, then by seed.
         config: FreeU's settings as plain data, or None.
-        guidance: the scale that they were generated with; None if nobody knows.
+        guidance: the CFG scale that they were generated with; None if unknown.
     """
 
     name: str
-    drawn: tuple[Drawn, ...]
+    samples: tuple[Sample, ...]
     config: dict[str, Any] | None = None
     guidance: float | None = None
 
 
 def read_existing(folders: Sequence[Path], prompts: Sequence[Prompt]) -> tuple[Existing, ...]:
-    """The arms in some folders; the first is the baseline.
+    """Read the arms from folders; the first is the baseline.
 
-    A folder with a manifest of ``freeu compare``, ``generate`` or ``video``, or of an arm of ``freeu evaluate``, says
-    itself what its images show. In any other one the i-th image by name shows the i-th prompt.
+    In a folder with a manifest (of ``freeu compare``, ``generate`` or ``video``, or of an arm of ``freeu evaluate``)
+    the manifest says which image belongs to which prompt. In any other folder the i-th image by name shows the i-th
+    prompt.
 
     Args:
         folders: at least one.
@@ -61,40 +62,40 @@ def read_existing(folders: Sequence[Path], prompts: Sequence[Prompt]) -> tuple[E
             found.append(_plain(folder, name, prompts))
     first = found[0]
     for arm in found[1:]:
-        if [one.prompt for one in arm.drawn] != [one.prompt for one in first.drawn]:
+        if [one.prompt for one in arm.samples] != [one.prompt for one in first.samples]:
             raise FreeUValueError(
-                f"--images {arm.name} and {first.name} must hold equally many images of each prompt, "
-                f"got {len(arm.drawn)} and {len(first.drawn)} of {len(prompts)} prompts"
+                f"--images {arm.name} and {first.name} must hold the same number of images of each prompt, "
+                f"got {len(arm.samples)} and {len(first.samples)} of {len(prompts)} prompts"
             )
-        pairs = [(a.seed, b.seed) for a, b in zip(arm.drawn, first.drawn, strict=True)]
+        pairs = [(a.seed, b.seed) for a, b in zip(arm.samples, first.samples, strict=True)]
         if any(a is not None and b is not None and a != b for a, b in pairs):
-            raise FreeUValueError(f"--images {arm.name} and {first.name} have other seeds, so they are no pairs")
+            raise FreeUValueError(f"--images {arm.name} and {first.name} have different seeds: they cannot be paired")
     return tuple(found)
 
 
 def check_kinds(arms: Sequence[Existing], reference: Sequence[Path]) -> bool:
-    """Whether arms and reference hold videos; images beside videos are refused.
+    """Whether arms and reference hold videos; a mixture of images and videos is refused.
 
     Raises:
-        FreeUValueError: videos in one place and images in another, with their names.
+        FreeUValueError: one folder holds videos and another images; the message names both.
     """
-    kinds = {f"--images {arm.name}": hold_clips(one.path for one in arm.drawn) for arm in arms}
+    kinds = {f"--images {arm.name}": are_clips(one.path for one in arm.samples) for arm in arms}
     if reference:
-        kinds["--reference"] = hold_clips(reference)
+        kinds["--reference"] = are_clips(reference)
     if len(set(kinds.values())) > 1:
-        clips, pictures = (next(name for name, kind in kinds.items() if kind is wanted) for wanted in (True, False))
-        raise FreeUValueError(f"{clips} holds videos and {pictures} holds images: they have no measures in common")
+        videos, images = (next(name for name, kind in kinds.items() if kind is wanted) for wanted in (True, False))
+        raise FreeUValueError(f"{videos} holds videos and {images} holds images: they have no measures in common")
     return next(iter(kinds.values()))
 
 
 def _plain(folder: Path, name: str, prompts: Sequence[Prompt]) -> Existing:
-    paths = pictures_in(folder, "--images")
+    paths = images_in(folder, "--images")
     if len(paths) != len(prompts):
         raise FreeUValueError(
             f"--images {folder} has no manifest, so its i-th image must show the i-th prompt, "
             f"got {len(paths)} images and {len(prompts)} prompts"
         )
-    return Existing(name, tuple(Drawn(path, number) for number, path in enumerate(paths)))
+    return Existing(name, tuple(Sample(path, number) for number, path in enumerate(paths)))
 
 
 def _of_manifest(folder: Path, name: str, prompts: Sequence[Prompt]) -> list[Existing]:
@@ -105,19 +106,19 @@ def _of_manifest(folder: Path, name: str, prompts: Sequence[Prompt]) -> list[Exi
         if text not in numbers:
             raise FreeUValueError(f"--images {folder} shows the prompt {text!r}, which is not in --prompts")
     if len(set(plan.prompts)) < len(plan.prompts):
-        raise FreeUValueError(f"--images {folder} shows a prompt twice, so its images have no pairs")
+        raise FreeUValueError(f"--images {folder} shows a prompt twice: its images cannot be paired")
     if len(plan.prompts) < len(prompts):
         missing = next(text for text in numbers if text not in plan.prompts)
         raise FreeUValueError(
             f"--images {folder} shows {len(plan.prompts)} of the {len(prompts)} prompts of --prompts: "
-            f"leave out those that it lacks, such as {missing!r}"
+            f"remove those that it lacks from --prompts, such as {missing!r}"
         )
     made = [picture for picture in plan.pictures() if (folder / picture.file).is_file()]
     if len(made) < plan.count or not manifest.complete:
-        raise FreeUValueError(f"--images {folder} holds {len(made)} of its {plan.count} images: make it complete")
+        raise FreeUValueError(f"--images {folder} holds {len(made)} of its {plan.count} images: complete the run first")
     arms = []
     for arm in plan.arms:
-        own = [Drawn(folder / p.file, numbers[p.prompt], p.seed) for p in made if p.arm == arm]
+        own = [Sample(folder / p.file, numbers[p.prompt], p.seed) for p in made if p.arm == arm]
         own.sort(key=lambda one: (one.prompt, one.seed or 0))
         config = plan.config.to_dict() if plan.config is not None and arm == "freeu" else None
         arms.append(
@@ -135,16 +136,16 @@ def score_existing(
     matches: bool,
     folder: Path,
     *,
-    clips: bool = False,
+    videos: bool = False,
     device: str,
     say: Callable[[str], None] = lambda _: None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Score images that are there, and write ``results.json`` and ``table.md``.
+    """Score images that exist already, and write ``results.json`` and ``table.md``.
 
     Args:
         arms: see ``read_existing``.
-        clips: see ``check_kinds``.
+        videos: see ``check_kinds``.
         prompts, judges, reference, matches, say, report: as in ``score_everything``.
         judged_by: names of the judges, for the record.
         folder: where to write.
@@ -157,12 +158,12 @@ def score_existing(
         FreeUValueError: an image that cannot be read.
     """
     found = score_everything(
-        {arm.name: arm.drawn for arm in arms},
+        {arm.name: arm.samples for arm in arms},
         prompts,
         judges,
         reference,
         matches,
-        clips=clips,
+        videos=videos,
         names=lambda path: "/".join(path.absolute().parts[-2:]),
         say=say,
         report=report,

@@ -1,4 +1,4 @@
-"""An experiment: prompts and seeds generated under several arms and scored; it resumes where it was stopped."""
+"""An experiment: prompts and seeds generated under several arms and scored; an interrupted one resumes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from freeu.evaluate.experiment.arms import RECOMMENDED, Arm
-from freeu.evaluate.experiment.clip_drawing import LosslessVideoMaker
 from freeu.evaluate.experiment.guidance import Calibration, calibrate_guidance
 from freeu.evaluate.experiment.prompts import Prompt
 from freeu.evaluate.experiment.results import KIND, RESULTS, SCHEMA, TABLE, as_markdown
-from freeu.evaluate.experiment.scoring import Drawn, Judges
+from freeu.evaluate.experiment.scoring import Judges, Sample
 from freeu.evaluate.experiment.summary import score_everything
+from freeu.evaluate.experiment.video_files import LosslessVideoMaker
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.models.loading import Loaded, quiet
 from freeu.pipelines.runs.manifest import as_json, claim, environment
@@ -36,7 +36,7 @@ class Experiment:
         judged_by: names of the judges, for the record.
         reference: files of real images, or of real videos for a video model; empty leaves distances out.
         reference_matches: whether the i-th of them shows the i-th prompt.
-        calibration_prompts: how many prompts, spread evenly, calibrate guidance.
+        calibration_prompts: on how many prompts, spread evenly, the CFG scale is calibrated.
     """
 
     prompts: tuple[Prompt, ...]
@@ -59,14 +59,14 @@ def run_experiment(
 ) -> dict[str, Any]:
     """Generate what is missing, score everything, and write ``results.json`` and ``table.md``.
 
-    Each arm's images lie in a folder of their own with a manifest that ``freeu generate --from`` reads.
+    Each arm has a folder of its own, with a manifest that ``freeu generate --from`` reads.
 
     Args:
         loaded: the pipeline of the plan.
         folder: new, or that of the same experiment.
-        progress: told of every denoising step.
-        say: told what is being done.
-        report: told how many images are scored, and of how many.
+        progress: called at every denoising step.
+        say: called with what is being done.
+        report: called with how many images are scored, and of how many.
 
     Returns:
         what ``results.json`` holds.
@@ -93,10 +93,10 @@ def run_experiment(
                 calibration = asdict(_calibrate(loaded, experiment, config))
                 record["calibration"][arm.name] = calibration
                 output.write(MANIFEST, as_json(record))
-            # At 1 and below pipelines leave guidance out: 1 is the weakest that can be generated.
+            # At 1 and below pipelines turn guidance off: 1 is the lowest scale that can be generated.
             plan = replace(plan, guidance=max(1.0, float(calibration["matched"])))
         plans[arm.name] = plan
-    drawn: dict[str, list[Drawn]] = {}
+    samples: dict[str, list[Sample]] = {}
     pixels: dict[str, list[str]] = {}
     for number, (name, plan) in enumerate(plans.items()):
         say(f"generating {name}")
@@ -104,15 +104,15 @@ def run_experiment(
         maker = ImageMaker() if plan.frames is None else LosslessVideoMaker()
         made = make_run(Prepared(plan, loaded), OutputFolder(place), maker, progress)
         pixels[name] = [made.pictures[picture.file].sha256 for picture in plan.pictures()]
-        drawn[name] = [Drawn(place / picture.file, picture.index, picture.seed) for picture in plan.pictures()]
+        samples[name] = [Sample(place / picture.file, picture.index, picture.seed) for picture in plan.pictures()]
     with quiet(), deterministic(experiment.plan.device, experiment.plan.threads):
         found = score_everything(
-            drawn,
+            samples,
             experiment.prompts,
             experiment.judges,
             experiment.reference,
             experiment.reference_matches,
-            clips=experiment.plan.frames is not None,
+            videos=experiment.plan.frames is not None,
             names=lambda path: path.relative_to(folder).as_posix(),
             say=say,
             report=report,
@@ -125,7 +125,7 @@ def run_experiment(
 
 
 def _equal(pixels: dict[str, list[str]]) -> dict[str, str]:
-    """Arms that drew, pixel by pixel, what an arm before them drew: their settings make no difference on this model."""
+    """Arms whose outputs equal those of an earlier arm pixel by pixel: their settings have no effect on this model."""
     first: dict[tuple[str, ...], str] = {}
     found = {name: first.setdefault(tuple(shas), name) for name, shas in pixels.items()}
     return {name: other for name, other in found.items() if name != other}
@@ -140,7 +140,7 @@ def _resolved(loaded: Loaded, experiment: Experiment) -> tuple[Arm, ...]:
 
 
 def _claim(output: OutputFolder, experiment: Experiment, arms: tuple[Arm, ...]) -> dict[str, Any]:
-    """The record of this experiment, with the calibrations of an earlier run."""
+    """The record of this experiment, with the calibrations of an earlier run of it."""
     record: dict[str, Any] = {
         "kind": KIND,
         "schema": SCHEMA,

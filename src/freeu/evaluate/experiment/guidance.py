@@ -1,4 +1,4 @@
-"""The CFG scale that is as strong as FreeU, so that both can be compared at equal strength."""
+"""The CFG scale that changes the noise prediction as much as FreeU does, to compare both at equal strength."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from freeu.config import FreeUConfig
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.intervals import ratio_interval
 from freeu.pipelines.models.sources.families import CLIP_PIPELINES
+from freeu.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,14 +28,14 @@ class Calibration:
     """What ``match_guidance`` found.
 
     Args:
-        guidance: the scale that FreeU was run with.
-        matched: the scale at which plain sampling is as strong along the direction of guidance.
+        guidance: the CFG scale that FreeU was run with.
+        matched: the CFG scale at which plain sampling is as strong along the direction of guidance.
         low, high: 95 % bootstrap interval of ``matched`` over prompts; None with one prompt.
         explained: share of FreeU's change that lies along that direction, 0..1 (the squared cosine, pooled). Guidance
             can imitate this share and nothing of the rest.
         prompts: how many trajectories were pooled.
-        per_step: the matched scale of each step by itself, in order; None where guidance does nothing.
-        explained_per_step: the share of each step by itself; None where one of the two does nothing.
+        per_step: the matched scale of each step alone, in order; None where guidance has no effect.
+        explained_per_step: the share of each step alone; None where FreeU or guidance has no effect.
     """
 
     guidance: float
@@ -60,14 +61,14 @@ def match_guidance(
 
         w' = w + sum <D, d> / sum <d, d>,      share explained = (sum <D, d>)^2 / (sum <D, D> sum <d, d>).
 
-    The sums are pooled and not averaged step by step, so steps count by how much guidance does there. Networks that
-    predict v or the sample are brought to noise by ``weights``: both D and d are differences at one x_t, in which the
-    term in x_t drops out, so only a factor for each step remains (``noise_weight``).
+    The sums are pooled and not averaged over steps, so each step counts by how much guidance does in it. Networks that
+    predict v or the sample are converted to noise by ``weights``: both D and d are differences at one x_t, in which the
+    term in x_t cancels, so one factor per step remains (``noise_weight``).
 
     Args:
         plain: predictions of the plain network, shape (steps, prompts, 2, ...): unconditional, conditional.
         changed: predictions of the network with FreeU at the same states, of the same shape.
-        guidance: the scale w of the trajectory.
+        guidance: the CFG scale w of the trajectory.
         weights: a factor for each step that turns a difference of predictions into one of noise; None means 1.
 
     Raises:
@@ -106,7 +107,7 @@ def _solve(sums: Floats, guidance: float) -> Calibration:
     """From <D, d>, <d, d>, <D, D>, shape (3, steps, prompts)."""
     along, direction, change = sums
     if not direction.sum() > 0.0:
-        raise FreeUValueError("guidance changes nothing here: the conditional prediction equals the unconditional one")
+        raise FreeUValueError("guidance has no effect here: the conditional prediction equals the unconditional one")
     slope = float(along.sum() / direction.sum())
     low, high = ratio_interval(along.sum(axis=0), direction.sum(axis=0))
     steps = list(zip(along.sum(axis=1), direction.sum(axis=1), change.sum(axis=1), strict=True))
@@ -131,8 +132,8 @@ def noise_weight(prediction: str, alpha_bar: float) -> float:
     """The factor between a difference of predictions at one x_t and the difference of predicted noise.
 
     From x_t = sqrt(a) x_0 + sqrt(1-a) eps with a = alpha_bar: eps = sqrt(a) v + sqrt(1-a) x_t (Salimans & Ho 2022), and
-    eps = (x_t - sqrt(a) x_0) / sqrt(1-a). Schedulers that scale their input (Euler and its kin) hand the network this
-    very x_t, so the factors hold for them too.
+    eps = (x_t - sqrt(a) x_0) / sqrt(1-a). Schedulers that scale their input (such as Euler) pass the network this same
+    x_t, so the factors hold for them too.
 
     Args:
         prediction: "epsilon", "v_prediction" or "sample".
@@ -167,23 +168,23 @@ def calibrate_guidance(
     """``match_guidance`` on a loaded text-to-image or text-to-video pipeline of Stable Diffusion's kind (XL included).
 
     Runs the plain trajectory of each prompt; at each of its states the U-Net is evaluated once more with FreeU. The
-    trajectory itself is not touched, and FreeU's schedule sees the step that it is at.
+    trajectory itself does not change, and FreeU's schedule uses the current step.
 
     Args:
         pipe: a pipeline of diffusers with ``unet``, ``scheduler`` and classifier-free guidance in one batch.
         config: FreeU's settings.
         prompts: at least one; some sixteen give a usable interval.
-        guidance: the scale of the trajectory, above 1 (below, pipelines leave out the unconditional half).
+        guidance: the CFG scale of the trajectory, above 1 (below, pipelines leave out the unconditional half).
         steps: denoising steps.
-        negative_prompt: what the unconditional half is given.
+        negative_prompt: for the unconditional half.
         seeds: one for each prompt; None means 0, 1, 2 ...
         width, height: of the images in pixels; None is the pipeline's default.
         frames: of each video; None for images.
-        progress: told the number of prompts done.
+        progress: called with the number of prompts done.
 
     Raises:
-        FreeUValueError: a scale of 1 or less, no prompt, a network whose prediction is unknown, a pipeline that cannot
-            be calibrated.
+        FreeUValueError: a CFG scale of 1 or less, no prompt, an unknown prediction type, a pipeline that cannot be
+            calibrated.
         FreeURuntimeError: the pipeline did not call its U-Net with both halves in one batch, or FreeU did not act.
     """
     import torch
@@ -191,12 +192,13 @@ def calibrate_guidance(
     from freeu.pipelines.models.schedulers import fresh_scheduler
 
     if not guidance > 1.0:
-        raise FreeUValueError(f"guidance must be above 1 to be calibrated, got {guidance:g}: there is no guidance at 1")
+        raise FreeUValueError(f"calibration needs a CFG scale above 1, got {guidance:g}: at 1 there is no guidance")
     if not prompts:
         raise FreeUValueError("calibration needs at least one prompt")
     numbers = range(len(prompts)) if seeds is None else seeds
     if len(numbers) != len(prompts):
-        raise FreeUValueError(f"every prompt needs a seed, got {len(prompts)} prompts and {len(numbers)} seeds")
+        counts = f"{counted(len(prompts), 'prompt')} and {counted(len(numbers), 'seed')}"
+        raise FreeUValueError(f"every prompt needs a seed, got {counts}")
     _check_pipeline(pipe)
     found = []
     for done, (prompt, seed) in enumerate(zip(prompts, numbers, strict=True), start=1):
@@ -232,14 +234,15 @@ def _check_pipeline(pipe: Any) -> None:
             f"{type(scheduler).__name__} has no noise levels (alphas_cumprod): use another --scheduler, such as ddim"
         )
     config = pipe.unet.config
-    if config.in_channels != config.out_channels or not (hasattr(type(pipe), GUIDED) or _draws_clips(pipe)):
+    if config.in_channels != config.out_channels or not (hasattr(type(pipe), GUIDED) or _generates_videos(pipe)):
         raise FreeUValueError(
-            f"guidance of {type(pipe).__name__} cannot be calibrated: it needs a pipeline for text prompts, whose "
-            f"U-Net has as many output as input channels, got {config.in_channels} in and {config.out_channels} out"
+            f"guidance of {type(pipe).__name__} cannot be calibrated: it needs a text-to-image or text-to-video "
+            f"pipeline whose U-Net has as many output as input channels, got {config.in_channels} in and "
+            f"{config.out_channels} out"
         )
 
 
-def _draws_clips(pipe: Any) -> bool:
+def _generates_videos(pipe: Any) -> bool:
     return type(pipe).__name__ in CLIP_PIPELINES
 
 
@@ -261,15 +264,15 @@ class _Probe:
         import freeu
 
         plain = _prediction(output)
-        # Pipelines of videos do not tell; at scales above 1 they guide.
-        if not getattr(self.pipe, GUIDED, _draws_clips(self.pipe)) or plain.shape[0] != 2:
+        # Text-to-video pipelines lack this property; above a scale of 1 they guide.
+        if not getattr(self.pipe, GUIDED, _generates_videos(self.pipe)) or plain.shape[0] != 2:
             raise FreeURuntimeError(
-                f"{type(self.pipe).__name__} called its U-Net with {plain.shape[0]} samples and guidance in one batch "
-                "has 2 (unconditional, conditional): this pipeline cannot be calibrated"
+                f"{type(self.pipe).__name__} called its U-Net with a batch of {plain.shape[0]}, and calibration needs "
+                "2 (unconditional, conditional): this pipeline cannot be calibrated"
             )
         self._inside = True
         try:
-            # The schedule's clock reads the step from the timestep and the scheduler and keeps no count of calls.
+            # FreeU's schedule reads the step from the timestep and the scheduler and does not count calls.
             with freeu.enabled(self.pipe, self.config):
                 changed = _prediction(unet(*args, **kwargs))
         finally:

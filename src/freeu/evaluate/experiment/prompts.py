@@ -1,4 +1,4 @@
-"""Prompts of an experiment, with what they ask for where that is known."""
+"""Prompts of an experiment, with what they ask for where it is known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
-from freeu.evaluate.metrics.alignment import Asked
+from freeu.evaluate.metrics.alignment import PromptSpec
 from freeu.pipelines.io.prompts import collect_prompts
 
 
@@ -18,26 +18,28 @@ class Prompt:
 
     Args:
         text: the prompt itself.
-        asked: what it asks for; None where nobody wrote that down.
-        layout: the kind of scene, such as "single", by which alignment is broken down; None leaves it out of that.
+        spec: what it asks for ("asked" in a prompt file); None if unknown.
+        layout: the kind of scene, such as "single", by which alignment is broken down; None leaves the prompt out of
+            that table.
     """
 
     text: str
-    asked: Asked | None = None
+    spec: PromptSpec | None = None
     layout: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as in a line of a prompt file."""
-        return {"prompt": self.text, "layout": self.layout, "asked": self.asked.to_dict() if self.asked else None}
+        return {"prompt": self.text, "layout": self.layout, "asked": self.spec.to_dict() if self.spec else None}
 
 
 def read_prompts(source: str) -> tuple[Prompt, ...]:
     """Prompts from "paper", a text file (one a line), or a ``.jsonl`` file of {"prompt": "...", "asked": {...}}.
 
-    Lines of a ``.jsonl`` file may say their "layout" too.
+    Lines of a ``.jsonl`` file may also have a "layout".
 
     Raises:
-        FreeUValueError: a file that cannot be read, a line that is no such object (with its number), or a prompt twice.
+        FreeUValueError: a file that cannot be read, a line that is no such object (with its number), or a repeated
+            prompt.
     """
     if not source.endswith(".jsonl"):
         found = tuple(Prompt(text) for text in collect_prompts((), source))
@@ -65,9 +67,9 @@ def _prompt(source: str, number: int, line: str) -> Prompt:
         raise FreeUValueError(f"{where} has an unknown field {min(unknown)!r}: known are prompt, asked and layout")
     layout = data.get("layout")
     if layout is not None and not (isinstance(layout, str) and layout.strip()):
-        raise FreeUValueError(f"{where}: layout must be a name or left out, got {layout!r}")
+        raise FreeUValueError(f"{where}: layout must be a name or absent, got {layout!r}")
     try:
-        asked = None if data.get("asked") is None else Asked.from_dict(data["asked"])
+        spec = None if data.get("asked") is None else PromptSpec.from_dict(data["asked"])
     except FreeUValueError as error:
         raise FreeUValueError(f"{where}: {error}") from None
-    return Prompt(data["prompt"].strip(), asked, layout.strip() if layout else None)
+    return Prompt(data["prompt"].strip(), spec, layout.strip() if layout else None)

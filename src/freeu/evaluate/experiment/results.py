@@ -1,11 +1,11 @@
-"""``results.json`` and ``table.md``: everything that was measured, and what a reader wants first."""
+"""``results.json`` and ``table.md``: everything that was measured, and a summary of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from freeu.evaluate.experiment.clip_scoring import CLIP_ASPECTS, OVER_TIME
+from freeu.evaluate.experiment.video_scoring import OVER_TIME, VIDEO_ASPECTS
 from freeu.evaluate.metrics.alignment import ASPECTS
 from freeu.evaluate.metrics.statistics import STATISTICS
 from freeu.evaluate.metrics.video_distance import NAMES
@@ -20,7 +20,7 @@ CEILING, FLOOR = "real scenes", "shuffled prompts"
 """Names of the rows above and below the arms."""
 
 ORDER = (
-    *CLIP_ASPECTS,
+    *VIDEO_ASPECTS,
     *ASPECTS,
     "clip_score",
     "retrieval",
@@ -34,7 +34,7 @@ ORDER = (
     "feature_diversity",
     "vendi_score",
 )
-"""Measures as they follow each other in the table."""
+"""Order of the measures in the table."""
 
 GLANCE = (
     "noun_strict",
@@ -52,11 +52,11 @@ GLANCE = (
 """Measures of the first table."""
 
 KERNEL = ("kid", NAMES["kid"])
-"""Distances that are small numbers: a thousand times as large in the first table."""
+"""Distances that are small numbers: multiplied by 1000 in the first table."""
 
 
 def as_markdown(results: Mapping[str, Any]) -> str:
-    """A table at a glance; then for each measure one with values, differences and shares, and one by layout.
+    """A table of the main measures; then for each measure one with values, differences and shares, and one by layout.
 
     Args:
         results: what ``results.json`` holds.
@@ -72,38 +72,39 @@ def as_markdown(results: Mapping[str, Any]) -> str:
 
 
 def _head(results: Mapping[str, Any]) -> Iterator[str]:
-    # Results of before there were videos name neither them nor equal arms.
-    clips, equal = results.get("clips", False), results.get("equal_arms", {})
-    plan, noun = results["plan"], "video" if clips else "image"
+    # Results of older versions have neither videos nor equal arms.
+    videos, equal = results.get("clips", False), results.get("equal_arms", {})
+    plan, noun = results["plan"], "video" if videos else "image"
     if plan is None:
-        yield f"# {noun.capitalize()}s that were generated before"
+        yield f"# Existing {noun}s"
         yield ""
         each = len(results["pictures"]) // (len(results["arms"]) * len(results["prompts"]))
-        yield f"{counted(len(results['prompts']), 'prompt')}, {counted(each, noun)} of each."
+        yield f"{counted(len(results['prompts']), 'prompt')}, {counted(each, noun)} per prompt."
         same = "prompt and seed" if all(one["seed"] is not None for one in results["pictures"]) else "prompt"
     else:
         yield "# " + " with ".join(filter(None, [plan["model"]["name"], added_text(plan)]))
         yield ""
-        frames = f", {plan['frames']} frames" if clips else ""
-        yield f"{len(plan['prompts'])} prompts, {len(plan['seeds'])} seeds, {plan['steps']} steps{frames}."
+        counts = [counted(len(plan["prompts"]), "prompt"), counted(len(plan["seeds"]), "seed")]
+        counts += [counted(plan["steps"], "step"), *([counted(plan["frames"], "frame")] if videos else [])]
+        yield f"{', '.join(counts)}."
         same = "prompt and seed"
     yield "In brackets, or behind ±: 95 % bootstrap interval over prompts."
-    yield f"Difference: to the same {same} under the first arm; one whose interval holds 0 shows nothing."
+    yield f"Difference: to the same {same} under the first arm; an interval that contains 0 shows no effect."
     if results["ceiling"] is not None:
         yield f'"{CEILING}": the reference {noun}s, each scored against the prompt that it shows. No arm is expected'
-        yield 'to score above them, as what is missing there is the error of reader and CLIP. "of real" is the share of'
+        yield 'to score above them: what is missing there is the error of reader and CLIP. "of real" is the share of'
         yield "their score that an arm reaches."
     if results["floor"] is not None:
-        yield f'"{FLOOR}": the {noun}s of {results["floor"]["arm"]}, each scored against the prompt of another:'
-        yield "what chance gives."
+        yield f'"{FLOOR}": the {noun}s of {results["floor"]["arm"]}, each scored against the prompt of another {noun}:'
+        yield "the score by chance."
     yield ""
     for name, found in results["calibration"].items():
         yield (
-            f"- {name}: guidance {_text(found['matched'], found['low'], found['high'])} is as strong as FreeU at "
-            f"{found['guidance']:g}; it can imitate {found['explained']:.0%} of FreeU's change."
+            f"- {name}: CFG scale {_text(found['matched'], found['low'], found['high'])} is as strong as FreeU at "
+            f"{found['guidance']:g}; guidance can imitate {found['explained']:.0%} of FreeU's change."
         )
     for name, other in equal.items():
-        yield f"- {name} drew the very same {noun}s as {other}: what tells them apart has no effect here."
+        yield f"- {name} and {other} generated identical {noun}s: the settings in which they differ have no effect."
     if results["fid_floor"] is not None:
         yield f"- Frechet distance (FID) of real against real at this number of {noun}s: {results['fid_floor']:.4g}."
     if results["calibration"] or equal or results["fid_floor"] is not None:
@@ -138,7 +139,7 @@ def _measure(results: Mapping[str, Any], measure: str) -> Iterator[str]:
     shares = results["share_of_ceiling"]
     with_share = any(measure in found for found in shares.values())
     with_guidance = any(scale is not None for scale in results["guidance"].values())
-    heads = ["arm", *(["guidance"] if with_guidance else []), "value", "difference", *(["of real"] * with_share)]
+    heads = ["arm", *(["CFG scale"] if with_guidance else []), "value", "difference", *(["of real"] * with_share)]
     rows = []
     arms = {arm["name"] for arm in results["arms"]}
     for number, (name, row) in enumerate(_all_rows(results)):
@@ -157,7 +158,7 @@ def _measure(results: Mapping[str, Any], measure: str) -> Iterator[str]:
 
 
 def _layouts(results: Mapping[str, Any], measure: str) -> list[str]:
-    """Values of one measure by layout; nothing where fewer than two layouts have any."""
+    """Values of one measure by layout; empty if fewer than two layouts have any."""
     found = results["by_layout"]
     if found is None:
         return []

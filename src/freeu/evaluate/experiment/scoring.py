@@ -1,4 +1,4 @@
-"""From images on disk to numbers: every measure that prompts, judge and references allow."""
+"""Score images on disk: every measure for which there are prompts, judges and references."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import numpy as np
 
 from freeu.errors import FreeUValueError
 from freeu.evaluate.experiment.prompts import Prompt
-from freeu.evaluate.metrics.alignment import Asked, Reader, Reading, score_alignment
+from freeu.evaluate.metrics.alignment import PromptSpec, Reader, Reading, score_alignment
 from freeu.evaluate.metrics.clip import CLIP, clip_score, retrieval
 from freeu.evaluate.metrics.distance import Floats
 from freeu.evaluate.metrics.diversity import mean_distance, pixel_diversity, vendi_score
 from freeu.evaluate.metrics.inception import Inception
-from freeu.evaluate.metrics.statistics import picture_statistics
+from freeu.evaluate.metrics.judge import Judge
+from freeu.evaluate.metrics.statistics import image_statistics
 from freeu.pipelines.io.inputs import open_image
 
 if TYPE_CHECKING:
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".apng", ".mp4", ".m4v", ".mov", ".webm")
 """Of images and of videos."""
 AT_ONCE = 64
-"""About how many images are in memory together."""
+"""About how many images are in memory at a time."""
 
 Values = dict[str, float | None]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """An image on disk: its file, the number of its prompt, and its seed (None if nobody knows)."""
+class Sample:
+    """An image or video on disk: its file, the number of its prompt, and its seed (None if unknown)."""
 
     path: Path
     prompt: int
@@ -43,12 +44,12 @@ class Drawn:
 
 @dataclass
 class Judges:
-    """What scores; None leaves its measures out.
+    """The networks that score; None leaves the measures of that one out.
 
     Args:
-        reader: reads scenes, for prompts that carry ``asked``.
+        reader: reads scenes, for prompts that say what they ask for.
         clip: for CLIP score and retrieval, and for features.
-        inception: takes the place of ``clip`` as the features of distances and diversity.
+        inception: replaces ``clip`` as the features of distances and diversity.
     """
 
     reader: Reader | None = None
@@ -56,47 +57,48 @@ class Judges:
     inception: Inception | None = None
 
     @property
-    def features(self) -> CLIP | Inception | None:
+    def features(self) -> Judge | None:
+        """The network whose features distances and diversity compare."""
         return self.inception or self.clip
 
 
 @dataclass
 class Scored:
-    """The numbers of one arm.
+    """The scores of one arm.
 
     Args:
         labels: the number of the prompt of each image.
-        pictures: values of each image.
+        images: values of each image.
         prompts: values of each prompt that has several images.
         features: of each image, for distances; None without a judge.
         clip: the same from the CLIP; None without one. Of videos, means over frames.
-        readings: of each image, or what was seen of each video; None without a reader.
+        readings: of each image, or the measurement of each video; None without a reader.
         align: scores what a prompt asks for against one of ``readings``.
         similarity: the CLIP score from ``clip`` and the features of the texts.
     """
 
     labels: list[int]
-    pictures: list[Values]
+    images: list[Values]
     prompts: list[Values]
     features: Floats | None = None
     clip: Floats | None = None
     readings: list[Any] | None = None
-    align: Callable[[Asked, Any], Values] = score_alignment
+    align: Callable[[PromptSpec, Any], Values] = score_alignment
     similarity: Callable[[Floats, Floats], Floats] = clip_score
 
 
-def pictures_in(folder: Path, option: str) -> list[Path]:
-    """The images or videos of a folder by name; numbers in names count as numbers, so 2 is before 10.
+def images_in(folder: Path, option: str) -> list[Path]:
+    """The images or videos of a folder, sorted by name; numbers in names are compared as numbers, so 2 is before 10.
 
     Args:
-        folder: files in folders inside it do not count.
-        option: what named it, for the message.
+        folder: its subfolders are not read.
+        option: that named it, for the message.
 
     Raises:
         FreeUValueError: no folder, or no image.
     """
     if not folder.is_dir():
-        raise FreeUValueError(f"{option} {folder} is no folder: name one that holds images")
+        raise FreeUValueError(f"{option} {folder} is no folder: give one that holds images")
     found = [item for item in folder.iterdir() if item.suffix.lower() in SUFFIXES and item.is_file()]
     if not found:
         raise FreeUValueError(f"{option} {folder} holds no images ({', '.join(SUFFIXES)})")
@@ -108,74 +110,72 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if index % 2 else (0, part) for index, part in enumerate(parts)], path.name
 
 
-def reference_pictures(folder: Path) -> list[Path]:
+def reference_images(folder: Path) -> list[Path]:
     """The images or videos of a folder, as ``pictures_in``.
 
     Raises:
         FreeUValueError: no folder, or fewer than 2 images.
     """
-    found = pictures_in(folder, "--reference")
+    found = images_in(folder, "--reference")
     if len(found) < 2:
-        raise FreeUValueError(f"--reference {folder} holds {len(found)} image ({', '.join(SUFFIXES)}): add more")
+        raise FreeUValueError(f"--reference {folder} holds 1 image ({', '.join(SUFFIXES)}): at least 2 are needed")
     return found
 
 
-def features_of_files(
-    judge: CLIP | Inception, paths: Sequence[Path], report: Callable[[int], None] | None = None
-) -> Floats:
-    """Features of images on disk, few of which are in memory at a time; shape (n, d).
+def features_of_files(judge: Judge, paths: Sequence[Path], report: Callable[[int], None] | None = None) -> Floats:
+    """Features of images on disk, ``AT_ONCE`` of which are in memory at a time; shape (n, d).
 
     Args:
-        judge: what sees them.
+        judge: whose features.
         paths: at least one.
-        report: told how many are done.
+        report: called with how many are done.
     """
     parts: list[Floats] = []
     for start in range(0, len(paths), AT_ONCE):
-        parts.append(judge.picture_features([open_image(path) for path in paths[start : start + AT_ONCE]]))
+        parts.append(judge.image_features([open_image(path) for path in paths[start : start + AT_ONCE]]))
         if report is not None:
             report(min(start + AT_ONCE, len(paths)))
     return np.concatenate(parts)
 
 
 def caption_features(prompts: Sequence[Prompt], judges: Judges) -> Floats | None:
-    """CLIP's features of the prompts, shape (n, d); None without a CLIP."""
+    """CLIP features of the prompts, shape (n, d); None without a CLIP."""
     return judges.clip.text_features([prompt.text for prompt in prompts]) if judges.clip else None
 
 
 def score_arm(
-    drawn: Sequence[Drawn],
+    samples: Sequence[Sample],
     prompts: Sequence[Prompt],
     judges: Judges,
     captions: Floats | None,
     report: Callable[[int], None] | None = None,
 ) -> Scored:
-    """Every number of one arm's images.
+    """Score the images of one arm by every measure.
 
     Args:
-        drawn: its images, those of one prompt together.
+        samples: its images, those of one prompt together.
         prompts: by number.
-        judges: what scores.
+        judges: which measures there are.
         captions: see ``caption_features``.
-        report: told how many images are done.
+        report: called with how many images are done.
     """
-    scored = Scored([one.prompt for one in drawn], [], [])
+    scored = Scored([one.prompt for one in samples], [], [])
     features: list[Floats] = []
     clip: list[Floats] = []
     readings: list[Reading] = []
-    for block in _blocks(drawn):
-        pictures = [open_image(one.path) for one in block]
-        rows: list[Values] = [dict(picture_statistics(picture)) for picture in pictures]
+    for block in _blocks(samples):
+        images = [open_image(one.path) for one in block]
+        rows: list[Values] = [dict(image_statistics(image)) for image in images]
         if judges.reader is not None:
-            seen = list(judges.reader.read(pictures))
+            seen = list(judges.reader.read(images))
             readings += seen
             for row, one, reading in zip(rows, block, seen, strict=True):
-                asked = prompts[one.prompt].asked
-                if asked is not None:
-                    row |= score_alignment(asked, reading)
+                spec = prompts[one.prompt].spec
+                if spec is not None:
+                    row |= score_alignment(spec, reading)
         own: Floats | None = None
         if judges.clip is not None and captions is not None:
-            own = judges.clip.picture_features(pictures)
+            own = judges.clip.image_features(images)
             clip.append(own)
             numbers = [one.prompt for one in block]
             for row, score in zip(rows, clip_score(own, captions[numbers]), strict=True):
@@ -184,23 +184,23 @@ def score_arm(
                 for row, found in zip(rows, retrieval(own, captions, numbers), strict=True):
                     row["retrieval"] = float(found)
         if judges.inception is not None:
-            own = judges.inception.picture_features(pictures)
+            own = judges.inception.image_features(images)
         if own is not None:
             features.append(own)
-        scored.prompts += _diversity([one.prompt for one in block], pictures, own)
-        scored.pictures += rows
+        scored.prompts += _diversity([one.prompt for one in block], images, own)
+        scored.images += rows
         if report is not None:
-            report(len(scored.pictures))
+            report(len(scored.images))
     scored.features = np.concatenate(features) if features else None
     scored.clip = np.concatenate(clip) if clip else None
     scored.readings = readings if judges.reader is not None else None
     return scored
 
 
-def _blocks(drawn: Sequence[Drawn]) -> Iterator[list[Drawn]]:
-    """Images that are in memory together: whole prompts, about ``AT_ONCE`` images."""
-    block: list[Drawn] = []
-    for _, group in itertools.groupby(drawn, lambda one: one.prompt):
+def _blocks(samples: Sequence[Sample]) -> Iterator[list[Sample]]:
+    """Images that are in memory at a time: whole prompts, about ``AT_ONCE`` images."""
+    block: list[Sample] = []
+    for _, group in itertools.groupby(samples, lambda one: one.prompt):
         block += group
         if len(block) >= AT_ONCE:
             yield block
@@ -209,16 +209,29 @@ def _blocks(drawn: Sequence[Drawn]) -> Iterator[list[Drawn]]:
         yield block
 
 
-def _diversity(numbers: list[int], pictures: list[Image], features: Floats | None) -> list[Values]:
+def _diversity(numbers: list[int], images: list[Image], features: Floats | None) -> list[Values]:
     """How different the images of each prompt are, for prompts with several."""
     found: list[Values] = []
-    for _, group in itertools.groupby(range(len(numbers)), lambda index: numbers[index]):
-        chosen = list(group)
-        if len(chosen) < 2:
-            continue
-        several: Values = {"pixel_diversity": pixel_diversity([pictures[index] for index in chosen])}
+    for chosen in several_of_each(numbers):
+        several: Values = {"pixel_diversity": pixel_diversity([images[index] for index in chosen])}
         if features is not None:
-            own = features[chosen]
-            several |= {"feature_diversity": mean_distance(own), "vendi_score": vendi_score(own)}
+            several |= feature_diversity(features[chosen])
         found.append(several)
     return found
+
+
+def several_of_each(numbers: Sequence[int]) -> Iterator[list[int]]:
+    """The indices of each prompt's images, for prompts with several.
+
+    Args:
+        numbers: the prompt of each image, equal ones together.
+    """
+    for _, group in itertools.groupby(range(len(numbers)), lambda index: numbers[index]):
+        chosen = list(group)
+        if len(chosen) > 1:
+            yield chosen
+
+
+def feature_diversity(features: Floats) -> Values:
+    """How different the features of one prompt's images are."""
+    return {"feature_diversity": mean_distance(features), "vendi_score": vendi_score(features)}

@@ -1,4 +1,4 @@
-"""From values of images to what is told: means with intervals, differences, ceiling, floor, and layouts."""
+"""Summarize the scores: means with intervals, differences, ceiling, floor, and values by layout."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from freeu.evaluate.experiment.bounds import real_scenes, score_shuffled
-from freeu.evaluate.experiment.clip_scoring import CLIP_ASPECTS, features_of_clips, score_clips
 from freeu.evaluate.experiment.prompts import Prompt
 from freeu.evaluate.experiment.scoring import (
-    Drawn,
     Judges,
+    Sample,
     Scored,
     Values,
     caption_features,
     features_of_files,
     score_arm,
 )
+from freeu.evaluate.experiment.video_scoring import VIDEO_ASPECTS, features_of_videos, score_videos
 from freeu.evaluate.metrics.alignment import ASPECTS
 from freeu.evaluate.metrics.distance import (
     Floats,
@@ -31,20 +31,20 @@ from freeu.evaluate.metrics.distance import (
 from freeu.evaluate.metrics.video_distance import NAMES
 from freeu.intervals import Estimate, mean_interval, paired_interval, share_interval
 
-ALIGNMENT = (*CLIP_ASPECTS, *ASPECTS)
-"""Scores of what a prompt asks for: those of videos, then those of images."""
+ALIGNMENT = (*VIDEO_ASPECTS, *ASPECTS)
+"""Scores of alignment: those of videos, then those of images."""
 
 Means = dict[str, dict[str, Any]]
 
 
 def score_everything(
-    drawn: Mapping[str, Sequence[Drawn]],
+    samples: Mapping[str, Sequence[Sample]],
     prompts: Sequence[Prompt],
     judges: Judges,
     reference: Sequence[Path] = (),
     matches: bool = False,
     *,
-    clips: bool = False,
+    videos: bool = False,
     names: Callable[[Path], str] = lambda path: path.name,
     say: Callable[[str], None] = lambda _: None,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -52,69 +52,72 @@ def score_everything(
     """Score the arms, the real scenes and the shuffled prompts.
 
     Args:
-        drawn: for each arm its images, in the same order of prompts and seeds; the first is the baseline.
+        samples: for each arm its images, in the same order of prompts and seeds; the first arm is the baseline.
         prompts: by number.
-        judges: what scores.
+        judges: which measures there are.
         reference: real images; empty leaves distances out.
         matches: whether the i-th of them shows the i-th prompt.
-        clips: whether all of them are videos.
-        names: what to call an arm's image.
-        say: told what is being done.
-        report: told how many images are scored, and of how many.
+        videos: whether all of them are videos.
+        names: the name of an arm's image in the results.
+        say: called with what is being done.
+        report: called with how many images are scored, and of how many.
 
     Returns:
-        these parts of ``results.json``: "clips", "summary" and "differences" (by arm and measure), "fid_floor",
-        "ceiling", "floor", "share_of_ceiling", "by_layout" and "pictures". What cannot be told is None or empty.
+        these parts of ``results.json``: "clips" (whether videos were measured), "summary" and "differences" (by arm and
+        measure), "fid_floor", "ceiling", "floor", "share_of_ceiling", "by_layout" and "pictures". What is unknown is
+        None or empty.
 
     Raises:
-        FreeUValueError: images that cannot be read; ``matches`` with another number than that of the prompts.
+        FreeUValueError: images that cannot be read; with ``matches``, another number of references than of prompts.
     """
     real = real_scenes(reference, prompts) if matches else []
     features = judges.features
     with_reference = bool(reference) and (matches or features is not None)
-    total = sum(len(files) for files in drawn.values()) + (len(reference) if with_reference else 0)
+    total = sum(len(files) for files in samples.values()) + (len(reference) if with_reference else 0)
     captions = caption_features(prompts, judges)
-    score, features_in = (score_clips, features_of_clips) if clips else (score_arm, features_of_files)
+    score, features_in = (score_videos, features_of_videos) if videos else (score_arm, features_of_files)
     scored: dict[str, Scored] = {}
     done = 0
 
-    def told(count: int) -> None:
+    def on_scored(count: int) -> None:
         report(done + count, total)
 
-    for name, files in drawn.items():
+    for name, files in samples.items():
         say(f"scoring {name}")
-        scored[name] = score(files, prompts, judges, captions, told)
+        scored[name] = score(files, prompts, judges, captions, on_scored)
         done += len(files)
     ceiling, real_features = None, None
     if with_reference:
         say("scoring the reference")
         if matches:
-            ceiling = score(real, prompts, judges, captions, told)
+            ceiling = score(real, prompts, judges, captions, on_scored)
             real_features = ceiling.features
         elif features is not None:
-            real_features = features_in(features, reference, told)
+            real_features = features_in(features, reference, on_scored)
     say("intervals")
     first = next(iter(scored))
     floor = score_shuffled(scored[first], prompts, captions)
-    summary, differences, fid_floor = compare_arms(scored, real_features, NAMES if clips else {})
+    summary, differences, fid_floor = compare_arms(scored, real_features, NAMES if videos else {})
     return {
-        "clips": clips,
+        "clips": videos,
         "summary": summary,
         "differences": differences,
         "fid_floor": fid_floor,
         "ceiling": None
         if ceiling is None
-        else {"summary": _means(ceiling.pictures, ceiling.labels), "pictures": _rows(real, ceiling, _name)},
+        else {"summary": _means(ceiling.images, ceiling.labels), "pictures": _rows(real, ceiling, _name)},
         "floor": None
         if floor is None
         else {
             "arm": first,
-            "summary": _means(floor.pictures, floor.labels),
-            "pictures": _rows(drawn[first], floor, names),
+            "summary": _means(floor.images, floor.labels),
+            "pictures": _rows(samples[first], floor, names),
         },
         "share_of_ceiling": {} if ceiling is None else {name: _shares(arm, ceiling) for name, arm in scored.items()},
         "by_layout": _by_layout(scored, ceiling, floor, prompts),
-        "pictures": [{"arm": name} | row for name, files in drawn.items() for row in _rows(files, scored[name], names)],
+        "pictures": [
+            {"arm": name} | row for name, files in samples.items() for row in _rows(files, scored[name], names)
+        ],
     }
 
 
@@ -126,7 +129,7 @@ def compare_arms(
     Args:
         scored: arms with the same prompts and seeds in the same order; the first is the baseline.
         reference: features of real images.
-        names: what "kid", "fid" and "fid_limit" are called, if not so.
+        names: other names for "kid", "fid" and "fid_limit".
     """
     kid, fid, limit = ((names or {}).get(name, name) for name in ("kid", "fid", "fid_limit"))
     summary: dict[str, Means] = {}
@@ -135,11 +138,11 @@ def compare_arms(
     clusters = scored[first].labels
     for name, arm in scored.items():
         numbers = list(range(len(arm.prompts)))
-        own = summary[name] = _means(arm.pictures, clusters) | _means(arm.prompts, numbers)
+        own = summary[name] = _means(arm.images, clusters) | _means(arm.prompts, numbers)
         against: Means = {}
         differences[name] = against
         if name != first:
-            against |= _differences(arm.pictures, scored[first].pictures, clusters)
+            against |= _differences(arm.images, scored[first].images, clusters)
             against |= _differences(arm.prompts, scored[first].prompts, numbers)
         base = scored[first].features
         if reference is not None and arm.features is not None and base is not None and len(clusters) > 1:
@@ -157,11 +160,11 @@ def _name(path: Path) -> str:
     return path.name
 
 
-def _rows(files: Sequence[Drawn], scored: Scored, names: Callable[[Path], str]) -> list[dict[str, Any]]:
-    """Every image with the prompt that it was scored against."""
+def _rows(files: Sequence[Sample], scored: Scored, names: Callable[[Path], str]) -> list[dict[str, Any]]:
+    """A row for each image, with the prompt that it was scored against."""
     return [
         {"file": names(one.path), "prompt": label, "seed": one.seed, "values": values}
-        for one, label, values in zip(files, scored.labels, scored.pictures, strict=True)
+        for one, label, values in zip(files, scored.labels, scored.images, strict=True)
     ]
 
 
@@ -170,7 +173,7 @@ def _column(rows: Sequence[Values], measure: str) -> list[float | None]:
 
 
 def _measures(rows: Sequence[Values]) -> list[str]:
-    """Measures of which there is a value."""
+    """Measures that have a value in some row."""
     return list(dict.fromkeys(name for row in rows for name, value in row.items() if value is not None))
 
 
@@ -188,10 +191,10 @@ def _differences(rows: Sequence[Values], base: Sequence[Values], labels: Sequenc
 
 
 def _shares(arm: Scored, ceiling: Scored) -> Means:
-    """What share of the real scenes' alignment an arm reaches; nothing where theirs is 0."""
+    """The share of the real scenes' alignment that an arm reaches; measures on which theirs is 0 are left out."""
     found: Means = {}
-    for name in set(_measures(arm.pictures)) & set(_measures(ceiling.pictures)) & set(ALIGNMENT):
-        mine, whole = _column(arm.pictures, name), _column(ceiling.pictures, name)
+    for name in set(_measures(arm.images)) & set(_measures(ceiling.images)) & set(ALIGNMENT):
+        mine, whole = _column(arm.images, name), _column(ceiling.images, name)
         if any(whole):
             found[name] = asdict(share_interval(mine, whole, arm.labels, ceiling.labels))
     return {name: found[name] for name in ALIGNMENT if name in found}
@@ -200,7 +203,7 @@ def _shares(arm: Scored, ceiling: Scored) -> Means:
 def _by_layout(
     scored: Mapping[str, Scored], ceiling: Scored | None, floor: Scored | None, prompts: Sequence[Prompt]
 ) -> dict[str, Any] | None:
-    """Alignment by arm, measure and layout, in the order in which layouts are first named."""
+    """Alignment by arm, measure and layout, in the order in which the prompts name the layouts."""
     layouts = [layout for layout in dict.fromkeys(prompt.layout for prompt in prompts) if layout is not None]
     if not layouts:
         return None
@@ -209,7 +212,7 @@ def _by_layout(
         found: dict[str, Means] = {}
         for layout in layouts:
             chosen = [index for index, label in enumerate(one.labels) if prompts[label].layout == layout]
-            rows = [{name: one.pictures[index].get(name) for name in ALIGNMENT} for index in chosen]
+            rows = [{name: one.images[index].get(name) for name in ALIGNMENT} for index in chosen]
             for name, value in _means(rows, [one.labels[index] for index in chosen]).items():
                 found.setdefault(name, {})[layout] = value
         return {name: found[name] for name in ALIGNMENT if name in found}
@@ -222,5 +225,5 @@ def _by_layout(
 
 
 def _bare(value: float, count: int) -> dict[str, Any]:
-    """A number without an interval: the bootstrap of a biased distance would be biased again."""
+    """A number without an interval: a bootstrap would add to the bias of the distance."""
     return asdict(Estimate(value, None, None, count, count))

@@ -1,4 +1,4 @@
-"""Metrics of images and videos: functions of arrays, and the networks that some of them need.
+"""Metrics of images and videos: functions of arrays, and the networks (judges) that some of them need.
 
 Imports intervals and motion only; generates nothing and reads no manifests.
 """

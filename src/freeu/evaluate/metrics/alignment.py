@@ -1,8 +1,8 @@
 """What a prompt asks for against what an image shows, aspect by aspect.
 
-The expectation (``Asked``) is known with the prompt; what is there (``Reading``) is told by a scene reader that sees
-the image alone. This is the protocol of compositional benchmarks such as T2I-CompBench (Huang et al. 2023) and
-GenEval (Ghosh et al. 2023) with an open set of readers.
+What a prompt asks for (``PromptSpec``) comes with the prompt; what an image shows (``Reading``) comes from a scene
+reader that sees the image alone. This is the protocol of compositional benchmarks such as T2I-CompBench (Huang et al.
+2023) and GenEval (Ghosh et al. 2023), with an open set of readers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-"""Relations that can be said from the other object's side."""
+"""Relations that have an inverse: "a left of b" is "b right of a"."""
 
 RELATIONS = (*INVERSE, "on", "inside", "behind")
 
@@ -39,20 +39,20 @@ ASPECTS = (
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a prompt asks for; what it leaves open is None or empty.
+class PromptSpec:
+    """What a prompt asks for; what it does not mention is None or empty.
 
     Args:
         nouns: different objects, singular, in order of mention (the subject of the relation first).
         count: number of objects, equal ones counted one by one.
-        style: the generating style.
+        style: of the image.
         background: one colour, or two for a gradient from top to bottom.
         colours: for each noun a colour name, or None; empty means None for all.
         relation: of the first noun to the second, one of ``RELATIONS``.
-        motion: of a video, what its subject does, one of ``motion.MOTIONS``; no image is scored by it.
+        motion: of a video's subject, one of ``freeu.motion.measure.MOTIONS``; images are not scored by it.
 
     Raises:
-        FreeUValueError: fields that contradict each other, with the value.
+        FreeUValueError: a bad value, or fields that contradict each other.
     """
 
     nouns: tuple[str, ...] = ()
@@ -71,9 +71,9 @@ class Asked:
         if self.count is not None and (
             isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 0
         ):
-            raise FreeUValueError(f"count must be a whole number or left out, got {self.count!r}")
+            raise FreeUValueError(f"count must be a whole number or absent, got {self.count!r}")
         if self.style is not None and not (isinstance(self.style, str) and self.style):
-            raise FreeUValueError(f"style must be a name or left out, got {self.style!r}")
+            raise FreeUValueError(f"style must be a name or absent, got {self.style!r}")
         if len(self.background) > 2:
             raise FreeUValueError(f"a background has one colour, or two (top, bottom), got {self.background!r}")
         if not isinstance(self.colours, tuple) or not all(
@@ -95,8 +95,8 @@ class Asked:
             raise unknown_name("motion", str(self.motion), MOTIONS)
 
     @classmethod
-    def from_dict(cls, data: Any) -> Asked:
-        """From plain data, as in a line of a prompt file; fields may be left out, lists stand for tuples.
+    def from_dict(cls, data: Any) -> PromptSpec:
+        """From plain data, as in a line of a prompt file; fields may be absent, lists stand for tuples.
 
         Raises:
             FreeUValueError: no object, an unknown field (with the nearest), or what the class refuses.
@@ -114,7 +114,7 @@ class Asked:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that ``from_dict`` reads; without "motion" where none is asked for, as of every image."""
+        """Plain data that ``from_dict`` reads; "motion" is absent if the prompt has none, as for images."""
         data = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         if self.motion is None:
             del data["motion"]
@@ -122,9 +122,9 @@ class Asked:
 
 
 class Reading(Protocol):
-    """What an image shows, told from the image alone; the fields mean what those of ``Asked`` mean.
+    """What a reader sees in an image; the fields mean what those of ``PromptSpec`` mean.
 
-    Nothing is left open here; None in ``colours`` is "its natural colours", ``relation`` None is "none".
+    Every field has a value: None in ``colours`` means "natural colours", ``relation`` None means "no relation".
     """
 
     @property
@@ -147,7 +147,7 @@ class Reading(Protocol):
 
 
 class Reader(Protocol):
-    """Reads scenes. ``nouns``, ``styles`` and ``colours`` are the names it knows."""
+    """Names what images show. ``nouns``, ``styles`` and ``colours`` are the names that it knows."""
 
     @property
     def nouns(self) -> tuple[str, ...]: ...
@@ -158,64 +158,64 @@ class Reader(Protocol):
     @property
     def colours(self) -> tuple[str, ...]: ...
 
-    def read(self, pictures: Sequence[Image]) -> Sequence[Reading]:
+    def read(self, images: Sequence[Image], /) -> Sequence[Reading]:
         """One reading for each image, in order."""
 
 
-def check_readable(asked: Asked, reader: Reader) -> None:
-    """Make sure that a reader has a name for everything that is asked for.
+def check_readable(spec: PromptSpec, reader: Reader) -> None:
+    """Check that a reader knows every name in a prompt's spec.
 
     Raises:
-        FreeUValueError: the first name that the reader does not know, with the nearest that it does.
+        FreeUValueError: the first name that the reader does not know, with the nearest known one.
     """
-    colours = (*asked.background, *(colour for colour in asked.colours if colour is not None))
-    styles = () if asked.style is None else (asked.style,)
+    colours = (*spec.background, *(colour for colour in spec.colours if colour is not None))
+    styles = () if spec.style is None else (spec.style,)
     for what, names, known in (
-        ("noun", asked.nouns, reader.nouns),
+        ("noun", spec.nouns, reader.nouns),
         ("style", styles, reader.styles),
         ("colour", colours, reader.colours),
     ):
         for name in names:
             if name not in known:
-                raise unknown_name(f"{what} (the scene reader never saw it)", name, known)
+                raise unknown_name(f"{what} (the scene reader was not trained on it)", name, known)
 
 
-def score_alignment(asked: Asked, reading: Reading) -> dict[str, float | None]:
+def score_alignment(spec: PromptSpec, reading: Reading) -> dict[str, float | None]:
     """Score an image, aspect by aspect.
 
     Returns:
-        for each of ``ASPECTS`` a number in 0..1, or None where the prompt does not ask for it:
+        for each of ``ASPECTS`` a number in 0..1, or None where the prompt does not mention it:
 
-        - ``noun``: share of the asked nouns that are there (as a multiset, in any order);
-        - ``noun_strict``: 1 if all are there and nothing else is;
+        - ``noun``: share of the prompt's nouns that are in the image (as a multiset, in any order);
+        - ``noun_strict``: 1 if all of them are and no other;
         - ``count``, ``style``: 1 if equal;
         - ``background``: 1 if its colours are equal, top and bottom in this order;
-        - ``object_colour``: 1 if every noun with an asked colour is there in that colour;
-        - ``colour``: 1 if both of these hold, as far as asked;
-        - ``relation``: 1 if both nouns are there and stand so, said from either side (a left of b, b right of a);
-        - ``relation_given_nouns``: the same among images with both nouns right, None for the others;
-        - ``all_asked``: 1 if everything that is asked for is right.
+        - ``object_colour``: 1 if every noun whose colour the prompt gives is there in that colour;
+        - ``colour``: 1 if ``background`` and ``object_colour`` are, as far as the prompt gives them;
+        - ``relation``: 1 if both nouns are there in that relation or its inverse (a left of b, b right of a);
+        - ``relation_given_nouns``: the same among images with both nouns, None for the others;
+        - ``all_asked``: 1 if all attributes are correct.
     """
     scores: dict[str, float | None] = dict.fromkeys(ASPECTS)
-    if asked.nouns:
-        wanted, found = Counter(asked.nouns), Counter(reading.nouns)
+    if spec.nouns:
+        wanted, found = Counter(spec.nouns), Counter(reading.nouns)
         scores["noun"] = (wanted & found).total() / wanted.total()
         scores["noun_strict"] = float(wanted == found)
-    if asked.count is not None:
-        scores["count"] = float(asked.count == reading.count)
-    if asked.style is not None:
-        scores["style"] = float(asked.style == reading.style)
-    if asked.background:
-        scores["background"] = float(asked.background == tuple(reading.background))
-    tinted = Counter(pair for pair in zip(asked.nouns, asked.colours, strict=True) if pair[1] is not None)
-    if tinted:
-        scores["object_colour"] = float(tinted <= Counter(zip(reading.nouns, reading.colours, strict=True)))
+    if spec.count is not None:
+        scores["count"] = float(spec.count == reading.count)
+    if spec.style is not None:
+        scores["style"] = float(spec.style == reading.style)
+    if spec.background:
+        scores["background"] = float(spec.background == tuple(reading.background))
+    coloured = Counter(pair for pair in zip(spec.nouns, spec.colours, strict=True) if pair[1] is not None)
+    if coloured:
+        scores["object_colour"] = float(coloured <= Counter(zip(reading.nouns, reading.colours, strict=True)))
     parts = [part for name in ("background", "object_colour") if (part := scores[name]) is not None]
     if parts:
         scores["colour"] = min(parts)
-    if asked.relation is not None:
-        both = Counter(asked.nouns) == Counter(reading.nouns)
-        scores["relation"] = float(both and _stands(asked, reading))
+    if spec.relation is not None:
+        both = Counter(spec.nouns) == Counter(reading.nouns)
+        scores["relation"] = float(both and _same_relation(spec, reading))
         scores["relation_given_nouns"] = scores["relation"] if both else None
     whole = ("noun_strict", "count", "style", "colour", "relation")
     held = [score for name in whole if (score := scores[name]) is not None]
@@ -224,14 +224,11 @@ def score_alignment(asked: Asked, reading: Reading) -> dict[str, float | None]:
     return scores
 
 
-def _stands(asked: Asked, reading: Reading) -> bool:
-    """Whether the objects stand as asked, said from either side."""
-    assert asked.relation is not None
-    wanted = (asked.nouns[0], asked.relation, asked.nouns[1])
-    found = (reading.nouns[0], reading.relation, reading.nouns[1])
-    return found in (wanted, _from_the_other_side(wanted))
-
-
-def _from_the_other_side(said: tuple[str, str, str]) -> tuple[str, str, str] | None:
-    first, relation, second = said
-    return (second, INVERSE[relation], first) if relation in INVERSE else None
+def _same_relation(spec: PromptSpec, reading: Reading) -> bool:
+    """Whether the reading has the relation of the prompt, or its inverse with the nouns exchanged."""
+    assert spec.relation is not None
+    first, second = spec.nouns
+    wanted = [(first, spec.relation, second)]
+    if spec.relation in INVERSE:
+        wanted.append((second, INVERSE[spec.relation], first))
+    return (reading.nouns[0], reading.relation, reading.nouns[1]) in wanted

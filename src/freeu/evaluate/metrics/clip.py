@@ -13,6 +13,7 @@ import numpy as np
 
 from freeu.errors import FreeUValueError
 from freeu.evaluate.metrics.distance import Floats, features_of
+from freeu.evaluate.metrics.judge import Judge
 from freeu.extras import need
 
 if TYPE_CHECKING:
@@ -23,14 +24,14 @@ HESSEL_WEIGHT = 2.5
 """CLIPScore of Hessel et al. 2021 is ``clip_score(..., weight=HESSEL_WEIGHT)``."""
 
 
-class CLIP:
-    """A CLIP that judges: unit feature vectors of images and of texts.
+class CLIP(Judge):
+    """A CLIP model as judge: unit feature vectors of images and of texts.
 
     Args:
         path: a directory with a ``CLIPModel``, its tokenizer and its image processor, or a hub id that is in the local
-            cache; nothing is fetched.
-        device: a device of torch.
-        dtype: a number format of torch by name.
+            cache; nothing is downloaded.
+        device: a torch device.
+        dtype: a torch dtype by name.
         batch: images or texts at a time.
 
     Raises:
@@ -63,17 +64,17 @@ class CLIP:
         self._device, self._batch = device, batch
         self.name = Path(place).name
 
-    def picture_features(self, pictures: Sequence[Image]) -> Floats:
+    def image_features(self, images: Sequence[Image]) -> Floats:
         """Unit feature vectors of images of any size, float64 of shape (n, d)."""
         found = []
-        for start in range(0, len(pictures), self._batch):
-            part = [picture.convert("RGB") for picture in pictures[start : start + self._batch]]
+        for start in range(0, len(images), self._batch):
+            part = [image.convert("RGB") for image in images[start : start + self._batch]]
             values = self._processor(images=part, return_tensors="pt")["pixel_values"]
             found.append(self._run("get_image_features", pixel_values=values.to(self._device, self._model.dtype)))
         return self._stacked(found)
 
     def text_features(self, texts: Sequence[str]) -> Floats:
-        """Unit feature vectors of texts, float64 of shape (n, d); what exceeds the model's length is cut off."""
+        """Unit feature vectors of texts, float64 of shape (n, d); longer texts than the model takes are truncated."""
         found = []
         length = int(self._model.config.text_config.max_position_embeddings)
         for start in range(0, len(texts), self._batch):
@@ -105,7 +106,7 @@ class CLIP:
 
 
 def _processor_class() -> Any:
-    """The image processor that works on Pillow images; since transformers 5 the other one needs torchvision."""
+    """The image processor for Pillow images; since transformers 5 the default one needs torchvision."""
     import transformers
 
     with contextlib.suppress(ImportError, AttributeError):
@@ -115,7 +116,7 @@ def _processor_class() -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library's notes and bars off the screen."""
+    """Suppress the library's notes and progress bars."""
     import transformers.utils.logging as log
 
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
@@ -131,39 +132,39 @@ def _quiet() -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def clip_score(pictures: Any, texts: Any, weight: float = 100.0) -> Floats:
+def clip_score(images: Any, texts: Any, weight: float = 100.0) -> Floats:
     """weight * max(cos, 0) for each image and its own text (Hessel et al. 2021, Eq. 1).
 
     Args:
-        pictures, texts: features of ``CLIP``, shape (n, d), row by row.
+        images, texts: features of ``CLIP``, shape (n, d), row by row.
         weight: 100 is the usual "CLIP score" in percent; ``HESSEL_WEIGHT`` = 2.5 gives the paper's CLIPScore; 1 the
-            bare cosine, as in tables that read .31.
+            plain cosine, such as .31.
 
     Returns:
         shape (n,), 0..weight.
     """
-    a, b = features_of("the images", pictures, 1), features_of("the texts", texts, 1)
+    a, b = features_of("the images", images, 1), features_of("the texts", texts, 1)
     if a.shape != b.shape:
         raise FreeUValueError(f"every image needs its text, got features of shape {a.shape} and {b.shape}")
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return np.asarray(weight * np.clip((a * b).sum(axis=1) / lengths.clip(1e-12), 0.0, 1.0))
 
 
-def retrieval(pictures: Any, captions: Any, right: Sequence[int]) -> Floats:
-    """Whether an image finds its own caption among N: 1 if that caption is the nearest, 0 if another is.
+def retrieval(images: Any, captions: Any, right: Sequence[int]) -> Floats:
+    """Whether an image retrieves its own caption among N: 1 if that caption is the nearest, 0 if another is.
 
     Args:
-        pictures: unit features, shape (n, d).
+        images: unit features, shape (n, d).
         captions: unit features of N different captions, shape (N, d), N at least 2.
         right: for each image the row of its own caption.
 
     Returns:
-        shape (n,); k captions at exactly the same distance count 1/k. Chance is 1/N.
+        shape (n,); a tie of k captions at exactly the same distance scores 1/k. Chance is 1/N.
 
     Raises:
         FreeUValueError: shapes or rows that do not fit.
     """
-    a, b = features_of("the images", pictures, 1), features_of("the captions", captions)
+    a, b = features_of("the images", images, 1), features_of("the captions", captions)
     rows = np.asarray(right, dtype=np.intp)
     if a.shape[1] != b.shape[1] or rows.shape != (len(a),) or not ((rows >= 0) & (rows < len(b))).all():
         raise FreeUValueError(

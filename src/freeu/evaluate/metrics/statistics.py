@@ -1,4 +1,4 @@
-"""Plain numbers of an image: brightness, contrast, saturation, sharpness, and its share of high frequencies."""
+"""Statistics of an image: brightness, contrast, saturation, sharpness, and its share of high frequencies."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ STATISTICS = ("brightness", "contrast", "saturation", "sharpness", "high_frequen
 """The numbers of ``picture_statistics``."""
 
 
-def pixels(picture: Image | Any) -> Floats:
+def pixels(image: Image | Any) -> Floats:
     """An image as float64 of shape (H, W, 3) in 0..1.
 
     Args:
-        picture: a Pillow image, or an array of shape (H, W, 3): uint8, or floats in 0..1.
+        image: a Pillow image, or an array of shape (H, W, 3): uint8, or floats in 0..1.
 
     Raises:
         FreeUValueError: another shape, or floats outside 0..1.
     """
-    if hasattr(picture, "convert"):
-        picture = picture.convert("RGB")
-    array = np.asarray(picture)
+    if hasattr(image, "convert"):
+        image = image.convert("RGB")
+    array = np.asarray(image)
     if array.ndim != 3 or array.shape[2] != 3:
         raise FreeUValueError(f"an image must have the shape (height, width, 3), got {array.shape}")
     if array.dtype == np.uint8:
@@ -42,11 +42,11 @@ def pixels(picture: Image | Any) -> Floats:
     return values
 
 
-def picture_statistics(picture: Image | Any) -> dict[str, float]:
+def image_statistics(image: Image | Any) -> dict[str, float]:
     """Five numbers of one image.
 
     Args:
-        picture: as in ``pixels``; sides of at least 3 pixels. Values count as they are stored (gamma-encoded).
+        image: as in ``pixels``; sides of at least 3 pixels. Values count as they are stored (gamma-encoded).
 
     Returns:
         ``brightness``: mean luma, 0..1 (BT.709);
@@ -59,7 +59,7 @@ def picture_statistics(picture: Image | Any) -> dict[str, float]:
     Raises:
         FreeUValueError: not an image, or one smaller than 3x3.
     """
-    rgb = pixels(picture)
+    rgb = pixels(image)
     if min(rgb.shape[:2]) < 3:
         raise FreeUValueError(f"an image must be at least 3x3 pixels, got {rgb.shape[1]}x{rgb.shape[0]}")
     luma = rgb @ np.array(LUMA)
@@ -88,5 +88,5 @@ def _high_frequency(luma: Floats) -> float:
     # In cycles per pixel; 0.5 is the Nyquist frequency along an axis.
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
     total = float(power.sum())
-    # A constant image leaves nothing but rounding.
+    # The power of a constant image is rounding error.
     return float(power[radius > 0.25].sum() / total) if total > 1e-20 * luma.size**2 else 0.0

@@ -1,4 +1,4 @@
-"""Flicker and the spectrum over time: what changes from frame to frame that should not."""
+"""Flicker and the temporal spectrum: unwanted change from frame to frame."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from freeu.motion.measure import Floats, Flow, Frame, check_clip, flows, luma, warp_back
+from freeu.motion.measure import Floats, Flow, Frame, check_frames, flows, luma, warp_back
 
 FAST = 0.25
 """Cycles per frame above which a change over time counts as fast: half of the Nyquist frequency."""
 
 
 def frame_difference(frames: Iterable[Any]) -> float:
-    """Mean absolute difference of neighbouring frames, pixel by pixel; what moves counts as much as what flickers.
+    """Mean absolute difference of neighbouring frames, pixel by pixel; motion counts as much as flicker.
 
     VBench's temporal flickering (Huang et al. 2024, arXiv:2311.17982) is (255 - this) / 255, taken of still scenes.
 
@@ -28,7 +28,7 @@ def frame_difference(frames: Iterable[Any]) -> float:
     Raises:
         FreeUValueError: other frames.
     """
-    found = check_clip(frames)
+    found = check_frames(frames)
     return float(np.mean([pair_difference(a, b) for a, b in itertools.pairwise(found)]))
 
 
@@ -38,22 +38,22 @@ def pair_difference(first: Frame, second: Frame) -> float:
 
 
 def flicker(frames: Iterable[Any]) -> float | None:
-    """Mean absolute difference of neighbouring frames after movement is taken out.
+    """Mean absolute difference of neighbouring frames after motion compensation.
 
-    mean |x_t(p) - x_{t+1}(p + f_t(p))| over the pixels p that flow f traces, all pairs and colours: the warping error
-    of Lai et al. 2018 (arXiv:1808.00449) with absolute differences. What is covered or lost on the way is left out, so
-    look at ``traceable_share`` beside it: where little can be traced, little is measured.
+    mean |x_t(p) - x_{t+1}(p + f_t(p))| over the traceable pixels p of flow f, all pairs and colours: the warping error
+    of Lai et al. 2018 (arXiv:1808.00449) with absolute differences. Occluded and lost pixels are left out, so look at
+    ``traceable_share`` too: where little is traceable, little is measured.
 
     Args:
         frames: uint8 (T, H, W, 3), at least two.
 
     Returns:
-        levels, 0..255; None if flow traces no pixel.
+        levels, 0..255; None if no pixel is traceable.
 
     Raises:
         FreeUValueError: other frames; OpenCV is not installed.
     """
-    found = check_clip(frames)
+    found = check_frames(frames)
     return mean_flicker(pair_flicker(a, b, f) for a, b, f in zip(found, found[1:], flows(found), strict=False))
 
 
@@ -64,13 +64,13 @@ def pair_flicker(first: Frame, second: Frame, flow: Flow) -> tuple[float, int]:
 
 
 def mean_flicker(pairs: Iterable[tuple[float, int]]) -> float | None:
-    """The mean from ``pair_flicker``; None over no pixel."""
+    """The mean of results of ``pair_flicker``; None if they cover no pixel."""
     total, count = np.sum(list(pairs), axis=0)
     return float(total / count) if count else None
 
 
 def traceable_share(frames: Iterable[Any]) -> float:
-    """Share of pixels that flow traces forth and back, mean over neighbouring frames, 0..1: where flicker is measured.
+    """Share of traceable pixels, mean over neighbouring frames, 0..1: flicker is measured on them.
 
     Args:
         frames: uint8 (T, H, W, 3), at least two.
@@ -81,8 +81,8 @@ def traceable_share(frames: Iterable[Any]) -> float:
 def temporal_spectrum(frames: Iterable[Any]) -> tuple[Floats, Floats]:
     """Power of each pixel's luma over time, by frequency, mean over pixels.
 
-    By the cosine transform (DCT-II), which unlike Fourier's takes no jump from the last frame back to the first; with
-    c_k(p) the orthonormal coefficients of pixel p, the power at k / (2 T) cycles per frame is mean_p c_k(p)^2 / T.
+    By the cosine transform (DCT-II), which unlike the Fourier transform sees no jump from the last frame to the first;
+    with c_k(p) the orthonormal coefficients of pixel p, the power at k / (2 T) cycles per frame is mean_p c_k(p)^2 / T.
 
     Args:
         frames: uint8 (T, H, W, 3), at least two.
@@ -91,7 +91,7 @@ def temporal_spectrum(frames: Iterable[Any]) -> tuple[Floats, Floats]:
         frequencies in cycles per frame, 0 to below 0.5, and power in squared levels, both (T,); the powers sum to the
         mean square of luma, those beyond the first to the mean variance over time.
     """
-    found = check_clip(frames)
+    found = check_frames(frames)
     length = len(found)
     steps = np.arange(length)
     waves = np.sqrt(2.0 / length) * np.cos(np.pi * np.outer(steps, 2 * steps + 1) / (2 * length))
@@ -108,8 +108,8 @@ def fast_power(frequency: Floats, power: Floats, above: float = FAST) -> tuple[f
 def fast_share(frames: Iterable[Any], above: float = FAST) -> float:
     """Share of the power over time above a frequency, the mean of each pixel left out (see ``temporal_spectrum``).
 
-    Noise that is new in every frame has as much power at each frequency; smooth movement has little at high ones, but
-    not none: an edge that passes a pixel is a step.
+    Noise that is independent in every frame has equal power at all frequencies; smooth motion has little at high ones,
+    but some: an edge that passes a pixel is a step.
 
     Args:
         frames: uint8 (T, H, W, 3), at least two.
@@ -123,5 +123,5 @@ def fast_share(frames: Iterable[Any], above: float = FAST) -> float:
 
 
 def share_of(fast: float, total: float) -> float:
-    """``fast`` over ``total``; 0 where nothing but rounding is there."""
+    """``fast`` over ``total``; 0 if ``total`` is rounding error."""
     return fast / total if total > 1e-9 else 0.0

@@ -1,7 +1,7 @@
 """Features of whole videos, for Frechet and kernel distances between sets of videos (see ``distance``).
 
-These are not FVD (Unterthiner et al. 2018): FVD takes I3D's features, which no package brings. They are the features
-of any judge of images, pooled over the frames, so do not mix these values with published ones.
+These are not FVD (Unterthiner et al. 2018): FVD uses I3D features, which no package provides. They are features of an
+image judge, pooled over the frames, so do not compare these values with published ones.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from freeu.errors import FreeUValueError
 from freeu.evaluate.metrics.distance import Floats, features_of, frechet_distance, kernel_distance
 
 NAMES = {"kid": "kernel_video_distance", "fid": "frechet_video_distance", "fid_limit": "frechet_video_limit"}
-"""What the distances of ``distance`` are called on features of videos."""
+"""Names of the distances of ``distance`` for features of videos."""
 
 
-def clip_features(features: Any) -> Floats:
-    """One vector for a video: mean, drift and unrest of its frames' features, one after the other.
+def video_features(features: Any) -> Floats:
+    """One vector for a video: mean, drift and frame-to-frame change of its frames' features, concatenated.
 
-    Mean over frames; mean of the later half minus that of the earlier (the middle frame of an odd number counts in
-    neither): sees which way it goes; mean absolute difference of neighbouring frames: sees jumps and flicker, however
-    they cancel out. What lies between (the rhythm of a movement) is not seen.
+    The mean over frames; the mean of the later half minus that of the earlier (the middle frame of an odd number counts
+    in neither), which shows the direction of change; and the mean absolute difference of neighbouring frames, which
+    shows jumps and flicker. The rhythm of a motion is not captured.
 
     Args:
         features: of the frames in order, (T, d), T at least 2.
@@ -40,7 +40,7 @@ def clip_features(features: Any) -> Floats:
 
 
 def frechet_video_distance(x: Any, y: Any) -> float:
-    """``frechet_distance`` between two sets of videos, on ``clip_features``; biased upwards as that is.
+    """``frechet_distance`` between two sets of videos, on ``video_features``; biased upwards as that is.
 
     Args:
         x, y: features of frames, one (T, d) for each video; lengths T may differ, d may not; at least two videos each.
@@ -52,12 +52,12 @@ def frechet_video_distance(x: Any, y: Any) -> float:
 
 
 def kernel_video_distance(x: Any, y: Any) -> float:
-    """``kernel_distance`` between two sets of videos, on ``clip_features``; arguments as ``frechet_video_distance``."""
+    """``kernel_distance`` between two sets of videos on ``video_features``; arguments as ``frechet_video_distance``."""
     return kernel_distance(_stacked(x), _stacked(y))
 
 
-def _stacked(clips: Any) -> Floats:
-    vectors = [clip_features(clip) for clip in clips]
+def _stacked(videos: Any) -> Floats:
+    vectors = [video_features(features) for features in videos]
     if len({len(vector) for vector in vectors}) > 1:
         raise FreeUValueError("all videos must come from the same features")
     return np.array(vectors)

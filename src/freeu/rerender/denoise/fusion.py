@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from freeu.motion.estimate import FlowEstimator, between
+from freeu.motion.estimate import FlowEstimator
 from freeu.motion.measure import Flow, Frame, warp_back
 from freeu.rerender.denoise.encoding import Autoencoder
 from freeu.rerender.denoise.stages import softened, toward
@@ -41,7 +41,7 @@ def seen(frame: Frame, film: Frame, drawn: Frame, estimator: FlowEstimator) -> V
         drawn: what the latter became, uint8 (H, W, 3).
         estimator: how flow is found.
     """
-    flow = between(frame, film, estimator)
+    flow = estimator(frame, film)
     return View(flow, warp_back(drawn, flow))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from freeu.errors import FreeUValueError
 from freeu.extras import need
 from freeu.motion.estimate import Tracker
-from freeu.motion.measure import Flow, Frame, check_clip, check_frame, pair_strength
+from freeu.motion.measure import Flow, Frame, check_frame, check_frames, pair_strength
 
 _SIDE = 64  # pixels of the shorter side at which contents are compared
 _REACH = 9  # pixels across of the neighbourhood there in which a pixel may have gone
@@ -122,7 +122,7 @@ def change(first: Any, second: Any) -> float:
     Args:
         first, second: frames, uint8 (H, W, 3), of one size.
     """
-    pair = check_clip((first, second))
+    pair = check_frames((first, second))
     small = [_small(frame) for frame in pair]
     return max(_new(*small), _new(*reversed(small)))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from freeu.errors import FreeUValueError
 from freeu.extras import need
 from freeu.motion.estimate import FlowEstimator, Tracker
-from freeu.motion.measure import Flow, Frame, check_clip
+from freeu.motion.measure import Flow, Frame, check_frames
 from freeu.rerender.film.blend import blend, fill
 
 _ALIKE = 12.0  # levels of error of the video itself at which a key frame is believed 1 / e
@@ -43,8 +43,8 @@ def propagate(frames: Sequence[Any], first: Any, last: Any, estimator: FlowEstim
         FreeUValueError: not frames of one size; two drawings of a single frame; ``freeu[video]`` is not installed.
     """
     need("video", "cv2")
-    film = check_clip(frames, least=1)
-    *_, start, end = check_clip((film[0], first, last))
+    film = check_frames(frames, least=1)
+    *_, start, end = check_frames((film[0], first, last))
     if len(film) == 1 and not np.array_equal(start, end):
         raise FreeUValueError("a segment of one frame has one key frame, got two different drawings of it")
     return _propagate(film, start, end, estimator)

@@ -1,4 +1,4 @@
-"""Videos of an experiment on disk: generated once each and kept without loss, and read a frame at a time."""
+"""Videos of an experiment on disk: generated once, saved without loss, read one frame at a time."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from freeu.pipelines.runs.run import Made
 
 
 class LosslessVideoMaker:
-    """Videos of an experiment, an animated PNG each, so that what is measured is what was generated."""
+    """Saves each video of an experiment as an animated PNG, so that exactly what was generated is measured."""
 
     def inputs(self, prepared: Prepared) -> Iterator[tuple[str, bytes]]:
         return iter(())
 
     def intact(self, folder: Path, record: PictureRecord, plan: Plan) -> bool:
         with contextlib.suppress(FreeUValueError):
-            return clip_sha(clip_frames(folder / record.file)) == record.sha256
+            return video_sha(video_frames(folder / record.file)) == record.sha256
         return False
 
     def make(
@@ -38,11 +38,11 @@ class LosslessVideoMaker:
     ) -> Made:
         frames, flagged = draw_frames(prepared.loaded.pipe, prepared.plan, picture, on_step=on_step)
         output.write(picture.file, frames_bytes(frames, settings))
-        return Made(clip_sha(map(np.asarray, frames)), flagged)
+        return Made(video_sha(map(np.asarray, frames)), flagged)
 
 
-def clip_sha(frames: Any) -> str:
-    """SHA-256 of the frames' pixels with their size, whatever the file."""
+def video_sha(frames: Any) -> str:
+    """SHA-256 of the frames' pixels and size; the file format does not matter."""
     digest = hashlib.sha256()
     for number, frame in enumerate(frames):
         if number == 0:
@@ -51,10 +51,10 @@ def clip_sha(frames: Any) -> str:
     return digest.hexdigest()
 
 
-def clip_frames(path: Path) -> Iterator[Frame]:
+def video_frames(path: Path) -> Iterator[Frame]:
     """The frames of a video on disk in order, uint8 (H, W, 3); see ``pipelines.clip_files.read_clip``.
 
-    A file of one frame is a video that stands still, since many writers store equal frames once: it comes twice.
+    A file with one frame is a static video, since many encoders merge equal frames: its frame is yielded twice.
 
     Raises:
         FreeUValueError: a file that cannot be read.
@@ -66,13 +66,13 @@ def clip_frames(path: Path) -> Iterator[Frame]:
             yield frame
 
 
-def hold_clips(paths: Iterable[Path]) -> bool:
-    """Whether files are videos: one that moves is enough, since a still video may be stored as one frame."""
+def are_clips(paths: Iterable[Path]) -> bool:
+    """Whether files are videos: one animated file is enough, since a static video may be stored as one frame."""
     return any(map(is_clip, paths))
 
 
 def is_clip(path: Path) -> bool:
-    """Whether a file is a video and no still image, by its suffix or by its number of frames; False if unreadable."""
+    """Whether a file is a video and not a still image, by its suffix or its number of frames; False if unreadable."""
     from PIL import Image
 
     suffix = path.suffix.lower()

@@ -1,4 +1,4 @@
-"""From videos to numbers: every measure over time, frame by frame, a few frames in memory at a time."""
+"""Score videos: every measure over time, with a few frames in memory at a time."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from freeu.errors import FreeUValueError
-from freeu.evaluate.experiment.clip_drawing import clip_frames
 from freeu.evaluate.experiment.prompts import Prompt
-from freeu.evaluate.experiment.scoring import Drawn, Judges, Scored, Values
+from freeu.evaluate.experiment.scoring import Judges, Sample, Scored, Values, feature_diversity, several_of_each
+from freeu.evaluate.experiment.video_files import video_frames
 from freeu.evaluate.metrics import temporal
-from freeu.evaluate.metrics.alignment import Asked, Reading, score_alignment
-from freeu.evaluate.metrics.clip import CLIP, retrieval
-from freeu.evaluate.metrics.consistency import Parts, frame_consistency, subject_and_ground
+from freeu.evaluate.metrics.alignment import PromptSpec, Reading, score_alignment
+from freeu.evaluate.metrics.clip import retrieval
+from freeu.evaluate.metrics.consistency import Parts, frame_consistency, split_subject
 from freeu.evaluate.metrics.distance import Floats
-from freeu.evaluate.metrics.diversity import mean_distance, vendi_score
-from freeu.evaluate.metrics.inception import Inception
-from freeu.evaluate.metrics.statistics import STATISTICS, picture_statistics
-from freeu.evaluate.metrics.video_distance import clip_features
+from freeu.evaluate.metrics.judge import Judge
+from freeu.evaluate.metrics.statistics import STATISTICS, image_statistics
+from freeu.evaluate.metrics.video_distance import video_features
 from freeu.motion import measure as motion
 from freeu.motion.measure import Frame, Movement
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 BLOCK = 32
-"""Frames of a video that are in memory together."""
+"""Frames of a video that are in memory at a time."""
 
 OVER_TIME = (
     "flicker",
@@ -42,18 +41,18 @@ OVER_TIME = (
     "background_consistency",
     "frame_consistency",
 )
-"""The measures of ``measure_clip`` besides the means of ``STATISTICS``."""
+"""The measures of ``measure_video`` besides the means of ``STATISTICS``."""
 
-CLIP_ASPECTS = ("clip_right", "motion", "motion_agreement")
-"""The scores that ``score_clip_alignment`` adds to those of images."""
+VIDEO_ASPECTS = ("clip_right", "motion", "motion_agreement")
+"""The scores that ``score_video_alignment`` adds to those of images."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a video shows.
+class VideoMeasurement:
+    """What was measured on a video.
 
     Args:
-        values: numbers for which no prompt is needed: ``OVER_TIME`` and ``STATISTICS``.
+        values: measures that need no prompt: ``OVER_TIME`` and ``STATISTICS``.
         movement: of its subject.
         features: of its frames, (T, d), from the judge of distances; None without one.
         clip: the same from the CLIP.
@@ -67,13 +66,13 @@ class Seen:
     readings: tuple[Reading, ...] | None = None
 
 
-def measure_clip(frames: Iterable[Any], judges: Judges | None = None) -> Seen:
-    """Everything that can be said of a video without its prompt.
+def measure_video(frames: Iterable[Any], judges: Judges | None = None) -> VideoMeasurement:
+    """Measure everything about a video that needs no prompt.
 
     Args:
-        frames: uint8 (H, W, 3) in order, at least two, of one size and at least 12x12; any iterable, such as what a
-            decoder gives: ``BLOCK`` of them are held at a time.
-        judges: what sees; None leaves consistency and readings out.
+        frames: uint8 (H, W, 3) in order, at least two, of one size and at least 12x12; any iterable, such as a
+            decoder: ``BLOCK`` of them are held at a time.
+        judges: the networks that score; None leaves consistency and readings out.
 
     Raises:
         FreeUValueError: other frames; OpenCV is not installed.
@@ -81,13 +80,13 @@ def measure_clip(frames: Iterable[Any], judges: Judges | None = None) -> Seen:
     sums = _Sums(judges or Judges())
     before: list[Frame] = []
     for block in _blocks(frames):
-        sums.add(motion.check_clip([*before, *block], least=1), len(before))
+        sums.add(motion.check_frames([*before, *block], least=1), len(before))
         before = block[-1:]
-    return sums.seen()
+    return sums.measurement()
 
 
 def _blocks(frames: Iterable[Any]) -> Iterator[list[Any]]:
-    """``BLOCK`` frames at a time; a single one that is left over goes with the last block."""
+    """``BLOCK`` frames at a time; a single frame left over is added to the last block."""
     block: list[Any] = []
     for frame in frames:
         if len(block) > BLOCK:
@@ -100,7 +99,7 @@ def _blocks(frames: Iterable[Any]) -> Iterator[list[Any]]:
 
 @dataclass
 class _Sums:
-    """Numbers of a video as its frames come in."""
+    """Running sums over the frames of a video."""
 
     judges: Judges
     shape: tuple[int, ...] = ()
@@ -129,34 +128,34 @@ class _Sums:
         self.shape, self.count = fresh[0].shape, self.count + len(fresh)
         if len(fresh) > 1:
             self.power.append(temporal.fast_power(*temporal.temporal_spectrum(fresh)))
-        self.statistics += [picture_statistics(frame) for frame in fresh]
+        self.statistics += [image_statistics(frame) for frame in fresh]
         self._judge(fresh)
 
     def _judge(self, frames: list[Frame]) -> None:
         from PIL import Image
 
-        pictures = [Image.fromarray(frame) for frame in frames]
+        images = [Image.fromarray(frame) for frame in frames]
         if self.judges.reader is not None:
-            self.readings += self.judges.reader.read(pictures)
+            self.readings += self.judges.reader.read(images)
         judge = self.judges.features
         if judge is None:
             return
-        self._keep("frame", judge, pictures)
+        self._keep("frame", judge, images)
         if self.judges.clip is not None and judge is not self.judges.clip:
-            self._keep("clip", self.judges.clip, pictures)
-        parts: list[Parts | None] = [subject_and_ground(frame) for frame in frames] if self.separable else []
+            self._keep("clip", self.judges.clip, images)
+        parts: list[Parts | None] = [split_subject(frame) for frame in frames] if self.separable else []
         apart = [part for part in parts if part is not None]
-        # A subject that is lost in some frame has no consistency of its own.
+        # A subject that is missing in some frame has no consistency.
         self.separable = len(apart) == len(frames)
         if self.separable:
             for index, name in enumerate(("subject", "background")):
                 self._keep(name, judge, [Image.fromarray(part[index]) for part in apart])
 
-    def _keep(self, name: str, judge: CLIP | Inception, pictures: list[Image]) -> None:
-        self.features.setdefault(name, []).append(judge.picture_features(pictures))
+    def _keep(self, name: str, judge: Judge, images: list[Image]) -> None:
+        self.features.setdefault(name, []).append(judge.image_features(images))
 
-    def seen(self) -> Seen:
-        """The numbers of the whole video."""
+    def measurement(self) -> VideoMeasurement:
+        """The measures of the whole video."""
         if self.count < 2:
             raise FreeUValueError(f"measures over time need a video of at least 2 frames, got {self.count}")
         values: Values = {
@@ -171,7 +170,7 @@ class _Sums:
             whole = name in features and (self.separable or name == "frame")
             values[f"{name}_consistency"] = frame_consistency(features[name]) if whole else None
         values |= {name: float(np.mean([one[name] for one in self.statistics])) for name in STATISTICS}
-        return Seen(
+        return VideoMeasurement(
             values,
             motion.total_movement(self.steps, self.shape),
             features.get("frame"),
@@ -180,35 +179,35 @@ class _Sums:
         )
 
 
-def score_clip_alignment(asked: Asked, seen: Seen) -> Values:
+def score_video_alignment(spec: PromptSpec, measurement: VideoMeasurement) -> Values:
     """Score a video against what its prompt asks for.
 
     Returns:
-        the scores of ``score_alignment``, means over the frames (so of those that are 0 or 1 the share of frames that
-        are right; None where no frame has one), and
+        the scores of ``score_alignment``, means over the frames (for scores of 0 or 1 the share of correct frames; None
+        where no frame has one), and
 
-        - ``motion``: 1 if the subject moves as asked (``Movement.kind``), else 0;
-        - ``motion_agreement``: cosine of its direction with the one asked for (``Movement.agreement``);
-        - ``clip_right``: 1 if every frame and the motion are right, as far as asked.
+        - ``motion``: 1 if the subject moves as the prompt says (``Movement.kind``), else 0;
+        - ``motion_agreement``: cosine of its direction with that of the prompt (``Movement.agreement``);
+        - ``clip_right``: 1 if all attributes are correct in every frame and the motion is.
     """
     values: Values = {}
     right: list[float] = []
-    if seen.readings:
-        rows = [score_alignment(asked, reading) for reading in seen.readings]
+    if measurement.readings:
+        rows = [score_alignment(spec, reading) for reading in measurement.readings]
         for name in rows[0]:
             found = [value for row in rows if (value := row[name]) is not None]
             values[name] = float(np.mean(found)) if found else None
         right += [value for row in rows if (value := row["all_asked"]) is not None]
-    if asked.motion is not None:
-        values["motion"] = float(seen.movement.kind == asked.motion)
-        values["motion_agreement"] = seen.movement.agreement(asked.motion)
-        right.append(float(seen.movement.kind == asked.motion))
+    if spec.motion is not None:
+        values["motion"] = float(measurement.movement.kind == spec.motion)
+        values["motion_agreement"] = measurement.movement.agreement(spec.motion)
+        right.append(float(measurement.movement.kind == spec.motion))
     if right:
         values["clip_right"] = min(right)
     return values
 
 
-def clip_similarity(means: Floats, captions: Floats) -> Floats:
+def video_similarity(means: Floats, captions: Floats) -> Floats:
     """100 max(mean cos, 0) of each video and its caption (CLIPSIM; Wu et al. 2021, arXiv:2104.14806), in percent.
 
     Args:
@@ -218,83 +217,63 @@ def clip_similarity(means: Floats, captions: Floats) -> Floats:
     return np.asarray(100.0 * (means * captions).sum(axis=1).clip(0.0, 1.0))
 
 
-def score_clips(
-    drawn: Sequence[Drawn],
+def score_videos(
+    samples: Sequence[Sample],
     prompts: Sequence[Prompt],
     judges: Judges,
     captions: Floats | None,
     report: Callable[[int], None] | None = None,
 ) -> Scored:
-    """Every number of one arm's videos, one video after the other; as ``scoring.score_arm`` for images.
-
-    Args:
-        drawn: its videos, those of one prompt together.
-        prompts: by number.
-        judges: what scores.
-        captions: see ``scoring.caption_features``.
-        report: told how many videos are done.
+    """``scoring.score_arm`` for videos, one video after the other.
 
     Raises:
-        FreeUValueError: a video that cannot be read or has one frame only, with its name.
+        FreeUValueError: a video that cannot be read or has only one frame; the message names it.
     """
-    scored = Scored([one.prompt for one in drawn], [], [], align=score_clip_alignment, similarity=clip_similarity)
+    scored = Scored([one.prompt for one in samples], [], [], align=score_video_alignment, similarity=video_similarity)
     features: list[Floats] = []
     means: list[Floats] = []
-    kept: list[Seen] = []
-    for one in drawn:
-        seen = _measured(one.path, judges)
-        asked = prompts[one.prompt].asked
-        row = dict(seen.values) if asked is None else score_clip_alignment(asked, seen) | seen.values
-        if seen.clip is not None and captions is not None:
-            means.append(seen.clip.mean(axis=0))
-            row["clip_score"] = float(clip_similarity(means[-1][None], captions[[one.prompt]])[0])
+    kept: list[VideoMeasurement] = []
+    for one in samples:
+        found = _measured(one.path, judges)
+        spec = prompts[one.prompt].spec
+        row = dict(found.values) if spec is None else score_video_alignment(spec, found) | found.values
+        if found.clip is not None and captions is not None:
+            means.append(found.clip.mean(axis=0))
+            row["clip_score"] = float(video_similarity(means[-1][None], captions[[one.prompt]])[0])
             if len(prompts) > 1:
                 row["retrieval"] = float(retrieval(means[-1][None], captions, [one.prompt])[0])
-        if seen.features is not None:
-            features.append(clip_features(seen.features))
-        kept.append(Seen(seen.values, seen.movement, readings=seen.readings))
-        scored.pictures.append(row)
+        if found.features is not None:
+            features.append(video_features(found.features))
+        kept.append(VideoMeasurement(found.values, found.movement, readings=found.readings))
+        scored.images.append(row)
         if report is not None:
             report(len(kept))
     scored.features = np.array(features) if features else None
     scored.clip = np.array(means) if means else None
-    scored.readings = list(kept) if any(prompt.asked is not None for prompt in prompts) else None
-    scored.prompts = _diversity(drawn, scored.features)
+    scored.readings = list(kept) if any(prompt.spec is not None for prompt in prompts) else None
+    if scored.features is not None:
+        scored.prompts = [feature_diversity(scored.features[own]) for own in several_of_each(scored.labels)]
     return scored
 
 
-def features_of_clips(
-    judge: CLIP | Inception, paths: Sequence[Path], report: Callable[[int], None] | None = None
-) -> Floats:
-    """``clip_features`` of videos on disk, (n, 3 d); as ``scoring.features_of_files`` for images."""
+def features_of_videos(judge: Judge, paths: Sequence[Path], report: Callable[[int], None] | None = None) -> Floats:
+    """``video_features`` of videos on disk, (n, 3 d); as ``scoring.features_of_files`` for images."""
     from PIL import Image
 
     found: list[Floats] = []
     for path in paths:
         parts = [
-            judge.picture_features([Image.fromarray(frame) for frame in block]) for block in _blocks(clip_frames(path))
+            judge.image_features([Image.fromarray(frame) for frame in block]) for block in _blocks(video_frames(path))
         ]
-        found.append(clip_features(np.concatenate(parts)))
+        found.append(video_features(np.concatenate(parts)))
         if report is not None:
             report(len(found))
     return np.array(found)
 
 
-def _measured(path: Path, judges: Judges) -> Seen:
+def _measured(path: Path, judges: Judges) -> VideoMeasurement:
     try:
-        return measure_clip(clip_frames(path), judges)
+        return measure_video(video_frames(path), judges)
     except FreeUValueError as error:
         text = str(error)
         raise FreeUValueError(text if path.name in text else f"{path.name}: {text}") from None
-
-
-def _diversity(drawn: Sequence[Drawn], features: Floats | None) -> list[Values]:
-    """How different the videos of each prompt are, for prompts with several."""
-    if features is None:
-        return []
-    found: list[Values] = []
-    for _, group in itertools.groupby(range(len(drawn)), lambda index: drawn[index].prompt):
-        own = features[list(group)]
-        if len(own) > 1:
-            found.append({"feature_diversity": mean_distance(own), "vendi_score": vendi_score(own)})
-    return found
