@@ -63,8 +63,8 @@ def test_a_whole_run(run, prompts, tmp_path):
     body = page[: page.index("<script>")]
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", body)
     # Every image is there, and only once.
-    sources = json.loads(re.search(r'id="pictures">(.*?)</script>', page)[1])
-    assert set(re.findall(r'data-picture="(\w+)"', body)) == sources.keys()
+    sources = json.loads(re.search(r'id="images">(.*?)</script>', page)[1])
+    assert set(re.findall(r'data-image="(\w+)"', body)) == sources.keys()
     assert len(set(sources.values())) == len(sources)
     for number in FIGURES:
         assert f'id="figure-{number}"' in body
@@ -202,7 +202,7 @@ def test_what_noise_says_too_is_no_evidence(values, control, sign, beyond):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--figure", "2"), "--figure 2: the figures that can be made are 3, 4, 5"),
+        (("--figure", "2"), "--figure 2: available figures are 3, 4, 5"),
         (("--form", "square"), "--form must be one of radial, diagonal"),
         (("--steps", "1"), "--steps must be at least 2, got 1"),
         (("--b", "1,1", "--s", "0.5,0.5"), "backbone factor other than 1"),
@@ -279,7 +279,7 @@ def test_figures_from_python(mini):
     assert len(seen) == 2 * 4  # none by spectral analysis, and three ways of Fig. 16
     with freeu.analysis.random_unet(pipe):
         noise = freeu.analysis.make_figures(pipe, LINES, (16, 4), steps=2, config=CONFIG)
-    pairs = list(freeu.analysis.against(made, noise))
+    pairs = list(freeu.analysis.compare_verdicts(made, noise))
     assert [figure.number for figure, _, _ in pairs] == [4, 16]
     assert all(ours.measure == theirs.measure and ours.values != theirs.values for _, ours, theirs in pairs)
     assert (pipe.scheduler.config, dict(pipe._progress_bar_config)) == (scheduler, bars)

@@ -9,7 +9,7 @@ import torch
 
 import freeu
 from freeu.analysis import FeatureSpectra, SpectrumSum, watch
-from freeu.analysis.measurement.trace import Place, decode, read_trace, trace, write_trace
+from freeu.analysis.measurement.trace import FeatureKey, decode, read_trace, trace, write_trace
 from freeu.pipelines.runs.draw import draw
 
 CONFIG = freeu.preset("sd14")
@@ -26,7 +26,7 @@ def case(request, plan):
 def test_the_picture_is_the_same_to_the_bit(mini, case):
     plain, _ = draw(mini.pipe, *case)
     seen = trace(mini.pipe, *case, maps_at=(0, 2), decode_at=(0, 2))
-    assert np.array_equal(np.asarray(plain), np.asarray(seen.picture))
+    assert np.array_equal(np.asarray(plain), np.asarray(seen.image))
     assert len(seen.timesteps) == len(seen.latents) == 3
     assert sorted(seen.timesteps, reverse=True) == list(seen.timesteps)
     assert sorted(seen.stages) == [0, 2]
@@ -40,9 +40,9 @@ def test_places_and_steps(mini, case):
     sites = freeu.inspect(mini.pipe)
     on = plan.config is not None
     touched = {site.path for site in sites.touched(config=CONFIG)} if on else set()
-    expected = {Place(site.path, part, False) for site in sites for part in ("backbone", "skip")}
-    expected |= {Place(path, part, True) for path in touched for part in ("backbone", "skip")}
-    expected |= {Place(site.path, "fused", on) for site in sites}
+    expected = {FeatureKey(site.path, part, False) for site in sites for part in ("backbone", "skip")}
+    expected |= {FeatureKey(path, part, True) for path in touched for part in ("backbone", "skip")}
+    expected |= {FeatureKey(site.path, "fused", on) for site in sites}
     assert set(seen.features) == expected
     assert {len(found) for found in seen.features.values()} == {3}
     assert {step for _, step in seen.maps} == {1}
@@ -74,7 +74,7 @@ def test_a_trace_is_read_as_it_was_written(mini, case, tmp_path):
     seen = trace(mini.pipe, *case, maps_at=(0,), decode_at=(2,))
     path = tmp_path / "one.npz"
     path.write_bytes(write_trace(seen))
-    again = read_trace(path, seen.picture)
+    again = read_trace(path, seen.image)
     assert again is not None
     assert write_trace(again) == write_trace(seen)
     assert again.timesteps == seen.timesteps

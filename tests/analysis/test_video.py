@@ -12,7 +12,7 @@ from tiny_pipelines import save_pipeline, tiny_video_unet
 
 from freeu.analysis import watch
 from freeu.analysis.figures.figures import FIGURES, figures_for
-from freeu.analysis.measurement.trace import Place, trace
+from freeu.analysis.measurement.trace import FeatureKey, trace
 from freeu.evaluate import fast_share, flicker, temporal_spectrum
 from freeu.metadata import read_png
 from freeu.pipelines.io.frames import frames_bytes, middle, read_frames
@@ -80,10 +80,10 @@ def test_maps_and_stages_are_of_the_middle_frame(video_dir, plan):
     for path, features in kept.items():
         assert features.shape[0] == 2 * FRAMES  # under guidance: the unconditional half first
         expected = features[FRAMES + FRAMES // 2].mean(dim=0).numpy()
-        np.testing.assert_allclose(seen.maps[Place(path, "backbone", False), 1], expected, rtol=1e-6)
-    assert seen.picture is seen.frames[FRAMES // 2]
+        np.testing.assert_allclose(seen.maps[FeatureKey(path, "backbone", False), 1], expected, rtol=1e-6)
+    assert seen.image is seen.frames[FRAMES // 2]
     # The last latents are what the video is decoded from.
-    np.testing.assert_allclose(seen.stages[1], np.asarray(seen.picture) / 255.0, atol=0.5 / 255 + 1e-3)
+    np.testing.assert_allclose(seen.stages[1], np.asarray(seen.image) / 255.0, atol=0.5 / 255 + 1e-3)
 
 
 def test_clips_are_stored_without_loss(tmp_path):
@@ -126,7 +126,7 @@ def test_figures_of_clips(run, video_dir, words, tmp_path):
     results = json.loads((out / "results.json").read_text())
     verdicts = results["verdicts"]
     assert [one["figure"] for one in verdicts] == [101, 101, 102, 102, 102, 102]
-    assert all("Not of the paper" in one["claim"] for one in verdicts)
+    assert all("Not in the paper" in one["claim"] for one in verdicts)
 
     def drawn(name):
         clips = (read_frames(out / "pictures" / name / f"p00{prompt}-s0000-{arm_of(name)}.png") for prompt in range(2))
@@ -153,11 +153,11 @@ def test_figures_of_clips(run, video_dir, words, tmp_path):
 def test_figures_of_clips_are_for_clips(run, video_dir, words, tmp_path):
     code, _, err = run("analyze", video_dir, *words, "--frames", 1, "--figure", 101, "--output", tmp_path / "out")
     assert code == 2
-    assert "--figure 101 is of videos, and this model is to generate videos of one frame: leave it out" in err
+    assert "--figure 101 is for videos of 2 frames or more, got 1: leave it out" in err
     pytest.importorskip("freeu_zoo")
     code, _, err = run("analyze", *words, "--figure", 102, "--output", tmp_path / "out")
     assert code == 2
-    assert "--figure 102 is of videos, and this model generates still images: leave it out" in err
+    assert "--figure 102 is for videos, and this model generates still images: leave it out" in err
     assert not (tmp_path / "out").exists()
     assert set(figures_for(8)) == {*FIGURES, 101, 102}
     assert set(figures_for(None)) == set(figures_for(1)) == set(FIGURES)

@@ -6,6 +6,7 @@ import freeu.analysis
 import freeu.evaluate
 
 OLD = {
+    freeu.analysis: {"against": "compare_verdicts"},
     freeu.evaluate: {
         "Asked": "PromptSpec",
         "Seen": "VideoMeasurement",

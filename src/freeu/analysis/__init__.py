@@ -1,24 +1,23 @@
-"""The microscope: what frequencies a diffusion U-Net's images, latents and features hold, with FreeU and without.
+"""Spectral analysis: the frequencies in a diffusion U-Net's images, latents and features, with and without FreeU.
 
-measure.py    Fourier measures of planes: numbers only
-trace.py      one image generated while its latents and features are measured
-variants.py, runs.py                         what the figures compare, generated once each
-content.py, figures.py, figures_*.py         the figures of the paper as data, with the numbers that decide
-plots.py, report.py, analyze.py, templates/  ``freeu analyze``: files and one HTML page
-interactive.py                               the same figures from Python
+measurement     Fourier measures, traces of features and latents, and the images that the figures need
+figures         the figures of the paper as data, with the numbers that decide each verdict
+plots.py, report.py, table.py, analyze.py, templates/  ``freeu analyze``: files and one HTML page
+interactive.py  the same figures from Python
 
 Names are loaded when they are first used.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from freeu.lazy import load_name
 
 if TYPE_CHECKING:
     from freeu.analysis.analyze import random_unet
     from freeu.analysis.interactive import make_figures
-    from freeu.analysis.measurement.content import Cell, Figure, Grid, Panel, Series, Verdict, against
+    from freeu.analysis.measurement.content import Cell, Figure, Grid, Panel, Series, Verdict, compare_verdicts
     from freeu.analysis.measurement.measure import (
         FORMS,
         Curve,
@@ -42,7 +41,7 @@ _HOMES = {
         "Panel",
         "Series",
         "Verdict",
-        "against",
+        "compare_verdicts",
     ),
     "freeu.analysis.interactive": ("make_figures",),
     "freeu.analysis.measurement.measure": (
@@ -81,8 +80,8 @@ __all__ = [
     "Trace",
     "TransferSum",
     "Verdict",
-    "against",
     "channel_mean",
+    "compare_verdicts",
     "figure_files",
     "fourier_split",
     "make_figures",
@@ -94,12 +93,12 @@ __all__ = [
 ]
 
 
+_RENAMED = {"against": "compare_verdicts"}
+"""Names of version 0.1."""
+
+
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            value = globals()[name] = getattr(importlib.import_module(home), name)
-            return value
-    raise AttributeError(f"module 'freeu.analysis' has no attribute {name!r}")
+    return load_name(__name__, name, _HOMES, _RENAMED)
 
 
 def __dir__() -> list[str]:

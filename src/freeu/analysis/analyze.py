@@ -1,4 +1,4 @@
-"""``freeu analyze``: generate, measure, and write figures and report; it resumes where it was stopped."""
+"""``freeu analyze``: generate, measure, and write figures and report; an interrupted analysis resumes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from freeu.adapters import adapter_for
 from freeu.analysis.figures.figures import ENTRIES, needed
-from freeu.analysis.measurement.content import Figure, Verdict, against, estimate_dict
+from freeu.analysis.measurement.content import Figure, Verdict, compare_verdicts, estimate_dict
 from freeu.analysis.measurement.runs import Runs
 from freeu.analysis.measurement.variants import Extent, Variants
 from freeu.analysis.plots import figure_files
@@ -28,20 +28,20 @@ from freeu.pipelines.runs.plan import Plan
 
 KIND, SCHEMA = "freeu-analysis", 1
 RESULTS, REPORT = "results.json", "report.html"
-CONTROL_SEED = 0
+RANDOM_SEED = 0
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What is examined.
+    """What is analyzed.
 
     Args:
-        plan: prompts, seeds, model and settings, generated without FreeU.
-        config: FreeU as it is examined.
+        plan: prompts, seeds, model and settings, without FreeU.
+        config: FreeU's settings.
         figures: numbers of the paper's figures.
-        extent: how much is generated.
+        extent: the values of the sweeps.
         form: of the spectra, "radial" or "diagonal".
-        control: whether the same is done with a U-Net of random weights.
+        random_baseline: whether everything is repeated with random weights in the U-Net.
     """
 
     plan: Plan
@@ -49,25 +49,25 @@ class Analysis:
     figures: tuple[int, ...]
     extent: Extent
     form: str = "radial"
-    control: bool = False
+    random_baseline: bool = False
 
     @property
     def variants(self) -> Variants:
         return Variants(self.config, self.extent)
 
     @property
-    def pictures(self) -> int:
-        """How many images are generated in all."""
+    def images(self) -> int:
+        """How many images are generated in total."""
         plain, traced = needed(self.figures, self.variants)
-        return (len(plain) + len(traced)) * self.plan.count * (2 if self.control else 1)
+        return (len(plain) + len(traced)) * self.plan.count * (2 if self.random_baseline else 1)
 
 
 def check_analysis(loaded: Loaded, analysis: Analysis) -> None:
-    """What can be wrong once the model is loaded and before anything is generated.
+    """Check what depends on the loaded model, before anything is generated.
 
     Raises:
-        NoSitesError: the model has no skip concatenation that is known.
-        FreeUValueError: too few steps for figures of the denoising; settings that touch nothing.
+        NoSitesError: the model has no known skip concatenation.
+        FreeUValueError: too few steps for figures of the denoising; settings that leave the backbone unchanged.
     """
     unet = unet_of(loaded.pipe)
     sites = adapter_for(unet).find_sites(unet)
@@ -79,7 +79,7 @@ def check_analysis(loaded: Loaded, analysis: Analysis) -> None:
     factors = [analysis.config.factors(site.stage_in(analysis.config.profile), site.path) for site in sites]
     if all(stage.b == 1.0 for stage in factors):
         raise FreeUValueError(
-            f"{analysis.config} leaves every backbone of this model alone: there would be nothing to compare"
+            f"{analysis.config} changes no backbone features of this model: there would be nothing to compare"
         )
 
 
@@ -94,11 +94,11 @@ def run_analysis(
     """Generate what is missing, make the figures, and write them, ``results.json``, ``table.md`` and ``report.html``.
 
     Args:
-        loaded: the pipeline of the plan; its U-Net is exchanged for a random one for the control, and put back.
+        loaded: the pipeline of the plan; for the random baseline its U-Net is replaced, and put back afterwards.
         folder: new, or that of the same analysis.
-        note: a line on the model for the report.
-        say: told what is being done.
-        report: told of each image that is ready.
+        note: a line about the model for the report.
+        say: called with what is being done.
+        report: called after each image.
 
     Returns:
         what ``results.json`` holds.
@@ -118,33 +118,33 @@ def run_analysis(
             "config": analysis.config.to_dict(),
             "figures": list(analysis.figures),
             "form": analysis.form,
-            "control": analysis.control,
+            "control": analysis.random_baseline,
             "extent": {name: list(values) for name, values in vars(analysis.extent).items()},
             "environment": made_with,
         },
         "analysis",
     )
     figures = figures_of(loaded, analysis, folder / "pictures", made_with, say, report)
-    control: tuple[Figure, ...] = ()
-    if analysis.control:
+    baseline: tuple[Figure, ...] = ()
+    if analysis.random_baseline:
         with random_unet(loaded.pipe):
-            control = figures_of(
+            baseline = figures_of(
                 loaded,
                 analysis,
                 folder / "control" / "pictures",
                 made_with,
-                lambda text: say(f"control: {text}"),
+                lambda text: say(f"random weights: {text}"),
                 report,
             )
     say("writing")
-    for place, some in ((folder / "figures", figures), (folder / "control" / "figures", control)):
+    for place, some in ((folder / "figures", figures), (folder / "control" / "figures", baseline)):
         for figure in some:
             for name, data in figure_files(figure).items():
                 OutputFolder(place).write(name, data)
-    results = {**record, "verdicts": _verdicts(figures, control), "control_verdicts": _verdicts(control)}
+    results = {**record, "verdicts": _verdicts(figures, baseline), "control_verdicts": _verdicts(baseline)}
     output.write(RESULTS, as_json(results))
     output.write(TABLE, as_markdown(results))
-    output.write(REPORT, make_report(figures, control, analysis.plan, analysis.config, made_with, note))
+    output.write(REPORT, make_report(figures, baseline, analysis.plan, analysis.config, made_with, note))
     return results
 
 
@@ -168,49 +168,49 @@ def figures_of(
         report=report,
     )
     for variant in traced:
-        say(f"watching {variant.label}")
-        runs.draw((), (variant,))
+        say(f"generating and measuring {variant.label}")
+        runs.generate((), (variant,))
     for variant in plain:
         say(f"generating {variant.label}")
-        runs.draw((variant,))
+        runs.generate((variant,))
     say("measuring")
     return tuple(ENTRIES[number].make(runs, variants) for number in analysis.figures)
 
 
-def _verdicts(figures: tuple[Figure, ...], control: tuple[Figure, ...] = ()) -> list[dict[str, Any]]:
-    """The verdicts of some figures as plain data, each with how far it goes beyond that of the control."""
+def _verdicts(figures: tuple[Figure, ...], baseline: tuple[Figure, ...] = ()) -> list[dict[str, Any]]:
+    """The verdicts of figures as plain data, each compared with that of the random baseline."""
     return [
         {"figure": figure.number, **verdict.to_dict(), "control": _beyond(verdict, other)}
-        for figure, verdict, other in against(figures, control)
+        for figure, verdict, other in compare_verdicts(figures, baseline)
     ]
 
 
-def _beyond(verdict: Verdict, control: Verdict | None) -> dict[str, Any] | None:
-    if control is None:
+def _beyond(verdict: Verdict, baseline: Verdict | None) -> dict[str, Any] | None:
+    if baseline is None:
         return None
-    difference, answer = verdict.beyond(control)
+    difference, answer = verdict.beyond(baseline)
     return {
-        "answer": control.answer,
-        **estimate_dict(control.estimate),
+        "answer": baseline.answer,
+        **estimate_dict(baseline.estimate),
         "difference": estimate_dict(difference),
         "beyond": answer,
     }
 
 
 @contextlib.contextmanager
-def random_unet(pipe: Any, seed: int = CONTROL_SEED) -> Iterator[None]:
-    """Exchange a pipeline's U-Net for one of the same configuration with random weights, for a ``with`` block.
+def random_unet(pipe: Any, seed: int = RANDOM_SEED) -> Iterator[None]:
+    """Replace a pipeline's U-Net by one of the same configuration with random weights, for a ``with`` block.
 
     Args:
-        pipe: a pipeline with a U-Net of diffusers.
-        seed: of the weights; the random state of torch stays as it is.
+        pipe: a diffusers pipeline with a U-Net.
+        seed: of the weights; torch's random state does not change.
     """
     trained = pipe.unet
     parameter = next(trained.parameters())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = type(trained).from_config(trained.config)
-    # diffusers' own .to() warns about types, as if weights had been trained.
+    # diffusers' own .to() warns about dtypes.
     pipe.unet = torch.nn.Module.to(fresh, parameter.device, parameter.dtype).eval()
     try:
         yield

@@ -39,25 +39,25 @@ def make_figures(
     frames: int | None = None,
     report: Callable[[], None] = lambda: None,
 ) -> tuple[Figure, ...]:
-    """Generate and measure what figures of the paper need, as ``freeu analyze`` does; nothing stays on the disk.
+    """Make figures of the paper as ``freeu analyze`` does; nothing is kept on disk.
 
-    Within ``random_unet(pipe)`` it makes the control, and ``against`` puts the two side by side.
+    Within ``random_unet(pipe)`` it makes the random baseline, and ``compare_verdicts`` compares the two.
 
     Args:
-        pipe: a text-to-image or text-to-video pipeline of diffusers; what it generates with stays as it is.
+        pipe: a text-to-image or text-to-video pipeline of diffusers; it is not changed.
         prompts: verdicts need at least five.
-        numbers: of the figures; none means all that can be made.
+        numbers: of the figures; empty means all that are available.
         seeds: every prompt is generated with each.
-        config: FreeU as it is examined; None is ``freeu.recommend(pipe)``.
+        config: FreeU's settings; None is ``freeu.recommend(pipe)``.
         full: wider sweeps.
         form: of the spectra, "radial" or "diagonal".
-        steps, guidance, width, height, frames: None is the pipeline's own; sides in pixels.
+        steps, guidance, width, height, frames: None is the pipeline's default; sides in pixels.
         negative_prompt: of every image.
-        report: told of every image that is ready.
+        report: called after each image.
 
     Raises:
-        NoSitesError: the model has no skip concatenation that is known.
-        FreeUValueError: no such figure, settings that touch nothing or that the pipeline refuses, too few steps.
+        NoSitesError: the model has no known skip concatenation.
+        FreeUValueError: no such figure, settings that have no effect or that the pipeline refuses, too few steps.
     """
     name = type(pipe).__name__
     source = ModelSource("directory", name, None, name)

@@ -1,6 +1,6 @@
 """Figures as files: PNG and SVG by matplotlib, and the data of each as CSV.
 
-Colours are told apart by people with any colour vision: Okabe and Ito's for single lines, cividis for ordered ones.
+The palettes are safe for colour-blind readers: Okabe and Ito's for unrelated lines, cividis for ordered ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from freeu.errors import FreeUValueError
 from freeu.extras import need
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Colours of lines that stand for themselves (Okabe & Ito 2008)."""
+"""Colours of unrelated lines (Okabe & Ito 2008)."""
 
 _RC: Any = {
     "svg.hashsalt": "freeu",  # the same figure gives the same file
@@ -39,14 +39,14 @@ def figure_files(figure: Figure) -> dict[str, bytes]:
     files = {}
     for number, part in enumerate(figure.content, start=1):
         stem = f"figure-{figure.number:02}" + (f"-{number}" if len(figure.content) > 1 else "")
-        for kind, data in _drawn(part).items():
+        for kind, data in _plotted(part).items():
             files[f"{stem}.{kind}"] = data
         files[f"{stem}.csv"] = as_csv(part).encode()
     return files
 
 
 def as_csv(part: Panel | Grid) -> str:
-    """The data of a panel or grid: points of lines, values of maps, numbers of images."""
+    """The data of a panel or grid: points of lines, values of maps, statistics of images."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerows(_rows(part))
@@ -79,7 +79,7 @@ def _rows(part: Panel | Grid) -> Iterator[tuple[Any, ...]]:
         yield (row, column, *mean, *(cell.values.get(name, "") for name in names))
 
 
-def _drawn(part: Panel | Grid) -> dict[str, bytes]:
+def _plotted(part: Panel | Grid) -> dict[str, bytes]:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
@@ -115,13 +115,13 @@ def line_colours(panel: Panel) -> list[str]:
     colours = []
     alone = iter(OKABE_ITO)
     for line in panel.series:
-        # The palest fifth of the map would vanish on white.
+        # The palest fifth of the map is hard to see on white.
         colours.append(next(alone, "#000000") if line.shade is None else to_hex(ordered(0.8 * line.shade)))
     return colours
 
 
 def plotly_figure(panel: Panel) -> Any:
-    """A panel as a figure of plotly, for a page or a notebook: it zooms.
+    """A panel as a plotly figure with zoom, for a page or a notebook.
 
     Raises:
         FreeUValueError: plotly is not installed.
@@ -176,7 +176,7 @@ def _grid(canvas: Any, grid: Grid) -> None:
         for column, cell in enumerate(line):
             place = axes[row][column]
             if cell.is_map:
-                # Each map has its own range: what is compared is the structure.
+                # Each map has its own range: their structure is compared, not their values.
                 place.imshow(cell.pixels, cmap="cividis")
             else:
                 place.imshow(cell.pixels, interpolation="nearest")

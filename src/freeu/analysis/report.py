@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from freeu.analysis.measurement.content import FREQUENCY, Cell, Figure, Grid, Panel, Verdict, against
+from freeu.analysis.measurement.content import (
+    FREQUENCY,
+    LEAST_PROMPTS,
+    Cell,
+    Figure,
+    Grid,
+    Panel,
+    Verdict,
+    compare_verdicts,
+)
 from freeu.analysis.plots import OKABE_ITO
 from freeu.config import FreeUConfig
 from freeu.extras import need
@@ -23,12 +32,12 @@ from freeu.wording import counted
 
 MAX_BYTES = 20_000_000
 _QUALITIES = (None, 92, 75, 50)
-"""Of the images in WebP: every pixel as it is first, then falling until the page is small enough."""
+"""WebP quality of the images: lossless first, then lower until the page is small enough."""
 
 
 def make_report(
     figures: Sequence[Figure],
-    control: Sequence[Figure],
+    baseline: Sequence[Figure],
     plan: Plan,
     config: FreeUConfig,
     environment: Mapping[str, str],
@@ -38,12 +47,12 @@ def make_report(
 
     Args:
         figures: in order.
-        control: the same figures of a U-Net with random weights; empty without a control.
+        baseline: the same figures of a U-Net with random weights; empty without a random baseline.
         plan, config, environment: what was generated and with what.
-        note: a line on the model.
+        note: a line about the model.
 
     Returns:
-        HTML below 20 MB with every plot and image inside; images keep every pixel unless that would be too large.
+        HTML below 20 MB with every plot and image embedded; images are lossless unless that would be too large.
 
     Raises:
         FreeUValueError: plotly is not installed.
@@ -51,7 +60,7 @@ def make_report(
     need("analysis", "plotly")
     page = ""
     for quality in _QUALITIES:
-        page = _render(figures, control, plan, config, environment, note, quality)
+        page = _render(figures, baseline, plan, config, environment, note, quality)
         if len(page.encode()) < MAX_BYTES:
             break
     return page
@@ -59,7 +68,7 @@ def make_report(
 
 def _render(
     figures: Sequence[Figure],
-    control: Sequence[Figure],
+    baseline: Sequence[Figure],
     plan: Plan,
     config: FreeUConfig,
     environment: Mapping[str, str],
@@ -68,9 +77,9 @@ def _render(
 ) -> str:
     from plotly.offline import get_plotlyjs
 
-    by_number = {figure.number: figure for figure in control}
-    pictures = Pictures(quality)
-    sections = [_section(figure, by_number.get(figure.number), pictures) for figure in figures]
+    by_number = {figure.number: figure for figure in baseline}
+    images = EmbeddedImages(quality)
+    sections = [_section(figure, by_number.get(figure.number), images) for figure in figures]
     rows = [row for section in sections for row in section["verdicts"]]
     return render(
         "freeu.analysis",
@@ -78,46 +87,47 @@ def _render(
         model=plan.model_text,
         note=note,
         config=str(config),
-        with_control=bool(control),
+        with_baseline=bool(baseline),
         sections=sections,
         rows=rows,
         counts={answer: _count(rows, answer) for answer in ("agrees", "disagrees", "undecided")},
-        drawn=f"{counted(len(plan.prompts), 'prompt')}, {counted(len(plan.seeds), 'seed')} each, "
-        f"{counted(plan.steps, 'step')}, guidance {plan.guidance:g}, {plan.width} x {plan.height}",
+        generated=f"{counted(len(plan.prompts), 'prompt')}, {counted(len(plan.seeds), 'seed')} each, "
+        f"{counted(plan.steps, 'step')}, CFG scale {plan.guidance:g}, {plan.width} x {plan.height}",
         prompts=plan.prompts,
+        least_prompts=LEAST_PROMPTS,
         environment=environment,
         exact=quality is None,
-        pictures=pictures.as_json(),
+        images=images.as_json(),
         plotly=get_plotlyjs(),
     )
 
 
 def _count(rows: Sequence[Mapping[str, Any]], answer: str) -> dict[str, int]:
-    """How many verdicts give an answer, and how many of them go beyond what noise says."""
+    """How many verdicts give an answer, and how many of them go beyond those of random weights."""
     given = [row for row in rows if row["answer"] == answer]
     return {
         "all": len(given),
-        "beyond": sum(row["control"] is not None and row["control"]["beyond"] == "beyond noise" for row in given),
+        "beyond": sum(row["baseline"] is not None and row["baseline"]["beyond"] == "beyond noise" for row in given),
     }
 
 
-def _section(figure: Figure, control: Figure | None, pictures: Pictures) -> dict[str, Any]:
+def _section(figure: Figure, baseline: Figure | None, images: EmbeddedImages) -> dict[str, Any]:
     return {
         "number": figure.number,
         "title": figure.title,
         "shows": figure.shows,
         "claim": figure.claim,
-        "parts": _parts(figure, pictures),
-        "control_parts": _parts(control, pictures) if control else [],
+        "parts": _parts(figure, images),
+        "baseline_parts": _parts(baseline, images) if baseline else [],
         "verdicts": [
-            {**_row(verdict), "number": figure.number, "control": _control(verdict, other) if other else None}
-            for _, verdict, other in against([figure], [control] if control else [])
+            {**_row(verdict), "number": figure.number, "baseline": _baseline(verdict, other) if other else None}
+            for _, verdict, other in compare_verdicts([figure], [baseline] if baseline else [])
         ],
     }
 
 
-def _parts(figure: Figure, pictures: Pictures) -> list[dict[str, Any]]:
-    return [_plot(part) if isinstance(part, Panel) else _grid(part, pictures) for part in figure.content]
+def _parts(figure: Figure, images: EmbeddedImages) -> list[dict[str, Any]]:
+    return [_plot(part) if isinstance(part, Panel) else _grid(part, images) for part in figure.content]
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:
@@ -130,9 +140,9 @@ def _row(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _control(verdict: Verdict, control: Verdict) -> dict[str, Any]:
-    difference, beyond = verdict.beyond(control)
-    return {**_row(control), "difference": _number(difference), "beyond": beyond}
+def _baseline(verdict: Verdict, baseline: Verdict) -> dict[str, Any]:
+    difference, beyond = verdict.beyond(baseline)
+    return {**_row(baseline), "difference": _number(difference), "beyond": beyond}
 
 
 def _number(found: Estimate) -> str:
@@ -141,7 +151,7 @@ def _number(found: Estimate) -> str:
 
 
 def _plot(panel: Panel) -> dict[str, Any]:
-    """Data for plotly; colours are chosen on the page, by theme."""
+    """Data for plotly; the page chooses the colours by theme."""
     lines = [
         {
             "label": line.label,
@@ -162,7 +172,7 @@ def _plot(panel: Panel) -> dict[str, Any]:
         "lines": lines,
         "palette": OKABE_ITO,
     }
-    # What ends a script element or opens a comment must not stand in one.
+    # "</script" or "<!--" inside a script element would end it.
     return {"kind": "plot", "title": panel.title, "json": json.dumps(data).replace("<", "\\u003c")}
 
 
@@ -170,12 +180,12 @@ def _short(values: Sequence[float]) -> list[float]:
     return [float(f"{value:.5g}") for value in values]
 
 
-def _grid(grid: Grid, pictures: Pictures) -> dict[str, Any]:
+def _grid(grid: Grid, images: EmbeddedImages) -> dict[str, Any]:
     rows = []
     for name, cells in zip(grid.rows, grid.cells, strict=True):
         shown = [
             {
-                "picture": pictures.add(cell),
+                "image": images.add(cell),
                 "alt": f"{name}, {column}",
                 "numbers": ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in cell.values.items()),
                 "is_map": cell.is_map,
@@ -185,14 +195,14 @@ def _grid(grid: Grid, pictures: Pictures) -> dict[str, Any]:
             for column, cell in zip(grid.columns, cells, strict=True)
         ]
         rows.append({"name": name, "cells": shown})
-    return {"kind": "pictures", "title": grid.title, "columns": grid.columns, "rows": rows}
+    return {"kind": "images", "title": grid.title, "columns": grid.columns, "rows": rows}
 
 
-class Pictures:
-    """The images of a page, each held once: the same one stands in several figures.
+class EmbeddedImages:
+    """The images embedded in a page, each once, though several figures may show it.
 
     Args:
-        quality: of WebP, or None to keep every pixel.
+        quality: of WebP, or None for lossless.
     """
 
     def __init__(self, quality: int | None) -> None:
@@ -200,7 +210,7 @@ class Pictures:
         self._sources: dict[str, str] = {}
 
     def add(self, cell: Cell) -> str:
-        """The short name of a cell's image; its file is kept for the page."""
+        """Embed a cell's image and return its name."""
         pixels = np.ascontiguousarray(_coloured(cell.pixels) if cell.is_map else cell.pixels)
         name = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()[:16]
         if name not in self._sources:
@@ -208,7 +218,7 @@ class Pictures:
         return name
 
     def as_json(self) -> str:
-        """Every image by name, as data addresses."""
+        """Every image by name, as data URLs."""
         return json.dumps(self._sources)
 
 
@@ -222,7 +232,7 @@ def _source(pixels: NDArray[np.uint8], quality: int | None) -> str:
 
 
 def _coloured(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """A map from its least to its largest value in cividis."""
+    """A map from its smallest to its largest value in cividis."""
     from matplotlib import colormaps
 
     low, high = float(values.min()), float(values.max())

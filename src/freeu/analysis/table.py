@@ -9,14 +9,13 @@ TABLE = "table.md"
 
 
 def as_markdown(results: Mapping[str, Any]) -> str:
-    """A row for each verdict, with what random weights say if there is a control.
+    """A row for each verdict, with that of random weights if there is a random baseline.
 
     Args:
         results: what ``results.json`` holds.
     """
-    control = bool(results["control_verdicts"])
-    head = ["fig.", "the paper", "what decides", "this model", "answer"]
-    head += ["random weights", "this minus random", "evidence"] if control else []
+    head = ["fig.", "the paper", "measure", "this model", "answer"]
+    head += ["random weights", "this minus random", "evidence"] if results["control_verdicts"] else []
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for one in results["verdicts"]:
         expected = "above 0" if one["sign"] > 0 else "below 0"

@@ -35,10 +35,10 @@ def figure_3(runs: Runs, variants: Variants) -> Figure:
     """Low and high frequencies of the image over the denoising steps."""
     traces = runs.traces(variants.none)
     rows: list[list[Cell]] = [[], [], []]
-    for _, picture in sorted(traces[0].stages.items()):
-        low, high = _parts(picture)
-        # High frequencies have no mean: grey stands for 0, and they are shown twice as strong.
-        for row, values in zip(rows, (_colour(picture), low, 0.5 + 2.0 * high), strict=True):
+    for _, image in sorted(traces[0].stages.items()):
+        low, high = _parts(image)
+        # High frequencies have mean 0, shown as grey, and are amplified twice.
+        for row, values in zip(rows, (_colour(image), low, 0.5 + 2.0 * high), strict=True):
             row.append(Cell(as_pixels(values)))
     grid = Grid(
         "Decoded latents of the first prompt and seed",
@@ -66,21 +66,21 @@ def figure_3(runs: Runs, variants: Variants) -> Figure:
     )
 
 
-def _colour(picture: NDArray[np.float32]) -> NDArray[np.float64]:
+def _colour(image: NDArray[np.float32]) -> NDArray[np.float64]:
     """Three channels; a grey image has one."""
-    return np.broadcast_to(picture, (*picture.shape[:2], 3)).astype(np.float64)
+    return np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.float64)
 
 
-def _parts(picture: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _parts(image: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Low and high frequencies, both (H, W, 3)."""
-    parts = fourier_split(torch.from_numpy(_colour(picture)).permute(2, 0, 1), SPLIT)
+    parts = fourier_split(torch.from_numpy(_colour(image)).permute(2, 0, 1), SPLIT)
     low, high = (part.permute(1, 2, 0).numpy() for part in parts)
     return low, high
 
 
 def _rates(found: Trace) -> tuple[float, float]:
-    """Of low and of high frequencies: root-mean-square change from one shown step to the next, over the deviation."""
-    stages = [_parts(picture) for _, picture in sorted(found.stages.items())]
+    """Of low and high frequencies: RMS change from one shown step to the next, over the standard deviation."""
+    stages = [_parts(image) for _, image in sorted(found.stages.items())]
     rates = []
     for band in (0, 1):
         changes = [
@@ -98,7 +98,8 @@ def figure_4(runs: Runs, variants: Variants) -> Figure:
     return Figure(
         4,
         "Relative log amplitude of the latents, step by step",
-        "A curve for each denoising step, the mean over all prompts and seeds: noise is flat, images fall.",
+        "A curve for each denoising step, mean over all prompts and seeds: noise has a flat spectrum, images a falling "
+        "one.",
         "High frequencies fall sharply during denoising, low frequencies stay.",
         (Panel("Latents", FREQUENCY, AMPLITUDE, _by_step(runs, traces)),),
         (
@@ -183,6 +184,6 @@ def _high(found: Trace) -> NDArray[np.float64]:
 
 
 def _decay(found: Trace) -> float:
-    """Its slope over the denoising, in units of the whole of it."""
+    """Its slope over the denoising, from first step (0) to last step (1)."""
     values = _high(found)
     return float(np.polyfit(np.linspace(0.0, 1.0, len(values)), values, 1)[0])

@@ -1,4 +1,4 @@
-"""Figures 7, 8 and 14: what backbone, skip and their fusion carry."""
+"""Figures 7, 8 and 14: frequencies in backbone, skip and fused features."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL.Image import Image, Resampling
 from freeu.analysis.measurement.content import AMPLITUDE, FREQUENCY, Cell, Figure, Grid, Panel, Series, Verdict, minus
 from freeu.analysis.measurement.measure import Spectrum
 from freeu.analysis.measurement.runs import Runs
-from freeu.analysis.measurement.trace import Place, Trace
+from freeu.analysis.measurement.trace import FeatureKey, Trace
 from freeu.analysis.measurement.variants import Variants
 from freeu.core.capture import PARTS
 
@@ -24,7 +24,7 @@ def figure_7(runs: Runs, variants: Variants) -> Figure:
         series = []
         for number, part in enumerate(PARTS):
             curves = [
-                one.curve for found in traces for path in paths for one in found.features[Place(path, part, False)]
+                one.curve for found in traces for path in paths for one in found.features[FeatureKey(path, part, False)]
             ]
             mean = np.mean([curve.value for curve in curves], axis=0)
             series.append(
@@ -32,15 +32,15 @@ def figure_7(runs: Runs, variants: Variants) -> Figure:
             )
         panels.append(Panel(block, FREQUENCY, AMPLITUDE, tuple(series)))
     backbone, skip = (
-        [[one for path in _paths(found) for one in found.features[Place(path, part, False)]] for found in traces]
+        [[one for path in _paths(found) for one in found.features[FeatureKey(path, part, False)]] for found in traces]
         for part in ("backbone", "skip")
     )
     return Figure(
         7,
         "Relative log amplitude of backbone, skip and fused features",
-        "Mean over steps, sites of the block, channels, prompts and seeds. Fused is what the module behind the "
-        "concatenation makes of both.",
-        "Skip features carry far more high frequencies than backbone features; the fusion takes them over.",
+        "Mean over steps, sites of the block (its concatenations of backbone and skip), channels, prompts and seeds. "
+        "Fused features are the output of the module after the concatenation.",
+        "Skip features carry far more high frequencies than backbone features, and pass them on to the fused ones.",
         tuple(panels),
         (
             Verdict(
@@ -69,10 +69,10 @@ def figure_8(runs: Runs, variants: Variants) -> Figure:
     own, other = [], []
     last = runs.shown[-1]
     for number, found in enumerate(traces):
-        values = found.maps[Place(path, "backbone", False), last]
-        own.append(_alike(values, found.picture))
+        values = found.maps[FeatureKey(path, "backbone", False), last]
+        own.append(_correlation(values, found.image))
         others = [one for one, index in zip(traces, runs.clusters, strict=True) if index != runs.clusters[number]]
-        other.append(float(np.mean([_alike(values, one.picture) for one in others])) if others else 0.0)
+        other.append(float(np.mean([_correlation(values, one.image) for one in others])) if others else 0.0)
     return Figure(
         8,
         "Channel means of the backbone's features",
@@ -136,7 +136,7 @@ def _paths(found: Trace) -> list[str]:
 
 
 def _blocks(found: Trace) -> dict[str, list[str]]:
-    """Sites of one map size together: each has its own frequencies."""
+    """Sites by block: those of one feature map size have the same frequencies."""
     blocks: dict[str, list[str]] = {}
     for path in _paths(found):
         block = path.rpartition(".resnets.")[0] or path
@@ -144,7 +144,7 @@ def _blocks(found: Trace) -> dict[str, list[str]]:
     return blocks
 
 
-def _maps(runs: Runs, found: Trace, path: str, wanted: Callable[[Place], bool], rows: tuple[str, ...]) -> Grid:
+def _maps(runs: Runs, found: Trace, path: str, wanted: Callable[[FeatureKey], bool], rows: tuple[str, ...]) -> Grid:
     cells = tuple(
         Cell(next(v for (place, at), v in found.maps.items() if at == step and place.path == path and wanted(place)))
         for step in runs.shown
@@ -152,9 +152,9 @@ def _maps(runs: Runs, found: Trace, path: str, wanted: Callable[[Place], bool], 
     return Grid(f"{rows[0]}, {path}", rows, tuple(f"step {step + 1}" for step in runs.shown), (cells,))
 
 
-def _alike(values: NDArray[np.float32], picture: Image) -> float:
-    """Absolute correlation of a map with an image's luma, averaged over what each cell of the map covers."""
-    luma = picture.convert("L").resize(values.shape[::-1], Resampling.BOX)
+def _correlation(values: NDArray[np.float32], image: Image) -> float:
+    """Absolute correlation of a map with an image's luma, averaged over the pixels of each map position."""
+    luma = image.convert("L").resize(values.shape[::-1], Resampling.BOX)
     a, b = values.astype(np.float64).ravel(), np.asarray(luma, dtype=np.float64).ravel()
     a, b = a - a.mean(), b - b.mean()
     scale = float(np.linalg.norm(a) * np.linalg.norm(b))

@@ -1,4 +1,4 @@
-"""What a figure consists of, before anything is generated."""
+"""The parts of a figure as data: lines, grids of images, verdicts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from freeu.intervals import Estimate, mean_interval, paired_interval
 FREQUENCY = "frequency"
 """The label of an axis of angular frequencies, 0 to pi."""
 LEAST_PROMPTS = 5
-"""Prompts below which no verdict is given: a bootstrap over fewer is too narrow to decide anything."""
+"""Fewest prompts with which a verdict is decided: bootstrap intervals over fewer are too narrow."""
 INTERVAL = "expanded"
-"""Of verdicts: plain percentiles of a handful of prompts cover far less than the 95 % that they claim."""
+"""Kind of the verdicts' intervals: plain percentiles over a few prompts cover far less than the nominal 95 %."""
 AMPLITUDE = "log amplitude relative to frequency 0"
 
 
@@ -29,8 +29,8 @@ class Series:
         label: in the legend.
         x, y: of equal length.
         low, high: 95 % interval of ``y``, or None.
-        shade: 0..1, the place of the line in an ordered family (steps, values of b), or None for a line of its own.
-        dashed: for the second of a pair.
+        shade: 0..1, position of the line in an ordered family (steps, values of b), or None for an unrelated line.
+        dashed: whether it is dashed, as the second of a pair.
     """
 
     label: str
@@ -58,7 +58,7 @@ class Cell:
 
     Args:
         pixels: (H, W, 3) uint8 for an image, (H, W) float for a map.
-        values: numbers that go with it.
+        values: statistics of the image by name.
     """
 
     pixels: NDArray[Any]
@@ -81,12 +81,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim of the paper, put as a number whose sign decides.
+    """One claim of the paper, tested by the sign of a number.
 
     Args:
         claim: what the paper says.
         measure: what the number is.
-        sign: 1 if the claim says that it is above 0, -1 if below.
+        sign: 1 if the claim predicts a number above 0, -1 if below.
         values: the number for each image.
         clusters: the prompt of each image.
     """
@@ -111,18 +111,18 @@ class Verdict:
         side = _side(self.estimate)
         return "undecided" if side == 0 else "agrees" if side == self.sign else "disagrees"
 
-    def beyond(self, control: Verdict) -> tuple[Estimate, str]:
-        """How far the number goes beyond that of a network with random weights, prompt by prompt.
+    def beyond(self, baseline: Verdict) -> tuple[Estimate, str]:
+        """Compare the number with that of a network with random weights, prompt by prompt.
 
         Args:
-            control: the same verdict of the random network over the same prompts and seeds.
+            baseline: the same verdict of the random network over the same prompts and seeds.
 
         Returns:
-            the number minus the control's, and what it means: "beyond noise" if this verdict is decided and the whole
-            interval of the difference lies on the same side as the number; "no evidence" if it is decided but the
-            difference is not on that side, so that noise says as much; "undecided" if the verdict is.
+            the number minus the baseline's, and what it means: "beyond noise" if this verdict is decided and the whole
+            interval of the difference lies on the same side of 0 as the number; "no evidence" if it is decided but the
+            difference is not on that side, so that random weights give as much; "undecided" if the verdict is.
         """
-        difference = paired_interval(self.values, control.values, self.clusters, method=INTERVAL)
+        difference = paired_interval(self.values, baseline.values, self.clusters, method=INTERVAL)
         side = _side(self.estimate)
         if side == 0:
             return difference, "undecided"
@@ -147,7 +147,7 @@ def estimate_dict(found: Estimate) -> dict[str, Any]:
 
 
 def _side(found: Estimate) -> int:
-    """1 or -1 if the whole interval lies above or below 0 and there are prompts enough, else 0."""
+    """1 or -1 if the whole interval lies above or below 0 and there are enough prompts, else 0."""
     if found.clusters < LEAST_PROMPTS or found.low is None or found.high is None:
         return 0
     return int(found.low > 0.0) - int(found.high < 0.0)
@@ -155,15 +155,15 @@ def _side(found: Estimate) -> int:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the paper, made anew.
+    """A figure of the paper, reproduced on another model.
 
     Args:
         number: in the paper.
-        title: a line.
-        shows: what is to be seen.
-        claim: what the paper concludes from its own.
+        title: one line.
+        shows: what is plotted.
+        claim: what the paper concludes from its figure.
         content: panels and grids in order.
-        verdicts: the numbers that decide.
+        verdicts: tests of the claim.
     """
 
     number: int
@@ -174,9 +174,16 @@ class Figure:
     verdicts: tuple[Verdict, ...] = ()
 
 
-def against(figures: Iterable[Figure], control: Iterable[Figure]) -> Iterator[tuple[Figure, Verdict, Verdict | None]]:
-    """Each verdict with its figure, and the same verdict of a control if there is one."""
-    others = {(figure.number, verdict.measure): verdict for figure in control for verdict in figure.verdicts}
+def compare_verdicts(
+    figures: Iterable[Figure], baseline: Iterable[Figure]
+) -> Iterator[tuple[Figure, Verdict, Verdict | None]]:
+    """Each verdict with its figure, and the same verdict of a random baseline if there is one.
+
+    Args:
+        figures: of the model.
+        baseline: the same figures with random weights, as of ``make_figures`` within ``random_unet``; may be empty.
+    """
+    others = {(figure.number, verdict.measure): verdict for figure in baseline for verdict in figure.verdicts}
     for figure in figures:
         for verdict in figure.verdicts:
             yield figure, verdict, others.get((figure.number, verdict.measure))
@@ -188,5 +195,5 @@ def minus(values: Sequence[float], others: Sequence[float]) -> tuple[float, ...]
 
 
 def as_pixels(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """Values 0..1 as bytes; what lies outside is cut off."""
+    """Values 0..1 as bytes; values outside are clipped."""
     return np.asarray(np.round(np.clip(values, 0.0, 1.0) * 255.0), dtype=np.uint8)

@@ -1,8 +1,8 @@
 """Fourier measures of images, latents and features: numbers only, no plotting.
 
 Frequencies are angular, 0 to pi, where pi is the Nyquist frequency along an axis; a radius beyond pi lies in the
-corners of the spectrum. Features may have any leading dimensions: every (H, W) plane counts for itself, and means are
-over planes.
+corners of the spectrum. Features may have any leading dimensions: each (H, W) plane is transformed separately, and
+means are over planes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from freeu.errors import FreeUValueError
 Floats = NDArray[np.float64]
 
 FORMS = ("radial", "diagonal")
-_FLOOR = 1e-6  # amplitudes below this part of a plane's largest are rounding errors of float32
+_FLOOR = 1e-6  # amplitudes below this fraction of a plane's largest are rounding errors of float32
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def channel_mean(x: Tensor) -> Tensor:
 
 
 class SpectrumSum:
-    """Running sums of spectra: memory of two planes, however many are added. All planes must have one size."""
+    """Running sums of spectra: the memory of two planes, however many are added. All planes must have one size."""
 
     def __init__(self) -> None:
         self.planes = 0
@@ -101,7 +101,7 @@ class SpectrumSum:
         if not bool(torch.isfinite(amplitude).all()):
             raise FreeUValueError("features hold values that are not finite: there is no spectrum")
         largest = amplitude.amax(dim=(1, 2), keepdim=True)
-        # A plane of zeros has power 0 and no logarithm.
+        # A plane of zeros has power 0 and no log amplitude.
         filled = amplitude[largest.flatten() > 0.0]
         logs = torch.maximum(filled, _FLOOR * filled.amax(dim=(1, 2), keepdim=True) if len(filled) else filled).log()
         power = amplitude.square().sum(dim=0).double().cpu().numpy() / (height * width) ** 2
@@ -191,7 +191,7 @@ class SpectrumSum:
 
 
 class TransferSum:
-    """The gain at every frequency between what went into a filter and what came out, by least squares over planes."""
+    """The gain of a filter at every frequency, from its inputs and outputs, by least squares over planes."""
 
     def __init__(self) -> None:
         self._cross: Tensor | None = None
@@ -199,7 +199,7 @@ class TransferSum:
         self._size = (0, 0)
 
     def add(self, before: Tensor, after: Tensor) -> TransferSum:
-        """Add planes and the same planes behind the filter, both (..., H, W).
+        """Add planes and the same planes after the filter, both (..., H, W).
 
         Raises:
             FreeUValueError: their shapes differ, from each other or from what was added before.
@@ -217,7 +217,7 @@ class TransferSum:
         return self
 
     def gains(self) -> NDArray[np.complex128]:
-        """The gain of each bin of ``torch.fft.fft2``, shape (H, W); NaN where nothing went in.
+        """The gain of each bin of ``torch.fft.fft2``, shape (H, W); NaN where the input has no power.
 
         Raises:
             FreeUValueError: nothing was added.
@@ -234,10 +234,10 @@ class TransferSum:
 
 
 def power_law(curve: Curve, low: float = 0.0, high: float = math.pi) -> float:
-    """The exponent of the power law amplitude ~ frequency^exponent that fits a curve of log amplitudes best.
+    """The exponent of the power law amplitude ~ frequency^exponent that best fits a curve of log amplitudes.
 
     Args:
-        curve: as ``SpectrumSum.relative_log_amplitude`` gives it; frequency 0 takes no part.
+        curve: of ``SpectrumSum.relative_log_amplitude``; frequency 0 is ignored.
         low, high: the range of angular frequencies, both included.
 
     Raises:
@@ -260,7 +260,7 @@ def _planes(x: Tensor) -> Tensor:
 
 
 def _copies(size: tuple[int, int]) -> Floats:
-    """How many bins of the full spectrum a bin of ``rfft2`` stands for: 2, or 1 in a column that mirrors itself."""
+    """How many bins of the full spectrum a bin of ``rfft2`` represents: 2, or 1 in a self-conjugate column."""
     height, width = size
     copies = np.full(width // 2 + 1, 2.0)
     copies[0] = 1.0
@@ -275,7 +275,7 @@ def _by(shape: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """What is kept of a sum of spectra.
+    """A spectrum as it is kept.
 
     Args:
         curve: relative log amplitude.

@@ -1,4 +1,4 @@
-"""Generating what the figures need, once each, into a folder where an interrupted analysis goes on."""
+"""Generate what the figures need, each once, in a folder from which an interrupted analysis resumes."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A finished image with its numbers.
+class Generated:
+    """A generated image or video with its measures.
 
     Args:
         picture: which prompt and seed.
         frames: the image, or the frames of a video.
         spectrum: of the red, green and blue planes of all frames.
-        statistics: see ``freeu.evaluate.picture_statistics``; means over frames.
+        statistics: see ``freeu.evaluate.image_statistics``; means over frames.
     """
 
     picture: Picture
@@ -53,12 +53,12 @@ class Runs:
 
     Args:
         loaded: the pipeline.
-        plan: prompts, seeds and settings; its arms and configuration do not matter.
+        plan: prompts, seeds and settings; its arms and configuration are ignored.
         folder: where they are kept.
         form: of the curves, see ``SpectrumSum.relative_log_amplitude``.
         stages: how many steps are shown as images and maps.
         made_with: versions and device, for the images' metadata.
-        report: told of every image that is ready.
+        report: called after each image.
     """
 
     def __init__(
@@ -74,26 +74,26 @@ class Runs:
         self.loaded, self.plan, self.folder, self.form, self.report = loaded, plan, folder, form, report
         self.made_with = made_with or {}
         self.shown = _spread(plan.steps, stages)
-        # By configuration: figures have different names for what generates the same images.
-        self._drawn: dict[FreeUConfig | None, list[Drawn]] = {}
+        # By configuration: figures have different names for the same one.
+        self._generated: dict[FreeUConfig | None, list[Generated]] = {}
         self._traces: dict[FreeUConfig | None, list[Trace]] = {}
 
-    def draw(self, pictures: Iterable[Variant], traces: Collection[Variant] = ()) -> None:
-        """Generate what is not there yet; those in ``traces`` by spectral analysis, which gives the same images."""
+    def generate(self, images: Iterable[Variant], traces: Collection[Variant] = ()) -> None:
+        """Generate what is missing; variants in ``traces`` are measured while they generate the same images."""
         with quiet(), deterministic(self.plan.device, self.plan.threads):
             for variant in traces:
                 if variant.config not in self._traces:
                     self._traces[variant.config] = [self._trace(*one) for one in self._each(variant)]
-            for variant in pictures:
-                if variant.config not in self._drawn:
-                    self._drawn[variant.config] = [self._picture(*one) for one in self._each(variant)]
+            for variant in images:
+                if variant.config not in self._generated:
+                    self._generated[variant.config] = [self._image(*one) for one in self._each(variant)]
 
-    def drawn(self, variant: Variant) -> list[Drawn]:
+    def generated(self, variant: Variant) -> list[Generated]:
         """The images of a variant: seeds of the first prompt, of the second, and so on."""
-        return self._drawn[variant.config]
+        return self._generated[variant.config]
 
     def traces(self, variant: Variant) -> list[Trace]:
-        """The traces of a variant in the order of ``drawn``."""
+        """The traces of a variant in the order of ``generated``."""
         return self._traces[variant.config]
 
     @property
@@ -106,7 +106,7 @@ class Runs:
         plan = replace(self.plan, command="generate", arms=(arm,), config=variant.config)
         return [(variant, plan, picture) for picture in plan.pictures()]
 
-    def _picture(self, variant: Variant, plan: Plan, picture: Picture) -> Drawn:
+    def _image(self, variant: Variant, plan: Plan, picture: Picture) -> Generated:
         path = self.folder / variant.name / picture.file
         found = self._read(path)
         if found is None:
@@ -116,7 +116,7 @@ class Runs:
         pixels = torch.from_numpy(np.array([np.asarray(frame) for frame in found]) / 255.0).permute(0, 3, 1, 2)
         each = [image_statistics(frame) for frame in found]
         statistics = {name: float(np.mean([one[name] for one in each])) for name in STATISTICS}
-        return Drawn(picture, found, spectrum(pixels, self.form), statistics)
+        return Generated(picture, found, spectrum(pixels, self.form), statistics)
 
     def _trace(self, variant: Variant, plan: Plan, picture: Picture) -> Trace:
         path = self.folder / variant.name / picture.file
@@ -130,7 +130,7 @@ class Runs:
         return found
 
     def _read(self, path: Path) -> Frames | None:
-        """What an interrupted analysis left there, if it is whole."""
+        """What an interrupted analysis left there, if it is complete."""
         found = read_frames(path)
         return found if found is not None and len(found) == (self.plan.frames or 1) else None
 

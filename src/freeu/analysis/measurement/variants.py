@@ -1,4 +1,4 @@
-"""The ways of generating that the figures compare: sampling without FreeU, with it, and with parts of it."""
+"""The variants that the figures compare: sampling without FreeU, with it, and with parts of it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Variant:
     """One way of generating.
 
     Args:
-        name: short, unique, fit for a folder.
-        label: as figures show it.
-        config: what FreeU does; None without it.
+        name: short, unique, valid as a folder name.
+        label: in figures.
+        config: FreeU's settings; None without FreeU.
     """
 
     name: str
@@ -25,11 +25,11 @@ class Variant:
     config: FreeUConfig | None
 
 
-def distinct(ways: Iterable[Variant]) -> list[Variant]:
-    """The first way of each configuration: ways that generate the same images have different names in some figures."""
+def distinct(variants: Iterable[Variant]) -> list[Variant]:
+    """The first variant of each configuration: some figures have other names for the same configuration."""
     found: dict[FreeUConfig | None, Variant] = {}
-    for way in ways:
-        found.setdefault(way.config, way)
+    for variant in variants:
+        found.setdefault(variant.config, variant)
     return list(found.values())
 
 
@@ -44,7 +44,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is generated: the values of each sweep.
+    """The values of each sweep.
 
     Args:
         plain: factors of whole backbone or whole skip (Fig. 5); 1 is sampling without FreeU.
@@ -67,16 +67,16 @@ class Variants:
     """Every variant that the figures need, made from one configuration.
 
     Args:
-        config: FreeU as it is to be examined; it must change the backbone.
+        config: FreeU's settings; they must change the backbone.
         extent: of the sweeps.
 
     Raises:
-        FreeUValueError: ``config`` leaves every backbone alone.
+        FreeUValueError: ``config`` does not change the backbone.
     """
 
     def __init__(self, config: FreeUConfig, extent: Extent) -> None:
         if all(stage.b == 1.0 for stage in config.stages):
-            raise FreeUValueError(f"the figures need a backbone factor other than 1, got {config}")
+            raise FreeUValueError(f"the figures need a backbone factor b other than 1, got {config}")
         self.config, self.extent = config, extent
         self.none = NONE
         self.freeu = Variant("freeu", "FreeU", config)
@@ -104,29 +104,22 @@ class Variants:
         return self._plain("s", lambda value: {"b": self._times(1.0), "s": self._times(value), "high_gain": value})
 
     def backbone(self) -> Sweep:
-        """FreeU with another b at every stage, s as it is (Fig. 17)."""
-        return Sweep(
-            "b",
-            self.extent.backbone,
-            tuple(
-                Variant(f"b-{value:g}", f"b = {value:g}", self.config.replace(b=self._times(value)))
-                for value in self.extent.backbone
-            ),
-        )
+        """FreeU with another b at every stage, s as configured (Fig. 17)."""
+        return self._factor("b", self.extent.backbone)
 
     def skip(self) -> Sweep:
-        """FreeU with another s at every stage, b as it is (Fig. 18)."""
-        return Sweep(
-            "s",
-            self.extent.skip,
-            tuple(
-                Variant(f"s-{value:g}", f"s = {value:g}", self.config.replace(s=self._times(value)))
-                for value in self.extent.skip
-            ),
+        """FreeU with another s at every stage, b as configured (Fig. 18)."""
+        return self._factor("s", self.extent.skip)
+
+    def _factor(self, symbol: str, values: tuple[float, ...]) -> Sweep:
+        variants = tuple(
+            Variant(f"{symbol}-{value:g}", f"{symbol} = {value:g}", self.config.replace(**{symbol: self._times(value)}))
+            for value in values
         )
+        return Sweep(symbol, values, variants)
 
     def over_time(self) -> tuple[Variant, ...]:
-        """For videos: version 1, version 2 with a map for each frame, then with what frames can share."""
+        """For videos: version 1, then version 2 with each way of sharing the structure map among frames."""
         constant = Variant("constant", "version 1", self.config.replace(version=1, over_time=OVER_TIME[0]))
         return (
             constant,
@@ -154,9 +147,9 @@ class Variants:
 
 
 _OVER_TIME = {
-    "frame": "a map for each frame",
+    "frame": "one map per frame",
     "clip": "one range for the video",
     "shared": "one map for the video",
-    "smooth": "maps that follow smoothly",
+    "smooth": "smoothed maps",
 }
 _VERSIONS = {1: "constant factor", 2: "structure-aware factor"}

@@ -58,7 +58,7 @@ def analyze(
     figures/ (PNG, SVG and CSV) and pictures/. An interrupted analysis goes on if the same command is given again with
     the same --output.
     """
-    from freeu.analysis.figures.figures import OF_CLIPS, check_numbers, figures_for
+    from freeu.analysis.figures.figures import VIDEO_FIGURES, check_numbers, figures_for
     from freeu.analysis.measurement.measure import FORMS
     from freeu.analysis.measurement.variants import FULL, LIGHT
     from freeu.cli.terminal import tell
@@ -98,13 +98,13 @@ def analyze(
         plan = replace(plan, steps=min(plan.steps, LIGHT_STEPS))
     assert plan.config is not None
     numbers = figures_for(plan.frames, asked)
-    if set(numbers) & set(OF_CLIPS):
+    if set(numbers) & set(VIDEO_FIGURES):
         need("video", "cv2")
-    analysis = Analysis(plan, plan.config, numbers, FULL if full else LIGHT, form=form, control=random_baseline)
+    analysis = Analysis(plan, plan.config, numbers, FULL if full else LIGHT, form=form, random_baseline=random_baseline)
     tell(*prepared.notes)
     lines = headline(plan, world)
     print(*lines, sep="\n", flush=True)
-    bar = Bar("generating", analysis.pictures)
+    bar = Bar("generating", analysis.images)
     try:
         with bar:
             results = run_analysis(

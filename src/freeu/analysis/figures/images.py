@@ -1,4 +1,4 @@
-"""Figures 5, 6, 9, 10 and 15 to 19: what the factors and their parts do to the images."""
+"""Figures 5, 6, 9, 10 and 15 to 19: the effect of b and s on the images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freeu.analysis.measurement.content import AMPLITUDE, FREQUENCY, Cell, Figure, Grid, Panel, Series, Verdict, minus
-from freeu.analysis.measurement.runs import Drawn, Runs
+from freeu.analysis.measurement.runs import Generated, Runs
 from freeu.analysis.measurement.variants import Sweep, Variant, Variants
 
 HIGH = "relative log amplitude of the upper half of frequencies of the images"
@@ -22,13 +22,13 @@ def figure_5(runs: Runs, variants: Variants) -> Figure:
     return Figure(
         5,
         "Scaling the whole backbone by b, or the whole skip by s",
-        "Every channel and every frequency is scaled, by one factor; 1 is plain sampling.",
+        "Every channel and every frequency is scaled by one factor; 1 is plain sampling.",
         "Raising b changes the image for the better; s has hardly any influence.",
         tuple(_grid(runs, sweep.variants, f"{sweep.symbol} varies", _at(sweep)) for sweep in (backbone, skip)),
         (
             Verdict(
                 "The backbone's factor matters more than the skip's.",
-                f"size of the slope of the {HIGH} over b, minus that over s",
+                f"absolute slope of the {HIGH} over b, minus that over s",
                 1,
                 gap,
                 runs.clusters,
@@ -93,19 +93,19 @@ def figure_10(runs: Runs, variants: Variants) -> Figure:
 
 def figure_15(runs: Runs, variants: Variants) -> Figure:
     """None, b alone, b and s."""
-    ways = (variants.none, variants.backbone_only, variants.freeu)
+    shown = (variants.none, variants.backbone_only, variants.freeu)
     return Figure(
         15,
         "b alone against b and s",
         "Plain sampling, b alone, and both.",
         "b improves structure; s keeps the texture from being smoothed.",
-        (_grid(runs, ways, "b alone, b and s"), _spectra(runs, ways)),
+        (_grid(runs, shown, "b alone, b and s"), _spectra(runs, shown)),
         (
             Verdict(
                 "b alone smooths.",
                 f"{HIGH}, b alone minus plain",
                 -1,
-                _difference(runs, ways[1], ways[0]),
+                _difference(runs, shown[1], shown[0]),
                 runs.clusters,
             ),
             _of_s(runs, variants),
@@ -125,8 +125,8 @@ def _of_s(runs: Runs, variants: Variants) -> Verdict:
 
 def figure_16(runs: Runs, variants: Variants) -> Figure:
     """A constant against a structure-aware factor."""
-    ways = sorted((variants.this_version, variants.other_version), key=lambda one: one.label)
-    constant, structure = ways
+    shown = sorted((variants.this_version, variants.other_version), key=lambda one: one.label)
+    constant, structure = shown
     return Figure(
         16,
         "Constant against structure-aware scaling",
@@ -151,7 +151,7 @@ def figure_17(runs: Runs, variants: Variants) -> Figure:
     return Figure(
         17,
         "FreeU with b from small to too large",
-        "b at every stage, s as configured.",
+        "The same b at every stage, s as configured.",
         "A moderate b helps; a large one smooths too much.",
         (_grid(runs, sweep.variants, "b varies", _at(sweep)), _spectra(runs, sweep.variants, _at(sweep))),
         (
@@ -172,8 +172,8 @@ def figure_18(runs: Runs, variants: Variants) -> Figure:
     return Figure(
         18,
         "FreeU with s from small to 1",
-        "s at every stage, b as configured.",
-        "A smaller s leaves more high frequencies beside what b smooths.",
+        "The same s at every stage, b as configured.",
+        "A smaller s keeps more of the high frequencies that b would smooth away.",
         (_grid(runs, sweep.variants, "s varies", _at(sweep)), _spectra(runs, sweep.variants, _at(sweep))),
         (
             Verdict(
@@ -214,52 +214,54 @@ def _at(sweep: Sweep) -> tuple[str, ...]:
     return tuple(f"{sweep.symbol} = {value:g}" for value in sweep.values)
 
 
-def _grid(runs: Runs, ways: Sequence[Variant], title: str, columns: Sequence[str] | None = None) -> Grid:
-    """A row for each prompt (its first seed), a column for each way."""
+def _grid(runs: Runs, shown: Sequence[Variant], title: str, columns: Sequence[str] | None = None) -> Grid:
+    """A row for each prompt (its first seed), a column for each variant."""
     first = [place for place, index in enumerate(runs.clusters) if index not in runs.clusters[:place]]
-    rows = tuple(runs.drawn(ways[0])[place].picture.prompt for place in first)
-    cells = tuple(tuple(_cell(runs.drawn(way)[place]) for way in ways) for place in first)
-    return Grid(title, rows, tuple(columns or (way.label for way in ways)), cells)
+    rows = tuple(runs.generated(shown[0])[place].picture.prompt for place in first)
+    cells = tuple(tuple(_cell(runs.generated(variant)[place]) for variant in shown) for place in first)
+    return Grid(title, rows, tuple(columns or (variant.label for variant in shown)), cells)
 
 
-def _cell(drawn: Drawn) -> Cell:
-    return Cell(np.asarray(drawn.image), {"relative_log_amplitude_high": drawn.spectrum.high, **drawn.statistics})
+def _cell(generated: Generated) -> Cell:
+    return Cell(
+        np.asarray(generated.image), {"relative_log_amplitude_high": generated.spectrum.high, **generated.statistics}
+    )
 
 
-def _spectra(runs: Runs, ways: Sequence[Variant], labels: Sequence[str] | None = None) -> Panel:
+def _spectra(runs: Runs, shown: Sequence[Variant], labels: Sequence[str] | None = None) -> Panel:
     series = []
-    for number, way in enumerate(ways):
-        curves = [one.spectrum.curve for one in runs.drawn(way)]
+    for number, variant in enumerate(shown):
+        curves = [one.spectrum.curve for one in runs.generated(variant)]
         series.append(
             Series(
-                labels[number] if labels else way.label,
+                labels[number] if labels else variant.label,
                 tuple(curves[0].frequency.tolist()),
                 tuple(np.mean([curve.value for curve in curves], axis=0).tolist()),
-                shade=number / max(len(ways) - 1, 1) if labels else None,
+                shade=number / max(len(shown) - 1, 1) if labels else None,
             )
         )
-    return Panel("Pictures", FREQUENCY, AMPLITUDE, tuple(series))
+    return Panel("Images", FREQUENCY, AMPLITUDE, tuple(series))
 
 
-def _high(runs: Runs, way: Variant) -> list[float]:
-    return [one.spectrum.high for one in runs.drawn(way)]
+def _high(runs: Runs, variant: Variant) -> list[float]:
+    return [one.spectrum.high for one in runs.generated(variant)]
 
 
-def _difference(runs: Runs, way: Variant, baseline: Variant) -> tuple[float, ...]:
-    return minus(_high(runs, way), _high(runs, baseline))
+def _difference(runs: Runs, variant: Variant, baseline: Variant) -> tuple[float, ...]:
+    return minus(_high(runs, variant), _high(runs, baseline))
 
 
 def _slopes(runs: Runs, sweep: Sweep) -> tuple[float, ...]:
     """For each image the slope of its high frequencies over the sweep's values."""
-    values = np.array([_high(runs, way) for way in sweep.variants])
+    values = np.array([_high(runs, variant) for variant in sweep.variants])
     return tuple(float(np.polyfit(sweep.values, column, 1)[0]) for column in values.T)
 
 
-def _distances(runs: Runs, way: Variant, other: Variant) -> list[float]:
-    pairs = zip(runs.drawn(way), runs.drawn(other), strict=True)
+def _distances(runs: Runs, variant: Variant, other: Variant) -> list[float]:
+    pairs = zip(runs.generated(variant), runs.generated(other), strict=True)
     return [float(np.sqrt(np.square(_pixels(a) - _pixels(b)).mean())) for a, b in pairs]
 
 
-def _pixels(drawn: Drawn) -> NDArray[np.float64]:
+def _pixels(generated: Generated) -> NDArray[np.float64]:
     """All frames, (F, H, W, 3)."""
-    return np.array([np.asarray(frame, dtype=np.float64) for frame in drawn.frames])
+    return np.array([np.asarray(frame, dtype=np.float64) for frame in generated.frames])
