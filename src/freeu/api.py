@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -121,13 +122,23 @@ def inspect(model: Any) -> Inspection:
     return Inspection(type(unet).__name__, adapter_for(unet).find_sites(unet))
 
 
-_PRESETS = {
-    "UNet3DConditionModel": "modelscope-v1",
-    "UNetSD": "modelscope-v1",
-    "UNetSpatioTemporalConditionModel": "gentle",
-    "I2VGenXLUNet": "gentle",
-}
-"""Of classes whose configuration looks like that of another family."""
+_NAMED_1_5 = re.compile(r"(?:^|[^a-z0-9])(?:sd|v|stable-diffusion)[-_]?v?1[-._]?5(?![0-9])")
+"""How folders and hub ids of Stable Diffusion 1.5 are called. A bare "1-5" may be part of a date."""
+
+# What is looked at and what it must be, and the preset then; the first row that fits decides.
+_RECOMMENDED: tuple[tuple[dict[str, Any], str], ...] = (
+    # Configurations of these classes look like those of other families.
+    ({"class": "UNet3DConditionModel"}, "modelscope-v1"),
+    ({"class": "UNetSD"}, "modelscope-v1"),
+    ({"class": "UNetSpatioTemporalConditionModel"}, "gentle"),
+    ({"class": "I2VGenXLUNet"}, "gentle"),
+    ({"addition_embed_type": "text_time"}, "sdxl"),
+    ({"text width": 2048}, "sdxl"),
+    ({"text width": 1024}, "sd21"),
+    # 1.4 and 1.5 differ in nothing but their weights, so this one row goes by the name of the folder or hub id.
+    ({"text width": 768, "called": "1.5"}, "sd15"),
+)
+_ELSE = "sd14"
 
 
 def recommend(model: Any) -> FreeUConfig:
@@ -138,23 +149,29 @@ def recommend(model: Any) -> FreeUConfig:
     kind of U-Net gets the factors published for it, which are of version 1. For Stable Video Diffusion and I2VGen-XL
     none were ever published: they get ``gentle``. Everything else, the embedded image model included, gets those of
     SD 1.4 too: they are also those of SDXL.
+
+    Args:
+        model: a pipeline, or a U-Net.
+
+    Raises:
+        NoSitesError: a model without a U-Net.
     """
     unet = unet_of(model)
     adapter_for(unet)
-    for cls in type(unet).__mro__:
-        if cls.__name__ in _PRESETS:
-            return preset(_PRESETS[cls.__name__])
     configs: list[Any] = [getattr(item, "config", None) for item in (unet, model)]
     config, whole = (item if hasattr(item, "get") else {} for item in configs)
     width = config.get("cross_attention_dim") or getattr(unet, "context_dim", None)
     name = f"{config.get('_name_or_path', '')} {whole.get('_name_or_path', '')}".lower()
-    if config.get("addition_embed_type") == "text_time" or width == 2048:
-        return preset("sdxl")
-    if width == 1024:
-        return preset("sd21")
-    if width == 768 and any(mark in name for mark in ("v1-5", "v1.5", "sd15", "sd-1.5", "1-5")):
-        return preset("sd15")
-    return preset("sd14")
+    seen: dict[str, set[Any]] = {
+        "class": {cls.__name__ for cls in type(unet).__mro__},
+        "addition_embed_type": {config.get("addition_embed_type")},
+        "text width": {width} if isinstance(width, int) else set(),
+        "called": {"1.5"} if _NAMED_1_5.search(name) else set(),
+    }
+    for wanted, name_of_preset in _RECOMMENDED:
+        if all(value in seen[what] for what, value in wanted.items()):
+            return preset(name_of_preset)
+    return preset(_ELSE)
 
 
 def unet_of(model: Any) -> nn.Module:

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from conftest import tiny_inputs, tiny_sdxl_unet, tiny_unet
 from tiny_pipelines import tiny_video_unet
 from tolerances import UNET, relative_error
 from torch.overrides import TorchFunctionMode
 
 import freeu
+from conftest import tiny_inputs, tiny_sdxl_unet, tiny_unet
 from freeu.errors import FreeURuntimeError, NoSitesError
 
 
@@ -263,6 +263,24 @@ def test_recommend_goes_by_the_models_configuration():
     assert freeu.recommend(named) == freeu.preset("sd15")
     with freeu.enabled(tiny_unet()) as handle:
         assert handle.config == freeu.preset("sd14")
+
+
+@pytest.mark.parametrize(
+    ("path", "preset"),
+    [
+        ("/models/2024-11-5-sd14", "sd14"),
+        ("/models/2024-1-5/sd14", "sd14"),
+        ("/models/sd15", "sd15"),
+        ("sd-legacy/stable-diffusion-v1-5", "sd15"),
+        ("/cache/models--runwayml--stable-diffusion-v1-5/snapshots/12", "sd15"),
+        ("/models/v1.5-pruned", "sd15"),
+        ("/models/sd1545", "sd14"),
+    ],
+)
+def test_recommend_tells_a_name_from_a_date(path, preset):
+    unet = tiny_unet(cross_attention_dim=768)
+    unet.register_to_config(_name_or_path=path)
+    assert freeu.recommend(unet) == freeu.preset(preset)
 
 
 def test_a_lora_on_convolutions_hides_no_site(run):

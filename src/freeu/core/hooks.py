@@ -7,7 +7,7 @@ input and lets it run.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +78,14 @@ class Call:
         self.compiled = False  # True once a compiler traced a site: its code must stay right from then on
 
 
+class Gains(NamedTuple):
+    """Factors of one site in one call: of the backbone, of the skip's low band, of the rest of the skip."""
+
+    b: float | Tensor
+    s: float | Tensor
+    high: float | Tensor
+
+
 class SiteHook:
     """Forward-pre-hook of one site."""
 
@@ -105,31 +113,35 @@ class SiteHook:
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         x = args[0]
         compiling = torch.compiler.is_compiling()
-        b: float | Tensor
-        s: float | Tensor
-        high: float | Tensor
-        if compiling:
-            self.call.compiled = True
-            self.fired_tensor.add_(1)
-            weight = self.call.weight_tensor.to(x.device)
-            factors = (self.b_tensor, self.s_tensor, self.high_tensor)
-            b, s, high = (1.0 + weight * (factor.to(x.device) - 1.0) for factor in factors)
-        else:
-            self.fired += 1
-            stage = self.stage.toward_identity(self.call.weight)
-            b, s, high = stage.b, stage.s, 1.0 + self.call.weight * (self.high_gain - 1.0)
-            if stage.identity and high == 1.0:
-                return None
+        gains = self._traced_gains(x.device) if compiling else self._gains()
+        if gains is None:
+            return None
         # The concatenated tensor is fresh and private, so in inference its slices are changed where they lie.
         inplace = not compiling and not torch.is_grad_enabled() and not x.requires_grad
-        residual = self._residual(x) if compiling or s != 1.0 or high != 1.0 else None
+        residual = self._residual(x) if compiling or gains.s != 1.0 or gains.high != 1.0 else None
         if self.config.guidance == "conditional" and self.call.halves == 2:
             rows = x.shape[0] // 2
             within = None if residual is None else residual[rows:]
-            changed = self._change(x[rows:], within, b, s, high, inplace)
+            changed = self._change(x[rows:], within, gains, inplace)
             return None if inplace else (torch.cat([x[:rows], changed]), *args[1:])
-        changed = self._change(x, residual, b, s, high, inplace)
+        changed = self._change(x, residual, gains, inplace)
         return None if inplace else (changed, *args[1:])
+
+    def _gains(self) -> Gains | None:
+        """Those of this call as numbers; None where they are all 1 and there is nothing to do."""
+        self.fired += 1
+        weight = self.call.weight
+        stage = self.stage.toward_identity(weight)
+        high = 1.0 + weight * (self.high_gain - 1.0)
+        return None if stage.identity and high == 1.0 else Gains(stage.b, stage.s, high)
+
+    def _traced_gains(self, device: torch.device) -> Gains:
+        """Those of every call of compiled code, as tensors that it reads anew each time."""
+        self.call.compiled = True
+        self.fired_tensor.add_(1)
+        weight = self.call.weight_tensor.to(device)
+        factors = (self.b_tensor, self.s_tensor, self.high_tensor)
+        return Gains(*[1.0 + weight * (factor.to(device) - 1.0) for factor in factors])
 
     def _residual(self, x: Tensor) -> Tensor | None:
         """What was added to this site's skip and is not to be filtered, in the skip's shape."""
@@ -139,62 +151,66 @@ class SiteHook:
         residual = self.call.residuals[-1 - number].to(x.dtype)
         return residual.expand(x.shape[0], self.site.skip_channels, *x.shape[2:])
 
-    def _change(
-        self,
-        x: Tensor,
-        residual: Tensor | None,
-        b: float | Tensor,
-        s: float | Tensor,
-        high: float | Tensor,
-        inplace: bool,
-    ) -> Tensor:
-        config, frames = self.config, self.call.frames
-        share = config.share if self.call.halves == 2 else "none"
+    def _change(self, x: Tensor, residual: Tensor | None, gains: Gains, inplace: bool) -> Tensor:
+        """The concatenated features as FreeU leaves them; with ``inplace`` that is ``x``, changed."""
+        if self.config.frame_strength and self.call.frames > 1:
+            changed = self._weaken_by_frame(x, self._transform(x, residual, gains, False))
+            return x.copy_(changed) if inplace else changed
+        return self._transform(x, residual, gains, inplace)
+
+    def _transform(self, x: Tensor, residual: Tensor | None, gains: Gains, inplace: bool) -> Tensor:
+        """Both operators, each on its part of the concatenation."""
         h, skip = self.site.split(x)
+        h = self._scale(h, gains.b, inplace)
+        skip = self._filter(skip, gains.s, gains.high, inplace)
+        if residual is not None:
+            skip = self._restore(skip, residual, gains, inplace)
+        return x if inplace else torch.cat([h, skip], dim=1)
+
+    def _scale(self, h: Tensor, b: float | Tensor, inplace: bool) -> Tensor:
+        """The backbone, amplified."""
+        config, frames = self.config, self.call.frames
         assert config.channels is not None, "a checked configuration names its channels"
-        by_frame = bool(config.frame_strength) and frames > 1
-        within = inplace and not by_frame
-        h = scale_backbone(
+        return scale_backbone(
             h,
             b,
             config.version,
             channels=config.channels,
-            share=share,
+            share=config.share if self.call.halves == 2 else "none",
             frames=frames,
             over_time=config.over_time if frames > 1 else "frame",
-            inplace=within,
+            inplace=inplace,
         )
-        skip = filter_skip(
+
+    def _filter(self, skip: Tensor, s: float | Tensor, high: float | Tensor, inplace: bool) -> Tensor:
+        """Features of the skip's shape, filtered."""
+        config = self.config
+        return filter_skip(
             skip,
             s,
             config.threshold,
             config.mask,
             high_gain=high,
-            frames=frames,
+            frames=self.call.frames,
             time_threshold=config.time_threshold,
-            inplace=within,
+            inplace=inplace,
         )
-        if residual is not None:
-            # The filter F is linear: F(skip) + r = F(skip + r) + (r - F(r)), and r - F(r) is a filter of its own, with
-            # the gains 1 - s and 1 - high.
-            correction = filter_skip(
-                residual,
-                1.0 - s,
-                config.threshold,
-                config.mask,
-                high_gain=1.0 - high,
-                frames=frames,
-                time_threshold=config.time_threshold,
-            )
-            skip = skip.add_(correction) if within else skip + correction
-        if within:
-            return x
-        changed = torch.cat([h, skip], dim=1)
-        if by_frame:
-            # Both operators are linear in their factors' distance from 1, so a weaker frame lies between the two.
-            weights = frame_weights(config.frame_strength, frames, x).repeat(x.shape[0] // frames)
-            changed = torch.lerp(x, changed, weights.view(-1, 1, 1, 1))
-        return x.copy_(changed) if inplace else changed
+
+    def _restore(self, filtered: Tensor, residual: Tensor, gains: Gains, inplace: bool) -> Tensor:
+        """The filtered skip with a ControlNet's residual as it was before the filter.
+
+        The filter F is linear: F(skip) + r = F(skip + r) + (r - F(r)), and r - F(r) is a filter of its own, with the
+        gains 1 - s and 1 - high.
+        """
+        correction = self._filter(residual, 1.0 - gains.s, 1.0 - gains.high, False)
+        return filtered.add_(correction) if inplace else filtered + correction
+
+    def _weaken_by_frame(self, x: Tensor, changed: Tensor) -> Tensor:
+        """Each frame as far from ``x`` to ``changed`` as its strength says: both operators are linear in their
+        factors' distance from 1."""
+        frames = self.call.frames
+        weights = frame_weights(self.config.frame_strength, frames, x).repeat(x.shape[0] // frames)
+        return torch.lerp(x, changed, weights.view(-1, 1, 1, 1))
 
 
 class RootHook:
