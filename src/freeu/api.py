@@ -49,6 +49,15 @@ def apply(
 
     Warns:
         NoEffectWarning: the configuration is not the identity and touches no site of this model.
+
+    >>> import freeu
+    >>> from diffusers import UNet2DModel
+    >>> blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    >>> unet = UNet2DModel(block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, **blocks)
+    >>> handle = freeu.apply(unet, b={"up_blocks.0.resnets.0": 1.3})
+    >>> [site.path for site in handle.sites]
+    ['up_blocks.0.resnets.0']
+    >>> handle.remove()
     """
     unet = unet_of(model)
     adapter = adapter_for(unet)
@@ -59,12 +68,31 @@ def apply(
 def enabled(
     model: Any, config: FreeUConfig | str | None = None, *, scheduler: object | None = None, **fields: Any
 ) -> Handle:
-    """FreeU for the length of a ``with`` block; the arguments are those of ``apply``."""
+    """FreeU for the length of a ``with`` block; the arguments are those of ``apply``.
+
+    >>> import freeu
+    >>> from diffusers import UNet2DModel
+    >>> blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    >>> unet = UNet2DModel(block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, **blocks)
+    >>> with freeu.enabled(unet, b={"up_blocks.0.resnets.0": 1.3}) as handle:
+    ...     print(len(handle.sites), freeu.active(unet) == (handle,))
+    1 True
+    >>> freeu.active(unet)
+    ()
+    """
     return apply(model, config, scheduler=scheduler, **fields)
 
 
 def active(model: Any) -> tuple[Handle, ...]:
-    """Handles that live on a pipeline or U-Net (or on a deep copy of one), outermost first; the last is in effect."""
+    """Handles that live on a pipeline or U-Net (or on a deep copy of one), outermost first; the last is in effect.
+
+    >>> import freeu
+    >>> from diffusers import UNet2DModel
+    >>> blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    >>> unet = UNet2DModel(block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, **blocks)
+    >>> freeu.active(unet)
+    ()
+    """
     return active_handles(unet_of(model))
 
 
@@ -117,6 +145,13 @@ def inspect(model: Any) -> Inspection:
 
     Raises:
         NoSitesError: the model has no skip concatenation that is known.
+
+    >>> import freeu
+    >>> from diffusers import UNet2DModel
+    >>> blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    >>> unet = UNet2DModel(block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, **blocks)
+    >>> [(site.path, site.skip_channels) for site in freeu.inspect(unet).sites][:2]
+    [('up_blocks.0.resnets.0', 16), ('up_blocks.0.resnets.1', 8)]
     """
     unet = unet_of(model)
     return Inspection(type(unet).__name__, adapter_for(unet).find_sites(unet))
@@ -155,6 +190,13 @@ def recommend(model: Any) -> FreeUConfig:
 
     Raises:
         NoSitesError: a model without a U-Net.
+
+    >>> import freeu
+    >>> from diffusers import UNet2DModel
+    >>> blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    >>> unet = UNet2DModel(block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, **blocks)
+    >>> freeu.recommend(unet) == freeu.preset("sd14")
+    True
     """
     unet = unet_of(model)
     adapter_for(unet)

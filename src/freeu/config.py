@@ -62,7 +62,11 @@ def _choice(name: str, value: object, known: Iterable[Any]) -> Any:
 
 @dataclass(frozen=True)
 class Stage:
-    """The factors of one decoder concatenation: backbone gain ``b`` and gain ``s`` of the skip's low frequencies."""
+    """The factors of one decoder concatenation: backbone gain ``b`` and gain ``s`` of the skip's low frequencies.
+
+    >>> Stage(b=1.3, s=0.9).identity
+    False
+    """
 
     b: float = 1.0
     s: float = 1.0
@@ -72,7 +76,11 @@ class Stage:
         return self.b == 1.0 and self.s == 1.0
 
     def toward_identity(self, weight: float) -> Stage:
-        """Interpolate: weight 1 is this stage, 0 the identity (exactly, so that no work is done there)."""
+        """Interpolate: weight 1 is this stage, 0 the identity (exactly, so that no work is done there).
+
+        >>> Stage(b=1.5, s=0.5).toward_identity(0.5)
+        Stage(b=1.25, s=0.75)
+        """
         if weight == 1.0:
             return self
         return Stage(1.0 + weight * (self.b - 1.0), 1.0 + weight * (self.s - 1.0))
@@ -89,6 +97,9 @@ class Schedule:
         ramp: width of the smooth (cubic) transition inside each end of the interval, in the same unit; 0 switches
             hard. An end that lies at the very beginning or end of denoising has no transition.
         unit: "fraction", "timestep" or "sigma".
+
+    >>> Schedule(start=0.2, end=0.8).whole
+    False
     """
 
     start: float = 0.0
@@ -129,7 +140,11 @@ class Schedule:
         return self.end != (1.0 if self.unit == "fraction" else 0.0)
 
     def weight(self, position: float) -> float:
-        """Weight of FreeU in 0..1 at a position given in the schedule's unit; ``end`` itself is outside."""
+        """Weight of FreeU in 0..1 at a position given in the schedule's unit; ``end`` itself is outside.
+
+        >>> [Schedule(end=0.5, ramp=0.2).weight(position) for position in (0.0, 0.4, 0.5)]
+        [1.0, 0.4999999999999998, 0.0]
+        """
         if self.whole:
             return 1.0
         sign = 1.0 if self.unit == "fraction" else -1.0
@@ -187,6 +202,11 @@ class FreeUConfig:
 
     Raises:
         FreeUValueError: a field outside its range, with the value and the range.
+
+    >>> FreeUConfig(b=(1.3, 1.4), s=(0.9, 0.2)).version
+    2
+    >>> str(FreeUConfig(b=(1.3, 1.4), s=(0.9, 0.2), end=0.7))
+    'b1=1.3 b2=1.4 s1=0.9 s2=0.2 v=2 end=0.7'
     """
 
     b: Factors = (1.0, 1.0)
@@ -270,7 +290,11 @@ class FreeUConfig:
         return tuple(Stage(*pair) for pair in zip(b, s, strict=True))
 
     def factors(self, stage: int | None, path: str | None = None) -> Stage:
-        """Factors of one site after ``strength``: its own override, else its stage's, else the identity."""
+        """Factors of one site after ``strength``: its own override, else its stage's, else the identity.
+
+        >>> FreeUConfig(b=(1.4, 1.4), strength=0.5).factors(1)
+        Stage(b=1.2, s=1.0)
+        """
         found = dict(self.sites).get(path) if path is not None else None
         if found is None:
             found = self.stages[stage - 1] if stage is not None and 1 <= stage <= len(self.b) else Stage()
@@ -285,7 +309,11 @@ class FreeUConfig:
         return all(stage.identity for stage in named) and self.high_gain == 1.0
 
     def replace(self, **changes: Any) -> FreeUConfig:
-        """A copy with some fields changed, checked again."""
+        """A copy with some fields changed, checked again.
+
+        >>> FreeUConfig(b=(1.3, 1.4)).replace(end=0.5).end
+        0.5
+        """
         if "profile" in changes and changes["profile"] != self.profile:
             # What was the old profile's default must become the new one's, not stick to it.
             if self.version == PROFILE_VERSIONS[self.profile]:
@@ -297,11 +325,19 @@ class FreeUConfig:
     # -- text ---------------------------------------------------------------------------------------------------
 
     def to_json(self, indent: int | None = None) -> str:
-        """The whole configuration as JSON; ``from_json`` gives back an equal value."""
+        """The whole configuration as JSON; ``from_json`` gives back an equal value.
+
+        >>> FreeUConfig.from_json(FreeUConfig(b=(1.2, 1.3)).to_json()) == FreeUConfig(b=(1.2, 1.3))
+        True
+        """
         return json.dumps(self.to_dict(), indent=indent)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data with every field and the schema number."""
+        """Plain data with every field and the schema number.
+
+        >>> FreeUConfig(b=(1.2, 1.3)).to_dict()["b"]
+        [1.2, 1.3]
+        """
         data: dict[str, Any] = {"schema": JSON_SCHEMA}
         for item in fields(self):
             value = getattr(self, item.name)
@@ -315,6 +351,9 @@ class FreeUConfig:
 
         Raises:
             FreeUValueError: an unknown field, or a schema newer than this version of freeu reads.
+
+        >>> FreeUConfig.from_dict({"b": [1.2, 1.3]}).b
+        (1.2, 1.3)
         """
         if not isinstance(data, Mapping):
             raise FreeUValueError(f"a configuration is a JSON object, got {type(data).__name__}")
@@ -365,6 +404,9 @@ class FreeUConfig:
 
         Raises:
             FreeUValueError: a word that is no ``key=value``, an unknown key (with the nearest ones), a bad value.
+
+        >>> FreeUConfig.parse("b1=1.3 b2=1.4 s1=0.9 s2=0.2 v=2").s
+        (0.9, 0.2)
         """
         factors: dict[str, dict[int | str, float]] = {"b": {}, "s": {}}
         values: dict[str, Any] = {}

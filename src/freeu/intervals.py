@@ -62,6 +62,9 @@ def mean_interval(
 
     Raises:
         FreeUValueError: no value, a value that is not finite, or labels of another number.
+
+    >>> mean_interval([1.0, 2.0, 3.0, 4.0], clusters=["a", "a", "b", "b"]).value
+    2.5
     """
     need("eval", "scipy")
     sums = _sums(values, clusters)
@@ -87,6 +90,9 @@ def paired_interval(
 
     Raises:
         FreeUValueError: different lengths, no whole pair, or what ``mean_interval`` refuses.
+
+    >>> paired_interval([2.0, 3.0], [1.0, 1.0]).value
+    1.5
     """
     if len(values) != len(baseline):
         raise FreeUValueError(f"a paired difference needs equal lengths, got {len(values)} and {len(baseline)}")
@@ -120,6 +126,9 @@ def share_interval(
 
     Raises:
         FreeUValueError: what ``mean_interval`` refuses, or a whole whose mean is 0.
+
+    >>> share_interval([1.0, 1.0], [2.0, 2.0]).value
+    0.5
     """
     parts = _sums(values, clusters), _sums(whole, whole_clusters)
     labels = list(dict.fromkeys([*parts[0], *parts[1]]))

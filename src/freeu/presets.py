@@ -70,7 +70,11 @@ class PresetTable(Mapping[str, Preset]):
 
 @cache
 def presets() -> PresetTable:
-    """Every preset by name, in the order of the table."""
+    """Every preset by name, in the order of the table.
+
+    >>> "sd14" in presets(), presets()["sd14"].family
+    (True, 'Stable Diffusion 1.4')
+    """
     with Path(__file__).with_name("presets.toml").open("rb") as file:
         data = tomllib.load(file)
     return PresetTable(
@@ -94,5 +98,8 @@ def preset(name: str) -> FreeUConfig:
 
     Raises:
         FreeUValueError: an unknown name, with the nearest ones.
+
+    >>> str(preset("sdxl"))
+    'b1=1.3 b2=1.4 s1=0.9 s2=0.2 v=2'
     """
     return presets()[name].config

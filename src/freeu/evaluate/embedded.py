@@ -19,6 +19,9 @@ def load_reader(device: str = "cpu") -> Reader:
 
     Raises:
         FreeUValueError: no freeu-zoo, or one without a scene reader.
+
+    >>> type(load_reader()).__name__
+    'SceneReader'
     """
     load = _zoo("load_reader", "scene reader")
     try:
@@ -32,6 +35,9 @@ def judge_path() -> Path:
 
     Raises:
         FreeUValueError: no freeu-zoo, or one without a judge.
+
+    >>> judge_path().name
+    'judge'
     """
     find = _zoo("judge_path", "judge")
     try:

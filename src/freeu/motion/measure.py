@@ -132,6 +132,11 @@ def optical_flow(first: Any, second: Any) -> Flow:
 
     Raises:
         FreeUValueError: other frames; OpenCV is not installed.
+
+    >>> import numpy as np
+    >>> frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    >>> optical_flow(frame, frame).forward.shape
+    (32, 32, 2)
     """
     one, other = check_pair(first, second)
     height, width = one.shape[:2]
@@ -195,6 +200,11 @@ def warp_back(second: Any, flow: Flow) -> NDArray[np.float32]:
     Args:
         second: a frame, uint8 (H, W, 3).
         flow: from the first frame to it.
+
+    >>> import numpy as np
+    >>> frame = np.zeros((16, 16, 3), np.uint8)
+    >>> warp_back(frame, optical_flow(frame, frame)).shape
+    (16, 16, 3)
     """
     frame = check_frame(second)
     if frame.shape[:2] != flow.forward.shape[:2]:
@@ -235,6 +245,10 @@ def motion_strength(frames: Iterable[Any]) -> float:
 
     Returns:
         pixels per frame, at least 0; 0 for a static video.
+
+    >>> import numpy as np
+    >>> motion_strength(np.zeros((3, 16, 16, 3), np.uint8))
+    0.0
     """
     return float(np.mean([pair_strength(flow) for flow in flows(frames)]))
 
@@ -277,6 +291,10 @@ def subject_movement(frames: Iterable[Any]) -> Movement:
 
     Args:
         frames: uint8 (T, H, W, 3), at least two.
+
+    >>> import numpy as np
+    >>> subject_movement(np.zeros((3, 16, 16, 3), np.uint8)).kind
+    'still'
     """
     found = check_frames(frames)
     return total_movement(map(pair_movement, flows(found)), found[0].shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from freeu.config import ChannelSpec
@@ -9,10 +11,13 @@ from freeu.errors import FreeUValueError
 from freeu.ops.backbone import scale_backbone
 from freeu.ops.skip import filter_skip
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 def freeu(
-    h: Tensor,
-    skip: Tensor,
+    h: Float[Tensor, "b c h w"],
+    skip: Float[Tensor, "b d h w"],
     b: float | Tensor,
     s: float | Tensor,
     version: int = 2,
@@ -26,7 +31,7 @@ def freeu(
     over_time: str = "frame",
     time_threshold: int = 0,
     inplace: bool = False,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b d h w"]]:
     """FreeU at one concatenation: amplify the backbone, turn down the skip's low frequencies.
 
     Args:
@@ -42,6 +47,11 @@ def freeu(
 
     Raises:
         FreeUValueError: what the two operators raise; maps of different size.
+
+    >>> import torch
+    >>> h, skip = freeu(torch.ones(1, 2, 4, 4), torch.ones(1, 2, 4, 4), 1.2, 0.5, version=1)
+    >>> h[0, :, 0, 0], skip[0, :, 0, 0]
+    (tensor([1.2000, 1.0000]), tensor([0.5000, 0.5000]))
     """
     if h.dim() == 4 and skip.dim() == 4 and (h.shape[0], *h.shape[2:]) != (skip.shape[0], *skip.shape[2:]):
         raise FreeUValueError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,9 @@ from freeu.config import CHANNELS, VERSIONS, ChannelSpec
 from freeu.errors import FreeUValueError, unknown_name
 from freeu.ops._checks import channel_chunks, check_factor, check_features, check_inplace, is_one, wide
 from freeu.ops._over_time import map_range
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 def channel_slice(channels: ChannelSpec, count: int) -> slice:
@@ -43,7 +48,7 @@ def channel_slice(channels: ChannelSpec, count: int) -> slice:
 
 
 def scale_backbone(
-    h: Tensor,
+    h: Float[Tensor, "b c h w"],
     b: float | Tensor,
     version: int = 2,
     *,
@@ -52,7 +57,7 @@ def scale_backbone(
     frames: int = 1,
     over_time: str = "frame",
     inplace: bool = False,
-) -> Tensor:
+) -> Float[Tensor, "b c h w"]:
     """Amplify a part of the backbone's channels (FreeU, arXiv:2309.11497, Eq. 2-4).
 
     Version 1 multiplies by b. Version 2 multiplies by alpha = (b - 1) * (m - min m) / (max m - min m) + 1, where m is
@@ -77,6 +82,13 @@ def scale_backbone(
     Raises:
         FreeUValueError: a wrong rank, dtype, version or share; a factor that is not finite; inplace where autograd
             could look.
+
+    >>> import torch
+    >>> h = torch.ones(1, 4, 2, 2)
+    >>> scale_backbone(h, 1.5, version=1)[0, :, 0, 0]  # the first half of the channels
+    tensor([1.5000, 1.5000, 1.0000, 1.0000])
+    >>> scale_backbone(h, 1.5, version=2)[0, :, 0, 0]  # no structure, no gain
+    tensor([1., 1., 1., 1.])
     """
     check_features("h", h)
     check_factor("b", b)
@@ -102,12 +114,22 @@ def scale_backbone(
 
 
 def structure_gain(
-    h: Tensor, b: float | Tensor, share: str | int = "none", *, frames: int = 1, over_time: str = "frame"
-) -> Tensor:
+    h: Float[Tensor, "b c h w"],
+    b: float | Tensor,
+    share: str | int = "none",
+    *,
+    frames: int = 1,
+    over_time: str = "frame",
+) -> Float[Tensor, "b 1 h w"]:
     """The structure-aware factor map alpha of Eq. 3; for the arguments see ``scale_backbone``.
 
     Returns:
         (B, 1, H, W) in float32 (float64 for float64 input), between 1 and b; 1 where the map is constant.
+
+    >>> import torch
+    >>> structure_gain(torch.tensor([[[[0.0, 1.0], [2.0, 4.0]]]]), 1.4)
+    tensor([[[[1.0000, 1.1000],
+              [1.2000, 1.4000]]]])
     """
     mean = _shared(_channel_mean(h), share)
     if over_time == "frame":

@@ -6,11 +6,16 @@ Written for clarity: every line allocates, complex numbers are used, and inputs 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from freeu.config import MASKS
 from freeu.errors import unknown_name
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 def low_band(height: int, width: int, threshold: int = 1, mask: str = "window") -> Tensor:
@@ -35,7 +40,13 @@ def low_band(height: int, width: int, threshold: int = 1, mask: str = "window") 
     raise unknown_name("mask", mask, MASKS)
 
 
-def filter_skip(skip: Tensor, scale: float, threshold: int = 1, mask: str = "window", high_gain: float = 1.0) -> Tensor:
+def filter_skip(
+    skip: Float[Tensor, "b c h w"],
+    scale: float,
+    threshold: int = 1,
+    mask: str = "window",
+    high_gain: float = 1.0,
+) -> Float[Tensor, "b c h w"]:
     """Scale the low frequencies of skip features by FFT, multiplication and inverse FFT (FreeU Eq. 5-8).
 
     Args:
@@ -47,6 +58,10 @@ def filter_skip(skip: Tensor, scale: float, threshold: int = 1, mask: str = "win
 
     Returns:
         a new tensor like ``skip``: the real part of the inverse transform, as the published code takes it.
+
+    >>> import torch
+    >>> filter_skip(torch.ones(1, 1, 4, 4), 0.5).unique()
+    tensor([0.5000])
     """
     work = skip if skip.dtype == torch.float64 else skip.float()
     region = low_band(skip.shape[-2], skip.shape[-1], threshold, mask).to(work)
@@ -86,6 +101,10 @@ def scale_backbone(h: Tensor, b: float, version: int = 2) -> Tensor:
         h: (B, C, H, W).
         b: backbone gain.
         version: 1 or 2.
+
+    >>> import torch
+    >>> scale_backbone(torch.ones(1, 4, 2, 2), 1.5, version=1)[0, :, 0, 0]
+    tensor([1.5000, 1.5000, 1.0000, 1.0000])
     """
     half = h.shape[1] // 2
     if version == 1:

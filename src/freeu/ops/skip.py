@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -9,9 +11,12 @@ from freeu.ops._checks import channel_chunks, check_factor, check_features, chec
 from freeu.ops._lowband import Dense, Separable, check_band, low_band_operator
 from freeu.ops._over_time import check_frames, project, time_band
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 def filter_skip(
-    skip: Tensor,
+    skip: Float[Tensor, "b c h w"],
     scale: float | Tensor,
     threshold: int = 1,
     mask: str = "window",
@@ -20,7 +25,7 @@ def filter_skip(
     frames: int = 1,
     time_threshold: int = 0,
     inplace: bool = False,
-) -> Tensor:
+) -> Float[Tensor, "b c h w"]:
     """Scale the low frequencies of skip features (FreeU, arXiv:2309.11497, Eq. 5-8).
 
     Equal to ``freeu.ops.reference.filter_skip`` up to rounding, at a fraction of its cost: y = x + (s - 1) L x, where L
@@ -46,6 +51,11 @@ def filter_skip(
     Raises:
         FreeUValueError: a wrong rank or dtype; a factor that is not finite; threshold < 1; threshold > 1 and
             2 * threshold > min(H, W) (the band would wrap round); inplace where autograd could look.
+
+    >>> import torch
+    >>> skip = torch.ones(1, 1, 4, 4)  # nothing but the lowest frequency
+    >>> filter_skip(skip, 0.5).unique()
+    tensor([0.5000])
     """
     check_features("skip", skip)
     check_factor("scale", scale)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from freeu.errors import FreeUValueError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 Floats = NDArray[np.float64]
 
@@ -44,7 +48,9 @@ def radius(height: int, width: int) -> Floats:
     return np.asarray(2.0 * math.pi * np.hypot(rows, columns))
 
 
-def fourier_split(x: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+def fourier_split(
+    x: Float[Tensor, "*planes h w"], threshold: float
+) -> tuple[Float[Tensor, "*planes h w"], Float[Tensor, "*planes h w"]]:
     """The low and the high frequencies of every plane (Fig. 3 of the paper: inverse Fourier transforms of both).
 
     Args:
@@ -56,6 +62,12 @@ def fourier_split(x: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
 
     Raises:
         FreeUValueError: not real planes, or a threshold that is not positive.
+
+    >>> import torch
+    >>> x = torch.rand(1, 8, 8)
+    >>> low, high = fourier_split(x, 1.0)
+    >>> torch.allclose(low + high, x, atol=1e-5)
+    True
     """
     values = _planes(x)
     if not (math.isfinite(threshold) and threshold > 0.0):
@@ -66,11 +78,15 @@ def fourier_split(x: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     return low.to(x.dtype), (values - low).to(x.dtype)
 
 
-def channel_mean(x: Tensor) -> Tensor:
+def channel_mean(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
     """Mean over channels (Eq. 2 of the paper; Figs. 8 and 14): (B, C, H, W) to (B, H, W), in float32 at least.
 
     Raises:
         FreeUValueError: not four dimensions.
+
+    >>> import torch
+    >>> channel_mean(torch.ones(1, 4, 2, 2)).shape
+    torch.Size([1, 2, 2])
     """
     if x.dim() != 4:
         raise FreeUValueError(f"features must have the shape (B, C, H, W), got {tuple(x.shape)}")
@@ -242,6 +258,11 @@ def power_law(curve: Curve, low: float = 0.0, high: float = math.pi) -> float:
 
     Raises:
         FreeUValueError: fewer than two frequencies lie in that range.
+
+    >>> import torch
+    >>> x = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
+    >>> power_law(spectrum(x).curve, 0.5, 3.0) < 0.5
+    True
     """
     inside = (curve.frequency > 0.0) & (curve.frequency >= low) & (curve.frequency <= high)
     if inside.sum() < 2:
@@ -298,6 +319,11 @@ def spectrum(x: Tensor | SpectrumSum, form: str = "radial") -> Spectrum:
 
     Raises:
         FreeUValueError: as ``SpectrumSum.add`` and ``relative_log_amplitude``.
+
+    >>> import torch
+    >>> curve = spectrum(torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))).curve
+    >>> curve.frequency.shape == curve.value.shape
+    True
     """
     found = x if isinstance(x, SpectrumSum) else SpectrumSum().add(x)
     power = found.power()

@@ -142,6 +142,10 @@ def clip_score(images: Any, texts: Any, weight: float = 100.0) -> Floats:
 
     Returns:
         shape (n,), 0..weight.
+
+    >>> import numpy as np
+    >>> clip_score(np.eye(2), np.eye(2))
+    array([100., 100.])
     """
     a, b = features_of("the images", images, 1), features_of("the texts", texts, 1)
     if a.shape != b.shape:
@@ -163,6 +167,10 @@ def retrieval(images: Any, captions: Any, right: Sequence[int]) -> Floats:
 
     Raises:
         FreeUValueError: shapes or rows that do not fit.
+
+    >>> import numpy as np
+    >>> retrieval(np.eye(2), np.eye(2), [0, 1])
+    array([1., 1.])
     """
     a, b = features_of("the images", images, 1), features_of("the captions", captions)
     rows = np.asarray(right, dtype=np.intp)

@@ -37,6 +37,10 @@ def frame_consistency(features: Any) -> float:
 
     Raises:
         FreeUValueError: fewer than two frames, values that are not finite, or a vector of zeros.
+
+    >>> import numpy as np
+    >>> frame_consistency(np.ones((3, 2)))
+    0.9999999999999998
     """
     array = features_of("the video", features)
     lengths = np.linalg.norm(array, axis=1, keepdims=True)

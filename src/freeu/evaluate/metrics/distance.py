@@ -59,6 +59,11 @@ def frechet_distance(x: Any, y: Any) -> float:
 
     Raises:
         FreeUValueError: other shapes, too few rows, values that are not finite.
+
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(100, 2))
+    >>> round(frechet_distance(x, x + 1.0), 6)
+    2.0
     """
     a, b = _pair(x, y)
     shift = a.mean(axis=0) - b.mean(axis=0)
@@ -88,6 +93,10 @@ def frechet_from_moments(mu_x: Any, cov_x: Any, mu_y: Any, cov_y: Any) -> float:
 
     Raises:
         FreeUValueError: shapes that do not fit.
+
+    >>> import numpy as np
+    >>> frechet_from_moments(np.zeros(2), np.eye(2), np.ones(2), np.eye(2))
+    2.0
     """
     means = [np.asarray(mu, dtype=np.float64) for mu in (mu_x, mu_y)]
     covs = [np.asarray(cov, dtype=np.float64) for cov in (cov_x, cov_y)]
@@ -114,6 +123,11 @@ def frechet_limit(x: Any, reference: Any, points: int = 8, seed: int = 0) -> flo
         reference: features, shape (m, d).
         points: sizes to fit, at least 2.
         seed: of the subsets.
+
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(400, 2))
+    >>> abs(frechet_limit(x + 1.0, x) - 2.0) < 0.2
+    True
     """
     a, b = _pair(x, reference)
     features_of("the first set", a, 8)
@@ -131,6 +145,11 @@ def frechet_floor(reference: Any, n: int, seed: int = 0) -> float | None:
 
     Returns:
         the distance; None if fewer than ``n`` others would be left.
+
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(40, 2))
+    >>> frechet_floor(x, 10) > 0.0
+    True
     """
     real = features_of("the reference", reference)
     if n < 2 or len(real) - n < n:
@@ -157,6 +176,11 @@ def kernel_distance(x: Any, y: Any) -> float:
 
     Raises:
         FreeUValueError: other shapes, too few rows, values that are not finite.
+
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(50, 2))
+    >>> kernel_distance(x, x + 1.0) > kernel_distance(x, x[::-1])
+    True
     """
     a, b = _pair(x, y)
     return _discrepancy(_kernel(a, a), _kernel(b, b), _kernel(a, b))
@@ -180,6 +204,12 @@ def kernel_distance_subsets(
 
     Raises:
         FreeUValueError: a size out of that range, or what ``kernel_distance`` refuses.
+
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(50, 2))
+    >>> mean, spread = kernel_distance_subsets(x, x + 1.0, subsets=5, size=20)
+    >>> mean > 0.0
+    True
     """
     a, b = _pair(x, y)
     if not 2 <= size <= min(len(a), len(b)) or subsets < 1:
@@ -213,6 +243,12 @@ def kernel_distance_interval(
         x: features, shape (n, d).
         reference: features, shape (m, d).
         clusters: a label for each row of ``x``; None makes each its own.
+
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(50, 2))
+    >>> found = kernel_distance_interval(x, x + 1.0)
+    >>> found.low < found.value < found.high
+    True
     """
     a, b = _pair(x, reference)
     rows, columns, labels = _weights(len(a), len(b), clusters, draws, seed)
@@ -235,6 +271,11 @@ def kernel_distance_difference(
     Args:
         x, baseline: features of the same prompts and seeds in the same order, shape (n, d).
         reference, clusters, level, draws, seed: as in ``kernel_distance_interval``.
+
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(50, 2))
+    >>> kernel_distance_difference(x + 1.0, x, x).value > 0.0
+    True
     """
     a, b = _pair(x, reference)
     base, _ = _pair(baseline, reference)

@@ -35,6 +35,10 @@ def mean_distance(features: Any) -> float:
 
     Raises:
         FreeUValueError: fewer than two, values that are not finite, or a vector of zeros.
+
+    >>> import numpy as np
+    >>> mean_distance(np.eye(3))
+    1.0
     """
     cosines = _cosines(features)
     n = len(cosines)
@@ -54,6 +58,10 @@ def vendi_score(features: Any) -> float:
 
     Raises:
         FreeUValueError: as ``mean_distance``.
+
+    >>> import numpy as np
+    >>> round(vendi_score(np.eye(3)), 6), round(vendi_score(np.ones((3, 2))), 6)
+    (3.0, 1.0)
     """
     cosines = _cosines(features)
     values = np.linalg.eigvalsh(cosines / len(cosines))
@@ -72,6 +80,11 @@ def pixel_diversity(images: Sequence[Image | Any]) -> float:
 
     Raises:
         FreeUValueError: fewer than two images, or different sizes.
+
+    >>> import numpy as np
+    >>> black, white = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)
+    >>> pixel_diversity([black, black]), pixel_diversity([black, white]) > 0.0
+    (0.0, True)
     """
     arrays = [pixels(image) for image in images]
     if len(arrays) < 2:

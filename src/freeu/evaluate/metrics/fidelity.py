@@ -25,6 +25,10 @@ def subject_fidelity(images: Any, examples: Any) -> Floats:
 
     Raises:
         FreeUValueError: no features, or of different widths.
+
+    >>> import numpy as np
+    >>> subject_fidelity(np.eye(2), np.eye(2)[:1])
+    array([1., 0.])
     """
     a, b = features_of("the images", images, 1), features_of("the examples", examples, 1)
     if a.shape[1] != b.shape[1]:

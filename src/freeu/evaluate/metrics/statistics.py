@@ -58,6 +58,10 @@ def image_statistics(image: Image | Any) -> dict[str, float]:
 
     Raises:
         FreeUValueError: not an image, or one smaller than 3x3.
+
+    >>> import numpy as np
+    >>> image_statistics(np.full((16, 16, 3), 128, np.uint8))["saturation"]
+    0.0
     """
     rgb = pixels(image)
     if min(rgb.shape[:2]) < 3:

@@ -27,6 +27,11 @@ def frame_difference(frames: Iterable[Any]) -> float:
 
     Raises:
         FreeUValueError: other frames.
+
+    >>> import numpy as np
+    >>> still = np.zeros((3, 16, 16, 3), np.uint8)
+    >>> frame_difference(still)
+    0.0
     """
     found = check_frames(frames)
     return float(np.mean([pair_difference(a, b) for a, b in itertools.pairwise(found)]))
@@ -52,6 +57,10 @@ def flicker(frames: Iterable[Any]) -> float | None:
 
     Raises:
         FreeUValueError: other frames; OpenCV is not installed.
+
+    >>> import numpy as np
+    >>> flicker(np.zeros((3, 16, 16, 3), np.uint8))
+    0.0
     """
     found = check_frames(frames)
     return mean_flicker(pair_flicker(a, b, f) for a, b, f in zip(found, found[1:], flows(found), strict=False))
@@ -74,6 +83,10 @@ def traceable_share(frames: Iterable[Any]) -> float:
 
     Args:
         frames: uint8 (T, H, W, 3), at least two.
+
+    >>> import numpy as np
+    >>> traceable_share(np.zeros((3, 16, 16, 3), np.uint8))
+    1.0
     """
     return float(np.mean([flow.traceable.mean() for flow in flows(frames)]))
 
@@ -90,6 +103,11 @@ def temporal_spectrum(frames: Iterable[Any]) -> tuple[Floats, Floats]:
     Returns:
         frequencies in cycles per frame, 0 to below 0.5, and power in squared levels, both (T,); the powers sum to the
         mean square of luma, those beyond the first to the mean variance over time.
+
+    >>> import numpy as np
+    >>> frequency, power = temporal_spectrum(np.zeros((4, 16, 16, 3), np.uint8))
+    >>> frequency
+    array([0.   , 0.125, 0.25 , 0.375])
     """
     found = check_frames(frames)
     length = len(found)
@@ -117,6 +135,12 @@ def fast_share(frames: Iterable[Any], above: float = FAST) -> float:
 
     Returns:
         0..1; 0 for a still video.
+
+    >>> import numpy as np
+    >>> frames = np.zeros((4, 16, 16, 3), np.uint8)
+    >>> frames[::2] = 255  # as fast as frames can show
+    >>> fast_share(frames)
+    0.8535533905932737
     """
     fast, total = fast_power(*temporal_spectrum(frames), above)
     return share_of(fast, total)

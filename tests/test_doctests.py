@@ -1,0 +1,68 @@
+"""Every public function has an example, and every example runs."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import freeu
+from freeu.ops import reference
+
+pytest.importorskip("freeu_zoo")
+
+GENERATES = {"calibrate_guidance", "make_figures", "measure_video", "watch", "random_unet"}
+"""Functions that take a whole pipeline: docs/evaluate.md, docs/analyze.md and the notebook show them at work."""
+ON_VALUES = {
+    "score_alignment",
+    "score_video_alignment",
+    "match_guidance",
+    "compare_verdicts",
+    "figure_files",
+    "plotly_figure",
+}
+"""Functions of what other functions return; shown where those are."""
+ON_FEATURES = {"video_features", "frechet_video_distance", "kernel_video_distance", "split_subject"}
+"""Functions of videos' features, whose arithmetic is that of the distances on images."""
+METHODS = ("parse", "replace", "to_json", "from_dict", "to_dict", "factors")
+
+
+def examples() -> Iterator[tuple[str, Any]]:
+    """Public functions, and methods that people call, by name."""
+    for module in (freeu, freeu.ops, freeu.evaluate, freeu.analysis):
+        for name in module.__all__:
+            found = getattr(module, name)
+            if inspect.isfunction(found):
+                yield f"{module.__name__}.{name}", found
+    for name in ("filter_skip", "scale_backbone"):
+        yield f"freeu.ops.reference.{name}", getattr(reference, name)
+    for name in METHODS:
+        yield f"freeu.FreeUConfig.{name}", getattr(freeu.FreeUConfig, name)
+    yield "freeu.FreeUConfig", freeu.FreeUConfig
+    yield "freeu.Stage", freeu.Stage
+    yield "freeu.Schedule", freeu.Schedule
+    yield "freeu.Schedule.weight", freeu.Schedule.weight
+
+
+@pytest.mark.parametrize(("name", "found"), [pytest.param(*one, id=one[0]) for one in examples()])
+def test_the_example_runs(name: str, found: Any) -> None:
+    short = name.rpartition(".")[2]
+    if short in GENERATES | ON_VALUES | ON_FEATURES:
+        return
+    module = inspect.getmodule(found)
+    assert module is not None
+    names = dict(vars(module))
+    (test,) = [one for one in doctest.DocTestFinder(recurse=False).find(found, name, globs=names) if one.name == name]
+    assert test.examples, f"{name} has no example"
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    said: list[str] = []
+    runner.run(test, out=said.append)
+    assert not runner.failures, "".join(said)
+
+
+def test_what_is_excused_is_there() -> None:
+    names = {name.rpartition(".")[2] for name, _ in examples()}
+    assert names >= (GENERATES | ON_VALUES | ON_FEATURES)
