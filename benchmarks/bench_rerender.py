@@ -29,9 +29,10 @@ from typing import Any
 import numpy as np
 import torch
 from common import RESULTS, conditions, save
-from freeu_zoo import captions, clips, edges, films
+from freeu_zoo import films
 from freeu_zoo.recipe import shipped
-from freeu_zoo.scenes import COLOURS, visible_share
+from freeu_zoo.world import captions, clips, edges
+from freeu_zoo.world.scenes import COLOURS, visible_share
 from PIL import Image
 
 import freeu

@@ -28,8 +28,9 @@ from typing import Any
 
 import torch
 from common import RESULTS, conditions, save, write_sheet
-from freeu_zoo import captions, relations
+from freeu_zoo import relations
 from freeu_zoo.recipe import shipped
+from freeu_zoo.world import captions
 
 from freeu.evaluate.embedded import load_reader
 from freeu.evaluate.experiment.arms import parse_arms

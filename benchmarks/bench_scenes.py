@@ -17,7 +17,8 @@ import freeu_zoo
 import torch
 from common import conditions, save
 from diffusers import StableDiffusionPipeline
-from freeu_zoo import captions, recipe, scenes
+from freeu_zoo import recipe
+from freeu_zoo.world import captions, scenes
 
 EACH = 500
 

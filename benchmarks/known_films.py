@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from freeu_zoo import clips, sprites
-from freeu_zoo.scenes import World
+from freeu_zoo.world import clips, sprites
+from freeu_zoo.world.scenes import World
 from numpy.typing import NDArray
 from PIL import Image
 

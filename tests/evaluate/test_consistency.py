@@ -99,8 +99,8 @@ def test_agreement_of_directions():
 def test_the_motion_of_real_clips_is_read_from_their_frames():
     """At least nine in ten; see docs/evaluate.md for what more of them gave."""
     pytest.importorskip("freeu_zoo")
-    from freeu_zoo.clips import ClipMaker, pictures
     from freeu_zoo.recipe import shipped
+    from freeu_zoo.world.clips import ClipMaker, pictures
 
     maker = ClipMaker(shipped("mini-modelscope").world, seed=4)
     clips = [maker.clip(number) for number in range(28)]
@@ -112,9 +112,9 @@ def test_the_motion_of_real_clips_is_read_from_their_frames():
 def test_what_is_consistent_in_a_real_clip():
     """Shrinking lowers the consistency of whole frames only; another subject, or ground, that of its own."""
     pytest.importorskip("freeu_zoo")
-    from freeu_zoo.clips import ClipMaker
     from freeu_zoo.recipe import shipped
-    from freeu_zoo.scenes import compose
+    from freeu_zoo.world.clips import ClipMaker
+    from freeu_zoo.world.scenes import compose
 
     from freeu.evaluate import CLIP, judge_path
 

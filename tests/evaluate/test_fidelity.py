@@ -26,7 +26,7 @@ def test_widths_must_fit() -> None:
 def test_other_scenes_of_the_subject_are_nearer_than_its_class() -> None:
     """What the measure is for: the judge tells a bear on a new background from a panda."""
     subjects = pytest.importorskip("freeu_zoo.subjects")
-    from freeu_zoo.scenes import compose
+    from freeu_zoo.world.scenes import compose
 
     judge = CLIP(judge_path())
 

@@ -336,7 +336,8 @@ def test_a_training_that_was_killed_before_its_first_checkpoint(
 def test_the_relation_transfers_to_other_nouns(tmp_path: Path) -> None:
     """The embedded model: the denoising error of scenes whose nouns no exemplar has, in few steps."""
     zoo = pytest.importorskip("freeu_zoo.relations")
-    from freeu_zoo import captions, recipe, scenes
+    from freeu_zoo import recipe
+    from freeu_zoo.world import captions, scenes
 
     world = recipe.shipped("mini-sd").world
     zoo.write(world, tmp_path / "on", "on", 6, 1)

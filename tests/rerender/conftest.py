@@ -66,8 +66,8 @@ def scenes() -> Any:
     pytest.importorskip("freeu_zoo")
     cv2 = pytest.importorskip("cv2")
     import numpy as np
-    from freeu_zoo.scenes import compose
     from freeu_zoo.subjects import examples
+    from freeu_zoo.world.scenes import compose
 
     picture = np.asarray(compose(examples("panda", "3d", 1, 0)[0])).astype(np.float32)
     wide = np.pad(picture, ((0, 0), (8, 8), (0, 0)), mode="reflect")

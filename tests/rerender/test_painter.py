@@ -373,8 +373,8 @@ def test_what_the_stages_are_for(mini, scenes):
 
 def test_what_attention_to_the_first_key_frame_is_for(mini):
     """One prompt, two grounds: the second generating takes on the colours of the first."""
-    from freeu_zoo.scenes import compose
     from freeu_zoo.subjects import examples
+    from freeu_zoo.world.scenes import compose
 
     frames = [np.asarray(compose(scene)) for scene in examples("panda", "3d", 2, 0)]
     apart = {}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -52,6 +53,20 @@ def test_the_default_models_are_there_and_small(name, most) -> None:
     assert sum(path.stat().st_size for path in files) <= most
     assert not [path for path in files if path.suffix in {".bin", ".pt", ".ckpt", ".pkl"}]
     assert (folder / "README.md").read_text(encoding="utf-8").startswith(f"# {name}")
+
+
+def test_the_version_has_one_source() -> None:
+    """The distribution takes it from the package, as setuptools reads it: a literal, without importing anything."""
+    project = Path(freeu_zoo.__file__).parents[2] / "pyproject.toml"
+    if not project.exists():
+        pytest.skip("this is no checkout")
+    said = tomllib.loads(project.read_text(encoding="utf-8"))
+    assert "version" not in said["project"]
+    assert said["project"]["dynamic"] == ["version"]
+    assert said["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "freeu_zoo.__version__"}
+    body = ast.parse(Path(freeu_zoo.__file__).read_text(encoding="utf-8")).body
+    values = [node.value for node in body if isinstance(node, ast.Assign) and node.targets[0].id == "__version__"]
+    assert [ast.literal_eval(value) for value in values] == [freeu_zoo.__version__]
 
 
 def test_what_is_shipped_goes_into_the_package() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .reader import SceneReader
+    from freeu_zoo.reader import SceneReader
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -83,7 +83,7 @@ def load_reader(device: str = "cpu") -> SceneReader:
     Raises:
         ValueError: its weights are not in this installation.
     """
-    from .reader import SceneReader
+    from freeu_zoo.reader import SceneReader
 
     return SceneReader.load(reader_path(), device)
 

@@ -14,8 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from .errors import ZooError
-from .files import write_atomically, write_json
+from freeu_zoo.errors import ZooError
+from freeu_zoo.files import write_atomically, write_json
 
 _LICENCE = """## Licence
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from . import captions, clips, layouts, sprites
-from .clips import Clip
-from .errors import ZooError
-from .files import write_atomically
-from .layouts import MARGIN, SIZE, Box
-from .scenes import COLOURS, Scene, Thing, visible_share
+from freeu_zoo.errors import ZooError
+from freeu_zoo.files import write_atomically
+from freeu_zoo.world import captions, clips, layouts, sprites
+from freeu_zoo.world.clips import Clip
+from freeu_zoo.world.layouts import MARGIN, SIZE, Box
+from freeu_zoo.world.scenes import COLOURS, Scene, Thing, visible_share
 
 FORMATS = {".png": "PNG", ".webp": "WEBP", ".gif": "GIF"}
 LEAST_VISIBLE = 0.15

@@ -11,12 +11,12 @@ from typing import Any
 
 from PIL import Image
 
-from . import DEFAULT_MODEL, model_path, prompts
-from .captions import plain_caption, simple_caption
-from .errors import ZooError
-from .files import write_atomically
-from .recipe import Recipe
-from .scenes import SIZE, Scene, SceneMaker
+from freeu_zoo import DEFAULT_MODEL, model_path, prompts
+from freeu_zoo.errors import ZooError
+from freeu_zoo.files import write_atomically
+from freeu_zoo.recipe import Recipe
+from freeu_zoo.world.captions import plain_caption, simple_caption
+from freeu_zoo.world.scenes import SIZE, Scene, SceneMaker
 
 COLUMNS = 12
 GUIDANCE = (1.0, 3.0, 5.0)

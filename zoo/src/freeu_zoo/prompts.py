@@ -18,12 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import captions, clips
-from .clips import Clip, ClipMaker
-from .errors import ZooError
-from .files import write_atomically
-from .recipe import Recipe, shipped
-from .scenes import Scene, SceneMaker, World, compose
+from freeu_zoo.errors import ZooError
+from freeu_zoo.files import write_atomically
+from freeu_zoo.recipe import Recipe, shipped
+from freeu_zoo.world import captions, clips
+from freeu_zoo.world.clips import Clip, ClipMaker
+from freeu_zoo.world.scenes import Scene, SceneMaker, World, compose
 
 SHARES = {"single": 0.4, "count": 0.2, "pair": 0.4}
 """Layouts of the prompts: all of these ask for something that a reader can check."""

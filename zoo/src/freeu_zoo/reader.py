@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import degrade
-from .errors import ZooError
-from .layouts import SIZE
+from freeu_zoo.errors import ZooError
+from freeu_zoo.world import degrade
+from freeu_zoo.world.layouts import SIZE
 
 SLOTS = 3
 """Different objects that a picture may show."""

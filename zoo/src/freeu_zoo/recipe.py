@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import scenes, sprites
-from .errors import ZooError
+from freeu_zoo.errors import ZooError
+from freeu_zoo.world import scenes, sprites
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -20,12 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import captions
-from .errors import ZooError
-from .files import write_atomically
-from .prompts import asked
-from .recipe import shipped
-from .scenes import RELATIONS, Scene, SceneMaker, World, compose
+from freeu_zoo.errors import ZooError
+from freeu_zoo.files import write_atomically
+from freeu_zoo.prompts import asked
+from freeu_zoo.recipe import shipped
+from freeu_zoo.world import captions
+from freeu_zoo.world.scenes import RELATIONS, Scene, SceneMaker, World, compose
 
 TOKEN = "<R>"
 CAPTIONS = 4

@@ -20,12 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import captions, sprites
-from .errors import ZooError
-from .files import write_atomically, write_json
-from .prompts import asked
-from .recipe import shipped
-from .scenes import Scene, SceneMaker, World, compose
+from freeu_zoo.errors import ZooError
+from freeu_zoo.files import write_atomically, write_json
+from freeu_zoo.prompts import asked
+from freeu_zoo.recipe import shipped
+from freeu_zoo.world import captions, sprites
+from freeu_zoo.world.scenes import Scene, SceneMaker, World, compose
 
 CLASSES = {
     "bear": "panda",

@@ -12,10 +12,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import recipe as recipes
-from . import sprites
-from .errors import ZooError
-from .recipe import Recipe, read, shipped, smoke
+from freeu_zoo import recipe as recipes
+from freeu_zoo.errors import ZooError
+from freeu_zoo.recipe import Recipe, read, shipped, smoke
+from freeu_zoo.world import sprites
 
 STAGES = {
     "diffusion": ("sprites", "vae", "text", "unet", "polish", "export"),
@@ -141,7 +141,7 @@ class Job:
         return True
 
     def _diffusion_vae(self, forced: bool) -> bool:
-        from . import vae
+        from freeu_zoo.training import vae
 
         if self.recipe.parent is not None:
             self._run_parent()
@@ -172,7 +172,7 @@ class Job:
         return parent._vae if parent is not None else self.home / "vae"
 
     def _diffusion_text(self, forced: bool) -> bool:
-        from . import text_lesson
+        from freeu_zoo.training import text_lesson
 
         out = self.home / "text.safetensors"
         if self.recipe.text.samples and (forced or not out.exists()):
@@ -180,7 +180,9 @@ class Job:
         return True
 
     def _diffusion_unet(self, forced: bool) -> bool:
-        from . import export, grid, latents, unet
+        from freeu_zoo import grid
+        from freeu_zoo.export import image
+        from freeu_zoo.training import latents, unet
 
         data = latents.prepare(self.recipe, self._vae, self.home, self.say)
         trainer = unet.Trainer(self.recipe, data, self.home, self.say, self.device)
@@ -190,7 +192,7 @@ class Job:
             trainer.start_from(start, self.home / "text.safetensors" if self.recipe.text.samples else None)
 
         def draw() -> None:
-            made, _ = export.pipeline(self.recipe, self.home, self._vae)
+            made, _ = image.pipeline(self.recipe, self.home, self._vae)
             path = self.home / "grids" / f"step-{trainer.step:06}.png"
             grid.progress_sheet(made, self.recipe, path)
             self.say(f"pictures in {path}")
@@ -198,7 +200,7 @@ class Job:
         return trainer.go(self.minutes, draw, self.recipe.unet.grid_minutes)
 
     def _diffusion_polish(self, forced: bool) -> bool:
-        from . import vae
+        from freeu_zoo.training import vae
 
         out = self.home / "vae-polished"
         if forced or not out.exists():
@@ -210,7 +212,7 @@ class Job:
 
     def _shipped_parent(self) -> Path:
         """A parent's directory: as shipped, unless it was trained here, is not shipped, or recipes are tried."""
-        from . import model_path
+        from freeu_zoo import model_path
 
         parent = self._parent()
         if parent is None:
@@ -222,7 +224,9 @@ class Job:
         return parent.destination if parent.destination.exists() else model_path(parent.recipe.name)
 
     def _video_unet(self, forced: bool) -> bool:
-        from . import clip_sheet, video, video_export
+        from freeu_zoo.export import clip_sheet
+        from freeu_zoo.export.video import pipeline
+        from freeu_zoo.training import video
 
         parent = video.Parent(self._shipped_parent())
         trainer = video.Trainer(self.recipe, video.load_coder(parent.coder), self.home, self.say, self.device)
@@ -230,7 +234,7 @@ class Job:
             trainer.start_from(parent)
 
         def draw() -> None:
-            made, _ = video_export.pipeline(self.recipe, self.home, parent)
+            made, _ = pipeline(self.recipe, self.home, parent)
             path = self.home / "grids" / f"step-{trainer.step:06}.png"
             clip_sheet.progress_sheet(made, self.recipe, path)
             self.say(f"clips in {path}")
@@ -238,68 +242,70 @@ class Job:
         return trainer.go(self.minutes, draw, self.recipe.unet.grid_minutes)
 
     def _video_export(self, forced: bool) -> bool:
-        from . import video, video_export
+        from freeu_zoo.export.video import export
+        from freeu_zoo.training.video import Parent
 
         if not (self.home / "unet.ckpt").exists():  # asked before a parent that is not shipped would be trained
             raise ZooError(f"nothing trained in {self.home} yet; run --stage unet first")
-        video_export.export(self.recipe, self.home, video.Parent(self._shipped_parent()), self.destination)
+        export(self.recipe, self.home, Parent(self._shipped_parent()), self.destination)
         return True
 
     def _control_control(self, forced: bool) -> bool:
-        from . import control, control_export
+        from freeu_zoo.export import control
+        from freeu_zoo.training.control import Trainer
 
         parent = self._shipped_parent()
-        trainer = control.Trainer(self.recipe, parent, self.home, self.say, self.device)
+        trainer = Trainer(self.recipe, parent, self.home, self.say, self.device)
         trainer.resume()
 
         def draw() -> None:
-            network, _ = control_export.network(self.recipe, self.home, parent)
+            network, _ = control.network(self.recipe, self.home, parent)
             path = self.home / "grids" / f"step-{trainer.step:06}.png"
             path.parent.mkdir(exist_ok=True)
-            control_export.write_samples(control_export.pipeline(parent, network), self.recipe, path)
+            control.write_samples(control.pipeline(parent, network), self.recipe, path)
             self.say(f"pictures in {path}")
 
         return trainer.go(self.minutes, draw, self.recipe.unet.grid_minutes)
 
     def _control_export(self, forced: bool) -> bool:
-        from . import control_export
+        from freeu_zoo.export import control
 
         if not (self.home / "control.ckpt").exists():  # asked before a parent that is not shipped would be trained
             raise ZooError(f"nothing trained in {self.home} yet; run --stage control first")
-        control_export.export(self.recipe, self.home, self._shipped_parent(), self.destination)
+        control.export(self.recipe, self.home, self._shipped_parent(), self.destination)
         return True
 
     def _judge_train(self, forced: bool) -> bool:
-        from . import judge
+        from freeu_zoo.training import judge
 
         trainer = judge.Trainer(self.recipe, self.home, self.say)
         trainer.resume()
         return trainer.go(self.minutes)
 
     def _judge_export(self, forced: bool) -> bool:
-        from . import judge
+        from freeu_zoo.export import judge
 
         judge.export(self.recipe, self.home, self.destination)
         return True
 
     def _reader_train(self, forced: bool) -> bool:
-        from . import reader_training
+        from freeu_zoo.training import reader
 
-        trainer = reader_training.Trainer(self.recipe, self.home, self.say)
+        trainer = reader.Trainer(self.recipe, self.home, self.say)
         trainer.resume()
         return trainer.go(self.minutes)
 
     def _reader_export(self, forced: bool) -> bool:
-        from . import reader_training
+        from freeu_zoo.export import reader
 
-        reader_training.export(self.recipe, self.home, self.destination)
+        reader.export(self.recipe, self.home, self.destination)
         return True
 
     def _diffusion_export(self, forced: bool) -> bool:
-        from . import export
+        from freeu_zoo.export import image
 
         polished = self.home / "vae-polished"
-        export.export(self.recipe, self.home, polished if polished.exists() else self._vae, self.destination)
+        image.export(self.recipe, self.home, polished if polished.exists() else self._vae, self.destination)
         return True
 
 

@@ -1,0 +1,4 @@
+"""How the models are trained: one resumable run, its data, and a file per model.
+
+Imports world, recipe and reader. It never writes a finished model: that is for export.
+"""
