@@ -109,7 +109,7 @@ def test_the_studio(watched, studio):
     said = page.locator("#said code")
     said.wait_for()
     assert "b1=1.4" in said.inner_text()
-    assert "drew 2 of 2" in page.locator("#said").inner_text()
+    assert "generated 2 of 2" in page.locator("#said").inner_text()
     page.locator("#pair img").first.wait_for()
     page.locator("#spectra .main-svg").first.wait_for()
     watched.screenshot("studio")
@@ -126,7 +126,7 @@ def test_the_studio(watched, studio):
     dragged = float(page.locator("#b1 input[type=number]").input_value())
     assert 1.6 < dragged < 1.9
     page.locator("#generate").click()
-    page.get_by_text("drew 1 of 2 images").wait_for()
+    page.get_by_text("generated 1 of 2 images").wait_for()
     assert f"b1={dragged:g}" in page.locator("#said code").inner_text()
     page.get_by_text("Settings to copy").click()
     assert "freeu.enabled" in page.locator("#python").inner_text()

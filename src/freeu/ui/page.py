@@ -73,7 +73,7 @@ def build(studio: Studio, note: str = "") -> gr.Blocks:
             texts = found.texts()
             now = [(found.on, found.caption), *before][:GALLERY]
             drawn = 2 - found.remembered
-            told = f"`{texts['short']}` · drew {drawn} of 2 images" + (", the rest was there" if drawn < 2 else "")
+            told = f"`{texts['short']}` · generated {drawn} of 2 images" + (", the rest was there" if drawn < 2 else "")
             figure = plotly_figure(found.spectra())
             return (
                 (found.off, found.on),
@@ -137,7 +137,7 @@ def _picture_inputs(studio: Studio, steps: int, guidance: float) -> dict[str, An
     with gr.Row():
         made["seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**32 - 1, elem_id="seed")
         made["steps"] = gr.Slider(1, MAX_STEPS, steps, step=1, label="Steps")
-        made["guidance"] = gr.Slider(0.0, 20.0, guidance, step=0.1, label="Guidance scale")
+        made["guidance"] = gr.Slider(0.0, 20.0, guidance, step=0.1, label="CFG scale")
     with gr.Accordion("More", open=False):
         made["negative_prompt"] = gr.Textbox("", label="Negative prompt", max_length=MAX_PROMPT)
         made["scheduler"] = gr.Dropdown([OWN, *SAMPLERS], value=OWN, label="Scheduler")
