@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections import Counter
@@ -63,12 +64,18 @@ def corpus() -> list[str]:
     return sorted({word for text in captions.words() for word in _WORD.findall(text)})
 
 
+@functools.cache
+def _own_merges() -> tuple[tuple[str, str], ...]:
+    """The merges of the corpus: a second of work, and the same for every tokenizer."""
+    return tuple(learn_merges(corpus()))
+
+
 def build_tokenizer(length: int, more: Iterable[str] = ()) -> CLIPTokenizer:
     """A lower-casing CLIP tokenizer whose inputs are ``length`` tokens long.
 
     ``more`` words become one token each; their merges come last, so all other words are spelt as without them.
     """
-    merges = learn_merges(corpus())
+    merges = list(_own_merges())
     merges += learn_merges(more, known=merges)
     letters = byte_alphabet()
     tokens = [*letters, *(letter + "</w>" for letter in letters), *(a + b for a, b in merges), START, END]
