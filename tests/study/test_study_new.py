@@ -7,6 +7,7 @@ import json
 import re
 import stat
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 from study.materials import compared_folder, frames_of, picture, plain_folders, video
 
 from freeu.cli.commands.study import study
+from freeu.config import FreeUConfig
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.study.plan.build import new_study
 from freeu.study.plan.design import make_design
@@ -216,7 +218,7 @@ def test_a_plan_that_does_not_fit_its_media_is_not_written(tmp_path, plan):
         (lambda data: data.update(sha256="0" * 64), "was changed after it was made"),
         (lambda data: data.update(kind="freeu-manifest"), 'lacks "kind": "freeu-study"'),
         (lambda data: data.update(schema=2), "a newer freeu may read it"),
-        (lambda data: data["plan"].pop("items"), "fields are missing or unknown"),
+        (lambda data: data["plan"].pop("items"), r"damaged: plan\.items: Field required"),
         (lambda data: data["plan"]["items"].pop(), "does not fit together"),
         (lambda data: data.pop("plan"), "damaged"),
     ],
@@ -228,6 +230,58 @@ def test_changed_plans_are_refused(study_folder, change, words):
     path.write_text(json.dumps(data), encoding="utf-8")
     with pytest.raises(FreeUValueError, match=words):
         StudyFolder.open(study_folder.path)
+
+
+def _first_task(data, **changes):
+    data["plan"]["slots"][0][0].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: data["plan"].update(raters="2"), "plan.raters: .*integer, got '2'"),
+        (lambda data: data["plan"].update(ties=0), "plan.ties: .*boolean, got 0"),
+        (lambda data: data["plan"].update(prompts="a fox"), "plan.prompts: .*array, got 'a fox'"),
+        (lambda data: data["plan"]["items"][1].update(width=64.5), r"plan.items\[1\].width: .*, got 64.5"),
+        (
+            lambda data: data["plan"]["items"][0].update(path="/etc"),
+            r"plan.items\[0\].path: Unexpected.*, got '/etc'",
+        ),
+        (lambda data: data["plan"]["arms"].append("third"), r"plan.arms\[2\]: .*, got 'third'"),
+        (lambda data: data["plan"]["questions"][0].update(text=["Which?"]), r"plan.questions\[0\].text: .*"),
+        (lambda data: data["plan"]["rules"].update(least_checks=float("nan")), "plan.rules.least_checks: .*finite"),
+        (lambda data: _first_task(data, first_left="yes"), r"plan.slots\[0\]\[0\].first_left: .*boolean, got 'yes'"),
+        (lambda data: _first_task(data, kind="bonus"), r"plan.slots\[0\]\[0\].kind: .*'vote'.*, got 'bonus'"),
+        (lambda data: data.update(votes=[]), r"votes: .*, got \[\]"),
+    ],
+)
+def test_a_damaged_plan_names_field_and_value_in_one_line(study_folder, change, words):
+    path = study_folder.path / "plan.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    change(data)
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(FreeUValueError, match=rf"plan.json is damaged: {words}") as caught:
+        StudyFolder.open(study_folder.path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"kind": ' * 100_000, "{", "", "\x00"])
+def test_what_is_no_json_is_one_line(tmp_path, text):
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(FreeUValueError, match=r"plan\.json is damaged: no JSON") as caught:
+        StudyFolder.open(tmp_path)
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plan_of_version_0_1_is_read(tmp_path):
+    """The file was written by ``freeu study new`` of version 0.1; its votes carry that hash."""
+    (tmp_path / "plan.json").write_bytes((Path(__file__).parent / "files" / "plan-0.1.json").read_bytes())
+    plan = StudyFolder.open(tmp_path).plan
+    assert plan.sha256 == "779a941e3eb5454d006d6f0f5e59d817d8ec3195025eccd88de373b5b31ded77"
+    assert (plan.raters, plan.languages, len(plan.items), len(plan.slots)) == (2, ("en", "zh"), 16, 4)
+    assert [arm.name for arm in plan.arms] == ["baseline", "freeu"]
+    assert FreeUConfig.from_dict(plan.arms[1].settings) == FreeUConfig(b=(1.3, 1.4), s=(0.9, 0.2))
 
 
 def test_what_is_no_study(tmp_path):

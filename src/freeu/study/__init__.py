@@ -2,3 +2,7 @@
 
 Imports images and manifests of pipelines; loads no model.
 """
+
+from freeu.extras import need
+
+need("study", "numpy", "scipy", "PIL", "sqlalchemy", "pydantic")

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from freeu.errors import FreeUValueError
+from freeu.study.plan.plan import TaskKind
 from freeu.study.plan.sides import balance_sides
 
 SPARE, LEAST_SPARE = 0.2, 2
@@ -53,7 +54,7 @@ class Trial:
 
     number: int
     first_left: bool
-    kind: str
+    kind: TaskKind
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,31 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.pipelines.io.output import refuse_foreign
-from freeu.study.plan.plan import KIND, SCHEMA, Item, StudyPlan
+from freeu.study.plan.plan import Item, StudyPlan
 
+KIND, SCHEMA = "freeu-study", 1
 PLAN, MEDIA = "plan.json", "media"
+
+
+@dataclass(frozen=True)
+class _PlanFile:
+    """What ``plan.json`` holds; pydantic checks every field of it, and of everything in it, by its type."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+
+    kind: Literal["freeu-study"]
+    schema: Literal[1]
+    sha256: str
+    plan: StudyPlan
 
 
 class StudyFolder:
@@ -69,19 +86,17 @@ class StudyFolder:
         """
         file = path / PLAN
         try:
-            data = json.loads(file.read_text(encoding="utf-8"))
+            text = file.read_bytes()
         except OSError as error:
             raise FreeUValueError(
                 f"{path} is not a study of freeu: cannot read {PLAN} ({error.strerror or error})"
             ) from None
-        except ValueError as error:
-            raise FreeUValueError(f"{file} is damaged: no JSON ({error})") from None
-        if not isinstance(data, dict) or data.get("kind") != KIND:
-            raise FreeUValueError(f'{file} is not the plan of a study: it lacks "kind": "{KIND}"')
-        if data.get("schema") != SCHEMA:
-            raise FreeUValueError(f"{file} has schema {data.get('schema')!r}, not {SCHEMA}: a newer freeu may read it")
-        plan = StudyPlan.from_dict(data.get("plan"))
-        if plan.sha256 != data.get("sha256"):
+        try:
+            found = TypeAdapter(_PlanFile).validate_json(text)
+        except ValidationError as error:
+            raise FreeUValueError(f"{file} {_fault(error.errors(include_url=False)[0])}") from None
+        plan = found.plan
+        if plan.sha256 != found.sha256:
             raise FreeUValueError(f"{file} was changed after it was made: its hash is {plan.sha256[:12]}... now")
         return cls(path, plan)
 
@@ -117,6 +132,22 @@ class StudyFolder:
         for entry in (self.path / MEDIA).iterdir():
             if entry.name not in known:
                 raise FreeUValueError(f"{MEDIA}/{entry.name} is not in the plan: remove it")
+
+
+def _fault(error: Mapping[str, Any]) -> str:
+    """The first thing that pydantic found wrong in ``plan.json``, in words."""
+    place, kind, value = error["loc"], error["type"], error["input"]
+    if kind == "json_invalid":
+        return f"is damaged: no JSON ({error['ctx']['error']})"
+    if place in ((), ("kind",)):
+        return f'is not the plan of a study: it lacks "kind": "{KIND}"'
+    if place == ("schema",):
+        return f"has schema {value!r}, not {SCHEMA}: a newer freeu may read it"
+    if kind == "value_error":  # of StudyPlan itself
+        return f"is damaged: {error['ctx']['error']}"
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    given = "" if kind == "missing" else f", got {value!r:.60}"
+    return f"is damaged: {field}: {error['msg']}{given}"
 
 
 _DIGEST = hasattr(hashlib, "file_digest")  # Python 3.11

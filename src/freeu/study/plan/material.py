@@ -16,7 +16,7 @@ from freeu.pipelines.runs.manifest import PictureRecord, read_manifest
 from freeu.pipelines.runs.plan import ARMS
 from freeu.study.media.look import Look
 from freeu.study.media.media import look_at
-from freeu.study.plan.plan import CHECK_ARM, Arm
+from freeu.study.plan.plan import CHECK_ARM, Arm, Media
 
 IMAGES, VIDEOS = (".png", ".jpg", ".jpeg", ".webp"), (".mp4",)
 
@@ -55,7 +55,7 @@ class Material:
     arms: tuple[Arm, ...]
     prompts: tuple[str, ...]
     groups: tuple[Group, ...]
-    media: str
+    media: Media
     source: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
@@ -221,7 +221,7 @@ def _verified(found: _Found, report: Callable[[int, int], None]) -> Material:
     suffixes = {path.suffix.lower() for _, _, files in found.arms for path, _ in files}
     if suffixes & set(VIDEOS) and suffixes & set(IMAGES):
         raise FreeUValueError("images and videos cannot be compared with each other: name folders of one sort")
-    media = "video" if suffixes & set(VIDEOS) else "image"
+    media: Media = "video" if suffixes & set(VIDEOS) else "image"
     total = len(found.arms) * len(found.keys)
     looks: list[list[Look]] = []
     for _, folder, files in found.arms:
@@ -243,7 +243,7 @@ def _verified(found: _Found, report: Callable[[int, int], None]) -> Material:
     return _distinct(found, looks, media)
 
 
-def _distinct(found: _Found, looks: list[list[Look]], media: str) -> Material:
+def _distinct(found: _Found, looks: list[list[Look]], media: Media) -> Material:
     notes = list(found.notes)
     kept: list[int] = []
     hashes = [[look.sha256 for look in arm] for arm in looks]
