@@ -16,7 +16,7 @@ def need(extra: str, *modules: str) -> None:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
-        raise FreeUValueError(f"{' and '.join(missing)} {verb} not installed: pip install 'freeu[{extra}]'")
+        raise FreeUValueError(f"{', '.join(missing)} {verb} not installed: pip install 'freeu[{extra}]'")
 
 
 def need_diffusers() -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeUValueError
+from freeu.extras import need
+from freeu.json_files import parse_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,8 +63,10 @@ def read_png(path: str | Path) -> dict[str, Any]:
     """The settings that ``png_bytes`` stored in a file.
 
     Raises:
-        FreeUValueError: the file cannot be read, is no PNG, holds no settings of freeu, or a newer schema.
+        FreeUValueError: the file cannot be read, is no PNG, holds no settings of freeu, or a newer schema;
+            Pillow is not installed.
     """
+    need("diffusers", "PIL")
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -77,10 +81,7 @@ def read_png(path: str | Path) -> dict[str, Any]:
         raise FreeUValueError(f"{path} holds no settings of freeu (no PNG text named {KEY!r})")
     if len(text) > MAX_CHARACTERS:
         raise FreeUValueError(f"{path}: its settings are {len(text)} characters long; freeu writes a few thousand")
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise FreeUValueError(f"{path}: its settings are not JSON: {error}") from None
+    data = parse_json(text, f"the text {KEY!r} in {path}")
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise FreeUValueError(f"{path}: its settings are not of schema {SCHEMA}: a newer freeu may read them")
     return data

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from freeu.extras import need
 from freeu.lazy import load_name
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ _RENAMED = {"against": "compare_verdicts"}
 
 
 def __getattr__(name: str) -> Any:
+    if name in __all__:
+        need("analysis", "numpy", "scipy")
     return load_name(__name__, name, _HOMES, _RENAMED)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from freeu.extras import need
 from freeu.lazy import load_name
 
 if TYPE_CHECKING:
@@ -205,6 +206,8 @@ _RENAMED = {
 
 
 def __getattr__(name: str) -> Any:
+    if name in __all__:
+        need("eval", "numpy", "scipy")
     return load_name(__name__, name, _HOMES, _RENAMED)
 
 

@@ -5,3 +5,7 @@ estimate.py  flow between frames near or far; repair.py corrects it in flat area
 
 Imports only errors and extras; evaluate, analysis and rerender build on it.
 """
+
+from freeu.extras import need
+
+need("video", "numpy")

@@ -2,3 +2,7 @@
 
 Imports core, api, pipelines and evaluate.metrics; knows neither figures nor plots nor reports.
 """
+
+from freeu.extras import need
+
+need("analysis", "numpy", "scipy")

@@ -2,3 +2,7 @@
 
 Imports pipelines, evaluate.metrics and motion; makes no pages.
 """
+
+from freeu.extras import need
+
+need("eval", "numpy", "scipy")

@@ -2,3 +2,7 @@
 
 Imports intervals and motion only; generates nothing and reads no manifests.
 """
+
+from freeu.extras import need
+
+need("eval", "numpy", "scipy")

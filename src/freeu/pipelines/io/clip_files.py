@@ -168,9 +168,9 @@ def _decoded(path: Path, most: int) -> Iterator[Frame]:
 
 @contextlib.contextmanager
 def _opened_picture(path: Path) -> Iterator[Image]:
+    need("diffusers", "PIL", "numpy")
     from PIL import Image, UnidentifiedImageError
 
-    need("diffusers", "PIL", "numpy")
     form = PICTURES[path.suffix.lower()]
     try:
         with warnings.catch_warnings():

@@ -51,9 +51,9 @@ class VideoRequest(Request):
 
     def check_options(self) -> None:
         self.video.check()
+        need("video", "av")  # before that of every image: this extra brings both
 
     def check_files(self) -> None:
-        need("video", "av")
         if self.video.image is not None:
             open_image(self.video.image)
         if self.video.video is not None:

@@ -31,7 +31,7 @@ def look_at_video(path: Path) -> Look:
     Raises:
         FreeUValueError: damaged, no MP4, without images, rotated, of odd sides, or too large or long.
     """
-    need("study", "av")
+    need("study-video", "av")
     digest, count, size, first, last = hashlib.sha256(), 0, (0, 0), 0.0, 0.0
     with open_video(path) as (container, stream):
         for frame in container.decode(stream):

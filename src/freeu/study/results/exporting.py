@@ -165,7 +165,7 @@ def _cell(value: Any) -> Any:
 
 
 def _parquet(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
-    need("study", "pyarrow")
+    need("parquet", "pyarrow")
     import pyarrow
     from pyarrow import parquet
 

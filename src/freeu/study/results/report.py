@@ -88,7 +88,7 @@ def _thumb(path: Path, media: str) -> str:
     from PIL import Image
 
     if media == "video":
-        need("study", "av")
+        need("study-video", "av")
         import av
 
         with av.open(str(path)) as container:

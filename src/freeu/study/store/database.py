@@ -11,6 +11,7 @@ from sqlalchemy import URL, Engine, create_engine, event, inspect, make_url, sel
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
+from freeu.extras import need
 from freeu.study.store import tables
 
 FILE = "study.sqlite"
@@ -60,10 +61,11 @@ def open_engine(url: str) -> Engine:
     where it writes; PostgreSQL with ``synchronous_commit=on``, whatever the server's default.
 
     Raises:
-        FreeUValueError: what ``parse_url`` refuses.
+        FreeUValueError: what ``parse_url`` refuses; PostgreSQL without its driver.
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "postgresql":
+        need("postgres", "psycopg")
         return create_engine(
             parsed,
             connect_args={"options": "-csynchronous_commit=on", "connect_timeout": 10},

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
+from freeu.json_files import read_json
 
 FILE = "secrets.json"
 KIND, SCHEMA = "freeu-study-secrets", 1
@@ -109,7 +110,7 @@ def _read(path: Path) -> Secrets:
     if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise FreeUValueError(f"others on this machine may read {path}: run chmod 600 on it")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         if (data["kind"], data["schema"]) != (KIND, SCHEMA):
             raise ValueError
         found = Secrets(base64.b64decode(data["key"], validate=True), data["password"])
