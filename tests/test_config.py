@@ -182,7 +182,7 @@ def test_bad_fields(fields, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not a freeu configuration"),
+        ("{", "the configuration is not JSON"),
         ("[]", "a JSON object, got list"),
         ('{"b": [NaN, 1]}', "NaN is not a number"),
         ('{"treshold": 2}', "unknown configuration field 'treshold': did you mean threshold"),

@@ -14,6 +14,7 @@ from numbers import Real
 from typing import Any, cast
 
 from freeu.errors import FreeUValueError, unknown_name
+from freeu.json_files import parse_json
 
 MASKS = ("window", "radial", "symmetric", "gaussian")
 CHANNELS = ("first", "second", "even", "all", "first-inclusive")
@@ -373,11 +374,7 @@ class FreeUConfig:
     @classmethod
     def from_json(cls, text: str) -> FreeUConfig:
         """Parse what ``to_json`` wrote; unknown fields and broken JSON raise ``FreeUValueError``."""
-        try:
-            data = json.loads(text, parse_constant=_no_constant)
-        except ValueError as error:
-            raise FreeUValueError(f"not a freeu configuration in JSON: {error}") from None
-        return cls.from_dict(data)
+        return cls.from_dict(parse_json(text, "the configuration", _no_constant))
 
     def __str__(self) -> str:
         """The short form that ``parse`` reads: factors, version, and every field that is not its default."""

@@ -39,6 +39,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "broken.json").write_text('{"kind": "freeu-manifest"')
     (tmp_path / "other.json").write_text("[]")
+    (tmp_path / "object.json").write_text("{}")
     (tmp_path / "future.json").write_text('{"kind": "freeu-manifest", "schema": 99}')
     (tmp_path / "short.json").write_text('{"kind": "freeu-manifest", "schema": 1, "plan": {"command": "compare"}}')
     (tmp_path / "full").mkdir()
@@ -135,9 +136,10 @@ CASES: dict[str, tuple[tuple[str, ...], str]] = {
     "output is a file": ((*FOX, "--output", "../empty.txt"), "is a file"),
     "model config": ((*FOX, "--model-config", "../full"), "no model_index.json"),
     "no-freeu and preset": (("generate", "a", "--no-freeu", "--preset", "sdxl"), "leaves nothing for FreeU's own"),
-    "no manifest": (("generate", "--from", "nowhere.json"), "cannot read the manifest nowhere.json"),
-    "broken manifest": (("generate", "--from", "../broken.json"), "is not a manifest of freeu: no JSON"),
-    "another JSON": (("generate", "--from", "../other.json"), "it lacks"),
+    "no manifest": (("generate", "--from", "nowhere.json"), "cannot read nowhere.json: no such file"),
+    "broken manifest": (("generate", "--from", "../broken.json"), "broken.json is not JSON"),
+    "another JSON": (("generate", "--from", "../other.json"), "does not hold a JSON object"),
+    "another object": (("generate", "--from", "../object.json"), "it lacks"),
     "future manifest": (("generate", "--from", "../future.json"), "a newer freeu may read it"),
     "short manifest": (("generate", "--from", "../short.json"), "is damaged: plan has no field 'arms'"),
     "from and more": (("generate", "--from", "../short.json", "--steps", "3"), "leave --steps out"),

@@ -118,7 +118,7 @@ def test_folders_of_something_else(run: Run, cli: Run, sd_dir: Path, tmp_path: P
     (out / "training.json").write_text(json.dumps({"kind": "freeu-reversion", "schema": 1}))
     assert "holds a training of kind 'freeu-reversion'" in run().one_line()
     (out / "training.json").write_bytes(pickle.dumps({"kind": "freeu-dreambooth"}))
-    assert "training.json is damaged: no JSON" in run().one_line()
+    assert "training.json is not JSON" in run().one_line()
     (out / "training.json").write_text('{"kind": "freeu-dreambooth", "schema": 2}')
     assert "a newer freeu may read it" in run().one_line()
     (tmp_path / "file").write_text("")

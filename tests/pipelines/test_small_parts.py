@@ -103,7 +103,7 @@ def test_settings_that_json_cannot_hold_are_refused(bad: dict[str, Any]) -> None
     ("text", "words"),
     [
         (None, "holds no settings"),
-        ("__import__('os').mkdir('ran')", "are not JSON"),
+        ("__import__('os').mkdir('ran')", "is not JSON"),
         ("[1]", "not of schema 1"),
         ('{"schema": 2}', "a newer freeu may read them"),
         ('{"schema": 1, "x": "' + "y" * 1_000_001 + '"}', "characters long"),

@@ -155,7 +155,7 @@ def test_incomplete_and_changed_manifests(tmp_path):
     (folder / "manifest.json").write_text(json.dumps(data))
     assert "make it complete first" in refused([folder])
     (folder / "manifest.json").write_text("{")
-    assert "no JSON" in refused([folder])
+    assert "is not JSON" in refused([folder])
 
 
 def test_plain_folders_that_do_not_fit(tmp_path):

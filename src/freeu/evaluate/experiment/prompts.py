@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
 from freeu.evaluate.metrics.alignment import PromptSpec
+from freeu.json_files import parse_json
 from freeu.pipelines.io.prompts import collect_prompts
 
 
@@ -56,10 +56,7 @@ def read_prompts(source: str) -> tuple[Prompt, ...]:
 
 def _prompt(source: str, number: int, line: str) -> Prompt:
     where = f"{Path(source).name}, prompt {number}"
-    try:
-        data = json.loads(line)
-    except ValueError as error:
-        raise FreeUValueError(f"{where} is not JSON: {error}") from None
+    data = parse_json(line, where)
     if not isinstance(data, dict) or not isinstance(data.get("prompt"), str) or not data["prompt"].strip():
         raise FreeUValueError(f'{where} must be an object like {{"prompt": "...", "asked": {{...}}}}')
     unknown = data.keys() - {"prompt", "asked", "layout"}

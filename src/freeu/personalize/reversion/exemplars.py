@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeUValueError
+from freeu.json_files import parse_json
 from freeu.personalize.training.examples import read_examples
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _of_lines(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
             continue
-        data = _json(line, f"{path}, line {number}")
+        data = parse_json(line, f"{path}, line {number}")
         if not isinstance(data, dict) or {"file", "caption"} - data.keys():
             raise FreeUValueError(f'{path}, line {number} must be an object like {{"file": "1.png", "caption": "..."}}')
         _add(found, data["file"], [data["caption"]], f"{path.name}, line {number}", names)
@@ -92,7 +93,7 @@ def _of_lines(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _of_templates(path: Path, names: Sequence[str], token: str) -> dict[str, list[str]]:
-    data = _json(_text(path), str(path))
+    data = parse_json(_text(path), str(path))
     if not isinstance(data, dict):
         raise FreeUValueError(f'{path} must be an object like {{"1.png": ["cat {PLACE} box"]}}')
     found: dict[str, list[str]] = {}
@@ -118,13 +119,6 @@ def _beside(folder: Path, name: str) -> Iterator[str]:
         if path.is_file():
             yield from (line.strip() for line in _text(path).splitlines() if line.strip())
             return
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FreeUValueError(f"{where} is not JSON: {error}") from None
 
 
 def _text(path: Path) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeUValueError
+from freeu.json_files import find_json
 from freeu.pipelines.io.output import OutputFolder, file_sha
 from freeu.pipelines.io.reading import readable
 from freeu.pipelines.runs.manifest import as_json
@@ -110,12 +111,12 @@ class Checkpoint:
             FreeUValueError: as ``read``.
         """
         try:
-            record = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
+            record = find_json(self.folder / STATE)
+        except FreeUValueError as error:
             raise self._damaged(str(error)) from None
-        if not isinstance(record, dict) or record.get("kind") != KIND or record.get("schema") != SCHEMA:
+        if record is None:
+            return None
+        if record.get("kind") != KIND or record.get("schema") != SCHEMA:
             raise self._damaged(f'it lacks "kind": "{KIND}" and "schema": {SCHEMA}')
         identity, losses = record.get("identity"), record.get("losses")
         if not isinstance(identity, dict) or not isinstance(losses, dict):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
+from freeu.json_files import find_json
 from freeu.personalize.training.checkpoint import refuse_another
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.runs.manifest import as_json
@@ -27,16 +28,11 @@ def read_record(folder: Path, kind: str) -> dict[str, Any] | None:
         FreeUValueError: damaged, of another kind, or written by a newer freeu.
     """
     path = folder / RECORD
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    data = find_json(path)
+    if data is None:
         return None
-    except OSError as error:
-        raise FreeUValueError(f"cannot read {path}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise FreeUValueError(f"{path} is damaged: no JSON ({error})") from None
-    if not isinstance(data, dict) or data.get("kind") != kind:
-        found = data.get("kind") if isinstance(data, dict) else None
+    if data.get("kind") != kind:
+        found = data.get("kind")
         what = f"of kind {found!r}" if isinstance(found, str) else "something else"
         raise FreeUValueError(f"{folder} holds a training {what}, not of {kind!r}: name another folder")
     if data.get("schema") != SCHEMA:

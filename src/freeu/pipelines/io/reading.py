@@ -45,7 +45,7 @@ def read_header(path: Path) -> Header:
             header = json.loads(file.read(size))
     except OSError as error:
         raise FreeUValueError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, struct.error):
+    except (ValueError, RecursionError, struct.error):
         raise damaged from None
     try:
         metadata = header.pop("__metadata__", None) or {}

@@ -8,6 +8,7 @@ from typing import Any
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.extras import need_diffusers
+from freeu.json_files import read_json
 from freeu.pipelines.models.sources.sources import ModelSource, hub_unet_config
 from freeu.profiles import PROFILES
 
@@ -24,7 +25,6 @@ def empty_unet(source: ModelSource, model_config: Path | None = None) -> Any:
     """
     need_diffusers()
     from freeu.pipelines.models.loading import load, quiet
-    from freeu.pipelines.models.sources.sources import read_json
 
     if source.kind == "file":
         return load(source, model_config=model_config).pipe.unet

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
+from freeu.json_files import read_json
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.runs.plan import Plan
 
@@ -83,13 +84,8 @@ def read_manifest(path: Path) -> Manifest:
         FreeUValueError: it cannot be read, is no manifest, is damaged (saying where), or has a newer schema.
     """
     path = path / MANIFEST if path.is_dir() else path
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FreeUValueError(f"cannot read the manifest {path}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise FreeUValueError(f"{path} is not a manifest of freeu: no JSON ({error})") from None
-    if not isinstance(data, Mapping) or data.get("kind") != KIND:
+    data = read_json(path)
+    if data.get("kind") != KIND:
         raise FreeUValueError(f'{path} is not a manifest of freeu: it lacks "kind": "{KIND}"')
     if data.get("schema") != SCHEMA:
         raise FreeUValueError(f"{path} has schema {data.get('schema')!r}, not {SCHEMA}: a newer freeu may read it")
@@ -151,11 +147,8 @@ def claim(output: OutputFolder, record: dict[str, Any], what: str, kept: Collect
     """
     path = output.path / MANIFEST
     if path.exists():
-        try:
-            then = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise FreeUValueError(f"cannot read {path}: {error}") from None
-        if not isinstance(then, dict) or then.get("kind") != record["kind"]:
+        then = read_json(path)
+        if then.get("kind") != record["kind"]:
             raise FreeUValueError(f"--output {output.path} holds something else: name a folder that does not exist yet")
         now = json.loads(as_json(record))
         other = [name for name in now if name not in kept and then.get(name) != now[name]]

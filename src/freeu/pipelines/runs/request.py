@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.extras import need, need_diffusers
+from freeu.json_files import read_json
 from freeu.pipelines.io.inputs import check_side, fit_size, open_image, open_mask, pixel_sha
 from freeu.pipelines.io.output import refuse_foreign
 from freeu.pipelines.models.addons.add_ons import AddOns, check_fit, check_together
 from freeu.pipelines.models.control.control import HIGH, LOW, Control, condition, control_class, named
 from freeu.pipelines.models.control.files import check_control_fit, fetch_control, find_control
 from freeu.pipelines.models.sources.families import refuse_clips
-from freeu.pipelines.models.sources.sources import ModelSource, find_model, read_json
+from freeu.pipelines.models.sources.sources import ModelSource, find_model
 from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions, config_changes
 from freeu.pipelines.options.model import ModelOptions

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
+from freeu.json_files import read_json
 from freeu.pipelines.io.reading import read_header
-from freeu.pipelines.models.sources.sources import ModelSource, read_json
+from freeu.pipelines.models.sources.sources import ModelSource
 
 LORA_NAMES = ("pytorch_lora_weights.safetensors",)
 """What ``pipe.save_lora_weights`` calls its file."""

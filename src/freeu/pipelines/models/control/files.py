@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
+from freeu.json_files import read_json
 from freeu.pipelines.io.reading import Header, read_header, readable
-from freeu.pipelines.models.sources.sources import ModelSource, check_hub, embedded_models, read_json
+from freeu.pipelines.models.sources.sources import ModelSource, check_hub, embedded_models
 
 CLASS = "ControlNetModel"
 _WHAT = "give a diffusers directory, a .safetensors file, or a hub id (owner/name)"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.models.sources.sources import ModelSource, check_hub, read_json
+from freeu.json_files import read_json
+from freeu.pipelines.models.sources.sources import ModelSource, check_hub
 
 MOTION = "AnimateDiffPipeline"
 """What a Stable Diffusion becomes with a motion adapter."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 
 from freeu.errors import FreeUValueError
 from freeu.extras import need
+from freeu.json_files import read_json
 from freeu.pipelines.io.reading import read_header
 from freeu.pipelines.models.sources.modelscope_files import CONFIGURATION, ModelScopeFiles, read_configuration
 
@@ -183,17 +183,6 @@ def _no_unet(label: str, name: str, folder: Path) -> FreeUValueError:
     whole = folder.resolve().parent
     fix = f"; this one belongs to {whole}" if (whole / "model_index.json").is_file() else ""
     return FreeUValueError(f"{label} ({name}) is {what}: {NO_SKIPS}{fix}")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of the model; anything else raises ``FreeUValueError``."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FreeUValueError(f"cannot read {path}: {error}") from None
-    if not isinstance(data, dict):
-        raise FreeUValueError(f"{path} does not hold a JSON object: the model is damaged")
-    return data
 
 
 # -- single files ---------------------------------------------------------------------------------------------------
