@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from freeu.motion.estimate import along
 from freeu.motion.measure import Flow, optical_flow
-from freeu.rerender.film import blend as blending
-from freeu.rerender.film import propagate as propagation
-from freeu.rerender.film.propagate import propagate
+from freeu.rerender.video import blend as blending
+from freeu.rerender.video import propagate as propagation
+from freeu.rerender.video.propagate import propagate
 
 APART = (1, 4, 8)
 COUNT = 9
@@ -46,18 +46,18 @@ def flow_row(film: Film, apart: int, method: str) -> dict[str, Any]:
     start = time.perf_counter()
     flow: Flow = optical_flow(frames[0], frames[-1]) if method == "DIS" else along(frames)
     seconds = time.perf_counter() - start
-    truth, seen = film.truth(0, apart)
+    truth, visible = film.truth(0, apart)
     miss = np.linalg.norm(flow.forward - truth, axis=2)
-    hit = float((~seen & ~flow.traceable).sum())
+    hit = float((~visible & ~flow.traceable).sum())
     return {
         "film": film.name,
         "apart": apart,
         "method": method,
-        "error_px": float(miss[seen].mean()),
-        "off_by_1px": float((miss[seen] > 1.0).mean()),
-        "hidden": float((~seen).mean()),
+        "error_px": float(miss[visible].mean()),
+        "off_by_1px": float((miss[visible] > 1.0).mean()),
+        "hidden": float((~visible).mean()),
         "precision": hit / max(1.0, float((~flow.traceable).sum())),
-        "recall": hit / max(1.0, float((~seen).sum())),
+        "recall": hit / max(1.0, float((~visible).sum())),
         "seconds": seconds,
     }
 
@@ -136,14 +136,14 @@ def blend_rows(film: Film) -> list[dict[str, Any]]:
         ratios, contrasts = [], []
         for step, (back, forth) in zip((2, 4, 6), flows, strict=True):
             frame, moment = film.frames[step], step / (COUNT - 1)
-            seen = [propagation.believed(frame, film.frames[end], flow) for end, flow in ((0, back), (-1, forth))]
-            brought = [propagation.brought(key, flow) for key, flow in ((first, back), (last, forth))]
-            got = blend(*brought, *seen, moment)
+            weights = [propagation.confidence(frame, film.frames[end], flow) for end, flow in ((0, back), (-1, forth))]
+            warped = [propagation.warped_key(key, flow) for key, flow in ((first, back), (last, forth))]
+            got = blend(*warped, *weights, moment)
             ratios.append(psnr(got, recoloured(frame, moment)))
             # Detail drawn apart: noise that the two key frames do not share.
             draws = np.random.default_rng(step)
-            noisy = [part + 12.0 * draws.standard_normal(part.shape).astype(np.float32) for part in brought]
-            added = blend(*[np.asarray(part, np.float32) for part in noisy], *seen, moment).astype(np.float64) - got
+            noisy = [part + 12.0 * draws.standard_normal(part.shape).astype(np.float32) for part in warped]
+            added = blend(*[np.asarray(part, np.float32) for part in noisy], *weights, moment).astype(np.float64) - got
             contrasts.append(float(added.std()) / 12.0)
         rows.append({"film": film.name, "blend": name, "mean_db": np.mean(ratios), "detail_kept": np.mean(contrasts)})
     return rows

@@ -52,11 +52,11 @@ from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.options.sampling import SamplingOptions
 from freeu.pipelines.runs.request import Request
 from freeu.rerender.denoise.settings import DEFAULT_STAGES, STAGES
-from freeu.rerender.film.keyframes import KeyFrameChoice, segments
-from freeu.rerender.film.source import frames_sha, open_source
 from freeu.rerender.options import RerenderOptions
 from freeu.rerender.request import Job, Rerender, check_rerender, prepare_rerender
-from freeu.rerender.run import FILMS, make_film
+from freeu.rerender.run import VIDEOS, run_rerender
+from freeu.rerender.video.segments import KeyFrameChoice, segments
+from freeu.rerender.video.source import frames_sha, open_source
 
 FRAMES, EVERY, FPS = 24, 8, 8
 FRAME_BY_FRAME, ALL, NONE, DEFAULT = "frame by frame", "all stages", "no stage", "default"
@@ -234,14 +234,14 @@ class Said:
 def measured(path: Path, video: Video, judges: Judges) -> Row:
     """All measures of one film."""
     found = list(read_clip(path))
-    seen = measure_video(found, judges)
-    row: Row = {name: value for name, value in score_video_alignment(video.spec, seen).items() if value is not None}
+    measured = measure_video(found, judges)
+    row: Row = {name: value for name, value in score_video_alignment(video.spec, measured).items() if value is not None}
     row["warping"] = _mean(pair_flicker(a, b, flow) for a, b, flow in zip(found, found[1:], video.steps, strict=False))
     row["warping_far"] = _mean(pair_flicker(found[b], found[a], flow) for a, b, flow in video.far)
-    row["flicker"] = float(seen.values["flicker"] or 0.0)
+    row["flicker"] = float(measured.values["flicker"] or 0.0)
     row["colour_drift"] = float(np.mean([_drift(found[b], found[a], flow) for a, b, flow in video.far]))
-    row["saturation"] = float(seen.values["saturation"] or 0.0)
-    row["sharpness"] = 1000 * float(seen.values["sharpness"] or 0.0)
+    row["saturation"] = float(measured.values["saturation"] or 0.0)
+    row["sharpness"] = 1000 * float(measured.values["sharpness"] or 0.0)
     first, last = (1000 * _sharpness(found[place]) for place in (0, -1))
     before, after = (1000 * _sharpness(video.frames[place]) for place in (0, -1))
     row["fading"] = abs(float(np.log((last / first) / (after / before))))
@@ -342,7 +342,7 @@ def write_strip(found: Sequence[Video], work: Path, path: Path) -> None:
     for video in found:
         rows.append([video.frames[place] for place in places])
         for arm in (FRAME_BY_FRAME, DEFAULT):
-            frames = list(read_clip(work / video.path.stem / folder_of(arm) / FILMS["baseline"]))
+            frames = list(read_clip(work / video.path.stem / folder_of(arm) / VIDEOS["baseline"]))
             rows.append([frames[place] for place in places])
     part = path.with_suffix(".part")
     Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in rows])).save(part, format="PNG")
@@ -377,11 +377,11 @@ def main() -> None:
             arm = ARMS[name]
             place = options.work / video.path.stem / folder_of(name)
             began, said = time.perf_counter(), Said()
-            record = make_film(varied(job, video, arm), OutputFolder(place), said)
-            kind = next(kind for kind in FILMS if kind in record["films"])
+            record = run_rerender(varied(job, video, arm), OutputFolder(place), said)
+            kind = next(kind for kind in VIDEOS if kind in record["films"])
             if said.count:
                 seconds[name].append(time.perf_counter() - began)
-            rows[name].append(measured(place / FILMS[kind], video, judges))
+            rows[name].append(measured(place / VIDEOS[kind], video, judges))
             print(
                 f"{video.path.stem}: {name}, {said.count} key frames, {time.perf_counter() - began:.0f} s", flush=True
             )

@@ -44,7 +44,7 @@ analysis
 personalize.training
 personalize.dreambooth personalize.reversion
 personalize
-rerender.film rerender.denoise
+rerender.video rerender.denoise
 rerender
 study.media
 study.plan

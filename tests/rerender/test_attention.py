@@ -141,7 +141,7 @@ def test_models_it_cannot_do():
         "up_block_types": ("UpBlock2D",) * 3,
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
     }
-    with pytest.raises(FreeUValueError, match="no self-attention in its decoder: leave the stage cross-frame out"):
+    with pytest.raises(FreeUValueError, match="no self-attention in its decoder: disable the stage cross-frame"):
         decoder_attention(tiny_unet(**blocks))
     unet = tiny_unet()
     unet.fuse_qkv_projections()

@@ -12,7 +12,7 @@ known_films = pytest.importorskip("known_films")
 
 from freeu.motion.estimate import along, steady_flow  # noqa: E402
 from freeu.motion.measure import Flow, optical_flow, warp_back  # noqa: E402
-from freeu.rerender.film.propagate import propagate  # noqa: E402
+from freeu.rerender.video.propagate import propagate  # noqa: E402
 
 # Pixels, mean over what both frames show; benchmarks/results/flow.md has what they are on the videos of the benchmark.
 NEAR, FAR = 0.12, 0.5
@@ -30,8 +30,8 @@ def emoji():
     return known_films.emoji_films(2, count=5)
 
 
-def error(flow, truth, seen):
-    return float(np.linalg.norm(flow.forward - truth, axis=2)[seen].mean())
+def error(flow, truth, visible):
+    return float(np.linalg.norm(flow.forward - truth, axis=2)[visible].mean())
 
 
 def psnr(one, other):
@@ -41,11 +41,11 @@ def psnr(one, other):
 @pytest.mark.parametrize("name", ["translation", "rotation", "zoom", "occluder"])
 def test_the_truth_is_true(textured, name):
     film = textured[name]
-    truth, seen = film.truth(1, 3)
-    brought = warp_back(film.frames[3], Flow(truth, seen))
+    truth, visible = film.truth(1, 3)
+    warped = warp_back(film.frames[3], Flow(truth, visible))
     # Layers are sampled bilinearly twice; a wrong truth of half a pixel would cost tens of levels at edges.
-    assert np.abs(brought - film.frames[1])[seen].mean() < 3.0
-    assert seen.mean() > 0.8
+    assert np.abs(warped - film.frames[1])[visible].mean() < 3.0
+    assert visible.mean() > 0.8
 
 
 @pytest.mark.parametrize("name", ["translation", "rotation", "zoom", "occluder"])

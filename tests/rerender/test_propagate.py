@@ -5,8 +5,8 @@ import pytest
 
 from freeu.errors import FreeUValueError
 from freeu.motion.measure import Flow
-from freeu.rerender.film.blend import blend, fill
-from freeu.rerender.film.propagate import propagate
+from freeu.rerender.video.blend import blend, fill
+from freeu.rerender.video.propagate import propagate
 
 pytest.importorskip("cv2")
 
@@ -118,9 +118,9 @@ def test_a_hole_is_filled_from_its_own_colour():
 @pytest.mark.parametrize(
     ("film", "first", "last", "message"),
     [
-        ([], FILM[0], FILM[1], "at least 1 frames, got 0"),
+        ([], FILM[0], FILM[1], "at least 1 frame, got 0"),
         (FILM, FILM[0][:32], FILM[1], "one size, got 64x32, 64x64"),
-        (FILM[:1], FILM[0], FILM[1], "one key frame, got two different drawings"),
+        (FILM[:1], FILM[0], FILM[1], "one key frame, got two different ones"),
         (FILM, FILM[0] / 255.0, FILM[1], "uint8"),
     ],
 )

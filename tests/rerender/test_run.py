@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import importlib
 import json
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -27,10 +30,10 @@ from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.options.sampling import SamplingOptions
 from freeu.pipelines.runs.request import Request
 from freeu.rerender.denoise.settings import DEFAULT_STAGES
-from freeu.rerender.film.source import open_source
 from freeu.rerender.options import RerenderOptions
 from freeu.rerender.request import Job, Rerender, check_rerender, prepare_rerender
-from freeu.rerender.run import FILMS, SOURCE, make_film
+from freeu.rerender.run import SOURCE, VIDEOS, run_rerender
+from freeu.rerender.video.source import open_source
 
 SIZE = 64
 DRAWING = ("--steps", "4", "--width", SIZE, "--height", SIZE, "--threads", "1", "--key-every", "4")
@@ -111,18 +114,18 @@ def made(video: Path, sd: Path, control: Path, tmp_path_factory: pytest.TempPath
 class TestFilm:
     def test_both_films_are_as_long_as_the_video_and_differ(self, made: Any, video: Path) -> None:
         folder, said = made
-        source, *films = (list(read_clip(folder / name)) for name in (SOURCE, *FILMS.values()))
+        source, *films = (list(read_clip(folder / name)) for name in (SOURCE, *VIDEOS.values()))
         assert len(source) == len(films[0]) == len(films[1]) == len(read_clip(video)) == 9
         assert not np.array_equal(films[0], films[1])
         assert not np.array_equal(films[0], source)
-        assert read_clip(folder / FILMS["freeu"]).fps == read_clip(video).fps
+        assert read_clip(folder / VIDEOS["freeu"]).fps == read_clip(video).fps
         assert "9 frames" in said
         assert "4 frames" in said
 
     def test_key_frames_are_kept_and_are_in_the_film(self, made: Any) -> None:
         folder, _ = made
         record = json.loads((folder / "manifest.json").read_text())
-        for arm in FILMS:
+        for arm in VIDEOS:
             assert [key["frame"] for key in record["keys"][arm]] == [0, 4, 8]
             names = {path.name for path in (folder / f"keys-{arm}").iterdir()}
             assert names == {"000000.png", "000004.png", "000008.png", "000008.safetensors"}
@@ -143,10 +146,18 @@ class TestFilm:
         assert len(together) == 9
         assert together.width > 3 * 256
 
+    def test_the_python_on_the_page_imports_what_there_is(self, made: Any) -> None:
+        page = html.unescape((made[0] / "rerender.html").read_text())
+        found = re.findall(r"^from (freeu[\w.]+) import (\w+)$", page, re.MULTILINE)
+        assert [name for _, name in found] == ["KeyFrameGenerator", "KeyFrameSettings"]
+        for module, name in found:
+            assert hasattr(importlib.import_module(module), name)
+        assert "images = [generator.generate(frame) for frame in key_frames]" in page
+
     def test_no_path_of_the_machine_is_in_what_is_shown(self, made: Any, sd: Path) -> None:
-        for name in ("rerender.html", FILMS["baseline"], FILMS["freeu"]):
+        for name in ("rerender.html", VIDEOS["baseline"], VIDEOS["freeu"]):
             assert str(sd.parent).encode() not in (made[0] / name).read_bytes(), name
-        assert b"a red fox" in (made[0] / FILMS["freeu"]).read_bytes()
+        assert b"a red fox" in (made[0] / VIDEOS["freeu"]).read_bytes()
 
     def test_it_is_not_made_twice(self, made: Any, video: Path, sd: Path, control: Path) -> None:
         folder, _ = made
@@ -170,14 +181,14 @@ class TestGoingOn:
     def test_a_run_that_was_stopped_ends_with_the_same_film(
         self, video: Path, sd: Path, tmp_path: Path, after: int
     ) -> None:
-        whole = make_film(job(video, sd, tmp_path / "whole"), OutputFolder(tmp_path / "whole"), Stopping())
+        whole = run_rerender(job(video, sd, tmp_path / "whole"), OutputFolder(tmp_path / "whole"), Stopping())
         output = OutputFolder(tmp_path / "broken")
         with pytest.raises(KeyboardInterrupt):
-            make_film(job(video, sd, tmp_path / "broken"), output, Stopping(after))
-        assert not (output.path / FILMS["freeu"]).exists()
+            run_rerender(job(video, sd, tmp_path / "broken"), output, Stopping(after))
+        assert not (output.path / VIDEOS["freeu"]).exists()
         assert not list(output.path.glob(".*part"))
         again = Stopping()
-        record = make_film(job(video, sd, tmp_path / "broken"), output, again)
+        record = run_rerender(job(video, sd, tmp_path / "broken"), output, again)
         assert again.kept_keys == after
         assert len(again.drawn) == 3 - after
         assert record["films"] == whole["films"]
@@ -186,11 +197,11 @@ class TestGoingOn:
     def test_a_damaged_key_frame_is_drawn_anew(self, video: Path, sd: Path, tmp_path: Path) -> None:
         output = OutputFolder(tmp_path / "film")
         with pytest.raises(KeyboardInterrupt):
-            make_film(job(video, sd, output.path), output, Stopping(2))
+            run_rerender(job(video, sd, output.path), output, Stopping(2))
         path = output.path / "keys-freeu" / "000000.png"
         path.write_bytes(path.read_bytes()[:100])
         again = Stopping()
-        make_film(job(video, sd, output.path), output, again)
+        run_rerender(job(video, sd, output.path), output, again)
         assert again.kept_keys == 0
         assert [frame for _, frame in again.drawn] == [0, 4, 8]
 
@@ -204,7 +215,7 @@ class TestGoingOn:
             before = unet(sample, torch.tensor(500), words).sample
         processors = dict(unet.attn_processors)
         with pytest.raises(KeyboardInterrupt):
-            make_film(made, OutputFolder(tmp_path / "film"), Stopping(4))  # in the video with FreeU
+            run_rerender(made, OutputFolder(tmp_path / "film"), Stopping(4))  # in the video with FreeU
         with torch.no_grad():
             torch.testing.assert_close(unet(sample, torch.tensor(500), words).sample, before, rtol=0, atol=0)
         assert {name: type(one) for name, one in unet.attn_processors.items()} == {
@@ -219,7 +230,7 @@ class TestGoingOn:
             for frame in [*sliding(1, 0, 6, SIZE), *other]:
                 writer.add(frame)
         told = Stopping()
-        record = make_film(job(path, sd, tmp_path / "film"), OutputFolder(tmp_path / "film"), told)
+        record = run_rerender(job(path, sd, tmp_path / "film"), OutputFolder(tmp_path / "film"), told)
         assert [frame for _, frame in told.drawn] == [0, 4, 5, 6, 8]
         assert len(read_clip(tmp_path / "film" / record["films"]["freeu"]["file"])) == 9
 
@@ -227,7 +238,7 @@ class TestGoingOn:
 class TestAsItWas:
     def test_strength_0_gives_the_video_back(self, video: Path, sd: Path, tmp_path: Path) -> None:
         output = OutputFolder(tmp_path / "film")
-        record = make_film(job(video, sd, output.path, denoising_strength=0.0), output, Stopping())
+        record = run_rerender(job(video, sd, output.path, denoising_strength=0.0), output, Stopping())
         wanted = FramesSha()
         for frame in open_source(video):
             wanted.add(frame)
@@ -237,11 +248,11 @@ class TestAsItWas:
     def test_sound_is_kept(self, sd: Path, tmp_path: Path) -> None:
         path = heard(tmp_path / "heard.mp4", "aac")
         output = OutputFolder(tmp_path / "film")
-        make_film(job(path, sd, output.path, frames=9), output, Stopping())
-        wave, rate = tone(output.path / FILMS["freeu"])
+        run_rerender(job(path, sd, output.path, frames=9), output, Stopping())
+        wave, rate = tone(output.path / VIDEOS["freeu"])
         assert rate == 48_000
         assert np.abs(wave).max() > 0.5
-        assert len(read_clip(output.path / FILMS["freeu"])) == 9
+        assert len(read_clip(output.path / VIDEOS["freeu"])) == 9
         assert {path.suffix for path in output.path.iterdir()} <= {".mp4", ".json", ""}
 
     def test_memory_does_not_grow_with_the_video(self, sd: Path, tmp_path: Path) -> None:
@@ -249,7 +260,7 @@ class TestAsItWas:
             path = film(tmp_path / f"{count}.mp4", count, SIZE)
             made = job(path, sd, tmp_path / f"film-{count}", disable=["cross-frame"])
             tracemalloc.start()
-            make_film(made, OutputFolder(tmp_path / f"film-{count}"), Stopping())
+            run_rerender(made, OutputFolder(tmp_path / f"film-{count}"), Stopping())
             found = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
             return found

@@ -11,8 +11,8 @@ from PIL import Image
 
 from freeu.errors import FreeUValueError
 from freeu.pipelines.io.clip_files import read_clip
-from freeu.rerender.film.sound import with_sound
-from freeu.rerender.film.source import frames_sha, open_source
+from freeu.rerender.video.sound import with_sound
+from freeu.rerender.video.source import frames_sha, open_source
 
 
 def test_a_film_is_read_twice_alike(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
             open_source(path)
     with pytest.raises(FreeUValueError, match="has 1 frame: a video has at least 2"):
         open_source(still)
-    with pytest.raises(FreeUValueError, match="--frames 1 takes one of them"):
+    with pytest.raises(FreeUValueError, match="--frames 1 uses one of them"):
         open_source(tmp_path / "whole.mp4", 1)
 
 

@@ -12,7 +12,7 @@ from tolerances import UNET, relative_error
 from freeu.errors import FreeUValueError
 from freeu.motion.measure import Flow
 from freeu.rerender.denoise.encoding import Autoencoder
-from freeu.rerender.denoise.fusion import View, at_latents, overlaid
+from freeu.rerender.denoise.fusion import View, at_latents, composited
 from freeu.rerender.denoise.settings import DEFAULT_STAGES, STAGES, KeyFrameSettings, Windows
 from freeu.rerender.denoise.stages import softened, toward, warped, with_colours
 from freeu.rerender.denoise.steps import Steps
@@ -196,7 +196,7 @@ def test_views_lie_over_the_draft_the_first_on_top(pipe):
         View(Flow(still, visible[number]), np.full((32, 32, 3), value, np.float32))
         for number, value in enumerate((255.0, 0.0))
     ]
-    picture, weight = overlaid(torch.zeros(1, 3, 32, 32), views, Autoencoder(pipe))
+    picture, weight = composited(torch.zeros(1, 3, 32, 32), views, Autoencoder(pipe))
     assert picture[0, 0, 4, 4] == picture[0, 0, 28, 4] == 1.0
     assert picture[0, 0, 4, 28] == -1.0
     assert picture[0, 0, 28, 28] == 0.0

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from freeu.errors import FreeUValueError
 from freeu.extras import need
+from freeu.wording import counted
 
 Floats = NDArray[np.float64]
 Frame = NDArray[np.uint8]
@@ -112,7 +113,7 @@ def check_frames(frames: Iterable[Any], least: int = 2) -> list[Frame]:
     if len(sizes) > 1:
         raise FreeUValueError(f"the frames of a video must have one size, got {', '.join(sizes)}")
     if len(found) < least:
-        raise FreeUValueError(f"this measure needs a video of at least {least} frames, got {len(found)}")
+        raise FreeUValueError(f"this measure needs a video of at least {counted(least, 'frame')}, got {len(found)}")
     return found
 
 

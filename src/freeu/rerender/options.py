@@ -11,13 +11,12 @@ from freeu.pipelines.options.option import Option, check_bounds
 from freeu.rerender.denoise.settings import STAGES
 
 if TYPE_CHECKING:
-    from freeu.rerender.film.keyframes import KeyFrameChoice
+    from freeu.rerender.video.segments import KeyFrameChoice
 
 STRENGTH = 0.75
-"""Denoising strength of key frames, unless told otherwise."""
+"""Default denoising strength of key frames."""
 PRESET = "gentle"
-"""FreeU's settings unless others are named: the published ones make videos less steady, measured by
-``benchmarks/bench_rerender.py``."""
+"""Default preset: the published factors make videos less stable, measured by ``benchmarks/bench_rerender.py``."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class RerenderOptions:
     @property
     def keys(self) -> KeyFrameChoice:
         """Which frames are key frames."""
-        from freeu.rerender.film.keyframes import KeyFrameChoice
+        from freeu.rerender.video.segments import KeyFrameChoice
 
         return KeyFrameChoice(interval=self.key_every, content=self.key_content)
 

@@ -1,4 +1,4 @@
-"""What a user asks of ``freeu rerender``, and how it becomes a job: cheap checks first, the video, then the model."""
+"""What a user asks of ``freeu rerender``, and how it becomes a job: checks first, then the video, then the model."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from freeu.pipelines.runs.plan import Plan
 from freeu.pipelines.runs.prepare import prepare
 from freeu.pipelines.runs.request import Request, Sources, check_request
 from freeu.rerender.denoise.settings import DEFAULT_STAGES, STAGES, KeyFrameSettings
-from freeu.rerender.film.keyframes import KeyFrameChoice
-from freeu.rerender.film.source import Source, frames_sha, open_source
 from freeu.rerender.options import RerenderOptions
+from freeu.rerender.video.segments import KeyFrameChoice
+from freeu.rerender.video.source import Source, frames_sha, open_source
 
 KIND, SCHEMA = "freeu-rerender", 1
 NO_CONTROL = "none"
 SCHEDULER = "ddim"
-"""That of the paper. With others, PNDM above all, part of what the stages say is lost in image-to-image."""
+"""As in the paper. With other schedulers, above all PNDM, the stages have less effect in image-to-image."""
 
 if TYPE_CHECKING:
     from freeu.pipelines.io.clip_files import Frame
@@ -61,7 +61,7 @@ class Rerender:
 
 @dataclass
 class Found:
-    """What the cheap checks of a run found."""
+    """What the checks before loading found."""
 
     source: Source
     model: Sources
@@ -74,14 +74,14 @@ class Job:
     """A run whose model is loaded.
 
     Args:
-        record: everything that decides the video, as JSON can say it.
+        record: everything that determines the video, as plain data for JSON.
         source: the video at its working size.
-        plan: what decides an image of the model.
+        plan: everything that determines an image of the model.
         loaded: the pipeline.
         settings: of the key frames.
-        keys: which they are.
+        keys: when a frame becomes a key frame.
         controlnet: a ``ControlNetModel``, or None.
-        flow: how flow is found; None: ``flow.Tracker``'s own way.
+        flow: the flow estimator; None is that of ``Tracker``.
         notes: what a user should know before the run.
     """
 
@@ -97,7 +97,7 @@ class Job:
 
 
 def check_rerender(run: Rerender, output: Path) -> Found:
-    """Everything that can be wrong without loading a model; nothing is written.
+    """Check everything that can be checked without loading a model; nothing is written.
 
     Raises:
         FreeUValueError: the first thing that is wrong, with its value and the fix.
@@ -118,14 +118,14 @@ def check_rerender(run: Rerender, output: Path) -> Found:
 
 
 def _control(name: str | None, model: ModelSource) -> ModelSource | None:
-    """The ControlNet that is meant; without a word the embedded one, where the model is embedded."""
+    """The ControlNet by name; for None the embedded one if the model is embedded, else none."""
     if name is None:
         name = "canny" if model.kind == "embedded" else NO_CONTROL
     return None if name == NO_CONTROL else find_control(name)
 
 
 def prepare_rerender(run: Rerender, found: Found) -> Job:
-    """Load the model and settle everything it decides. Nothing is written.
+    """Load the model and fix every setting that depends on it. Nothing is written.
 
     Args:
         run: checked by ``check_rerender``.
@@ -182,7 +182,7 @@ def prepare_rerender(run: Rerender, found: Found) -> Job:
 
 
 def command_line(job: Job) -> str:
-    """The command that makes this video from the same source and model, for a shell."""
+    """The shell command that makes this video from the same source and model."""
     plan, settings, control = job.plan, job.settings, job.record["control"]
     stages = [stage for stage in STAGES if settings.on(stage) != (stage in DEFAULT_STAGES)]
     options = RerenderOptions(
@@ -200,8 +200,8 @@ def command_line(job: Job) -> str:
     return shlex.join([*found, *plan.sampling_words(), *words(options), *plan.run_words()])
 
 
-def edges(frame: Frame) -> Frame:
-    """What a canny ControlNet is shown of a frame: uint8 (H, W, 3), white on black."""
+def canny_edges(frame: Frame) -> Frame:
+    """The Canny preprocessor: the control image of a frame, uint8 (H, W, 3), white edges on black."""
     import numpy as np
     from PIL import Image
 

@@ -1,7 +1,7 @@
-"""Make the video of a job: key frames are generated and kept one by one, the frames between follow them along the flow.
+"""Make the video of a job: key frames are generated and saved one by one, the frames between follow along the flow.
 
-A frame is written as soon as it is made; no more than one segment is in memory. A run that was stopped takes its key
-frames up again, to the bit, and makes the frames between anew.
+A frame is written as soon as it is made; at most one segment is in memory. A resumed run keeps its key frames,
+continues bit-identically, and makes the frames between again.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.runs.manifest import as_json, claim
 from freeu.pipelines.runs.plan import Picture
 from freeu.pipelines.runs.run import deterministic, settings_of
-from freeu.rerender.film.keyframes import segments
-from freeu.rerender.film.propagate import propagate
-from freeu.rerender.film.sound import with_sound
-from freeu.rerender.film.source import Source
-from freeu.rerender.keys import Keys, Progress
+from freeu.rerender.key_frames import KeyFrames, Progress
 from freeu.rerender.request import Job
+from freeu.rerender.video.propagate import propagate
+from freeu.rerender.video.segments import segments
+from freeu.rerender.video.sound import with_sound
+from freeu.rerender.video.source import Source
 
 if TYPE_CHECKING:
     from freeu.pipelines.io.clip_files import Frame
 
-FILMS = {"baseline": "without-freeu.mp4", "freeu": "with-freeu.mp4"}
+VIDEOS = {"baseline": "without-freeu.mp4", "freeu": "with-freeu.mp4"}
 SOURCE = "source.mp4"
-"""The video as it was used: at its working size."""
+"""The source video at its working size."""
 
 
-def make_film(job: Job, output: OutputFolder, progress: Progress) -> dict[str, Any]:
-    """Make the videos of a job that are not there yet, and keep the manifest up to date.
+def run_rerender(job: Job, output: OutputFolder, progress: Progress) -> dict[str, Any]:
+    """Make the missing videos of a job, and keep the manifest up to date.
 
     Args:
         job: what to make.
-        output: where; a folder with the manifest of the same job is continued.
-        progress: told of every step.
+        output: where; a folder with the manifest of the same job is resumed.
+        progress: called at every step.
 
     Returns:
         the manifest.
@@ -53,20 +53,20 @@ def make_film(job: Job, output: OutputFolder, progress: Progress) -> dict[str, A
     _write_source(job.source, output, record)
     with quiet(), deterministic(job.plan.device, job.plan.threads):
         for arm in job.plan.arms:
-            if not _is_whole(output.path, record["films"].get(arm)):
+            if not _is_intact(output.path, record["films"].get(arm)):
                 _make_arm(job, arm, output, record, progress)
     return record
 
 
-def _is_whole(folder: Path, film: Any) -> bool:
+def _is_intact(folder: Path, video: Any) -> bool:
     """Whether a video is there, byte for byte as it was written."""
     with contextlib.suppress(OSError, KeyError, TypeError):
-        return bool(file_sha(folder / film["file"]) == film["file_sha256"])
+        return bool(file_sha(folder / video["file"]) == video["file_sha256"])
     return False
 
 
 def _write_source(source: Source, output: OutputFolder, record: dict[str, Any]) -> None:
-    if _is_whole(output.path, record["films"].get("source")):
+    if _is_intact(output.path, record["films"].get("source")):
         return
     with output.file(SOURCE) as part:
         with ClipWriter(part, "mp4", source.clip.fps, *source.size) as writer:
@@ -81,8 +81,8 @@ def _make_arm(job: Job, arm: str, output: OutputFolder, record: dict[str, Any], 
     """One video, from its first frame to its last."""
     source, digest = job.source, FramesSha()
     comment = json.dumps({"freeu": about(job, arm, record)}, ensure_ascii=False)
-    with output.file(FILMS[arm]) as part:
-        silent = part.with_name(f".{arm}-pictures.part") if source.sound else part
+    with output.file(VIDEOS[arm]) as part:
+        silent = part.with_name(f".{arm}-silent.part") if source.sound else part
         try:
             with ClipWriter(silent, "mp4", source.clip.fps, *source.size, comment) as writer:
                 for number, frame in enumerate(_frames(job, arm, output, record, progress)):
@@ -95,12 +95,12 @@ def _make_arm(job: Job, arm: str, output: OutputFolder, record: dict[str, Any], 
             if source.sound:
                 silent.unlink(missing_ok=True)
         sha = file_sha(part)
-    record["films"][arm] = {"file": FILMS[arm], "file_sha256": sha, "frames_sha256": digest.hexdigest()}
+    record["films"][arm] = {"file": VIDEOS[arm], "file_sha256": sha, "frames_sha256": digest.hexdigest()}
     output.write(MANIFEST, as_json(record))
 
 
 def about(job: Job, arm: str, record: dict[str, Any]) -> dict[str, Any]:
-    """The settings that go inside a video; no path of the machine is among them."""
+    """The settings embedded in a video; they contain no paths."""
     picture = Picture(0, job.settings.prompt, job.settings.seed, arm)
     found = settings_of(job.plan, picture, record["environment"])
     found |= {name: record[name] for name in ("video", "settings", "keys_by", "raft")}
@@ -112,10 +112,10 @@ def _frames(job: Job, arm: str, output: OutputFolder, record: dict[str, Any], pr
     if job.settings.strength == 0.0:
         yield from job.source
         return
-    keys = Keys(job, arm, output, record, progress)
+    keys = KeyFrames(job, arm, output, record, progress)
     for segment in segments(job.source, job.keys):
         first, last = keys.of(segment)
-        made = propagate(segment.frames, first, last, job.flow)
+        frames = propagate(segment.frames, first, last, job.flow)
         if not segment.opens:
-            next(made)  # the segment before ended with it
-        yield from made
+            next(frames)  # it was the last frame of the segment before
+        yield from frames

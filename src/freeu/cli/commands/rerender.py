@@ -67,17 +67,17 @@ def _make(job: Any, folder: Path) -> None:
     """Make the video and what shows it; say what was made and where."""
     from freeu.cli.progress import KEY_FRAME, Bar
     from freeu.pipelines.io.output import OutputFolder
-    from freeu.rerender.finish import film_headline, finish_film
-    from freeu.rerender.run import make_film
+    from freeu.rerender.finish import finish_rerender, rerender_headline
+    from freeu.rerender.run import run_rerender
     from freeu.wording import counted
 
-    print(*film_headline(job), sep="\n", flush=True)
+    print(*rerender_headline(job), sep="\n", flush=True)
     output = OutputFolder(folder)
     bar = Bar("generating", len(job.source) * len(job.plan.arms), KEY_FRAME)
     try:
         with bar:
-            record = make_film(job, output, bar)
-            written = finish_film(job, output, record, bar.say)
+            record = run_rerender(job, output, bar)
+            written = finish_rerender(job, output, record, bar.say)
     except KeyboardInterrupt:
         raise stopped(folder, f"after {counted(bar.done, KEY_FRAME)}") from None
     print(f"wrote {counted(len(job.source), 'frame')} to {folder}")

@@ -1,16 +1,15 @@
-"""Cross-frame attention: the U-Net looks at the first and the previous key frame instead of at itself.
+"""Cross-frame attention: self-attention in the decoder attends to the first and the previous key frame.
 
-Self-attention in the decoder takes its keys and values of [v_1; v_{i-1}], the features of these frames at the same
-layer and step (style-aware cross-frame attention, section 4.1). Like the official code, this does so in the decoder
-only.
+Its keys and values come from [v_1; v_{i-1}], the features of these frames at the same layer and step (style-aware
+cross-frame attention, section 4.1). As in the official code, only the decoder is changed.
 
-The features are kept from when those frames were generated, so that it costs no more U-Net calls than without; running
-both frames along in the batch would need no memory and three times the time. They take, for each frame and in the
-U-Net's type, (halves of guidance) x steps x sum over decoder layers of (places x channels): 10.6 MB for the embedded
-model at 128x128, 12 steps and float32, 330 MB for Stable Diffusion 1.5 at 512x512, 12 steps and float16.
+The features are cached when those frames are generated, so there are no additional U-Net calls; running both frames
+along in the batch would need no cache but three times the time. The cache takes, for each frame and in the U-Net's
+dtype, (halves of guidance) x steps x sum over decoder layers of (tokens x channels): 10.6 MB for the embedded model at
+128x128, 12 steps and float32, 330 MB for Stable Diffusion 1.5 at 512x512, 12 steps and float16.
 
-A forward-pre-hook hands the features to the attention as its context. No attention processor is replaced: whichever the
-model has (sliced, LoRA, explicit) computes, and FreeU's hooks, which sit on other modules, come and go independently.
+A forward pre-hook passes the features to the attention as its context. No attention processor is replaced: the model's
+own one computes (sliced, LoRA, explicit), and FreeU's hooks, which are on other modules, are independent of this one.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Features = dict[str, list["Tensor"]]
-"""What enters each self-attention, by its path: one (batch, places, channels) for each step that was recorded."""
+"""Inputs of each self-attention, by its path: one (batch, tokens, channels) for each recorded step."""
 
 
 def decoder_attention(unet: nn.Module) -> dict[str, nn.Module]:
     """The self-attention layers of the decoder by their paths.
 
     Raises:
-        FreeUValueError: there is none, or one whose keys and values cannot be had apart from its queries.
+        FreeUValueError: there is none, or one with fused projections of queries, keys and values.
     """
     unet = getattr(unet, "_orig_mod", unet)
     found = {
@@ -43,7 +42,7 @@ def decoder_attention(unet: nn.Module) -> dict[str, nn.Module]:
     }
     if not found:
         raise FreeUValueError(
-            f"{type(unet).__name__} has no self-attention in its decoder: leave the stage cross-frame out"
+            f"{type(unet).__name__} has no self-attention in its decoder: disable the stage cross-frame"
         )
     for path, module in found.items():
         if getattr(module, "fused_projections", False):
@@ -52,12 +51,12 @@ def decoder_attention(unet: nn.Module) -> dict[str, nn.Module]:
 
 
 class CrossFrame:
-    """Records what enters the self-attention of the decoder, and lets it look at what was recorded before.
+    """Records the inputs of the decoder's self-attention, and makes it attend to inputs recorded before.
 
     Args:
         unet: whose decoder it is.
-        references: of the first and the previous key frame, or of one of them if they are the same; none to look at
-            itself as ever.
+        references: recorded inputs of the first and the previous key frame, or of one of them if they are the same;
+            empty leaves self-attention unchanged.
     """
 
     def __init__(self, unet: nn.Module, references: Sequence[Mapping[str, Sequence[Tensor]]] = ()) -> None:
@@ -68,7 +67,7 @@ class CrossFrame:
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
-        """One call of the U-Net that takes part; calls outside are as if there was nothing.
+        """Act on one call of the U-Net, for a ``with`` block; calls outside are unchanged.
 
         Raises:
             FreeURuntimeError: the call did not pass through every layer.
@@ -77,7 +76,7 @@ class CrossFrame:
         self._calls += 1
         try:
             for path, layer in self.layers.items():
-                hook = functools.partial(self._look, path)
+                hook = functools.partial(self._attend, path)
                 handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
             yield
         finally:
@@ -86,17 +85,17 @@ class CrossFrame:
         missed = [path for path, found in self.recorded.items() if len(found) != self._calls]
         if missed:
             raise FreeURuntimeError(
-                f"cross-frame attention did not reach {missed[0]}: compiled code and patches that skip layers pass it "
-                "by; take them out, or leave the stage cross-frame out"
+                f"cross-frame attention did not reach {missed[0]}: compiled code and patches that skip layers bypass "
+                "it; remove them, or disable the stage cross-frame"
             )
 
-    def _look(
+    def _attend(
         self, path: str, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         import torch
 
         if (args[1] if len(args) > 1 else kwargs.get("encoder_hidden_states")) is not None:
-            return None  # it attends to the prompt in this model
+            return None  # in this model it is cross-attention to the prompt
         features: Tensor = args[0] if args else kwargs["hidden_states"]
         recorded = self.recorded[path]
         recorded.append(features.detach())

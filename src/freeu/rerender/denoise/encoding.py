@@ -1,4 +1,4 @@
-"""Between images and latents, with as little loss as the autoencoder allows."""
+"""Encode images to latents and decode them, with as little loss as the VAE allows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class Autoencoder:
-    """The autoencoder of a pipeline.
+    """The VAE of a pipeline.
 
-    Images are tensors (1, 3, H, W) in -1..1 of the autoencoder's type, latents are scaled as the U-Net expects them.
+    Images are tensors (1, 3, H, W) in -1..1 of the VAE's dtype, latents are scaled as the U-Net expects them.
 
     Args:
-        pipe: a Stable Diffusion of diffusers.
+        pipe: a Stable Diffusion pipeline of diffusers.
     """
 
     def __init__(self, pipe: Any) -> None:
@@ -27,35 +27,35 @@ class Autoencoder:
         """A frame with values in 0..255, (H, W, 3), as an image."""
         import torch
 
-        picture = torch.from_numpy(np.ascontiguousarray(frame, dtype=np.float32) / 127.5 - 1.0)
+        image = torch.from_numpy(np.ascontiguousarray(frame, dtype=np.float32) / 127.5 - 1.0)
         vae = self.pipe.vae
-        return picture.permute(2, 0, 1)[None].to(self.pipe._execution_device, vae.dtype)
+        return image.permute(2, 0, 1)[None].to(self.pipe._execution_device, vae.dtype)
 
-    def frame(self, picture: Tensor) -> NDArray[np.uint8]:
+    def frame(self, image: Tensor) -> NDArray[np.uint8]:
         """An image as a frame, uint8 (H, W, 3), rounded as diffusers does."""
-        found: NDArray[np.uint8] = self.pipe.image_processor.postprocess(picture, output_type="np")[0]
+        found: NDArray[np.uint8] = self.pipe.image_processor.postprocess(image, output_type="np")[0]
         return (found * 255).round().astype(np.uint8)
 
-    def encode(self, picture: Tensor) -> Tensor:
-        """The latents of an image, (1, C, h, w); the mean where the autoencoder has a distribution."""
+    def encode(self, image: Tensor) -> Tensor:
+        """The latents of an image, (1, C, h, w); the mean if the VAE has a distribution."""
         vae = self.pipe.vae
-        found = vae.encode(picture)
+        found = vae.encode(image)
         latents: Tensor = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
         return latents * float(vae.config.scaling_factor)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The image of latents; values may lie a little outside -1..1."""
+        """Decode latents to an image; values may lie slightly outside -1..1."""
         vae = self.pipe.vae
         found: Tensor = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
         return found
 
-    def encode_faithfully(self, picture: Tensor) -> Tensor:
-        """Fidelity-oriented image encoding (section 4.1): what a round trip loses is put in beforehand, where it helps.
+    def encode_faithfully(self, image: Tensor) -> Tensor:
+        """Fidelity-oriented image encoding (section 4.1): compensate the loss of a round trip in advance.
 
         With x = E(I) and x' = E(D(x)), the loss of a second encoding, x - x', estimates that of the first, and
-        x + (x - x') is encoded instead of x. The paper does so except where the compensated image is further than a
-        fixed threshold from I; here it is done for those latent pixels whose part of the image it brings nearer to I
-        than x does, so that nothing hangs on a threshold. Costs two encodings and two decodings.
+        x + (x - x') is used instead of x. The paper does so except where the compensated image is further than a fixed
+        threshold from I; here it is done for the latent pixels whose image region it brings nearer to I than x does, so
+        that there is no threshold. Costs two encodings and two decodings.
 
         Returns:
             latents, (1, C, h, w).
@@ -63,12 +63,12 @@ class Autoencoder:
         import torch
         from torch.nn.functional import adaptive_avg_pool2d
 
-        plain = self.encode(picture)
+        plain = self.encode(image)
         plainly = self.decode(plain)
         compensated = 2 * plain - self.encode(plainly)
         size = (plain.shape[-2], plain.shape[-1])
         misses = [
-            adaptive_avg_pool2d((back.float() - picture.float()).abs().mean(1, keepdim=True), size)
+            adaptive_avg_pool2d((back.float() - image.float()).abs().mean(1, keepdim=True), size)
             for back in (plainly, self.decode(compensated))
         ]
         return torch.where(misses[1] < misses[0], compensated, plain)

@@ -1,4 +1,4 @@
-"""What the generated key frames say of the next one: each is brought to its place along the flow of the video."""
+"""Pixel-aware fusion: the generated key frames are warped to the next one along the flow of the video."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from freeu.rerender.denoise.stages import softened, toward
 if TYPE_CHECKING:
     from torch import Tensor
 
-_RADIUS = 128  # the shorter side over this is the radius of soft edges: 4 at 512, as in the official code
+_RADIUS = 128  # the radius of soft edges is the shorter side over this: 4 at 512, as in the official code
 
 
 @dataclass(frozen=True)
@@ -25,52 +25,52 @@ class View:
     """A generated key frame as seen from another frame of the video.
 
     Args:
-        flow: from the frame to the video's frame that was generated.
-        drawn: what was generated, brought to the place of the frame, float32 (H, W, 3), 0..255.
+        flow: from the frame to the source frame of the key frame.
+        image: the generated key frame, warped to the frame, float32 (H, W, 3), 0..255.
     """
 
     flow: Flow
-    drawn: NDArray[np.float32]
+    image: NDArray[np.float32]
 
 
-def seen(frame: Frame, film: Frame, drawn: Frame, estimator: FlowEstimator) -> View:
+def view_from(frame: Frame, source: Frame, image: Frame, estimator: FlowEstimator) -> View:
     """The view of a generated key frame from ``frame``, by the flow of the video.
 
     Args:
-        frame, film: frames of the video, uint8 (H, W, 3): the one to generate and the one that was generated.
-        drawn: what the latter became, uint8 (H, W, 3).
-        estimator: how flow is found.
+        frame, source: frames of the video, uint8 (H, W, 3): that of the next key frame and that of the generated one.
+        image: the generated key frame, uint8 (H, W, 3).
+        estimator: of the flow.
     """
-    flow = estimator(frame, film)
-    return View(flow, warp_back(drawn, flow))
+    flow = estimator(frame, source)
+    return View(flow, warp_back(image, flow))
 
 
-def overlaid(coarse: Tensor, views: Sequence[View], codec: Autoencoder) -> tuple[Tensor, Tensor]:
-    """The image that pixel-aware fusion aims at (section 4.1), and where it says something.
+def composited(coarse: Tensor, views: Sequence[View], codec: Autoencoder) -> tuple[Tensor, Tensor]:
+    """The target image of pixel-aware fusion (section 4.1), and its weight.
 
-    The views are laid over what the U-Net believes so far, the first key frame on top of the previous one: what it
-    shows does not pass from frame to frame, so errors do not add up.
+    The views are composited over the current prediction, the first key frame on top of the previous one: what it shows
+    is not passed on from frame to frame, so errors do not accumulate.
 
     Args:
-        coarse: (1, 3, H, W) in -1..1, a draft of the frame; it shows where no view does.
-        views: in the order of precedence.
-        codec: makes images of the views.
+        coarse: (1, 3, H, W) in -1..1, a draft of the frame, visible where no view is.
+        views: in order of precedence.
+        codec: converts the views to images.
 
     Returns:
-        the image, (1, 3, H, W), and the weight of what comes from views, (1, 1, H, W), float32, 0..1.
+        the image, (1, 3, H, W), and the weight of the views in it, (1, 1, H, W), float32, 0..1.
     """
     radius = max(1, round(min(coarse.shape[-2:]) / _RADIUS))
-    picture, missing = coarse.float(), None
+    image, missing = coarse.float(), None
     for view in reversed(views):
         weight = softened(~view.flow.traceable, radius).to(coarse.device)
-        picture = toward(picture, codec.tensor(view.drawn).float(), weight)
+        image = toward(image, codec.tensor(view.image).float(), weight)
         missing = 1.0 - weight if missing is None else missing * (1.0 - weight)
     assert missing is not None, "pixel-aware fusion needs a key frame"
-    return picture.to(coarse.dtype), 1.0 - missing
+    return image.to(coarse.dtype), 1.0 - missing
 
 
 def at_latents(weight: Tensor, size: Sequence[int]) -> Tensor:
-    """The least weight of the pixels of each latent pixel, (1, 1, h, w)."""
+    """The smallest weight among the pixels of each latent pixel, (1, 1, h, w)."""
     from torch.nn.functional import adaptive_max_pool2d
 
     return -adaptive_max_pool2d(-weight, tuple(size))

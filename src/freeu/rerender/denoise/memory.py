@@ -1,4 +1,4 @@
-"""What is kept of the key frames that were generated, in memory and on disk."""
+"""What later key frames need of the generated ones, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ class KeyFrame:
     """A key frame of the video and how it was generated.
 
     Args:
-        film: the frame of the video, uint8 (H, W, 3).
-        drawn: what it became, of the same shape.
-        clean: the image without noise that the U-Net believed in at each step, before any constraint changed it,
-            (1, C, h, w) each; empty where no stage asks for it.
-        attention: ``attention.Features``; empty where no stage asks for them.
+        source: the frame of the video, uint8 (H, W, 3).
+        image: the generated key frame, of the same shape.
+        clean: the predicted clean latents (x_0) of each step before any constraint changed them, (1, C, h, w) each;
+            empty if no stage needs them.
+        attention: ``attention.Features``; empty if no stage needs them.
     """
 
-    film: Frame
-    drawn: Frame
+    source: Frame
+    image: Frame
     clean: Sequence[Tensor] = ()
     attention: Mapping[str, Sequence[Tensor]] = dataclasses.field(default_factory=dict)
 
 
 @dataclass
 class Memory:
-    """The first key frame of a scene, which all others keep to, and the previous one; both None before the first."""
+    """The first key frame of a scene, which anchors all others, and the previous one; both None before the first."""
 
     first: KeyFrame | None = None
     previous: KeyFrame | None = None
@@ -67,7 +67,7 @@ def write(path: Path, memory: Memory, identity: Mapping[str, Any]) -> None:
     Args:
         path: replaced if it exists.
         memory: may be empty.
-        identity: what decides the key frames, as JSON can say it.
+        identity: what determines the key frames, as plain data for JSON.
 
     Raises:
         FreeURuntimeError: it cannot be written; what was there before is still there.
@@ -77,7 +77,7 @@ def write(path: Path, memory: Memory, identity: Mapping[str, Any]) -> None:
 
     tensors: dict[str, Tensor] = {}
     for name, key in zip(("first", "previous"), memory.references, strict=False):
-        parts: dict[str, Tensor] = {"film": torch.from_numpy(key.film), "drawn": torch.from_numpy(key.drawn)}
+        parts: dict[str, Tensor] = {"film": torch.from_numpy(key.source), "drawn": torch.from_numpy(key.image)}
         parts |= {f"clean/{step:04d}": latents for step, latents in enumerate(key.clean)}
         for layer, features in key.attention.items():
             parts |= {f"attention/{layer}/{step:04d}": tensor for step, tensor in enumerate(features)}
@@ -88,26 +88,26 @@ def write(path: Path, memory: Memory, identity: Mapping[str, Any]) -> None:
 
 
 def read(path: Path, identity: Mapping[str, Any], device: torch.device) -> Memory:
-    """What ``write`` wrote, to the bit.
+    """Read what ``write`` wrote, bit-identical.
 
     Args:
         path: the file.
-        identity: what decides the key frames now.
+        identity: what determines the key frames now.
         device: for the tensors.
 
     Raises:
-        FreeUValueError: no such file, a damaged one, or one of key frames that something else decided.
+        FreeUValueError: no such file, a damaged one, or one of key frames with other settings.
     """
     from safetensors.torch import load_file
 
     about = read_header(path).metadata
     if about.get("kind") != KIND or about.get("schema") != str(SCHEMA):
-        raise FreeUValueError(f"{path} holds no key frames of this version: delete it to begin anew")
+        raise FreeUValueError(f"{path} holds no key frames of this version: delete it to start again")
     with readable(f"the key frames in {path}"):
         then, now = json.loads(about["identity"]), json.loads(json.dumps(identity))
     other = [f"{name} was {then.get(name)!r}, is {now.get(name)!r}" for name in now if then.get(name) != now[name]]
     if other:
-        raise FreeUValueError(f"{path} holds key frames generated otherwise ({'; '.join(other)}): name another file")
+        raise FreeUValueError(f"{path} holds key frames of other settings ({'; '.join(other)}): name another file")
     with readable(f"the key frames in {path}"):
         tensors = load_file(path, device=str(device))
         memory = Memory()
@@ -120,7 +120,7 @@ def read(path: Path, identity: Mapping[str, Any], device: torch.device) -> Memor
 
 
 def _key_frame(parts: Mapping[str, Tensor]) -> KeyFrame:
-    """A key frame of its parts, which come in the order of their names."""
+    """A key frame from its tensors, sorted by name."""
     attention: dict[str, list[Tensor]] = {}
     for name, tensor in parts.items():
         if name.startswith("attention/"):

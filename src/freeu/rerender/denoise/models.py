@@ -1,4 +1,4 @@
-"""Which models of diffusers key frames can be generated with."""
+"""Which diffusers models can generate key frames."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ PIPELINES = (
 
 
 def check_pipe(pipe: Any) -> None:
-    """Raise ``FreeUValueError`` unless it is a text-to-image Stable Diffusion 1 or 2, or a miniature of one."""
+    """Raise ``FreeUValueError`` unless it is a text-to-image model of Stable Diffusion 1 or 2 or of their kind."""
     kind = type(pipe).__name__
     if kind not in PIPELINES:
         raise FreeUValueError(f"{kind} cannot generate key frames: use a model of {PIPELINES[0]}")
     inputs, channels = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
     if inputs != channels:
         raise FreeUValueError(
-            f"this U-Net takes {inputs} channels and the autoencoder has {channels}: use a text-to-image model, not "
-            "one for inpainting or editing"
+            f"this U-Net takes {inputs} channels and the VAE has {channels}: use a text-to-image model, not one for "
+            "inpainting or editing"
         )
     if pipe.unet.config.time_cond_proj_dim is not None:
-        raise FreeUValueError("this U-Net takes the guidance as an input (a consistency model): use its base model")
+        raise FreeUValueError("this U-Net takes the CFG scale as an input (a consistency model): use its base model")
 
 
 def check_controlnet(controlnet: Any, unet: Any) -> None:

@@ -1,4 +1,4 @@
-"""How key frames are generated: prompt, steps, and which constraints between the frames act when."""
+"""Settings of the key frames: prompt, sampling, and when each constraint between the frames acts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ STAGES = ("cross-frame", "shape", "pixel", "fidelity", "colour")
 """The constraints of section 4.1 in the order in which they act; "fidelity" is how "pixel" encodes its image."""
 
 DEFAULT_STAGES = ("cross-frame", "pixel", "fidelity")
-"""Those that are on unless told otherwise, by ``benchmarks/bench_rerender.py``: "colour" makes colours drift more than
-they do without it, since "pixel" holds them already, and of "shape" no effect beside the others could be shown."""
+"""Those that are enabled by default, chosen by ``benchmarks/bench_rerender.py``: "colour" increases colour drift, which
+"pixel" prevents already, and "shape" has no measurable effect beside the others."""
 
 MAX_STEPS = 1_000
 
@@ -25,11 +25,11 @@ MAX_STEPS = 1_000
 class Windows:
     """When each constraint acts: (start, end) as fractions of the steps that are made.
 
-    It acts in every step that its window touches, so that the shortest acts in one, however few there are; never if
-    start and end are the same.
+    It acts in every step that overlaps its window, so the shortest window acts in one step; never if start and end are
+    equal.
 
-    The defaults are those of the official code (of its examples for colour). It counts from pure noise; here the steps
-    that ``strength`` leaves out do not count, or the window of shape would close before the first step that is made.
+    The defaults are those of the official code (of its examples for colour). The official code counts from pure noise;
+    here the steps that ``strength`` skips do not count, or the window of shape would end before the first step.
     """
 
     cross_frame: tuple[float, float] = (0.0, 1.0)
@@ -51,18 +51,18 @@ class Windows:
 
 @dataclass(frozen=True)
 class KeyFrameSettings:
-    """What decides the key frames of a video, apart from the model and the video.
+    """What determines the key frames of a video, apart from the model and the video.
 
     Args:
         prompt, negative_prompt: what the images should and should not show.
-        steps: of the whole schedule, 1 to 1000; ``int(steps * strength)`` of them are made, as by diffusers.
-        guidance: scale of classifier-free guidance, 0 to 100; None takes the default of the pipeline.
-        strength: of the noise on each frame, 0 to 1; 0 gives frames back as they are.
-        control_scale: of the ControlNet's residuals, 0 to 2.
+        steps: of the full schedule, 1 to 1000; ``int(steps * strength)`` of them are made, as by diffusers.
+        guidance: CFG scale, 0 to 100; None takes the default of the pipeline.
+        strength: denoising strength, 0 to 1; 0 returns frames unchanged.
+        control_scale: ControlNet weight, 0 to 2.
         seed: of the noise, which is the same for all key frames.
-        stages: those of ``STAGES`` that are on; ``DEFAULT_STAGES`` unless given.
+        stages: those of ``STAGES`` that are enabled.
         windows: when they act.
-        pixel_strength: how far each step of "pixel" goes to its target, 0 to 1.
+        pixel_strength: how far each step of "pixel" moves to its target, 0 to 1.
 
     Raises:
         FreeUValueError: a value outside its range, or an unknown stage.
@@ -81,7 +81,7 @@ class KeyFrameSettings:
 
     def __post_init__(self) -> None:
         if isinstance(self.stages, str):
-            raise FreeUValueError(f"stages must be a collection of names, got the text {self.stages!r}")
+            raise FreeUValueError(f"stages must be a collection of names, got the string {self.stages!r}")
         for name in self.stages:
             if name not in STAGES:
                 raise unknown_name("stage", name, STAGES)
@@ -104,7 +104,7 @@ class KeyFrameSettings:
         return int(self.steps * self.strength)
 
     def on(self, stage: str) -> bool:
-        """Whether a stage acts at all."""
+        """Whether a stage is enabled."""
         return stage in self.stages
 
     def acts(self, stage: str, step: int, total: int) -> bool:
@@ -121,7 +121,7 @@ class KeyFrameSettings:
         return self.on(stage) and touched
 
     def record(self) -> dict[str, Any]:
-        """All fields as JSON can say them."""
+        """All fields as plain data for JSON."""
         return dataclasses.asdict(self) | {
             "stages": list(self.stages),
             "windows": {name: list(window) for name, window in dataclasses.asdict(self.windows).items()},

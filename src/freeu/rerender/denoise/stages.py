@@ -1,4 +1,4 @@
-"""The constraints that act on latents, as functions of tensors: shape, pixel and colour (section 4.1)."""
+"""The constraints on latents as functions of tensors: shape, pixel and colour (section 4.1)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def warped(latents: Tensor, displacement: NDArray[np.float32]) -> Tensor:
-    """Latents fetched from where the flow leads, each from its nearest neighbour.
+    """Latents warped by a flow, with nearest-neighbour sampling.
 
-    Latents that are interpolated decode to blur and wrong shapes; the official code takes the nearest too.
+    Interpolated latents decode to blur and wrong shapes; the official code uses the nearest neighbour too.
 
     Args:
         latents: (1, C, h, w).
-        displacement: in latent pixels, x to the right and y downwards, (h, w, 2); the rim is repeated beyond it.
+        displacement: in latent pixels, x to the right and y downwards, (h, w, 2); the border is replicated.
     """
     import torch
 
@@ -31,11 +31,11 @@ def warped(latents: Tensor, displacement: NDArray[np.float32]) -> Tensor:
 
 
 def with_colours(latents: Tensor, like: Tensor, eps: float = 1e-5) -> Tensor:
-    """AdaIN (Huang & Belongie 2017): the mean and the deviation of every channel become those of ``like``.
+    """AdaIN (Huang & Belongie 2017): mean and standard deviation of every channel become those of ``like``.
 
     Args:
         latents, like: (1, C, h, w), float32.
-        eps: added to the variance that is divided by, so that a constant channel stays finite.
+        eps: added to the variance in the denominator, so that a constant channel stays finite.
     """
     mean = latents.mean((2, 3), keepdim=True)
     scale = latents.var((2, 3), keepdim=True, unbiased=False).add(eps).sqrt()
@@ -44,17 +44,17 @@ def with_colours(latents: Tensor, like: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 def toward(latents: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Latents moved towards a target by a weight of 0..1 that broadcasts; where it is 0 they stay to the bit."""
+    """Latents moved towards a target by a weight of 0..1 that broadcasts; bit-identical where it is 0."""
     return latents + weight * (target - latents)
 
 
 def softened(covered: NDArray[np.bool_], radius: int) -> Tensor:
-    """How much of a pixel may be taken from a reference: 0 where it is covered, 1 from 2 radius + 1 pixels away on.
+    """The weight of a reference at each pixel: 0 where it is occluded, 1 from 2 radius + 1 pixels away.
 
-    Flow is least sure at the edges of what is covered, and a hard edge would show.
+    Flow is least reliable at the edges of occlusions, and a hard edge would be visible.
 
     Args:
-        covered: (H, W).
+        covered: occluded pixels, (H, W).
         radius: in pixels, at least 1.
 
     Returns:

@@ -13,7 +13,7 @@ from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.motion.measure import optical_flow, warp_back
 from freeu.pipelines.models.schedulers import set_sampler
 from freeu.rerender.denoise.encoding import Autoencoder
-from freeu.rerender.denoise.painter import KeyFramePainter
+from freeu.rerender.denoise.generator import KeyFrameGenerator
 from freeu.rerender.denoise.settings import STAGES, KeyFrameSettings, Windows
 
 pytest.importorskip("cv2")
@@ -27,8 +27,8 @@ def settings(**changes: Any) -> KeyFrameSettings:
 
 
 def drawn(pipe: Any, film: Any, more: dict[str, Any] | None = None, **changes: Any) -> list[Any]:
-    painter = KeyFramePainter(pipe, settings(**changes), **(more or {}))
-    return [painter.paint(frame) for frame in film]
+    generator = KeyFrameGenerator(pipe, settings(**changes), **(more or {}))
+    return [generator.generate(frame) for frame in film]
 
 
 def same(ours: list[Any], theirs: list[Any]) -> bool:
@@ -99,7 +99,7 @@ def controlnet(pipe):
     return made
 
 
-def edges(frame):
+def canny_edges(frame):
     return 255 - frame
 
 
@@ -109,13 +109,13 @@ def test_with_a_controlnet_it_is_that_of_diffusers(pipe, film, controlnet):
     ours = drawn(
         pipe,
         film[:1],
-        {"controlnet": controlnet, "condition": edges},
+        {"controlnet": controlnet, "preprocessor": canny_edges},
         stages=(),
         guidance=5.0,
         negative_prompt="a dog",
         control_scale=0.8,
     )
-    shown = PIL.Image.fromarray(edges(film[0]))
+    shown = PIL.Image.fromarray(canny_edges(film[0]))
     more = {"control_image": shown, "controlnet_conditioning_scale": 0.8, "height": 32, "width": 32}
     cls = "StableDiffusionControlNetImg2ImgPipeline"
     assert same(ours, [by_diffusers(pipe, cls, film[0], 5.0, {"controlnet": controlnet}, **more)])
@@ -123,7 +123,7 @@ def test_with_a_controlnet_it_is_that_of_diffusers(pipe, film, controlnet):
 
 
 def test_the_guidance_is_the_default_of_the_pipeline(pipe, film):
-    assert KeyFramePainter(pipe, settings()).guidance == 7.5
+    assert KeyFrameGenerator(pipe, settings()).guidance == 7.5
     assert same(drawn(pipe, film[:1]), drawn(pipe, film[:1], guidance=7.5))
 
 
@@ -147,12 +147,12 @@ def test_fidelity_is_how_pixel_encodes(pipe, film):
 def test_the_previous_key_frame_counts_beside_the_first(pipe, film):
     """With the first alone remembered, the third comes out otherwise."""
     for stage in ("cross-frame", "pixel"):
-        painter = KeyFramePainter(pipe, settings(stages=(stage,)))
-        painter.paint(film[0])
-        painter.paint(film[1])
-        both = painter.paint(film[2])
-        painter.memory.previous = painter.memory.first
-        assert not np.array_equal(painter.paint(film[2]), both), stage
+        generator = KeyFrameGenerator(pipe, settings(stages=(stage,)))
+        generator.generate(film[0])
+        generator.generate(film[1])
+        both = generator.generate(film[2])
+        generator.memory.previous = generator.memory.first
+        assert not np.array_equal(generator.generate(film[2]), both), stage
 
 
 def test_key_frames_are_the_same_every_time(pipe, film, whole):
@@ -161,18 +161,18 @@ def test_key_frames_are_the_same_every_time(pipe, film, whole):
 
 
 def test_strength_zero_gives_the_frame_back(pipe, film):
-    painter = KeyFramePainter(pipe, settings(strength=0.0))
-    got = painter.paint(film[0])
+    generator = KeyFrameGenerator(pipe, settings(strength=0.0))
+    got = generator.generate(film[0])
     assert np.array_equal(got, film[0])
     assert not np.shares_memory(got, film[0])
-    assert painter.memory.first is None
+    assert generator.memory.first is None
 
 
 def test_pictures_belong_to_the_caller(pipe, film, whole):
-    painter = KeyFramePainter(pipe, settings())
+    generator = KeyFrameGenerator(pipe, settings())
     for number in range(3):
         frame = film[number].copy()
-        picture = painter.paint(frame)
+        picture = generator.generate(frame)
         assert np.array_equal(picture, whole[number])
         picture[:], frame[:] = 0, 0
 
@@ -180,17 +180,17 @@ def test_pictures_belong_to_the_caller(pipe, film, whole):
 def test_no_frame_is_changed_and_steps_are_told(pipe, film):
     frame = film[0].copy()
     told = []
-    painter = KeyFramePainter(pipe, settings())
-    painter.paint(frame, lambda fraction, latents: told.append((fraction, tuple(latents.shape))))
+    generator = KeyFrameGenerator(pipe, settings())
+    generator.generate(frame, lambda fraction, latents: told.append((fraction, tuple(latents.shape))))
     assert np.array_equal(frame, film[0])
     assert told == [(step / 4, (1, 4, 16, 16)) for step in (1, 2, 3, 4)]
 
 
 def test_a_new_scene_begins_anew(pipe, film, whole):
-    painter = KeyFramePainter(pipe, settings())
-    painter.paint(film[3])
-    painter.new_scene()
-    assert same([painter.paint(frame) for frame in film[:3]], whole)
+    generator = KeyFrameGenerator(pipe, settings())
+    generator.generate(film[3])
+    generator.new_scene()
+    assert same([generator.generate(frame) for frame in film[:3]], whole)
 
 
 # -- interrupted ---------------------------------------------------------------------------------------------------
@@ -199,53 +199,53 @@ def test_a_new_scene_begins_anew(pipe, film, whole):
 def test_an_interrupted_run_goes_on_to_the_same_bits(pipe, film, whole, tmp_path):
     path = tmp_path / "keys" / "state.safetensors"
     for number in range(3):
-        painter = KeyFramePainter(pipe, settings())
+        generator = KeyFrameGenerator(pipe, settings())
         if number:
-            painter.load(path)
-        assert np.array_equal(painter.paint(film[number]), whole[number])
-        painter.save(path)
+            generator.load(path)
+        assert np.array_equal(generator.generate(film[number]), whole[number])
+        generator.save(path)
     assert [item.name for item in path.parent.iterdir()] == [path.name]
 
 
 def test_an_empty_memory_is_a_state_too(pipe, film, whole, tmp_path):
     path = tmp_path / "state.safetensors"
-    KeyFramePainter(pipe, settings()).save(path)
-    painter = KeyFramePainter(pipe, settings())
-    painter.paint(film[3])
-    painter.load(path)
-    assert np.array_equal(painter.paint(film[0]), whole[0])
+    KeyFrameGenerator(pipe, settings()).save(path)
+    generator = KeyFrameGenerator(pipe, settings())
+    generator.generate(film[3])
+    generator.load(path)
+    assert np.array_equal(generator.generate(film[0]), whole[0])
 
 
 def test_states_that_cannot_be_used(pipe, film, tmp_path):
     path = tmp_path / "state.safetensors"
-    painter = KeyFramePainter(pipe, settings())
+    generator = KeyFrameGenerator(pipe, settings())
     with pytest.raises(FreeUValueError, match=r"cannot read .*state.safetensors: No such file"):
-        painter.load(path)
-    painter.paint(film[0])
-    painter.save(path)
-    with pytest.raises(FreeUValueError, match=r"generated otherwise \(seed was 3, is 4\): name another file"):
-        KeyFramePainter(pipe, settings(seed=4)).load(path)
+        generator.load(path)
+    generator.generate(film[0])
+    generator.save(path)
+    with pytest.raises(FreeUValueError, match=r"key frames of other settings \(seed was 3, is 4\): name another file"):
+        KeyFrameGenerator(pipe, settings(seed=4)).load(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(FreeUValueError, match="only part of one"):
-        painter.load(path)
+        generator.load(path)
     from safetensors.torch import save_file
 
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(FreeUValueError, match="holds no key frames of this version"):
-        painter.load(path)
+        generator.load(path)
 
 
 def test_what_goes_wrong_leaves_nothing_behind(pipe, film, whole):
-    painter = KeyFramePainter(pipe, settings())
-    painter.paint(film[0])
+    generator = KeyFrameGenerator(pipe, settings())
+    generator.generate(film[0])
 
     def stop(fraction, latents):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        painter.paint(film[1], stop)
+        generator.generate(film[1], stop)
     assert not any(module._forward_pre_hooks for module in pipe.unet.modules())
-    assert same([painter.paint(frame) for frame in film[1:3]], whole[1:])
+    assert same([generator.generate(frame) for frame in film[1:3]], whole[1:])
 
 
 def test_in_bfloat16(make_pipe, film, whole, tmp_path):
@@ -253,13 +253,13 @@ def test_in_bfloat16(make_pipe, film, whole, tmp_path):
     pipe = make_pipe().to(torch.bfloat16)
     got = drawn(pipe, film[:3])
     assert 0.0 < np.abs(np.float32(got) - np.float32(whole)).mean() < 4.0
-    painter = KeyFramePainter(pipe, settings())
+    generator = KeyFrameGenerator(pipe, settings())
     for frame in film[:2]:
-        painter.paint(frame)
-    painter.save(tmp_path / "state.safetensors")
-    again = KeyFramePainter(pipe, settings())
+        generator.generate(frame)
+    generator.save(tmp_path / "state.safetensors")
+    again = KeyFrameGenerator(pipe, settings())
     again.load(tmp_path / "state.safetensors")
-    assert np.array_equal(again.paint(film[2]), got[2])
+    assert np.array_equal(again.generate(film[2]), got[2])
 
 
 # -- with FreeU ----------------------------------------------------------------------------------------------------
@@ -271,10 +271,10 @@ def test_freeu_comes_and_goes_independently(pipe, film, whole):
         freed = drawn(pipe, film[:2])
         assert handle.verify()
     assert not any(map(np.array_equal, freed, whole))
-    painter = KeyFramePainter(pipe, settings())
-    painter.paint(film[0])
+    generator = KeyFrameGenerator(pipe, settings())
+    generator.generate(film[0])
     with freeu.enabled(pipe, **FACTORS):
-        painter.paint(film[1])
+        generator.generate(film[1])
     assert same(drawn(pipe, film[:3]), whole)
     for name, tensor in pipe.unet.state_dict().items():
         assert torch.equal(tensor, before[name]), name
@@ -293,14 +293,14 @@ def test_freeu_on_the_conditional_half_only(pipe, film):
 
 
 def test_frames_it_refuses(pipe, film):
-    painter = KeyFramePainter(pipe, settings())
+    generator = KeyFrameGenerator(pipe, settings())
     with pytest.raises(FreeUValueError, match="a frame must be uint8"):
-        painter.paint(film[0].astype(np.float32))
+        generator.generate(film[0].astype(np.float32))
     with pytest.raises(FreeUValueError, match="must be divisible by 2, got 31x32"):
-        painter.paint(film[0][:, :31])
-    painter.paint(film[0])
+        generator.generate(film[0][:, :31])
+    generator.generate(film[0])
     with pytest.raises(FreeUValueError, match=r"of 30x32 follows one of 32x32: call new_scene\(\)"):
-        painter.paint(film[0][:, :30])
+        generator.generate(film[0][:, :30])
 
 
 def test_models_it_refuses(make_pipe, pipe, controlnet):
@@ -308,24 +308,24 @@ def test_models_it_refuses(make_pipe, pipe, controlnet):
     from tiny_pipelines import tiny_unet
 
     with pytest.raises(FreeUValueError, match="DDIMPipeline cannot generate key frames"):
-        KeyFramePainter(DDIMPipeline(pipe.unet, pipe.scheduler), settings())
-    with pytest.raises(FreeUValueError, match="takes 9 channels and the autoencoder has 4"):
-        KeyFramePainter(make_pipe(unet=tiny_unet(in_channels=9)), settings())
-    with pytest.raises(FreeUValueError, match="takes the guidance as an input"):
-        KeyFramePainter(make_pipe(unet=tiny_unet(time_cond_proj_dim=8)), settings())
+        KeyFrameGenerator(DDIMPipeline(pipe.unet, pipe.scheduler), settings())
+    with pytest.raises(FreeUValueError, match="takes 9 channels and the VAE has 4"):
+        KeyFrameGenerator(make_pipe(unet=tiny_unet(in_channels=9)), settings())
+    with pytest.raises(FreeUValueError, match="takes the CFG scale as an input"):
+        KeyFrameGenerator(make_pipe(unet=tiny_unet(time_cond_proj_dim=8)), settings())
     with pytest.raises(FreeUValueError, match="give both or neither"):
-        KeyFramePainter(pipe, settings(), controlnet=controlnet)
+        KeyFrameGenerator(pipe, settings(), controlnet=controlnet)
     with pytest.raises(FreeUValueError, match="give both or neither"):
-        KeyFramePainter(pipe, settings(), condition=edges)
+        KeyFrameGenerator(pipe, settings(), preprocessor=canny_edges)
     other = ControlNetModel.from_unet(tiny_unet(layers_per_block=2), conditioning_embedding_out_channels=(4, 8))
     with pytest.raises(FreeUValueError, match="has layers_per_block 2 and the model 1"):
-        KeyFramePainter(pipe, settings(), condition=edges, controlnet=other)
+        KeyFrameGenerator(pipe, settings(), preprocessor=canny_edges, controlnet=other)
 
 
 def test_conditions_it_refuses(pipe, film, controlnet):
-    painter = KeyFramePainter(pipe, settings(), condition=lambda frame: frame[:16], controlnet=controlnet)
-    with pytest.raises(FreeUValueError, match=r"a condition of shape \(16, 32, 3\) does not fit"):
-        painter.paint(film[0])
+    generator = KeyFrameGenerator(pipe, settings(), preprocessor=lambda frame: frame[:16], controlnet=controlnet)
+    with pytest.raises(FreeUValueError, match=r"a control image of \(16, 32, 3\) does not fit"):
+        generator.generate(film[0])
 
 
 def test_pictures_that_the_safety_checker_refuses(make_pipe, film):
@@ -338,12 +338,12 @@ def test_pictures_that_the_safety_checker_refuses(make_pipe, film):
     checker = StableDiffusionSafetyChecker(config).eval()
     checker.concept_embeds_weights.fill_(-2.0)  # no image is far enough from what it looks for
     parts = {"safety_checker": checker, "feature_extractor": tiny_image_processor()}
-    painter = KeyFramePainter(make_pipe(**parts), settings())
+    generator = KeyFrameGenerator(make_pipe(**parts), settings())
     with pytest.raises(FreeURuntimeError, match="safety checker refuses a key frame"):
-        painter.paint(film[0])
-    assert painter.memory.first is None
+        generator.generate(film[0])
+    assert generator.memory.first is None
     checker.concept_embeds_weights.fill_(2.0)
-    assert painter.paint(film[0]).any()
+    assert generator.generate(film[0]).any()
 
 
 # -- for real ------------------------------------------------------------------------------------------------------
@@ -354,8 +354,8 @@ def test_what_the_stages_are_for(mini, scenes):
 
     def key_frames(*stages):
         asked = KeyFrameSettings("a flat panda on a red background", steps=8, guidance=4.0, stages=stages)
-        painter = KeyFramePainter(mini, asked)
-        return [painter.paint(frame) for frame in scenes]
+        generator = KeyFrameGenerator(mini, asked)
+        return [generator.generate(frame) for frame in scenes]
 
     flow = optical_flow(scenes[1], scenes[0])
 
@@ -380,7 +380,7 @@ def test_what_attention_to_the_first_key_frame_is_for(mini):
     apart = {}
     for stages in ((), ("cross-frame",)):
         asked = KeyFrameSettings("a panda", steps=6, guidance=1.0, strength=0.8, stages=stages)
-        painter = KeyFramePainter(mini, asked)
-        first, second = (painter.paint(frame).mean((0, 1)) for frame in frames)
+        generator = KeyFrameGenerator(mini, asked)
+        first, second = (generator.generate(frame).mean((0, 1)) for frame in frames)
         apart[stages] = np.abs(first - second).mean()
     assert apart[("cross-frame",)] < 0.75 * apart[()]

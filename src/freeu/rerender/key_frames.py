@@ -1,4 +1,4 @@
-"""The key frames of one video: those of an earlier run, and then new ones, each with what the next ones need of it."""
+"""The key frames of one video: those of an earlier run, then new ones, each with the state that the next one needs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from freeu.pipelines.io.inputs import pixel_sha
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.runs.manifest import as_json
 from freeu.pipelines.runs.run import png
-from freeu.rerender.denoise.painter import KeyFramePainter
-from freeu.rerender.film.keyframes import Segment
-from freeu.rerender.request import Job, edges
+from freeu.rerender.denoise.generator import KeyFrameGenerator
+from freeu.rerender.request import Job, canny_edges
+from freeu.rerender.video.segments import Segment
 
 if TYPE_CHECKING:
     from freeu.motion.measure import Flow
@@ -29,27 +29,27 @@ class Progress(Protocol):
         """So many key frames of an earlier run were kept."""
 
     def key(self, arm: str, frame: int, fraction: float) -> None:
-        """``fraction`` (0..1) of the denoising steps of a key frame are done; ``frame`` is its number in the video."""
+        """``fraction`` (0..1) of the denoising steps of a key frame are made; ``frame`` is its number in the video."""
 
     def frame(self, arm: str, frame: int) -> None:
         """A frame of the video was written."""
 
 
-class Known:
-    """Flow between key frames, followed from frame to frame through those between them, and kept while it is asked for.
+class FlowCache:
+    """A ``FlowEstimator`` that returns the flows it was given, and asks another one for all others.
 
-    The contract of ``FlowEstimator``; frames that were not followed are left to another estimator.
+    Flow between distant key frames is tracked through the frames between them, which only the caller has.
     """
 
     def __init__(self, otherwise: FlowEstimator) -> None:
         self._otherwise = otherwise
         self._pairs: list[tuple[Frame, Frame, Flow]] = []
 
-    def forget(self) -> None:
-        """Drop what was followed to an earlier key frame."""
+    def clear(self) -> None:
+        """Drop all flows."""
         self._pairs = []
 
-    def tell(self, target: Frame, reference: Frame, flow: Flow) -> None:
+    def put(self, target: Frame, reference: Frame, flow: Flow) -> None:
         """Keep the flow from one frame to another."""
         self._pairs.append((target, reference, flow))
 
@@ -60,19 +60,19 @@ class Known:
         return self._otherwise(target, reference)
 
 
-class Keys:
-    """The key frames of one video in order: those of an earlier run, and then new ones."""
+class KeyFrames:
+    """The key frames of one video in order: those of an earlier run, then new ones."""
 
     def __init__(self, job: Job, arm: str, output: OutputFolder, record: dict[str, Any], progress: Progress) -> None:
         self._job, self._arm, self._record, self._progress = job, arm, record, progress
         self._manifest = output
         self._output = OutputFolder(output.path / f"keys-{arm}")
-        self._flow = Known(job.flow or steady_flow)
-        self._painter = KeyFramePainter(
+        self._flow = FlowCache(job.flow or steady_flow)
+        self._generator = KeyFrameGenerator(
             job.loaded.pipe,
             job.settings,
             flow=self._flow,
-            condition=edges if job.controlnet is not None else None,
+            preprocessor=canny_edges if job.controlnet is not None else None,
             controlnet=job.controlnet,
         )
         self._last: Frame | None = None
@@ -84,65 +84,65 @@ class Keys:
     def of(self, segment: Segment) -> tuple[Frame, Frame]:
         """The generated first and last frame of the next segment."""
         if segment.opens:
-            self._painter.new_scene()
+            self._generator.new_scene()
             self._tracker = Tracker(segment.frames[0], self._job.flow)
-            self._flow.forget()
-            self._last = self._drawn(segment.start, segment.frames[0])
+            self._flow.clear()
+            self._last = self._key_frame(segment.start, segment.frames[0])
         first = self._last
         assert first is not None
         if len(segment.frames) > 1:
             if self._job.settings.on("shape") or self._job.settings.on("pixel"):
                 self._follow(segment)
-            self._last = self._drawn(segment.start + len(segment.frames) - 1, segment.frames[-1])
+            self._last = self._key_frame(segment.start + len(segment.frames) - 1, segment.frames[-1])
         assert self._last is not None
         return first, self._last
 
     def _follow(self, segment: Segment) -> None:
-        """Learn where the segment's last frame lies in its first one and in the first one of its scene."""
+        """Track the flow from the segment's last frame to its first one and to the first one of its scene."""
         first, last = segment.frames[0], segment.frames[-1]
         assert self._tracker is not None
         for frame in segment.frames[1:]:
             to_scene = self._tracker.follow(frame)
-        self._flow.forget()
-        self._flow.tell(last, self._tracker.reference, to_scene)
+        self._flow.clear()
+        self._flow.put(last, self._tracker.reference, to_scene)
         if not segment.opens:
-            self._flow.tell(last, first, along(segment.frames[::-1], self._job.flow))
+            self._flow.put(last, first, along(segment.frames[::-1], self._job.flow))
 
-    def _drawn(self, number: int, frame: Frame) -> Frame:
+    def _key_frame(self, number: int, frame: Frame) -> Frame:
         if self._kept:
             return self._next_kept(number)
-        drawn = self._paint(number, frame)
+        generated = self._generate(number, frame)
         from PIL import Image
 
-        picture = Image.fromarray(drawn)
+        image = Image.fromarray(generated)
         before = self._done[-1]["frame"] if self._done else None
-        self._output.write(_picture(number), png(picture))
+        self._output.write(_image(number), png(image))
         with self._output.file(_state(number)) as part:
-            self._painter.save(part)
-        self._done.append({"frame": number, "sha256": pixel_sha(picture)})
+            self._generator.save(part)
+        self._done.append({"frame": number, "sha256": pixel_sha(image)})
         self._manifest.write(MANIFEST, as_json(self._record))
         if before is not None:
             (self._output.path / _state(before)).unlink(missing_ok=True)
         self._progress.key(self._arm, number, 1.0)
-        return drawn
+        return generated
 
-    def _paint(self, number: int, frame: Frame) -> Frame:
-        def told(fraction: float, _latents: Any = None) -> None:
+    def _generate(self, number: int, frame: Frame) -> Frame:
+        def on_step(fraction: float, _latents: Any = None) -> None:
             self._progress.key(self._arm, number, min(fraction, 0.99))
 
         if self._arm == "baseline":
-            return self._painter.paint(frame, told)
+            return self._generator.generate(frame, on_step)
         assert self._job.plan.config is not None
         with freeu.enabled(self._job.loaded.pipe, self._job.plan.config) as handle:
-            drawn = self._painter.paint(frame, told)
+            generated = self._generator.generate(frame, on_step)
             handle.verify()
-        return drawn
+        return generated
 
     def _next_kept(self, number: int) -> Frame:
         picture = self._kept.pop(0)
         assert picture[0] == number, "the same video is cut into the same segments"
         if not self._kept:  # what follows goes on from here
-            self._painter.load(self._output.path / _state(number))
+            self._generator.load(self._output.path / _state(number))
         return picture[1]
 
     def _earlier(self) -> list[tuple[int, Frame]]:
@@ -153,18 +153,18 @@ class Keys:
         found = []
         with contextlib.suppress(OSError, SyntaxError, ValueError):
             for key in self._done:
-                with Image.open(self._output.path / _picture(key["frame"])) as image:
-                    picture = image.convert("RGB")
-                if pixel_sha(picture) != key["sha256"]:
+                with Image.open(self._output.path / _image(key["frame"])) as file:
+                    image = file.convert("RGB")
+                if pixel_sha(image) != key["sha256"]:
                     break
-                found.append((key["frame"], np.asarray(picture)))
+                found.append((key["frame"], np.asarray(image)))
         if len(found) != len(self._done) or (found and not (self._output.path / _state(found[-1][0])).exists()):
             self._done.clear()
             return []
         return found
 
 
-def _picture(number: int) -> str:
+def _image(number: int) -> str:
     return f"{number:06d}.png"
 
 

@@ -1,12 +1,12 @@
-"""Key frames of a video re-rendered, one after the other, so that they agree (Rerender A Video, section 4.1).
+"""Generate the key frames of a video one after the other, consistent with each other (Rerender A Video, section 4.1).
 
-Each is an image-to-image run from the same noise. While it is denoised, the constraints of ``settings.STAGES`` tie
-it to the first key frame of the scene and to the previous one.
+Each is an image-to-image run from the same noise. While it is denoised, the constraints of ``settings.STAGES`` pull it
+towards the first key frame of the scene and the previous one.
 
 A key frame costs as many calls of the U-Net as image-to-image, one encoding and one decoding. "pixel" adds one of each,
-"fidelity" another encoding and two decodings. The official code generates every key frame twice, to have a whole draft
-to lay the references on; here the draft is what the U-Net believes when the stage begins, which shows in no place that
-a reference covers.
+"fidelity" another encoding and two decodings. The official code generates every key frame twice, to have a complete
+draft under the references; here the draft is the U-Net's clean prediction when the stage begins, which is visible only
+where no reference is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from freeu.pipelines.runs.draw import OnStep
 from freeu.rerender.denoise import memory as store
 from freeu.rerender.denoise.attention import CrossFrame, decoder_attention
 from freeu.rerender.denoise.encoding import Autoencoder
-from freeu.rerender.denoise.fusion import View, at_latents, overlaid, seen
+from freeu.rerender.denoise.fusion import View, at_latents, composited, view_from
 from freeu.rerender.denoise.memory import KeyFrame, Memory
 from freeu.rerender.denoise.models import check_controlnet, check_pipe
 from freeu.rerender.denoise.settings import KeyFrameSettings
@@ -37,24 +37,24 @@ from freeu.rerender.denoise.steps import Steps
 if TYPE_CHECKING:
     from torch import Tensor
 
-Condition = Callable[[Frame], Frame]
-"""From a frame, uint8 (H, W, 3), to what the ControlNet is shown, of the same kind and size."""
+Preprocessor = Callable[[Frame], Frame]
+"""From a frame, uint8 (H, W, 3), to its control image, of the same type and size."""
 
 
-class KeyFramePainter:
+class KeyFrameGenerator:
     """Generates the key frames of a video in their order.
 
     Args:
-        pipe: a Stable Diffusion of diffusers, with the scheduler to use; its U-Net may be under ``freeu.enabled``.
-        settings: of the generating.
-        flow: how flow is found.
-        condition, controlnet: both or neither: a ``ControlNetModel`` and what makes its images.
+        pipe: a Stable Diffusion pipeline of diffusers, with the scheduler to use; FreeU may be enabled on it.
+        settings: of the key frames.
+        flow: the flow estimator.
+        preprocessor, controlnet: both or neither: a ``ControlNetModel``, and what makes its control images.
 
     Attributes:
-        memory: of the first and the previous key frame of the scene.
+        memory: the first and the previous key frame of the scene.
 
     Raises:
-        FreeUValueError: a pipeline or a ControlNet that cannot do this.
+        FreeUValueError: an unsupported pipeline or ControlNet.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class KeyFramePainter:
         pipe: Any,
         settings: KeyFrameSettings,
         flow: FlowEstimator = optical_flow,
-        condition: Condition | None = None,
+        preprocessor: Preprocessor | None = None,
         controlnet: Any | None = None,
     ) -> None:
         check_pipe(pipe)
-        if (condition is None) != (controlnet is None):
-            raise FreeUValueError("a ControlNet needs a condition, and a condition a ControlNet: give both or neither")
+        if (preprocessor is None) != (controlnet is None):
+            raise FreeUValueError("controlnet and preprocessor belong together: give both or neither")
         if controlnet is not None:
             check_controlnet(controlnet, pipe.unet)
         if settings.on("cross-frame"):
@@ -75,7 +75,7 @@ class KeyFramePainter:
         self.pipe = pipe
         self.settings = settings
         self.flow = flow
-        self.condition = condition
+        self.preprocessor = preprocessor
         self.controlnet = controlnet
         self.codec = Autoencoder(pipe)
         self.memory = Memory()
@@ -84,15 +84,15 @@ class KeyFramePainter:
         """Forget the key frames generated so far: the next one is a first."""
         self.memory = Memory()
 
-    def paint(self, frame: Any, on_step: OnStep | None = None) -> Frame:
+    def generate(self, frame: Any, on_step: OnStep | None = None) -> Frame:
         """Generate the next key frame.
 
         Args:
-            frame: of the video, uint8 (H, W, 3), sides that the autoencoder's factor divides.
-            on_step: told after each step the fraction that is done and the latents; changes nothing.
+            frame: of the video, uint8 (H, W, 3), sides divisible by the VAE's factor.
+            on_step: called after each step with the fraction that is done and the latents.
 
         Returns:
-            the key frame, uint8 (H, W, 3). With strength 0 the frame as it is, and nothing is remembered.
+            the key frame, uint8 (H, W, 3). With strength 0 the unchanged frame, and nothing is remembered.
 
         Raises:
             FreeUValueError: no such frame, or of another size than those before.
@@ -100,17 +100,17 @@ class KeyFramePainter:
         """
         import torch
 
-        film = self._checked(frame)
+        source = self._checked(frame)
         if not self.settings.strength:
-            return film
+            return source
         try:
             with torch.no_grad():
-                return _Drawing(self, film).draw(on_step)
+                return _KeyFrameRun(self, source).run(on_step)
         finally:
             self.pipe.maybe_free_model_hooks()
 
     def save(self, path: Path) -> None:
-        """Write what is remembered, so that ``load`` goes on bit for bit.
+        """Write the memory, so that a generator that loads it continues bit-identically.
 
         Raises:
             FreeURuntimeError: it cannot be written; an older file is still there.
@@ -118,23 +118,23 @@ class KeyFramePainter:
         store.write(path, self.memory, self._identity())
 
     def load(self, path: Path) -> None:
-        """Remember what ``save`` wrote.
+        """Read the memory that ``save`` wrote.
 
         Raises:
-            FreeUValueError: no such file, a damaged one, or one of other settings or another kind of scheduler.
+            FreeUValueError: no such file, a damaged one, or one of other settings or another scheduler class.
         """
         self.memory = store.read(path, self._identity(), self.pipe._execution_device)
 
     @functools.cached_property
     def guidance(self) -> float:
-        """Scale of classifier-free guidance."""
+        """The CFG scale."""
         if self.settings.guidance is not None:
             return self.settings.guidance
         return float(inspect.signature(type(self.pipe).__call__).parameters["guidance_scale"].default)
 
     @functools.cached_property
-    def words(self) -> Tensor:
-        """What the text encoder says, (1, length, width), or (2, ...) with guidance, the negative prompt first."""
+    def prompt_embeddings(self) -> Tensor:
+        """The encoded prompt, (1, length, width), or (2, ...) with guidance, the negative prompt first."""
         import torch
 
         with torch.no_grad():
@@ -152,30 +152,30 @@ class KeyFramePainter:
         return self.settings.record() | {"scheduler": type(self.pipe.scheduler).__name__}
 
     def _checked(self, frame: Any) -> Frame:
-        film = check_frame(frame).copy()
-        height, width = film.shape[:2]
+        source = check_frame(frame).copy()
+        height, width = source.shape[:2]
         factor = self.pipe.vae_scale_factor
         if height % factor or width % factor:
             raise FreeUValueError(f"the sides of a key frame must be divisible by {factor}, got {width}x{height}")
         first = self.memory.first
-        if first is not None and first.film.shape != film.shape:
-            before = f"{first.film.shape[1]}x{first.film.shape[0]}"
+        if first is not None and first.source.shape != source.shape:
+            before = f"{first.source.shape[1]}x{first.source.shape[0]}"
             raise FreeUValueError(f"a key frame of {width}x{height} follows one of {before}: call new_scene() between")
-        return film
+        return source
 
 
-class _Drawing:
-    """One key frame on its way."""
+class _KeyFrameRun:
+    """The denoising of one key frame."""
 
-    def __init__(self, painter: KeyFramePainter, film: Frame) -> None:
+    def __init__(self, parent: KeyFrameGenerator, source: Frame) -> None:
         import torch
 
-        self.painter = painter
-        self.film = film
-        self.settings = painter.settings
-        self.memory = painter.memory
-        self.pipe = painter.pipe
-        self.codec = painter.codec
+        self.parent = parent
+        self.source = source
+        self.settings = parent.settings
+        self.memory = parent.memory
+        self.pipe = parent.pipe
+        self.codec = parent.codec
         self.device = self.pipe._execution_device
         self.generator = torch.Generator("cpu").manual_seed(self.settings.seed)
         self.steps = Steps(self.pipe, self.settings.steps, self.settings.strength, self.device, self.generator)
@@ -186,11 +186,11 @@ class _Drawing:
         self.clean: list[Tensor] = []
         self.target: tuple[Tensor, Tensor] | None = None
 
-    def draw(self, on_step: OnStep | None) -> Frame:
+    def run(self, on_step: OnStep | None) -> Frame:
         from diffusers.utils.torch_utils import randn_tensor
 
-        words = self.painter.words
-        start = self.codec.encode(self.codec.tensor(self.film)).to(words.dtype)
+        prompt_embeddings = self.parent.prompt_embeddings
+        start = self.codec.encode(self.codec.tensor(self.source)).to(prompt_embeddings.dtype)
         noise = randn_tensor(start.shape, generator=self.generator, device=self.device, dtype=start.dtype)
         latents = self.steps.noisy(start, noise)
         control = self._control()
@@ -206,38 +206,37 @@ class _Drawing:
                     latents = self.steps.moved(latents, wanted - clean, step)
             if on_step is not None:
                 on_step((step + 1) / len(self.steps), latents)
-        drawn = self._decoded(latents)
+        image = self._decoded(latents)
         attention = self.cross.recorded if self.cross is not None else {}
-        self.memory.add(KeyFrame(self.film, drawn, tuple(self.clean), attention))
-        return drawn.copy()
+        self.memory.add(KeyFrame(self.source, image, tuple(self.clean), attention))
+        return image.copy()
 
     def _predicted(self, latents: Tensor, step: int, control: Tensor | None) -> Tensor:
-        """What the U-Net says, after guidance."""
+        """The U-Net's prediction, after guidance."""
         import torch
 
-        guided = self.painter.guidance > 1.0
-        seen = self.steps.scaled(torch.cat([latents] * 2) if guided else latents, step)
-        time, words = self.steps.times[step], self.painter.words
+        guided = self.parent.guidance > 1.0
+        scaled = self.steps.scaled(torch.cat([latents] * 2) if guided else latents, step)
+        time, embeds = self.steps.times[step], self.parent.prompt_embeddings
         more: dict[str, Any] = {}
         if control is not None:
-            controlnet: Any = self.painter.controlnet
+            controlnet: Any = self.parent.controlnet
             down, middle = controlnet(
-                seen,
+                scaled,
                 time,
-                encoder_hidden_states=words,
-                controlnet_cond=torch.cat([control] * len(seen)),
+                encoder_hidden_states=embeds,
+                controlnet_cond=torch.cat([control] * len(scaled)),
                 conditioning_scale=self.settings.control_scale,
                 return_dict=False,
             )
             more = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
-        looks = self.cross is not None and self.settings.acts("cross-frame", step, len(self.steps))
-        looking = self.cross() if self.cross is not None and looks else contextlib.nullcontext()
-        with looking:
-            output: Tensor = self.pipe.unet(seen, time, encoder_hidden_states=words, **more, return_dict=False)[0]
+        acts = self.cross is not None and self.settings.acts("cross-frame", step, len(self.steps))
+        with self.cross() if self.cross is not None and acts else contextlib.nullcontext():
+            output: Tensor = self.pipe.unet(scaled, time, encoder_hidden_states=embeds, **more, return_dict=False)[0]
         if not guided:
             return output
         without, within = output.chunk(2)
-        return without + self.painter.guidance * (within - without)
+        return without + self.parent.guidance * (within - without)
 
     def _constrained(self, step: int) -> bool:
         """Whether a constraint on latents acts in a step."""
@@ -245,7 +244,7 @@ class _Drawing:
         return any(self.settings.acts(name, step, len(self.steps)) for name in names)
 
     def _constrain(self, clean: Tensor, step: int) -> Tensor:
-        """The image without noise as the constraints want it: colour, then shape over it, then pixels."""
+        """The clean latents after the constraints: colour, then shape, then pixels."""
         first = self.memory.first
         if first is None:
             return clean
@@ -254,7 +253,7 @@ class _Drawing:
         if acts("colour"):
             wanted = with_colours(wanted, first.clean[step])
         if acts("shape"):
-            displacement, visible = at_latent(self._views[0].flow, self.film.shape[0] // clean.shape[-2])
+            displacement, visible = at_latent(self._views[0].flow, self.source.shape[0] // clean.shape[-2])
             mask = self._tensor(visible)
             wanted = toward(wanted, warped(first.clean[step], displacement), mask)
         if acts("pixel"):
@@ -266,16 +265,16 @@ class _Drawing:
 
     @functools.cached_property
     def _views(self) -> list[View]:
-        """What the first and the previous key frame show of this one; the first alone if nothing else is asked for."""
+        """Views of the first and the previous key frame; of the first alone if "pixel" is disabled."""
         keys = self.memory.references if self.settings.on("pixel") else self.memory.references[:1]
-        return [seen(self.film, key.film, key.drawn, self.painter.flow) for key in keys]
+        return [view_from(self.source, key.source, key.image, self.parent.flow) for key in keys]
 
     def _target(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         """The latents that "pixel" moves towards, (1, C, h, w), and how far at most, (1, 1, h, w), both float32."""
         draft = self.codec.decode(clean)
-        picture, weight = overlaid(draft, self._views, self.codec)
+        pixels, weight = composited(draft, self._views, self.codec)
         encode = self.codec.encode_faithfully if self.settings.on("fidelity") else self.codec.encode
-        return encode(picture).float(), at_latents(weight, clean.shape[-2:])
+        return encode(pixels).float(), at_latents(weight, clean.shape[-2:])
 
     def _tensor(self, mask: Any) -> Tensor:
         import torch
@@ -283,20 +282,20 @@ class _Drawing:
         return torch.from_numpy(np.asarray(mask, np.float32))[None, None].to(self.device)
 
     def _control(self) -> Tensor | None:
-        """What the ControlNet is shown, (1, 3, H, W), 0..1."""
+        """The control image, (1, 3, H, W), 0..1."""
         import torch
 
-        if self.painter.condition is None:
+        if self.parent.preprocessor is None:
             return None
-        shown = check_frame(self.painter.condition(self.film))
-        if shown.shape != self.film.shape:
-            raise FreeUValueError(f"a condition of shape {shown.shape} does not fit a frame of {self.film.shape}")
+        shown = check_frame(self.parent.preprocessor(self.source))
+        if shown.shape != self.source.shape:
+            raise FreeUValueError(f"a control image of {shown.shape} does not fit a frame of {self.source.shape}")
         values = torch.from_numpy(shown.astype(np.float32) / 255.0).permute(2, 0, 1)[None]
-        return values.to(self.device, self.painter.words.dtype)
+        return values.to(self.device, self.parent.prompt_embeddings.dtype)
 
     def _decoded(self, latents: Tensor) -> Frame:
-        picture = self.codec.decode(latents)
-        _, refused = self.pipe.run_safety_checker(picture, self.device, self.painter.words.dtype)
+        pixels = self.codec.decode(latents)
+        _, refused = self.pipe.run_safety_checker(pixels, self.device, self.parent.prompt_embeddings.dtype)
         if refused and refused[0]:
             raise FreeURuntimeError("the model's safety checker refuses a key frame: use another prompt or seed")
-        return self.codec.frame(picture)
+        return self.codec.frame(pixels)

@@ -5,7 +5,7 @@ import pytest
 
 from freeu.errors import FreeUValueError
 from freeu.motion.measure import Flow
-from freeu.rerender.film.keyframes import KeyFrameChoice, change, segments
+from freeu.rerender.video.segments import KeyFrameChoice, change, segments
 
 pytest.importorskip("cv2")
 

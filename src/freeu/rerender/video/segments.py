@@ -16,7 +16,7 @@ from freeu.motion.measure import Flow, Frame, check_frame, check_frames, pair_st
 
 _SIDE = 64  # pixels of the shorter side at which contents are compared
 _REACH = 9  # pixels across of the neighbourhood there in which a pixel may have gone
-_LEVELS = 12  # of 255 by which a pixel may differ from all of these
+_LEVELS = 12  # of 255, by which a pixel may differ from all of these
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,16 @@ class KeyFrameChoice:
     """When a frame becomes a key frame.
 
     Args:
-        interval: at the latest so many frames after the last key frame, at least 1.
+        interval: most frames from one key frame to the next, at least 1.
         content: sooner where the video moves much; needs the flow from every frame to its key frame.
-        motion: with ``content``, how far the fastest twentieth may go from the key frame, in parts of the image's
-            shorter side, above 0.
-        uncovered: with ``content``, the share of the image that may have come into sight since, above 0, at most 1.
+        motion: with ``content``, how far the fastest twentieth may move from the key frame, as a fraction of the
+            image's shorter side, above 0.
+        uncovered: with ``content``, the share of the image that may become visible since then, above 0, at most 1.
         cut: the change of content from one frame to the next (``change``) above which a new scene begins, 0..1; 1 never
             cuts.
 
     Raises:
-        FreeUValueError: a value out of its range.
+        FreeUValueError: a value out of range.
     """
 
     interval: int = 8
@@ -55,18 +55,18 @@ class KeyFrameChoice:
                 raise FreeUValueError(f"{field.name} of key frames is a number above 0{most}, got {value!r}")
 
     def early(self, flow: Flow) -> bool:
-        """Whether a frame is a key frame for what happened since the last one, by the flow from it to that."""
+        """Whether a frame becomes a key frame because of the motion since the last one, by the flow to that one."""
         side = min(flow.traceable.shape)
         return bool(pair_strength(flow) > self.motion * side or (~flow.traceable).mean() > self.uncovered)
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Frames from one key frame to the next, both among them; neighbouring segments of a scene share that frame.
+    """Frames from one key frame to the next, both included; neighbouring segments of a scene share a key frame.
 
     Args:
-        start: number in the video of the first frame, from 0.
-        frames: one or more; one if a scene has no second.
+        start: number of the first frame in the video, from 0.
+        frames: one or more; one if the scene has only one.
         opens: whether a scene begins here, so that the first frame was not the last of the segment before.
     """
 
@@ -78,7 +78,7 @@ class Segment:
 def segments(frames: Iterable[Any], choice: KeyFrameChoice = KeyFrameChoice()) -> Iterator[Segment]:
     """Cut a video at its key frames. The first and last frame of a scene are key frames.
 
-    No more than one segment is held, and one frame beyond it.
+    At most one segment and one more frame are in memory.
 
     Args:
         frames: uint8 (H, W, 3), of one size, at least one.
@@ -93,14 +93,14 @@ def segments(frames: Iterable[Any], choice: KeyFrameChoice = KeyFrameChoice()) -
     for number, given in enumerate(frames):
         frame = check_frame(given)
         if held and change(held[-1], frame) > choice.cut:
-            if opens or len(held) > 1:  # else the frame before ended a segment already
+            if opens or len(held) > 1:  # otherwise the frame before has ended a segment
                 yield Segment(start, tuple(held), opens)
             held, start, opens, tracker = [], number, True, None
         held.append(frame)
         if len(held) == 1:
             tracker = Tracker(frame) if choice.content else None
             continue
-        # Followed in any case: each step starts from the one before.
+        # Tracked even if the interval is over: each flow starts from the one before.
         early = tracker is not None and choice.early(tracker.follow(frame))
         if early or len(held) > choice.interval:
             yield Segment(start, tuple(held), opens)
@@ -113,11 +113,11 @@ def segments(frames: Iterable[Any], choice: KeyFrameChoice = KeyFrameChoice()) -
 
 
 def change(first: Any, second: Any) -> float:
-    """How much of the image is new from one frame to the next, 0..1.
+    """The share of the image that is new from one frame to the next, 0..1.
 
     A pixel is old if its neighbourhood in the other frame, a fourteenth of the image to each side, has values on both
-    sides of its own or within 12 levels, in each colour. So what moves, a camera too, changes little; another scene, a
-    flash or a sudden change of all colours changes much. Taken both ways, as the larger share.
+    sides of its own or within 12 levels, in each channel. So motion of objects or of the camera counts little; a new
+    scene, a flash or a sudden change of all colours counts much. The larger of both directions.
 
     Args:
         first, second: frames, uint8 (H, W, 3), of one size.
@@ -138,7 +138,7 @@ def _small(frame: Frame) -> Frame:
 
 
 def _new(old: Frame, frame: Frame) -> float:
-    """Share of the pixels of ``frame`` that lie outside what their neighbourhood in ``old`` spans."""
+    """Share of the pixels of ``frame`` outside the range of their neighbourhood in ``old``."""
     import cv2
 
     around = np.ones((_REACH, _REACH), np.uint8)

@@ -1,4 +1,4 @@
-"""The video that is re-rendered: looked through once before anything is loaded, then read a frame at a time."""
+"""The source video: checked once before anything is loaded, then read one frame at a time."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from freeu.pipelines.io.clip_files import Frame
 
 MOST = 200_000
-"""Frames of one video: two hours at 25 a second."""
+"""Most frames of one video: two hours at 25 fps."""
 
 UNEVEN = 0.25
-"""By how much of the median a frame may last longer or shorter; containers that count milliseconds need some."""
+"""Tolerance of a frame's duration, as a fraction of the median; containers with millisecond timestamps need some."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A video and the size at which it is used; iterating over it reads it anew, at most ``frames`` frames.
+    """A video and the size at which it is used; each iteration reads the file, at most ``frames`` frames.
 
     Args:
         clip: the file.
@@ -56,14 +56,14 @@ class Source:
 
 
 def open_source(path: Path, frames: int | None = None) -> Source:
-    """Look through a video from its beginning to the last frame that is used; nothing of it stays in memory.
+    """Check a video up to the last frame that is used; nothing of it stays in memory.
 
     Args:
-        path: what ``clip_files.read_clip`` reads.
+        path: a file that ``clip_files.read_clip`` reads.
         frames: use only so many, from the first; None uses all.
 
     Returns:
-        the video at its own size.
+        the video at its original size.
 
     Raises:
         FreeUValueError: unreadable, damaged, empty, of one frame, too long, or of a variable frame rate.
@@ -77,13 +77,13 @@ def open_source(path: Path, frames: int | None = None) -> Source:
             sound = bool(container.streams.audio)
     source = Source(clip, min(frames or len(clip), len(clip)), sound, (clip.width, clip.height))
     if sum(1 for _ in source) < 2:
-        asked = "" if len(clip) < 2 else f", and --frames {frames} takes one of them"
+        asked = "" if len(clip) < 2 else f", and --frames {frames} uses one of them"
         raise FreeUValueError(f"{path} has {len(clip)} frame{'s' * (len(clip) != 1)}{asked}: a video has at least 2")
     return source
 
 
 def _check_rate(path: Path) -> None:
-    """Refuse a variable frame rate: what is written has a constant one, and sound would run away from it."""
+    """Refuse a variable frame rate: the output has a constant one, and sound would go out of sync."""
     with open_video(path) as (container, stream):
         base = stream.time_base
         times = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
@@ -96,13 +96,13 @@ def _check_rate(path: Path) -> None:
         shortest, longest = (float(1000 * ticks * base) for ticks in (lasting[0], lasting[-1]))
         rate = round(1 / float(middle * base)) if middle else 25
         raise FreeUValueError(
-            f"{path} has a variable frame rate (frames last {shortest:.0f} to {longest:.0f} ms): give it a constant "
-            f"one first, such as with ffmpeg -i {path.name} -r {rate} even.mp4"
+            f"{path} has a variable frame rate (frames last {shortest:.0f} to {longest:.0f} ms): convert it to a "
+            f"constant one first, such as with ffmpeg -i {path.name} -r {rate} constant.mp4"
         )
 
 
 def resized(frame: Frame, size: tuple[int, int]) -> Frame:
-    """A frame at (width, height): by area to shrink it, by Lanczos to enlarge it, as it is if it fits."""
+    """A frame resized to (width, height): by area to shrink it, by Lanczos to enlarge it; unchanged if it fits."""
     import cv2
     import numpy as np
 
@@ -114,7 +114,7 @@ def resized(frame: Frame, size: tuple[int, int]) -> Frame:
 
 
 def frames_sha(source: Source) -> str:
-    """SHA-256 of the pixels that are used, at their size, and of their number."""
+    """SHA-256 of the size and pixels of the frames that are used, and of their number."""
     digest = hashlib.sha256(f"{source.frames} {source.size[0]}x{source.size[1]}\n".encode())
     for frame in source:
         digest.update(frame.tobytes())

@@ -1,4 +1,4 @@
-"""The sound of the video that came in, put under the one that goes out."""
+"""Add the sound of the source video to the output."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from av.packet import Packet
 
 COPIED = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"})
-"""Codecs that MP4 takes as they are; what else there is becomes AAC."""
+"""Codecs that are copied into MP4; others are converted to AAC."""
 
 
-def with_sound(pictures: Path, heard: Path, target: Path) -> None:
-    """Write an MP4 of the images of one file and the sound of another, as long as the images.
+def with_sound(silent: Path, source: Path, target: Path) -> None:
+    """Write an MP4 with the video stream of one file and the sound of another, as long as the video.
 
-    No image is encoded anew, and no sound that MP4 can hold.
+    The video is not re-encoded, and neither is sound that MP4 can hold.
 
     Args:
-        pictures: an MP4 of ``ClipWriter``, which begins at time 0.
-        heard: a video with sound; where its first image is, time 0 is.
+        silent: an MP4 of ``ClipWriter``, which begins at time 0.
+        source: a video with sound; its first frame is at time 0.
         target: the file to write.
 
     Raises:
@@ -35,48 +35,47 @@ def with_sound(pictures: Path, heard: Path, target: Path) -> None:
     """
     import av
 
-    with open_video(pictures) as (seen, film), open_video(heard) as (source, other):
+    with open_video(silent) as (file, video), open_video(source) as (heard, other):
         try:
             with av.open(str(target), "w", format="mp4", options=dict(NO_TAGS)) as made:
-                made.metadata.update(seen.metadata)
-                shown = made.add_stream_from_template(film)
-                end = float(film.duration * film.time_base) if film.duration and film.time_base else float("inf")
+                made.metadata.update(file.metadata)
+                stream = made.add_stream_from_template(video)
+                end = float(video.duration * video.time_base) if video.duration and video.time_base else float("inf")
                 begin = Fraction(other.start_time or 0) * (other.time_base or Fraction(1))
-                sounds = _sounds(source, made, begin)
-                _mux(made, _shown(seen.demux(film), shown), sounds, end)
+                _mux(made, _video(file.demux(video), stream), _audio(heard, made, begin), end)
         except av.FFmpegError as error:
             raise OSError(error.errno, error.strerror or str(error), str(target)) from None
 
 
-def _shown(packets: Iterator[Packet[Any]], stream: Any) -> Iterator[Packet[Any]]:
+def _video(packets: Iterator[Packet[Any]], stream: Any) -> Iterator[Packet[Any]]:
     for packet in packets:
         if packet.dts is not None:
             packet.stream = stream
             yield packet
 
 
-def _mux(made: OutputContainer, pictures: Iterator[Packet[Any]], sounds: Iterator[Packet[Any]], end: float) -> None:
-    """Write both in the order of time, so that neither has to be kept; sound ends with the images."""
-    waiting = next(sounds, None)
-    for packet in pictures:
+def _mux(made: OutputContainer, video: Iterator[Packet[Any]], audio: Iterator[Packet[Any]], end: float) -> None:
+    """Write both in the order of time, so that neither is buffered; sound ends with the video."""
+    waiting = next(audio, None)
+    for packet in video:
         while waiting is not None and _time(waiting) <= _time(packet):
             made.mux(waiting)
-            waiting = next(sounds, None)
+            waiting = next(audio, None)
         made.mux(packet)
     while waiting is not None and _time(waiting) < end:
         made.mux(waiting)
-        waiting = next(sounds, None)
+        waiting = next(audio, None)
 
 
 def _time(packet: Packet[Any]) -> float:
-    """When a packet is decoded, in seconds."""
+    """Decoding time of a packet, in seconds."""
     assert packet.dts is not None
     assert packet.time_base is not None
     return float(packet.dts * packet.time_base)
 
 
-def _sounds(source: Any, made: OutputContainer, begin: Fraction) -> Iterator[Packet[Any]]:
-    """The packets of the first audio stream from ``begin`` (seconds) on, which becomes time 0."""
+def _audio(source: Any, made: OutputContainer, begin: Fraction) -> Iterator[Packet[Any]]:
+    """The packets of the first audio stream from ``begin`` (in seconds), which becomes time 0."""
     audio = source.streams.audio[0]
     later = round(begin / audio.time_base)
     if audio.codec_context.name in COPIED:
@@ -88,7 +87,7 @@ def _sounds(source: Any, made: OutputContainer, begin: Fraction) -> Iterator[Pac
 
 def _copied(source: Any, audio: Any, stream: Any, later: int) -> Iterator[Packet[Any]]:
     for packet in source.demux(audio):
-        # Decoders need the packet before the first: codecs like AAC overlap, and prime themselves before time 0.
+        # Decoders need the packet before the first: codecs like AAC overlap, and have priming samples before time 0.
         if packet.dts is None or packet.dts + (packet.duration or 0) < later:
             continue
         packet.dts -= later
