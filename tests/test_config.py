@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freeu.config import CHANNELS, CONTROL, MASKS, PROFILE_VERSIONS, FreeUConfig, Schedule, Stage
+from freeu.config import CHANNELS, CONTROL, MASKS, PROFILE_VERSIONS, FreeUConfig
 from freeu.errors import FreeUValueError
+from freeu.schedule import Schedule, Stage
 
 factor = st.floats(0, 10)
 path = st.sampled_from(["up_blocks.0.resnets.0", "up_blocks.1.resnets.2", "output_blocks.3"])

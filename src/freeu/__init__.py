@@ -11,9 +11,10 @@ arXiv:2309.11497) amplifies the backbone by ``b`` and turns down the skip's low 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from freeu.config import FreeUConfig, Schedule, Stage
+from freeu.config import FreeUConfig
 from freeu.errors import FreeUError, FreeURuntimeError, FreeUValueError, NoEffectWarning, NoSitesError
 from freeu.presets import Preset, preset, presets
+from freeu.schedule import Schedule, Stage
 
 if TYPE_CHECKING:
     from freeu import analysis, evaluate, ops

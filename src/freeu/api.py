@@ -10,13 +10,14 @@ from typing import Any
 from torch import nn
 
 from freeu.adapters import adapter_for, knows
-from freeu.config import FreeUConfig, Stage
+from freeu.config import FreeUConfig
 from freeu.core.patch import Handle, active_handles
 from freeu.core.schedule import Clock
 from freeu.core.site import Site
 from freeu.errors import FreeUValueError, NoSitesError, unknown_name
 from freeu.presets import preset
 from freeu.profiles import PROFILES
+from freeu.schedule import Stage
 
 # Where pipelines and models keep their U-Net: diffusers' pipelines; ModelScope's models for text-to-video, for
 # image-to-video and video-to-video, VideoComposer; ModelScope's pipelines around these.

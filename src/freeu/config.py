@@ -10,11 +10,11 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from numbers import Real
 from typing import Any, cast
 
 from freeu.errors import FreeUValueError, unknown_name
 from freeu.json_files import parse_json
+from freeu.schedule import Schedule, Stage, checked_choice, checked_number
 
 MASKS = ("window", "radial", "symmetric", "gaussian")
 CHANNELS = ("first", "second", "even", "all", "first-inclusive")
@@ -22,7 +22,6 @@ SHARES = ("none", "guidance")
 GUIDANCE = ("both", "conditional")
 OVER_TIME = ("frame", "clip", "smooth", "shared")
 CONTROL = ("after", "before")
-UNITS = ("fraction", "timestep", "sigma")
 VERSIONS = (1, 2)
 # Operator version of each profile unless told otherwise: diffusers has version 1 alone, and the A1111 extension began
 # with it; the official README and ComfyUI's FreeU_V2 are version 2.
@@ -41,130 +40,6 @@ JSON_SCHEMA = 1
 
 Factors = tuple[float, ...] | Mapping[int | str, float]
 ChannelSpec = str | float | tuple[float, float]
-
-
-def _number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise FreeUValueError(f"{name} must be a number, got {value!r}")
-    number = float(value)
-    if not math.isfinite(number):
-        raise FreeUValueError(f"{name} must be finite, got {number}")
-    if not low <= number <= high:
-        raise FreeUValueError(f"{name} must lie in {low:g} to {high:g}, got {number:g}")
-    return number
-
-
-def _choice(name: str, value: object, known: Iterable[Any]) -> Any:
-    choices = tuple(known)
-    if value not in choices:
-        raise unknown_name(name, value, [str(choice) for choice in choices])
-    return value
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The factors of one decoder concatenation: backbone gain ``b`` and gain ``s`` of the skip's low frequencies.
-
-    >>> Stage(b=1.3, s=0.9).identity
-    False
-    """
-
-    b: float = 1.0
-    s: float = 1.0
-
-    @property
-    def identity(self) -> bool:
-        return self.b == 1.0 and self.s == 1.0
-
-    def toward_identity(self, weight: float) -> Stage:
-        """Interpolate: weight 1 is this stage, 0 the identity (exactly, so that no work is done there).
-
-        >>> Stage(b=1.5, s=0.5).toward_identity(0.5)
-        Stage(b=1.25, s=0.75)
-        """
-        if weight == 1.0:
-            return self
-        return Stage(1.0 + weight * (self.b - 1.0), 1.0 + weight * (self.s - 1.0))
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """When FreeU acts during denoising.
-
-    Args:
-        start, end: the interval in which it acts. ``unit="fraction"``: fraction of the denoising steps done, in 0..1,
-            ``start < end``. ``unit="timestep"`` or ``"sigma"``: the model's timestep or noise level, which fall during
-            denoising, so ``start > end``.
-        ramp: width of the smooth (cubic) transition inside each end of the interval, in the same unit; 0 switches
-            hard. An end that lies at the very beginning or end of denoising has no transition.
-        unit: "fraction", "timestep" or "sigma".
-
-    >>> Schedule(start=0.2, end=0.8).whole
-    False
-    """
-
-    start: float = 0.0
-    end: float = 1.0
-    ramp: float = 0.0
-    unit: str = "fraction"
-
-    def __post_init__(self) -> None:
-        _choice("schedule unit", self.unit, UNITS)
-        high = 1.0 if self.unit == "fraction" else math.inf
-        for name in ("start", "end", "ramp"):
-            object.__setattr__(self, name, _number(name, getattr(self, name), 0.0, high))
-        if self.unit == "fraction" and self.start >= self.end:
-            raise FreeUValueError(f"start must be smaller than end, got start={self.start:g} end={self.end:g}")
-        if self.unit != "fraction" and self.start <= self.end:
-            raise FreeUValueError(
-                f"{self.unit} falls during denoising, so start must be larger than end, "
-                f"got start={self.start:g} end={self.end:g}"
-            )
-        if self.ramp > abs(self.end - self.start):
-            raise FreeUValueError(
-                f"ramp={self.ramp:g} is wider than the interval from {self.start:g} to {self.end:g}: make it smaller"
-            )
-
-    @property
-    def whole(self) -> bool:
-        """True if the schedule covers every step."""
-        return self.unit == "fraction" and self.start == 0.0 and self.end == 1.0
-
-    @property
-    def rises(self) -> bool:
-        """True if there is a transition at ``start`` (not where ``start`` is the beginning of denoising)."""
-        return not (self.unit == "fraction" and self.start == 0.0)
-
-    @property
-    def falls(self) -> bool:
-        """True if there is a transition at ``end`` (not where ``end`` is the end of denoising)."""
-        return self.end != (1.0 if self.unit == "fraction" else 0.0)
-
-    def weight(self, position: float) -> float:
-        """Weight of FreeU in 0..1 at a position given in the schedule's unit; ``end`` itself is outside.
-
-        >>> [Schedule(end=0.5, ramp=0.2).weight(position) for position in (0.0, 0.4, 0.5)]
-        [1.0, 0.4999999999999998, 0.0]
-        """
-        if self.whole:
-            return 1.0
-        sign = 1.0 if self.unit == "fraction" else -1.0
-        since = sign * (position - self.start)
-        left = sign * (self.end - position)
-        if (self.rises and since < 0.0) or (self.falls and left <= 0.0):
-            return 0.0
-        weight = 1.0
-        if self.ramp > 0.0:
-            if self.rises:
-                weight *= _smoothstep(since / self.ramp)
-            if self.falls:
-                weight *= _smoothstep(left / self.ramp)
-        return weight
-
-
-def _smoothstep(x: float) -> float:
-    x = min(max(x, 0.0), 1.0)
-    return x * x * (3.0 - 2.0 * x)
 
 
 @dataclass(frozen=True)
@@ -236,7 +111,7 @@ class FreeUConfig:
             object.__setattr__(self, name, value)
 
         profile, version = PROFILE_ALIASES.get(self.profile, (self.profile, 0))
-        _choice("profile", profile, PROFILE_VERSIONS)
+        checked_choice("profile", profile, PROFILE_VERSIONS)
         if version and self.version not in (0, None, version):
             raise FreeUValueError(f"profile {self.profile!r} means version {version}, got version={self.version}")
         put("profile", profile)
@@ -259,21 +134,21 @@ class FreeUConfig:
         put("s", s)
         put("sites", tuple(sorted((path, Stage(*pair)) for path, pair in overrides.items())))
 
-        _choice("mask", self.mask, MASKS)
+        checked_choice("mask", self.mask, MASKS)
         put("threshold", _threshold(self.threshold))
         put("channels", _channel_spec(self.channels, profile))
-        put("high_gain", _number("high_gain", self.high_gain, *FACTOR_RANGE))
-        _choice("share", self.share, SHARES)
-        _choice("guidance", self.guidance, GUIDANCE)
+        put("high_gain", checked_number("high_gain", self.high_gain, *FACTOR_RANGE))
+        checked_choice("share", self.share, SHARES)
+        checked_choice("guidance", self.guidance, GUIDANCE)
         if self.share == "guidance" and self.guidance == "conditional":
             raise FreeUValueError(
                 "share='guidance' needs both halves and guidance='conditional' leaves one out: choose one of them"
             )
-        put("strength", _number("strength", self.strength, 0.0, 1.0))
-        _choice("over_time", self.over_time, OVER_TIME)
+        put("strength", checked_number("strength", self.strength, 0.0, 1.0))
+        checked_choice("over_time", self.over_time, OVER_TIME)
         put("frame_strength", _frame_strength(self.frame_strength))
         put("time_threshold", _threshold(self.time_threshold, "time_threshold", 0))
-        _choice("control", self.control, CONTROL)
+        checked_choice("control", self.control, CONTROL)
         schedule = self.schedule
         for name in ("start", "end", "ramp"):
             put(name, getattr(schedule, name))
@@ -443,7 +318,7 @@ def _threshold(value: object, name: str = "threshold", least: int = 1) -> int:
 def _frame_strength(value: Any) -> tuple[float, ...]:
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise FreeUValueError(f"frame_strength must be a tuple of strengths such as (1, 0.5), got {value!r}")
-    return tuple(_number("frame_strength", strength, 0.0, 1.0) for strength in value)
+    return tuple(checked_number("frame_strength", strength, 0.0, 1.0) for strength in value)
 
 
 def _no_constant(name: str) -> float:
@@ -479,7 +354,7 @@ def _site_overrides(sites: Any) -> dict[str, tuple[float, float]]:
     for path, pair in items:
         b, s = (pair.b, pair.s) if isinstance(pair, Stage) else pair
         low, high = FACTOR_RANGE
-        found[str(path)] = (_number(f"b of {path}", b, low, high), _number(f"s of {path}", s, low, high))
+        found[str(path)] = (checked_number(f"b of {path}", b, low, high), checked_number(f"s of {path}", s, low, high))
     return found
 
 
@@ -491,7 +366,7 @@ def _stage_factors(name: str, value: Any, overrides: dict[str, tuple[float, floa
     if isinstance(value, Mapping):
         stages: dict[int, float] = {}
         for key, factor in value.items():
-            number = _number(f"{name}[{key!r}]", factor, low, high)
+            number = checked_number(f"{name}[{key!r}]", factor, low, high)
             if isinstance(key, str):
                 b, s = overrides.get(key, (1.0, 1.0))
                 overrides[key] = (number, s) if name == "b" else (b, number)
@@ -503,7 +378,7 @@ def _stage_factors(name: str, value: Any, overrides: dict[str, tuple[float, floa
         return tuple(stages.get(stage, 1.0) for stage in range(1, count + 1)) or None
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise FreeUValueError(f"{name} must be a tuple with one factor per stage, such as (1.3, 1.4), got {value!r}")
-    factors = tuple(_number(f"{name}{i}", factor, low, high) for i, factor in enumerate(value, start=1))
+    factors = tuple(checked_number(f"{name}{i}", factor, low, high) for i, factor in enumerate(value, start=1))
     if len(factors) not in (2, 3):
         raise FreeUValueError(f"{name} must hold 2 or 3 factors, one per stage, got {len(factors)}: {factors}")
     return factors
@@ -513,15 +388,15 @@ def _channel_spec(value: Any, profile: str) -> ChannelSpec:
     if value is None:
         return "first-inclusive" if profile == "a1111" else "first"
     if isinstance(value, str):
-        return str(_choice("channels", value, CHANNELS))
+        return str(checked_choice("channels", value, CHANNELS))
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise FreeUValueError(f"channels as a window is a pair (start, stop) of fractions, got {value!r}")
-        start, stop = (_number("channels", part, 0.0, 1.0) for part in value)
+        start, stop = (checked_number("channels", part, 0.0, 1.0) for part in value)
         if start >= stop:
             raise FreeUValueError(f"channels window must have start < stop, got {value!r}")
         return (start, stop)
-    fraction = _number("channels", value, 0.0, 1.0)
+    fraction = checked_number("channels", value, 0.0, 1.0)
     if fraction == 0.0:
         raise FreeUValueError("channels=0 selects no channel: use b=1 to leave the backbone alone")
     return fraction

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from conftest import tiny_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import freeu
-from freeu.config import Schedule
+from conftest import tiny_inputs
 from freeu.core.schedule import Clock, tensor_weight
 from freeu.errors import FreeURuntimeError
+from freeu.schedule import Schedule
 
 FACTORS = {"b": (1.3, 1.4), "s": (0.9, 0.2)}
 

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from freeu.config import FreeUConfig, Stage
+from freeu.config import FreeUConfig
 from freeu.core.schedule import Clock, one_timestep, tensor_weight
 from freeu.core.site import Site
 from freeu.errors import FreeURuntimeError
 from freeu.ops._over_time import frame_weights
 from freeu.ops.backbone import scale_backbone
 from freeu.ops.skip import filter_skip
+from freeu.schedule import Stage
 
 Residuals = Callable[[tuple[Any, ...], dict[str, Any]], Sequence[Tensor]]
 """Finds, in the arguments of a call, what a ControlNet adds to the encoder's outputs, in the encoder's order."""

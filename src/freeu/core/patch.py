@@ -14,12 +14,13 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from freeu.config import FreeUConfig, Stage
+from freeu.config import FreeUConfig
 from freeu.core.compiled import refuse_compiled
 from freeu.core.hooks import Call, Host, RootHook, SiteHook
 from freeu.core.schedule import Clock
 from freeu.core.site import Site
 from freeu.errors import FreeURuntimeError, NoEffectWarning, unknown_name
+from freeu.schedule import Stage
 
 _STACK = "_freeu_handles"
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from freeu.config import Schedule
 from freeu.errors import FreeURuntimeError
+from freeu.schedule import Schedule
 
 _TRAIN_TIMESTEPS = 1000  # of a bare U-Net, whose configuration does not say; every Stable Diffusion was trained so
 
