@@ -14,12 +14,8 @@ import freeu
 SOURCE = Path(freeu.__file__).parent
 # Each layer may import those above it; parts in one line do not know each other. A folder is written with its dots.
 LAYERS = """
-<<<<<<< HEAD
 errors lazy
-=======
-errors
-json_files extras
->>>>>>> b53791b (wip json)
+json_files extras schedule
 config
 wording profiles presets metadata ops
 intervals motion
