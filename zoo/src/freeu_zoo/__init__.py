@@ -30,7 +30,7 @@ DEFAULT_MODEL = "mini-sd"
 """The model to use when nobody names one."""
 
 DEFAULT_VIDEO_MODEL = "mini-modelscope"
-"""The model that draws clips when nobody names one."""
+"""The model that generates videos when nobody names one."""
 
 
 def _directories(kind: str) -> dict[str, Path]:
@@ -78,7 +78,7 @@ def control_path() -> Path:
 
 
 def load_reader(device: str = "cpu") -> SceneReader:
-    """The scene reader, which says from a picture alone what it shows.
+    """The scene reader, which says from an image alone what it shows.
 
     Raises:
         ValueError: its weights are not in this installation.
