@@ -68,7 +68,7 @@ def model_path(name: str = DEFAULT_MODEL) -> Path:
     """The directory of one pipeline.
 
     Raises:
-        ValueError: no such model (the message names those there are), or one that is not installed (it names the command).
+        ValueError: no such model, or one that is not installed; the message names those there are, or the command.
     """
     known = models()
     if name not in known:
