@@ -33,12 +33,12 @@ install: $(VENV)/dev.stamp
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/demo.stamp: pyproject.toml zoo/pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable zoo --editable '.[demo]'
+$(VENV)/demo.stamp: pyproject.toml zoo/pyproject.toml zoo-video/pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable zoo --editable zoo-video --editable '.[demo]'
 	touch $@
 
-$(VENV)/dev.stamp: pyproject.toml zoo/pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable 'zoo[train]' --editable '.[demo,dev]'
+$(VENV)/dev.stamp: pyproject.toml zoo/pyproject.toml zoo-video/pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable 'zoo[train]' --editable zoo-video --editable '.[demo,dev]'
 	touch $@ $(VENV)/demo.stamp
 
 clean:

@@ -172,7 +172,7 @@ def videos(count: int, folder: Path) -> list[Video]:
         background = draw.choice(colours)
         path = folder / f"{number:02d}-{noun}.png"
         clip = films.film(noun, "flat", background, motions[len(made) % len(motions)], FRAMES, seed=number)
-        films.write(clips.pictures(clip), path, FPS)
+        films.write(clips.images(clip), path, FPS)
         frames = list(open_source(path))
         flow = Remembered(frames)
         steps = [steady_flow(a, b) for a, b in itertools.pairwise(frames)]

@@ -170,6 +170,6 @@ def emoji_film(clip: clips.Clip) -> Film:
         owner[box.top : box.top + box.height, box.left : box.left + box.width] = alpha > 127
         owners.append(owner)
     ground = Layer(np.ones((clips.SIZE, clips.SIZE, 4), np.float32), [np.eye(3)] * len(places))
-    frames = [np.asarray(picture) for picture in clips.pictures(clip)]
+    frames = [np.asarray(picture) for picture in clips.images(clip)]
     name = f"{clip.scene.style} {thing.noun} {clip.motion}"
     return Film(name, frames, owners, [ground, Layer(np.asarray(sprite, np.float32), places)])

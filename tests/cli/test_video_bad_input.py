@@ -111,6 +111,18 @@ def test_a_missing_extra_names_the_pip_command(work: Path, monkeypatch: pytest.M
     assert list(work.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", [[], ["--model", "mini-modelscope"]])
+def test_a_video_model_that_is_not_installed_names_the_pip_command(
+    work: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    pytest.importorskip("freeu_zoo")
+    monkeypatch.setitem(sys.modules, "freeu_zoo_video", None)
+    code, _, err = run("video", "a 3d rocket", *words)
+    line = "mini-modelscope is not installed: pip install freeu-zoo-video, or give a model of yours with --model"
+    assert (code, err) == (2, f"freeu: {line}\n")
+    assert list(work.iterdir()) == []
+
+
 def test_a_zoo_without_a_video_model_is_told(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zoo = pytest.importorskip("freeu_zoo")
     monkeypatch.delattr(zoo, "DEFAULT_VIDEO_MODEL", raising=False)

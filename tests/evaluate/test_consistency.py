@@ -100,12 +100,12 @@ def test_the_motion_of_real_clips_is_read_from_their_frames():
     """At least nine in ten; see docs/evaluate.md for what more of them gave."""
     pytest.importorskip("freeu_zoo")
     from freeu_zoo.recipe import shipped
-    from freeu_zoo.world.clips import ClipMaker, pictures
+    from freeu_zoo.world.clips import ClipMaker, images
 
     maker = ClipMaker(shipped("mini-modelscope").world, seed=4)
     clips = [maker.clip(number) for number in range(28)]
     assert {clip.motion for clip in clips} == set(MOTIONS)
-    right = [subject_movement(list(map(np.asarray, pictures(clip)))).kind == clip.motion for clip in clips]
+    right = [subject_movement(list(map(np.asarray, images(clip)))).kind == clip.motion for clip in clips]
     assert np.mean(right) >= 0.9
 
 

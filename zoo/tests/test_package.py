@@ -27,6 +27,23 @@ def test_unknown_model_names_the_known_ones() -> None:
         freeu_zoo.model_path("sdxl")
 
 
+def package_of(name: str) -> str:
+    """The package of a model that is installed by itself."""
+    return freeu_zoo.DISTRIBUTIONS[name].replace("-", "_")
+
+
+@pytest.mark.parametrize("name", freeu_zoo.DISTRIBUTIONS)
+def test_a_model_that_is_installed_by_itself_is_found_or_named(name, monkeypatch) -> None:
+    other = pytest.importorskip(package_of(name))
+    assert freeu_zoo.models()[name] == freeu_zoo.model_path(name)
+    assert freeu_zoo.model_path(name).is_relative_to(Path(other.__file__).parent)
+    monkeypatch.setitem(sys.modules, package_of(name), None)
+    assert name not in freeu_zoo.models()
+    assert freeu_zoo.DEFAULT_MODEL in freeu_zoo.models()
+    with pytest.raises(ValueError, match=rf"^{name} is not installed: pip install {freeu_zoo.DISTRIBUTIONS[name]}$"):
+        freeu_zoo.model_path(name)
+
+
 def test_every_model_says_what_it_can_do() -> None:
     for name, folder in freeu_zoo.models().items():
         facts = json.loads((folder / "freeu-zoo.json").read_text(encoding="utf-8"))
@@ -48,6 +65,8 @@ def test_every_model_says_what_it_can_do() -> None:
 
 @pytest.mark.parametrize(("name", "most"), [(freeu_zoo.DEFAULT_MODEL, 40e6), (freeu_zoo.DEFAULT_VIDEO_MODEL, 60e6)])
 def test_the_default_models_are_there_and_small(name, most) -> None:
+    if name in freeu_zoo.DISTRIBUTIONS:
+        pytest.importorskip(package_of(name))
     folder = freeu_zoo.model_path(name)
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= most
@@ -55,28 +74,51 @@ def test_the_default_models_are_there_and_small(name, most) -> None:
     assert (folder / "README.md").read_text(encoding="utf-8").startswith(f"# {name}")
 
 
-def test_the_version_has_one_source() -> None:
-    """The distribution takes it from the package, as setuptools reads it: a literal, without importing anything."""
-    project = Path(freeu_zoo.__file__).parents[2] / "pyproject.toml"
-    if not project.exists():
+@pytest.fixture(params=["freeu_zoo", *map(package_of, freeu_zoo.DISTRIBUTIONS)])
+def package(request) -> Path:
+    """The folder of each package of the zoo, in a checkout."""
+    folder = Path(pytest.importorskip(request.param).__file__).parent
+    if not (folder.parents[1] / "pyproject.toml").exists():
         pytest.skip("this is no checkout")
-    said = tomllib.loads(project.read_text(encoding="utf-8"))
+    return folder
+
+
+def project_of(package: Path) -> dict:
+    return tomllib.loads((package.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_the_version_has_one_source(package) -> None:
+    """The distribution takes it from the package, as setuptools reads it: a literal, without importing anything."""
+    said = project_of(package)
     assert "version" not in said["project"]
     assert said["project"]["dynamic"] == ["version"]
-    assert said["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "freeu_zoo.__version__"}
-    body = ast.parse(Path(freeu_zoo.__file__).read_text(encoding="utf-8")).body
+    assert said["tool"]["setuptools"]["dynamic"]["version"] == {"attr": f"{package.name}.__version__"}
+    body = ast.parse((package / "__init__.py").read_text(encoding="utf-8")).body
     values = [node.value for node in body if isinstance(node, ast.Assign) and node.targets[0].id == "__version__"]
     assert [ast.literal_eval(value) for value in values] == [freeu_zoo.__version__]
 
 
-def test_what_is_shipped_goes_into_the_package() -> None:
-    """Every file of the models is named by a pattern, so that an installation that is not editable has it too."""
-    package = Path(freeu_zoo.__file__).parent
-    project = package.parents[1] / "pyproject.toml"
-    if not project.exists():
-        pytest.skip("this is no checkout")
-    patterns = tomllib.loads(project.read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]["freeu_zoo"]
+def test_what_is_shipped_goes_into_the_package(package) -> None:
+    """Every file that is no code is named by a pattern, so that an installation that is not editable has it too."""
+    patterns = project_of(package)["tool"]["setuptools"]["package-data"][package.name]
     named = {path for pattern in patterns for path in package.glob(pattern)}
-    shipped = {path for path in (package / "models").rglob("*") if path.is_file()}
-    assert shipped
+    files = {path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    shipped = {path for path in files if path.suffix != ".py"}
+    assert {path for path in shipped if path.is_relative_to(package / "models")}
     assert not shipped - named
+
+
+def test_a_wheel_stays_below_100_megabytes(package) -> None:
+    """Package indexes refuse larger files; a wheel compresses, so the sum of the files bounds it."""
+    assert sum(path.stat().st_size for path in package.rglob("*") if path.is_file()) < 95e6
+
+
+def test_licence_and_attribution_go_with_it(package) -> None:
+    root = package.parents[1]
+    assert project_of(package)["project"]["license-files"] == ["LICENSE", "ATTRIBUTION.md"]
+    own = Path(freeu_zoo.__file__).parents[2]
+    assert (root / "LICENSE").read_bytes() == (own / "LICENSE").read_bytes()
+    texts = [(folder / "ATTRIBUTION.md").read_text(encoding="utf-8") for folder in (root, own)]
+    licences = {text[text.index("## MIT License") :] for text in texts}
+    assert len(licences) == 1
+    assert all("Microsoft Corporation, Fluent Emoji" in text for text in texts)

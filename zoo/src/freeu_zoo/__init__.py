@@ -5,6 +5,7 @@ Importing this package loads neither torch nor diffusers.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_MODEL",
     "DEFAULT_VIDEO_MODEL",
+    "DISTRIBUTIONS",
     "__version__",
     "control_path",
     "judge_path",
@@ -30,20 +32,35 @@ DEFAULT_MODEL = "mini-sd"
 """The model to use when nobody names one."""
 
 DEFAULT_VIDEO_MODEL = "mini-modelscope"
-"""The model that draws clips when nobody names one."""
+"""The model that generates videos when nobody names one."""
+
+
+DISTRIBUTIONS = {"mini-modelscope": "freeu-zoo-video"}
+"""Models that are installed by themselves, with the name that ``pip install`` takes."""
+
+
+def _homes() -> list[Path]:
+    """Folders of models: this package's, and those of other distributions that are installed; none is imported."""
+    homes = [Path(__file__).parent / "models"]
+    for name in dict.fromkeys(DISTRIBUTIONS.values()):
+        spec = importlib.util.find_spec(name.replace("-", "_"))
+        if spec is not None and spec.origin is not None:
+            homes.append(Path(spec.origin).parent / "models")
+    return homes
 
 
 def _directories(kind: str) -> dict[str, Path]:
-    """Shipped directories by name."""
+    """Installed directories by name."""
     found = {}
-    for path in sorted((Path(__file__).parent / "models").glob("[!.]*/freeu-zoo.json")):
-        if json.loads(path.read_text(encoding="utf-8")).get("kind", "diffusion") == kind:
-            found[path.parent.name] = path.parent
+    for home in _homes():
+        for path in sorted(home.glob("[!.]*/freeu-zoo.json")):
+            if json.loads(path.read_text(encoding="utf-8")).get("kind", "diffusion") == kind:
+                found[path.parent.name] = path.parent
     return found
 
 
 def models() -> dict[str, Path]:
-    """Shipped pipelines by name: directories that ``from_pretrained`` loads, each with a ``freeu-zoo.json``."""
+    """Installed pipelines by name: directories that ``from_pretrained`` loads, each with a ``freeu-zoo.json``."""
     return _directories("diffusion") | _directories("video")
 
 
@@ -51,10 +68,12 @@ def model_path(name: str = DEFAULT_MODEL) -> Path:
     """The directory of one pipeline.
 
     Raises:
-        ValueError: no such model; the message names those there are.
+        ValueError: no such model, or one that is not installed; the message names those there are, or the command.
     """
     known = models()
     if name not in known:
+        if name in DISTRIBUTIONS:
+            raise ValueError(f"{name} is not installed: pip install {DISTRIBUTIONS[name]}")
         raise ValueError(f"no model {name!r} in the zoo; known: {', '.join(known) or 'none'}")
     return known[name]
 
@@ -78,7 +97,7 @@ def control_path() -> Path:
 
 
 def load_reader(device: str = "cpu") -> SceneReader:
-    """The scene reader, which says from a picture alone what it shows.
+    """The scene reader, which says from an image alone what it shows.
 
     Raises:
         ValueError: its weights are not in this installation.

@@ -19,7 +19,7 @@ from freeu_zoo.files import write_atomically, write_json
 
 _LICENCE = """## Licence
 
-MIT, weights included. The pictures it learnt from are Copyright (c) Microsoft Corporation, MIT.
+MIT, weights included. The images it learned from are Copyright (c) Microsoft Corporation, MIT.
 """
 
 
@@ -192,7 +192,7 @@ def _alignment(found: dict[str, Any] | None) -> str:
     ]
     seeds = ", ".join(map(str, found["seeds"]))
     return (
-        f"{found['prompts']} prompts, seed {seeds}, {found['steps']} steps, guidance {found['guidance']:g}; percent, "
+        f"{found['prompts']} prompts, seed {seeds}, {found['steps']} steps, CFG scale {found['guidance']:g}; percent, "
         "with 95 % bootstrap intervals over prompts:\n\n"
         + _table(("Right", "This model", "Real scenes", "Shuffled prompts", "Share of real scenes"), rows)
     )

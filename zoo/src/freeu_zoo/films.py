@@ -1,4 +1,4 @@
-"""A film of one object that moves, to be drawn anew: what ``freeu rerender`` can be tried on without a camera.
+"""A short video of one object that moves, to try ``freeu rerender`` on without a camera.
 
     python -m freeu_zoo.films film.png --noun fox --style flat --motion right --frames 24
 
@@ -27,7 +27,7 @@ LEAST_VISIBLE = 0.15
 """Share of an object that must stand out from its background, as in ``scenes``."""
 
 SIDES = (80, 92)
-"""Long side in pixels of an object: nearly as large as the image model draws a single one."""
+"""Long side in pixels of an object: nearly as large as the image model generates a single one."""
 
 GROWTH = (72, 112)
 """The same of one that grows, from its first frame to its last, or shrinks."""
@@ -83,7 +83,7 @@ def _way(shape: tuple[int, int], motion: str, frames: int, draw: random.Random) 
     return [layouts.box_around(SIZE / 2, SIZE / 2, layouts.fit(shape, side)) for side in sides]
 
 
-def write(pictures: list[Image.Image], path: Path, fps: int) -> None:
+def write(images: list[Image.Image], path: Path, fps: int) -> None:
     """Write frames as an animation without loss (GIF: with 256 colours); the suffix says which kind.
 
     Raises:
@@ -95,8 +95,8 @@ def write(pictures: list[Image.Image], path: Path, fps: int) -> None:
     options = {"WEBP": {"lossless": True, "quality": 80}}.get(form, {})
 
     def save(part: Path) -> None:
-        pictures[0].save(
-            part, form, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, **options
+        images[0].save(
+            part, form, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0, **options
         )
 
     write_atomically(path, save)
@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not 1 <= options.fps <= 100:
             raise ZooError(f"--fps must lie in 1 to 100, got {options.fps}")
         made = film(options.noun, options.style, options.background, options.motion, options.frames, seed=options.seed)
-        write(clips.pictures(made), options.output, options.fps)
+        write(clips.images(made), options.output, options.fps)
     except (ZooError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -19,7 +19,7 @@ from freeu_zoo.world.captions import plain_caption, simple_caption
 from freeu_zoo.world.scenes import SIZE, Scene, SceneMaker
 
 COLUMNS = 12
-GUIDANCE = (1.0, 3.0, 5.0)
+CFG_SCALES = (1.0, 3.0, 5.0)
 
 
 def every_noun(facts: dict[str, Any]) -> list[str]:
@@ -50,35 +50,35 @@ def of_each_layout(recipe: Recipe) -> list[str]:
     ]
 
 
-def draw(
+def generate(
     pipe: Any, asked: list[str], steps: int, guidance: float, seeds: list[int], batch: int = 8
 ) -> list[Image.Image]:
-    """One picture for each prompt and its seed, whatever the batch."""
+    """One image for each prompt and its seed, whatever the batch."""
     import torch
 
-    pictures: list[Image.Image] = []
+    images: list[Image.Image] = []
     pipe.set_progress_bar_config(disable=True)
     for start in range(0, len(asked), batch):
         part = slice(start, start + batch)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
-        pictures += pipe(asked[part], num_inference_steps=steps, guidance_scale=guidance, generator=generators).images
-    return pictures
+        images += pipe(asked[part], num_inference_steps=steps, guidance_scale=guidance, generator=generators).images
+    return images
 
 
-def sheet(pictures: list[Image.Image], columns: int = COLUMNS) -> Image.Image:
-    """Pictures side by side, row by row."""
-    rows = -(-len(pictures) // columns)
+def sheet(images: list[Image.Image], columns: int = COLUMNS) -> Image.Image:
+    """Images side by side, row by row."""
+    rows = -(-len(images) // columns)
     made = Image.new("RGB", (columns * SIZE, rows * SIZE))
-    for place, picture in enumerate(pictures):
-        made.paste(picture, (place % columns * SIZE, place // columns * SIZE))
+    for place, image in enumerate(images):
+        made.paste(image, (place % columns * SIZE, place // columns * SIZE))
     return made
 
 
 def write(folder: Path, output: Path) -> None:
     """Load the model in ``folder`` as a user would, and write its three sheets into the folder ``output``.
 
-    ``samples.png`` has every noun in every style (picture n has seed n), ``seeds.png`` a held-out prompt of each layout
-    with seeds 0 to 15, ``guidance.png`` held-out prompts (picture n has seed n) at ``GUIDANCE``, a row each.
+    ``samples.png`` has every noun in every style (image n has seed n), ``seeds.png`` a held-out prompt of each layout
+    with seeds 0 to 15, ``guidance.png`` held-out prompts (image n has seed n) at ``CFG_SCALES``, a row each.
     """
     from diffusers import StableDiffusionPipeline
 
@@ -88,14 +88,14 @@ def write(folder: Path, output: Path) -> None:
     nouns = every_noun(facts)
     asked = [prompt for prompt in facts["sheets"]["seeds"] for _ in range(16)]
     strange = facts["sheets"]["guidance"]
-    by_guidance = [draw(pipe, strange, steps, scale, list(range(len(strange)))) for scale in GUIDANCE]
+    by_guidance = [generate(pipe, strange, steps, scale, list(range(len(strange)))) for scale in CFG_SCALES]
     sheets = {
-        "samples": sheet(draw(pipe, nouns, steps, guidance, list(range(len(nouns))))),
-        "seeds": sheet(draw(pipe, asked, steps, guidance, list(range(16)) * len(facts["sheets"]["seeds"])), 16),
-        "guidance": sheet([picture for row in by_guidance for picture in row]),
+        "samples": sheet(generate(pipe, nouns, steps, guidance, list(range(len(nouns))))),
+        "seeds": sheet(generate(pipe, asked, steps, guidance, list(range(16)) * len(facts["sheets"]["seeds"])), 16),
+        "guidance": sheet([image for row in by_guidance for image in row]),
     }
-    for name, picture in sheets.items():
-        write_atomically(output / f"{name}.png", picture.save)
+    for name, image in sheets.items():
+        write_atomically(output / f"{name}.png", image.save)
 
 
 def mixed(recipe: Recipe, seed: int = 77) -> list[Scene]:
@@ -113,9 +113,9 @@ def mixed(recipe: Recipe, seed: int = 77) -> list[Scene]:
 def progress_sheet(pipe: Any, recipe: Recipe, output: Path) -> None:
     """Write what a half-trained pipeline makes of the plain captions of ``mixed``, and the captions beside it."""
     asked = [plain_caption(scene) for scene in mixed(recipe)]
-    pictures = draw(pipe, asked, recipe.sampling.steps, recipe.sampling.guidance, list(range(len(asked))))
-    picture = sheet(pictures, 8)
-    write_atomically(output, picture.save)
+    images = generate(pipe, asked, recipe.sampling.steps, recipe.sampling.guidance, list(range(len(asked))))
+    image = sheet(images, 8)
+    write_atomically(output, image.save)
     write_atomically(output.with_suffix(".txt"), lambda path: path.write_text("\n".join(asked) + "\n", "utf-8"))
 
 

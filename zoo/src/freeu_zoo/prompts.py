@@ -118,7 +118,7 @@ def write(recipe: Recipe, output: Path, count: int, folder: Path | None, seed: i
     if recipe.kind == "video":
         made = clips_of(recipe, count, seed)
         lines = [json.dumps(row) for row in clip_rows(made, seed)]
-        moving = [clips.pictures(clip) for clip in made]
+        moving = [clips.images(clip) for clip in made]
     else:
         still = scenes(recipe.world, count, seed)
         lines = [json.dumps(row) for row in rows(still, seed)]

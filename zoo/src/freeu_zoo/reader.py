@@ -1,4 +1,4 @@
-"""The scene reader: says from a picture alone which objects it shows, how many, in what colours, style and relation."""
+"""The scene reader: says from an image alone which objects it shows, how many, in what colours, style and relation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from freeu_zoo.world import degrade
 from freeu_zoo.world.layouts import SIZE
 
 SLOTS = 3
-"""Different objects that a picture may show."""
+"""Different objects that an image may show."""
 
 RELATIONS = ("left of", "above", "on", "inside", "behind")
 """Relations as they are read: "right of" and "below" are these with the objects exchanged."""
@@ -30,12 +30,12 @@ NUMBERS = (1, 2, 3, 4)
 
 @dataclass(frozen=True)
 class Reading:
-    """What a picture shows.
+    """What an image shows.
 
     Args:
         nouns: different objects; in a relation its subject first, else from left to right.
         count: number of objects, equal ones counted one by one.
-        style: the drawing style.
+        style: of the sprites.
         background: one colour, or two for a gradient from top to bottom.
         colours: for each noun a colour name, or None for its own colours.
         relation: of the first noun to the second, one of ``RELATIONS``, or None.
@@ -76,7 +76,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Residual stages down to 8x8, then one query for each object and one for the whole picture."""
+    """Residual stages down to 8x8, then one query for each object and one for the whole image."""
 
     def __init__(self, words: Words, widths: Sequence[int]) -> None:
         super().__init__()
@@ -110,22 +110,22 @@ class Network(nn.Module):
             }
         )
 
-    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Logits by head: (batch, slots, kinds) for "noun" and "colour", (batch, kinds) for the rest.
 
         Args:
-            pictures: (batch, 3, 128, 128) in -1..1.
+            images: (batch, 3, 128, 128) in -1..1.
         """
-        seen, _ = self.look(pictures)
+        seen, _ = self.look(images)
         return {
             name: head(seen[:, :SLOTS] if name in ("noun", "colour") else seen[:, SLOTS])
             for name, head in self.heads.items()
         }
 
-    def look(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What the queries saw, (batch, slots + 1, width), and the mean of the trunk's map, (batch, width)."""
-        seen = self.trunk(pictures).flatten(2).transpose(1, 2)
-        x = self.queries.expand(len(pictures), -1, -1)
+        seen = self.trunk(images).flatten(2).transpose(1, 2)
+        x = self.queries.expand(len(images), -1, -1)
         for layer in self.decoder:
             x = layer(x, seen + self.places)
         return x, seen.mean(dim=1)
@@ -156,17 +156,17 @@ class SceneReader:
         return cls(network, words, device)
 
     @torch.no_grad()
-    def read(self, pictures: Sequence[Image.Image], batch: int = 32) -> list[Reading]:
-        """Read pictures of any size; they are scaled to 128x128."""
+    def read(self, images: Sequence[Image.Image], batch: int = 32) -> list[Reading]:
+        """Read images of any size; they are scaled to 128x128."""
         readings: list[Reading] = []
-        for start in range(0, len(pictures), batch):
-            part = [_fitted(picture) for picture in pictures[start : start + batch]]
+        for start in range(0, len(images), batch):
+            part = [_fitted(image) for image in images[start : start + batch]]
             logits = {name: value.float().cpu() for name, value in self.network(self._tensor(part)).items()}
             readings += [self._reading({name: value[i] for name, value in logits.items()}) for i in range(len(part))]
         return readings
 
-    def _tensor(self, pictures: list[Image.Image]) -> Tensor:
-        return degrade.tensor(pictures).to(self._device)
+    def _tensor(self, images: list[Image.Image]) -> Tensor:
+        return degrade.tensor(images).to(self._device)
 
     def _reading(self, logits: dict[str, Tensor]) -> Reading:
         chances = logits["noun"].softmax(dim=-1)
@@ -186,6 +186,6 @@ class SceneReader:
         )
 
 
-def _fitted(picture: Image.Image) -> Image.Image:
-    picture = picture.convert("RGB")
-    return picture if picture.size == (SIZE, SIZE) else picture.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+def _fitted(image: Image.Image) -> Image.Image:
+    image = image.convert("RGB")
+    return image if image.size == (SIZE, SIZE) else image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)

@@ -55,7 +55,7 @@ class VaeRecipe:
 class TextRecipe:
     """The text encoder; ``width`` is also the U-Net's cross-attention width.
 
-    ``samples`` captions are learnt before the U-Net begins (see ``text_lesson``); with 0 the two begin together.
+    ``samples`` captions are learned before the U-Net begins (see ``text_lesson``); with 0 the two begin together.
     """
 
     width: int = 128
@@ -131,7 +131,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class JudgeRecipe:
-    """The judge, a ``CLIPModel``: picture and caption towers trained to find each other (``judge``)."""
+    """The judge, a ``CLIPModel``: image and caption towers trained to find each other (``judge``)."""
 
     width: int = 192
     layers: int = 6
@@ -290,7 +290,7 @@ def _part(kind: type[Part], raw: Any, where: str) -> Part:
 
 
 def smoke(recipe: Recipe) -> Recipe:
-    """The same recipe made tiny: every stage runs, nothing is learnt."""
+    """The same recipe made tiny: every stage runs, nothing is learned."""
     replace = dataclasses.replace
     return replace(
         recipe,

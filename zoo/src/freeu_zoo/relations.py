@@ -1,10 +1,10 @@
-"""Exemplars of one relation, for learning it from pictures, and prompts with other nouns to test what was learnt.
+"""Exemplars of one relation, for learning it from images, and prompts with other nouns to test what was learned.
 
     python -m freeu_zoo.relations FOLDER --relation inside --count 10
 
-Writes the pictures ``0000.png`` and so on, ``captions.jsonl`` in which a word of the user's choice stands for the
+Writes the images ``0000.png`` and so on, ``captions.jsonl`` in which a word of the user's choice stands for the
 relation ("a 3d cat <R> a gift on a blue background"), and ``prompts.jsonl``. The nouns are divided in two: no noun of
-an exemplar is in a prompt, so that what helps there is the relation and not the pictures that were shown.
+an exemplar is in a prompt, so that what helps there is the relation and not the images that were shown.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def write(
         world: its nouns are divided between exemplars and prompts; exemplars show what training showed too, prompts
             ask for combinations that it never showed.
         relation: one of ``RELATIONS``.
-        count, prompts: how many pictures and how many prompts.
+        count, prompts: how many images and how many prompts.
         token: one word, which stands for the relation.
 
     Raises:
@@ -126,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=10, help="number of exemplars (default: 10)")
     parser.add_argument("--prompts", type=int, default=24, help="number of prompts with other nouns (default: 24)")
     parser.add_argument("--token", default=TOKEN, help=f"the word for the relation (default: {TOKEN})")
-    parser.add_argument("--seed", type=int, default=9000, help="other pictures and prompts for another seed")
+    parser.add_argument("--seed", type=int, default=9000, help="other images and prompts for another seed")
     parser.add_argument("--recipe", default="mini-sd", help="whose world (default: mini-sd)")
     options = parser.parse_args(arguments)
     try:
@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
                 raise ZooError(f"--{name} must be at least 1, got {getattr(options, name)}")
         recipe = shipped(options.recipe)
         if recipe.kind == "video":
-            raise ZooError(f"{recipe.name} is a recipe of clips: name one of pictures")
+            raise ZooError(f"{recipe.name} is a recipe of clips: name one of images")
         write(
             recipe.world, options.folder, options.relation, options.count, options.prompts, options.token, options.seed
         )

@@ -1,8 +1,8 @@
-"""A subject that the miniature Stable Diffusion never saw: a few pictures of it, and prompts that ask for it.
+"""A subject that the miniature Stable Diffusion never saw: a few images of it, and prompts that ask for it.
 
     python -m freeu_zoo.subjects FOLDER --subject bear --count 5
 
-FOLDER receives the pictures to learn from (``00.png`` ...) with their captions (``00.txt``), ``prompts.jsonl`` with
+FOLDER receives the images to learn from (``00.png`` ...) with their captions (``00.txt``), ``prompts.jsonl`` with
 what each prompt asks for, in ``scenes`` the real scene of every prompt, and ``subject.json``. The prompts say "sks
 panda" for a bear: the rare word and a noun that the model knows.
 """
@@ -118,7 +118,7 @@ def write(folder: Path, subject: str, style: str = "3d", count: int = 5, prompts
     """Write what the module's text says.
 
     Raises:
-        ZooError: a noun that has no class here, a style that there is not, or too many pictures.
+        ZooError: a noun that has no class here, a style that there is not, or too many images.
     """
     if subject not in CLASSES:
         raise ZooError(f"no subject {subject!r}; known: {', '.join(CLASSES)}")
@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="where to write")
     parser.add_argument("--subject", default="bear", help=f"one of {', '.join(CLASSES)} (default: bear)")
     parser.add_argument("--style", default="3d", help=f"one of {', '.join(sprites.STYLES)} (default: 3d)")
-    parser.add_argument("--count", type=int, default=5, help="pictures to learn from (default: 5)")
+    parser.add_argument("--count", type=int, default=5, help="images to learn from (default: 5)")
     parser.add_argument("--prompts", type=int, default=20, help="prompts with their scenes (default: 20)")
     parser.add_argument("--token", default="sks", help="the rare word in the prompts (default: sks)")
     options = parser.parse_args(arguments)

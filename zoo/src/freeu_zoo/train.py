@@ -29,7 +29,7 @@ STAGES = {
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status (2 after a one-line error, 130 after Ctrl-C)."""
     options = _parser().parse_args(arguments)
-    # In the background Ctrl-C is ignored unless asked for, and schedulers send SIGTERM: both keep what was learnt.
+    # In the background Ctrl-C is ignored unless asked for, and schedulers send SIGTERM: both keep what was learned.
     before = [signal.signal(kind, _stop) for kind in (signal.SIGINT, signal.SIGTERM)]
     try:
         if options.recipe is None:
@@ -191,13 +191,13 @@ class Job:
             start = unet.averaged(parent.recipe, parent.home)[0]["unet"] if parent is not None else None
             trainer.start_from(start, self.home / "text.safetensors" if self.recipe.text.samples else None)
 
-        def draw() -> None:
+        def show() -> None:
             made, _ = image.pipeline(self.recipe, self.home, self._vae)
             path = self.home / "grids" / f"step-{trainer.step:06}.png"
             grid.progress_sheet(made, self.recipe, path)
-            self.say(f"pictures in {path}")
+            self.say(f"images in {path}")
 
-        return trainer.go(self.minutes, draw, self.recipe.unet.grid_minutes)
+        return trainer.go(self.minutes, show, self.recipe.unet.grid_minutes)
 
     def _diffusion_polish(self, forced: bool) -> bool:
         from freeu_zoo.training import vae
@@ -233,13 +233,13 @@ class Job:
         if not trainer.resume():
             trainer.start_from(parent)
 
-        def draw() -> None:
+        def show() -> None:
             made, _ = pipeline(self.recipe, self.home, parent)
             path = self.home / "grids" / f"step-{trainer.step:06}.png"
             clip_sheet.progress_sheet(made, self.recipe, path)
             self.say(f"clips in {path}")
 
-        return trainer.go(self.minutes, draw, self.recipe.unet.grid_minutes)
+        return trainer.go(self.minutes, show, self.recipe.unet.grid_minutes)
 
     def _video_export(self, forced: bool) -> bool:
         from freeu_zoo.export.video import export
@@ -258,14 +258,14 @@ class Job:
         trainer = Trainer(self.recipe, parent, self.home, self.say, self.device)
         trainer.resume()
 
-        def draw() -> None:
+        def show() -> None:
             network, _ = control.network(self.recipe, self.home, parent)
             path = self.home / "grids" / f"step-{trainer.step:06}.png"
             path.parent.mkdir(exist_ok=True)
             control.write_samples(control.pipeline(parent, network), self.recipe, path)
-            self.say(f"pictures in {path}")
+            self.say(f"images in {path}")
 
-        return trainer.go(self.minutes, draw, self.recipe.unet.grid_minutes)
+        return trainer.go(self.minutes, show, self.recipe.unet.grid_minutes)
 
     def _control_export(self, forced: bool) -> bool:
         from freeu_zoo.export import control

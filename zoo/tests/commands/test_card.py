@@ -48,7 +48,7 @@ def test_scores_come_into_the_card(model, results, tmp_path) -> None:
     written = (model / "README.md").read_text(encoding="utf-8")
     row = "| noun | 50.0 [45.0, 55.0] | 90.0 [85.0, 95.0] | 10.0 [5.0, 15.0] | 55.6 [50.6, 60.6] |"
     assert row in written
-    assert "3 prompts, seed 0, 20 steps, guidance 3;" in written
+    assert "3 prompts, seed 0, 20 steps, CFG scale 3;" in written
     assert "--count 3 " in written
     facts = json.loads((model / "freeu-zoo.json").read_text(encoding="utf-8"))
     assert facts["alignment"]["scores"]["noun"]["share"]["value"] == 0.556

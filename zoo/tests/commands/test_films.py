@@ -15,7 +15,7 @@ def test_a_film_is_written_without_loss(tmp_path, capsys, suffix) -> None:
     path = tmp_path / f"film{suffix}"
     assert films.main([str(path), "--frames", "5", "--motion", "left", "--seed", "3"]) == 0
     assert "a flat fox on a blue background" in capsys.readouterr().out
-    wanted = clips.pictures(films.film("fox", "flat", "blue", "left", 5, seed=3))
+    wanted = clips.images(films.film("fox", "flat", "blue", "left", 5, seed=3))
     with Image.open(path) as found:
         assert found.n_frames == 5
         for number, picture in enumerate(wanted):

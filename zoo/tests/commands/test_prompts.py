@@ -61,7 +61,7 @@ def test_prompts_for_clips_and_the_clips_themselves(tmp_path) -> None:
         with Image.open(tmp_path / "real" / f"{number:04}.png") as picture:
             assert picture.info["duration"] == 125
             frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
-        np.testing.assert_array_equal(frames, [np.asarray(frame) for frame in clips.pictures(clip)])
+        np.testing.assert_array_equal(frames, [np.asarray(frame) for frame in clips.images(clip)])
 
 
 @pytest.mark.parametrize("arguments", [["--clips", "--recipe", "mini-sd"], ["--recipe", "mini-modelscope"]])

@@ -1,4 +1,4 @@
-"""Subjects that mini-sd never saw: their pictures, their prompts, and what the prompts ask for."""
+"""Subjects that mini-sd never saw: their images, their prompts, and what the prompts ask for."""
 
 from __future__ import annotations
 

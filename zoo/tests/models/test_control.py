@@ -1,4 +1,4 @@
-"""The shipped ControlNet is a genuine one for the shipped image model, and pictures get the edges that it is given."""
+"""The shipped ControlNet is a genuine one for the shipped image model, and images get the edges that it is given."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_it_fits_the_image_model(pipe) -> None:
     unet, network = pipe.unet.config, pipe.controlnet.config
     for name in ("block_out_channels", "layers_per_block", "cross_attention_dim", "in_channels"):
         assert network[name] == unet[name], name
-    # Pictures shrink as often as on their way to latents.
+    # Images shrink as often as on their way to latents.
     assert 2 ** (len(network.conditioning_embedding_out_channels) - 1) == pipe.vae_scale_factor == 4
 
 
@@ -37,7 +37,7 @@ def test_pictures_get_the_edges_that_it_is_given(pipe) -> None:
     pictures = [scenes.compose(scene) for scene in made]
     asked, seeds = [captions.plain_caption(scene) for scene in made], [0, 1, 2]
     found = {
-        scale: control_export.draw(pipe, shipped, asked, control.condition(pictures), seeds, scale=scale)
+        scale: control_export.generate(pipe, shipped, asked, control.condition(pictures), seeds, scale=scale)
         for scale in (0.0, 1.0)
     }
     wanted = [edges.canny(picture) for picture in pictures]

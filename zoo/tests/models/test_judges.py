@@ -53,7 +53,7 @@ def test_reader_is_as_good_as_it_says(reader, held_out) -> None:
 
 
 def test_reader_says_when_there_is_nothing(reader) -> None:
-    """A plain picture, and scenes blurred beyond recognition, have no confident noun."""
+    """A plain image, and scenes blurred beyond recognition, have no confident noun."""
     plain = [Image.new("RGB", (128, 128), colour) for colour in scenes.COLOURS.values()]
     draw = random.Random(0)
     maker = scenes.SceneMaker(recipe.shipped("reader").world, seed=1)

@@ -90,6 +90,7 @@ def test_resumed_run_equals_an_unbroken_one(whole, parent, tmp_path) -> None:
 
 
 def test_a_second_lesson_begins_with_all_of_the_first(whole, tmp_path) -> None:
+    pytest.importorskip("freeu_zoo_video")
     first = video.Parent(model_path("mini-modelscope"))
     made = video.Trainer(whole, video.load_coder(first.coder), tmp_path, lambda line: None)
     made.start_from(first)

@@ -22,7 +22,7 @@ def test_they_lie_where_things_end() -> None:
     assert found.any()
     assert not found[24:40, 24:40].any()
     assert not found[:12].any()
-    assert np.asarray(edges.drawn(found)).max() == 255
+    assert np.asarray(edges.as_image(found)).max() == 255
 
 
 def test_agreement_of_equal_and_of_other_edges() -> None:

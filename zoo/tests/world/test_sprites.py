@@ -110,7 +110,7 @@ def test_render_crops_and_keeps_holes() -> None:
 def test_empty_picture_is_said() -> None:
     buffer = io.BytesIO()
     Image.new("RGBA", (9, 9)).save(buffer, "PNG")
-    with pytest.raises(ZooError, match="is an empty picture"):
+    with pytest.raises(ZooError, match="is an empty image"):
         sprites.render(buffer.getvalue(), "nothing.png")
 
 

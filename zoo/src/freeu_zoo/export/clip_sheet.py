@@ -29,7 +29,7 @@ def of_each_motion(recipe: Recipe, seed: int, held_out: bool | None = None) -> l
     return [found[motion] for motion in clips.MOTIONS]
 
 
-def draw(
+def generate(
     pipe: Any, asked: list[str], frames: int, steps: int, guidance: float, seeds: list[int]
 ) -> list[list[Image.Image]]:
     """The frames of one clip for each prompt and its seed."""
@@ -73,7 +73,7 @@ def write_samples(folder: Path, output: Path) -> None:
     asked = facts["sheets"]["samples"]
     names = ("default_frames", "default_steps", "default_guidance_scale")
     frames, steps, guidance = (facts[name] for name in names)
-    rows = draw(pipe, asked, frames, steps, guidance, list(range(len(asked))))
+    rows = generate(pipe, asked, frames, steps, guidance, list(range(len(asked))))
     write_atomically(output / "samples.png", sheet([frame for row in rows for frame in row], frames).save)
 
 
@@ -81,6 +81,6 @@ def progress_sheet(pipe: Any, recipe: Recipe, output: Path) -> None:
     """Write what a half-trained pipeline makes of a clip of each motion, and the captions beside it."""
     asked = [clips.plain_caption(clip) for clip in of_each_motion(recipe, seed=77)]
     settings, frames = recipe.sampling, recipe.video.frames
-    rows = draw(pipe, asked, frames, settings.steps, settings.guidance, list(range(len(asked))))
+    rows = generate(pipe, asked, frames, settings.steps, settings.guidance, list(range(len(asked))))
     write_atomically(output, sheet([frame for row in rows for frame in row], frames).save)
     write_atomically(output.with_suffix(".txt"), lambda path: path.write_text("\n".join(asked) + "\n", "utf-8"))

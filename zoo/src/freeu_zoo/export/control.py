@@ -104,14 +104,14 @@ def pipeline(parent: Path, folder: Path | ControlNetModel) -> StableDiffusionCon
     return made
 
 
-def draw(
+def generate(
     pipe: Any, recipe: Recipe, asked: list[str], edged: torch.Tensor, seeds: list[int], scale: float = 1.0
 ) -> list[Image.Image]:
-    """One picture for each prompt, its edges (n, 3, height, width) and its seed."""
-    pictures: list[Image.Image] = []
+    """One image for each prompt, its edges (n, 3, height, width) and its seed."""
+    images: list[Image.Image] = []
     for start in range(0, len(asked), 8):
         part = slice(start, start + 8)
-        pictures += pipe(
+        images += pipe(
             asked[part],
             edged[part],
             num_inference_steps=recipe.sampling.steps,
@@ -119,23 +119,23 @@ def draw(
             controlnet_conditioning_scale=scale,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds[part]],
         ).images
-    return pictures
+    return images
 
 
 def measure(pipe: Any, recipe: Recipe) -> dict[str, Any]:
-    """Mean agreement of the edges of pictures with those asked for.
+    """Mean agreement of the edges of images with those asked for.
 
     With the ControlNet, without it, and of real scenes that went through the autoencoder: what can be reached.
     """
     made = held_out_scenes(recipe.world, MEASURED, seed=9100)
-    pictures = [compose(scene) for scene in made]
-    wanted = [edges.canny(picture) for picture in pictures]
-    asked, edged = [captions.plain_caption(scene) for scene in made], control.condition(pictures)
+    images = [compose(scene) for scene in made]
+    wanted = [edges.canny(image) for image in images]
+    asked, edged = [captions.plain_caption(scene) for scene in made], control.condition(images)
     seeds = list(range(len(made)))
     found = {
-        "with": draw(pipe, recipe, asked, edged, seeds),
-        "without": draw(pipe, recipe, asked, edged, seeds, scale=0.0),
-        "coded": _coded(pipe, pictures),
+        "with": generate(pipe, recipe, asked, edged, seeds),
+        "without": generate(pipe, recipe, asked, edged, seeds, scale=0.0),
+        "coded": _coded(pipe, images),
     }
     means = {
         name: sum(map(edges.agreement, map(edges.canny, some), wanted)) / len(wanted) for name, some in found.items()
@@ -144,8 +144,8 @@ def measure(pipe: Any, recipe: Recipe) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _coded(pipe: Any, pictures: list[Image.Image]) -> list[Image.Image]:
-    pixels = pipe.image_processor.preprocess(pictures)
+def _coded(pipe: Any, images: list[Image.Image]) -> list[Image.Image]:
+    pixels = pipe.image_processor.preprocess(images)
     back = pipe.vae.decode(pipe.vae.encode(pixels).latents).sample
     return pipe.image_processor.postprocess(back)  # type: ignore[no-any-return]
 
@@ -153,17 +153,17 @@ def _coded(pipe: Any, pictures: list[Image.Image]) -> list[Image.Image]:
 def write_samples(pipe: Any, recipe: Recipe, output: Path) -> None:
     """Write the sample sheet: a row for each scene.
 
-    The scene, its edges, pictures of its caption with ``SEEDS``, and of its caption in the next style, with the first
+    The scene, its edges, images of its caption with ``SEEDS``, and of its caption in the next style, with the first
     seed.
     """
     made = shown(recipe)
-    pictures = [compose(scene) for scene in made]
-    edged = control.condition(pictures)
+    images = [compose(scene) for scene in made]
+    edged = control.condition(images)
     styles = recipe.world.styles
     others = [dataclasses.replace(scene, style=styles[(styles.index(scene.style) + 1) % len(styles)]) for scene in made]
-    columns = [pictures, [edges.drawn(edges.canny(picture)) for picture in pictures]]
+    columns = [images, [edges.as_image(edges.canny(image)) for image in images]]
     for scenes, seed in [*((made, seed) for seed in SEEDS), (others, SEEDS[0])]:
         asked = [captions.plain_caption(scene) for scene in scenes]
-        columns.append(draw(pipe, recipe, asked, edged, [seed] * len(asked)))
+        columns.append(generate(pipe, recipe, asked, edged, [seed] * len(asked)))
     rows = itertools.chain.from_iterable(zip(*columns, strict=True))
     write_atomically(output, sheet(list(rows), len(columns)).save)

@@ -71,7 +71,7 @@ def export(recipe: Recipe, home: Path, coder: Path, destination: Path, samples: 
 
 
 def describe(recipe: Recipe, numbers: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """What ``freeu-zoo.json`` says: what the model draws, how to ask, and how it was made."""
+    """What ``freeu-zoo.json`` says: what the model generates, how to ask, and how it was made."""
     settings = recipe.unet
     return {
         "name": recipe.name,

@@ -39,7 +39,7 @@ def export(recipe: Recipe, home: Path, destination: Path) -> None:
     scenes = held_out_scenes(recipe.world, 1000, recipe.data.seed + 1000)
     clean = [compose(scene) for scene in scenes]
     draw = random.Random(1)
-    worse = [degrade.some(picture, draw, 1.0) for picture in clean]
+    worse = [degrade.some(image, draw, 1.0) for image in clean]
     scores = {"clean": training.accuracy(reader, scenes, clean), "degraded": training.accuracy(reader, scenes, worse)}
     new = destination.with_name(f".{destination.name}.new")
     shutil.rmtree(new, ignore_errors=True)

@@ -79,7 +79,7 @@ def image_model(recipe: Recipe) -> str | None:
 
 
 def describe(recipe: Recipe, numbers: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """What ``freeu-zoo.json`` says: what the model draws, how to ask, and how it was made."""
+    """What ``freeu-zoo.json`` says: what the model generates, how to ask, and how it was made."""
     return {
         "kind": "video",
         "name": recipe.name,

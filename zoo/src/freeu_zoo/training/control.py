@@ -1,4 +1,4 @@
-"""The miniature ControlNet (Zhang, Rao & Agrawala, ICCV 2023, arXiv:2302.05543): edges that a picture shall have.
+"""The miniature ControlNet (Zhang, Rao & Agrawala, ICCV 2023, arXiv:2302.05543): edges that an image shall have.
 
 A copy of the image model's encoder reads the edges; what it finds is added to the skips and to the middle of the image
 model, which stays as it is. The additions begin at zero.
@@ -22,7 +22,7 @@ from torch import Tensor
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import diffusion, text, vae
 from freeu_zoo.training.checkpoint import Checkpoint
-from freeu_zoo.training.run import Ahead, Pace, Run, Say
+from freeu_zoo.training.run import OptimizerSettings, Prefetch, Run, Say
 from freeu_zoo.world import captions, edges
 from freeu_zoo.world.scenes import Scene, SceneMaker, compose, held_out_scenes
 
@@ -30,7 +30,7 @@ VALID = 64
 """Scenes of the fixed validation loss; each holds a combination that training never shows."""
 
 EMBEDDING = (16, 32, 96)
-"""Channels of the layers that read the edges: each step halves the picture, and latents are four times smaller."""
+"""Channels of the layers that read the edges: each step halves the image, and latents are four times smaller."""
 
 
 def build(unet: Any) -> ControlNetModel:
@@ -39,9 +39,9 @@ def build(unet: Any) -> ControlNetModel:
     return made
 
 
-def condition(pictures: list[Image.Image], low: int = edges.LOW, high: int = edges.HIGH) -> Tensor:
-    """The edges of pictures as a ControlNet takes them: (n, 3, height, width), 0 or 1."""
-    found = np.stack([edges.canny(picture, low, high) for picture in pictures])
+def condition(images: list[Image.Image], low: int = edges.LOW, high: int = edges.HIGH) -> Tensor:
+    """The edges of images as a ControlNet takes them: (n, 3, height, width), 0 or 1."""
+    found = np.stack([edges.canny(image, low, high) for image in images])
     return torch.from_numpy(found).float()[:, None].expand(-1, 3, -1, -1).contiguous()
 
 
@@ -61,11 +61,15 @@ class Trainer(Run):
         if device == "cpu":
             for part in (network, self.unet):
                 part.set_attn_processor(AttnProcessor())  # faster here than the fused kind, see unet.Trainer
-        pace = Pace.of(settings, settings.warmup, betas=(0.9, 0.99), ema=settings.ema, report_steps=100)
-        super().__init__("control", network, pace, Checkpoint(home / "control.ckpt", identity(recipe)), say, device)
+        optimization = OptimizerSettings.of(
+            settings, settings.warmup, betas=(0.9, 0.99), ema=settings.ema, report_steps=100
+        )
+        super().__init__(
+            "control", network, optimization, Checkpoint(home / "control.ckpt", identity(recipe)), say, device
+        )
         self.kept = diffusion.scheduler().alphas_cumprod.to(self.device)
         self.maker = SceneMaker(recipe.world, settings.seed, held_out=False)
-        self.batch = Ahead(self._batch)
+        self.batch = Prefetch(self._batch)
         self._valid: list[tuple[Tensor, ...]] | None = None
 
     def loss_of(self, step: int) -> Tensor:

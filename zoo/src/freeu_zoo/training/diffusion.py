@@ -37,7 +37,7 @@ def noised(latent: Tensor, noise: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]
 
 
 def weights(kept: Tensor, most: float) -> Tensor:
-    """Loss weights for v: in terms of the clean picture min(SNR + 1, most).
+    """Loss weights for v: in terms of the clean image min(SNR + 1, most).
 
     Min-SNR (arXiv:2303.09556) with one change: it never falls below 1, because the noisiest steps decide the colour.
     """
@@ -48,7 +48,7 @@ def weights(kept: Tensor, most: float) -> Tensor:
 def spread_timesteps(count: int, generator: torch.Generator, exponent: float = 1.0) -> Tensor:
     """Random timesteps, one from each of ``count`` equal parts of the schedule, in random order: less noisy losses.
 
-    An ``exponent`` below 1 favours noisy steps, where a picture's content is decided by its caption: the density is
+    An ``exponent`` below 1 favours noisy steps, where an image's content is decided by its caption: the density is
     proportional to ``t ** (1 / exponent - 1)``.
     """
     places = (torch.arange(count) + torch.rand(count, generator=generator)) / count

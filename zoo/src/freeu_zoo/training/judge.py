@@ -16,7 +16,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import text
 from freeu_zoo.training.checkpoint import Checkpoint
-from freeu_zoo.training.run import Ahead, Pace, Run, Say
+from freeu_zoo.training.run import OptimizerSettings, Prefetch, Run, Say
 from freeu_zoo.world import captions, degrade
 from freeu_zoo.world.scenes import SIZE, Scene, SceneMaker, compose, held_out_scenes
 
@@ -61,19 +61,19 @@ class Trainer(Run):
         settings = recipe.judge
         torch.manual_seed(settings.seed)
         self.tokenizer = text.build_tokenizer(recipe.text.length)
-        pace = Pace.of(settings, warmup=200, betas=(0.9, 0.98), ema=0.998, report_steps=200)
+        optimization = OptimizerSettings.of(settings, warmup=200, betas=(0.9, 0.98), ema=0.998, report_steps=200)
         checkpoint = Checkpoint(home / "judge.ckpt", identity(recipe))
-        super().__init__("judge", build(recipe, self.tokenizer), pace, checkpoint, say)
+        super().__init__("judge", build(recipe, self.tokenizer), optimization, checkpoint, say)
         self.maker = SceneMaker(recipe.world, recipe.data.seed, held_out=False)
-        self.batches = Ahead(self._batch)
+        self.batches = Prefetch(self._batch)
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
         """A step's scenes, some of them degraded, and one caption each as tokens."""
         size = self.recipe.judge.batch
         draw = random.Random(f"{self.recipe.judge.seed}/{step}")
         scenes = [self.maker.scene(step * size + i) for i in range(size)]
-        pictures = degrade.tensor([degrade.some(compose(scene), draw) for scene in scenes])
-        return pictures, text.tokens(self.tokenizer, [_words(scene, draw) for scene in scenes], longest=True)
+        images = degrade.tensor([degrade.some(compose(scene), draw) for scene in scenes])
+        return images, text.tokens(self.tokenizer, [_words(scene, draw) for scene in scenes], longest=True)
 
     def loss_of(self, step: int) -> Tensor:
         """The contrastive loss of that step's batch."""
@@ -82,10 +82,10 @@ class Trainer(Run):
             self.model.logit_scale.clamp_(max=4.6052)  # type: ignore[operator]  # a factor of 100, as in CLIP
         return loss
 
-    def loss(self, pictures: Tensor, tokens: Tensor) -> Tensor:
-        """CLIP's symmetric loss; pictures (batch, 3, 128, 128) in -1..1, tokens (batch, length)."""
+    def loss(self, images: Tensor, tokens: Tensor) -> Tensor:
+        """CLIP's symmetric loss; images (batch, 3, 128, 128) in -1..1, tokens (batch, length)."""
         with torch.autocast("cpu", torch.bfloat16):
-            out = self.model(input_ids=tokens, pixel_values=pictures)
+            out = self.model(input_ids=tokens, pixel_values=images)
         logits = out.logits_per_image.float()
         # Two scenes may have one and the same caption; then neither is a wrong answer for the other.
         same = (tokens[:, None] == tokens[None]).all(-1).float()

@@ -1,4 +1,4 @@
-"""Scenes encoded once, so that the U-Net's training never waits for pictures."""
+"""Scenes encoded once, so that the U-Net's training never waits for images."""
 
 from __future__ import annotations
 

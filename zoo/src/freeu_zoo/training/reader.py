@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from freeu_zoo.reader import NUMBERS, RELATIONS, SLOTS, Network, SceneReader, Words
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training.checkpoint import Checkpoint
-from freeu_zoo.training.run import Ahead, Pace, Run, Say
+from freeu_zoo.training.run import OptimizerSettings, Prefetch, Run, Say
 from freeu_zoo.world import degrade
 from freeu_zoo.world.scenes import Scene, SceneMaker, Thing, compose, held_out_scenes
 
 BLOTS = 0.04
-"""Share of training pictures in which nothing can be named: a reader must be able to say so."""
+"""Share of training images in which nothing can be named: a reader must be able to say so."""
 
 
 def canonical(scene: Scene) -> tuple[tuple[Thing, ...], str | None]:
@@ -39,27 +39,27 @@ class Trainer(Run):
         settings = recipe.reader
         torch.manual_seed(settings.seed)
         self.words = words_of(recipe)
-        pace = Pace.of(settings, warmup=200, betas=(0.9, 0.99), ema=0.998, report_steps=200)
+        optimization = OptimizerSettings.of(settings, warmup=200, betas=(0.9, 0.99), ema=0.998, report_steps=200)
         checkpoint = Checkpoint(home / "reader.ckpt", identity(recipe))
-        super().__init__("reader", Network(self.words, settings.widths), pace, checkpoint, say)
+        super().__init__("reader", Network(self.words, settings.widths), optimization, checkpoint, say)
         self.maker = SceneMaker(recipe.world, recipe.data.seed, held_out=False)
-        self.batches = Ahead(self._batch)
+        self.batches = Prefetch(self._batch)
 
     def _batch(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """A step's pictures, most of them degraded, and the right answers."""
+        """A step's images, most of them degraded, and the right answers."""
         size = self.recipe.reader.batch
         draw = random.Random(f"{self.recipe.reader.seed}/{step}")
         scenes = [self.maker.scene(step * size + i) for i in range(size)]
-        pictures = [degrade.some(compose(scene), draw) for scene in scenes]
+        images = [degrade.some(compose(scene), draw) for scene in scenes]
         blots = [draw.random() < BLOTS for _ in scenes]
-        pictures = [degrade.blot(p, draw) if is_blot else p for p, is_blot in zip(pictures, blots, strict=True)]
-        return degrade.tensor(pictures), self._answers(scenes, blots)
+        images = [degrade.blot(p, draw) if is_blot else p for p, is_blot in zip(images, blots, strict=True)]
+        return degrade.tensor(images), self._answers(scenes, blots)
 
     def loss_of(self, step: int) -> Tensor:
         """Mean cross-entropy of all answers on that step's scenes."""
-        pictures, answers = self.batches(step)
+        images, answers = self.batches(step)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = self.model(pictures)
+            logits = self.model(images)
         return self._loss({name: value.float() for name, value in logits.items()}, answers)
 
     def _answers(self, scenes: Sequence[Scene], blots: Sequence[bool]) -> dict[str, Tensor]:
@@ -109,12 +109,12 @@ def identity(recipe: Recipe) -> dict[str, str]:
     return {"reader": json.dumps(settings), "world": json.dumps(asdict(words_of(recipe)))}
 
 
-def accuracy(reader: SceneReader, scenes: Sequence[Scene], pictures: Sequence[Image.Image]) -> dict[str, float]:
+def accuracy(reader: SceneReader, scenes: Sequence[Scene], images: Sequence[Image.Image]) -> dict[str, float]:
     """Share of right answers by aspect, 0..1; colour and relation count only where there is one to tell."""
     right: dict[str, list[bool]] = {
         name: [] for name in ("nouns", "count", "style", "background", "colour", "relation")
     }
-    for scene, reading in zip(scenes, reader.read(pictures), strict=True):
+    for scene, reading in zip(scenes, reader.read(images), strict=True):
         things, relation = canonical(scene)
         right["nouns"].append(reading.nouns == tuple(thing.noun for thing in things))
         right["count"].append(reading.count == len(scene.things))

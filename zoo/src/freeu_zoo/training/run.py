@@ -22,7 +22,7 @@ Settings = UnetRecipe | JudgeRecipe | ReaderRecipe
 
 
 @dataclass(frozen=True)
-class Pace:
+class OptimizerSettings:
     """How long a run is and how fast it learns.
 
     Args:
@@ -50,8 +50,10 @@ class Pace:
     report_steps: int
 
     @classmethod
-    def of(cls, settings: Settings, warmup: int, betas: tuple[float, float], ema: float, report_steps: int) -> Pace:
-        """The pace that a part of a recipe sets."""
+    def of(
+        cls, settings: Settings, warmup: int, betas: tuple[float, float], ema: float, report_steps: int
+    ) -> OptimizerSettings:
+        """What a part of a recipe sets."""
         return cls(
             samples=settings.samples,
             batch=settings.batch,
@@ -73,8 +75,8 @@ def rate(step: int, progress: float, warmup: int, level: float) -> float:
     return warm * max(fall, 0.01)
 
 
-class Ahead(Generic[Batch]):
-    """Makes the next step's batch in a thread while the present one is learnt.
+class Prefetch(Generic[Batch]):
+    """Makes the next step's batch in a thread while the present one is learned.
 
     Args:
         make: the batch of a step; it must follow from the step alone.
@@ -99,23 +101,29 @@ class Run(ABC):
     Args:
         name: for its log lines.
         model: what is trained; it is moved to ``device``.
-        pace: see there.
+        settings: how long the run is and how fast it learns.
         checkpoint: where its state is kept.
         say: takes lines of the log.
         device: "cpu" or "cuda".
     """
 
     def __init__(
-        self, name: str, model: nn.Module, pace: Pace, checkpoint: Checkpoint, say: Say, device: str = "cpu"
+        self,
+        name: str,
+        model: nn.Module,
+        settings: OptimizerSettings,
+        checkpoint: Checkpoint,
+        say: Say,
+        device: str = "cpu",
     ) -> None:
-        self.name, self.pace, self.checkpoint, self.say = name, pace, checkpoint, say
+        self.name, self.settings, self.checkpoint, self.say = name, settings, checkpoint, say
         self.device = torch.device(device)
         self.model = model.to(self.device).train()
         self.optimizer = torch.optim.AdamW(
             self.learning_rates(),
-            lr=pace.learning_rate,
-            betas=pace.betas,
-            weight_decay=pace.weight_decay,
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
             fused=True,
         )
         self.step, self.seconds = 0, 0.0
@@ -140,14 +148,16 @@ class Run(ABC):
 
     def progress(self) -> float:
         """How much of the run is over, 0..1."""
-        return min(1.0, self.step * self.pace.batch / self.pace.samples)
+        return min(1.0, self.step * self.settings.batch / self.settings.samples)
 
     def train_step(self) -> float:
         """One optimizer step; returns the loss."""
-        pace = self.pace
+        settings = self.settings
         for group in self.optimizer.param_groups:
             group["lr"] = (
-                group.get("share", 1.0) * pace.learning_rate * rate(self.step, self.progress(), pace.warmup, pace.level)
+                group.get("share", 1.0)
+                * settings.learning_rate
+                * rate(self.step, self.progress(), settings.warmup, settings.level)
             )
         loss = self.loss_of(self.step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -160,7 +170,7 @@ class Run(ABC):
 
     @torch.no_grad()
     def _average(self) -> None:
-        decay = min(self.pace.ema, (1 + self.step) / (10 + self.step))
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         for name, value in self.model.state_dict().items():
             mean = self.ema[name]
             if mean.is_floating_point():
@@ -237,12 +247,12 @@ class Run(ABC):
                 if not math.isfinite(loss):
                     raise FloatingPointError(f"loss {loss} at step {self.step}; the last checkpoint is before it")
                 losses.append(loss)
-                # Only training counts: validation and pictures take no part.
+                # Only training counts: validation and images take no part.
                 self.seconds += time.monotonic() - began
-                if len(losses) == self.pace.report_steps or self.progress() >= 1:
+                if len(losses) == self.settings.report_steps or self.progress() >= 1:
                     self._report(losses)
                     losses = []
-                if self.seconds - saved > self.pace.checkpoint_minutes * 60:
+                if self.seconds - saved > self.settings.checkpoint_minutes * 60:
                     saved = self.seconds
                     self.save()
                 if now_and_then is not None and self.seconds - called > every * 60:
@@ -261,7 +271,7 @@ class Run(ABC):
 
     def _report(self, losses: list[float]) -> None:
         held_out = self.validate()
-        seen = self.step * self.pace.batch
+        seen = self.step * self.settings.batch
         mean = sum(losses) / len(losses)
         self.curve.append([self.step, self.seconds, mean, held_out])
         self.say(

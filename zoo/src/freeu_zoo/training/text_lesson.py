@@ -1,7 +1,7 @@
 """What the text encoder learns before the U-Net begins: to say what lies where in the scene that a caption describes.
 
 Stable Diffusion's text encoder comes from CLIP and knows words when training begins. Learnt from the U-Net's loss
-alone, the same knowledge costs tens of thousands of pictures; from captions and boxes it costs minutes.
+alone, the same knowledge costs tens of thousands of images; from captions and boxes it costs minutes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def layout(scene: Scene, world: World, cells: int = CELLS) -> np.ndarray:
 
 
 class LayoutHead(nn.Module):
-    """Reads a layout from the tokens of a caption: one query for each cell and one for the whole picture."""
+    """Reads a layout from the tokens of a caption: one query for each cell and one for the whole image."""
 
     def __init__(self, width: int, heads: int, world: World) -> None:
         super().__init__()
@@ -98,8 +98,8 @@ def train(recipe: Recipe, out: Path, say: Callable[[str], None]) -> None:
     tokenizer = text.build_tokenizer(settings.length)
     encoder = text.build_encoder(settings, tokenizer)
     head = LayoutHead(settings.width, settings.heads, world)
-    learnt = [*encoder.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(learnt, lr=settings.learning_rate, weight_decay=0.01, fused=True)
+    learned = [*encoder.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(learned, lr=settings.learning_rate, weight_decay=0.01, fused=True)
     maker = SceneMaker(world, seed=recipe.data.seed + 1, held_out=False)
     draw = random.Random(settings.seed)
     steps = -(-settings.samples // settings.batch)
@@ -114,7 +114,7 @@ def train(recipe: Recipe, out: Path, say: Callable[[str], None]) -> None:
         value = loss(head, hidden.float(), batch, world)
         optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(learnt, 1.0)
+        nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         if time.monotonic() - said > 20 or step + 1 == steps:
             said = time.monotonic()

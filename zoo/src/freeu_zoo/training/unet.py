@@ -21,7 +21,7 @@ from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import diffusion, text, text_lesson
 from freeu_zoo.training.checkpoint import Checkpoint
 from freeu_zoo.training.latents import Latents
-from freeu_zoo.training.run import Pace, Run, Say
+from freeu_zoo.training.run import OptimizerSettings, Run, Say
 from freeu_zoo.world import captions
 
 
@@ -84,8 +84,10 @@ class Trainer(Run):
         model = nn.ModuleDict({"unet": unet, "text": text.build_encoder(recipe.text, self.tokenizer)})
         if settings.layout_weight:
             model["probe"] = LayoutProbe(recipe, unet)
-        pace = Pace.of(settings, settings.warmup, betas=(0.9, 0.99), ema=settings.ema, report_steps=100)
-        super().__init__("unet", model, pace, Checkpoint(home / "unet.ckpt", identity(recipe)), say, device)
+        optimization = OptimizerSettings.of(
+            settings, settings.warmup, betas=(0.9, 0.99), ema=settings.ema, report_steps=100
+        )
+        super().__init__("unet", model, optimization, Checkpoint(home / "unet.ckpt", identity(recipe)), say, device)
         self.parts: Any = model
         self.kept = diffusion.scheduler().alphas_cumprod.to(self.device)
         self.latents = data.train.to(self.device)
@@ -114,7 +116,7 @@ class Trainer(Run):
     def loss_of(self, step: int) -> Tensor:
         """The loss of that step's batch."""
         settings = self.recipe.unet
-        # Drawn on the processor, so that a run may move from one kind of device to another.
+        # Sampled on the CPU, so that a run may move from one kind of device to another.
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         rows = torch.tensor(self._chosen(step, settings.batch))
         which = torch.randint(settings.captions, rows.shape, generator=generator).to(self.device)

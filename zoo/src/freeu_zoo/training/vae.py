@@ -41,9 +41,9 @@ def build(width: int) -> AutoencoderTiny:
     )
 
 
-def to_tensor(pictures: list[Image.Image]) -> Tensor:
-    """RGB pictures of equal size to a float32 tensor (batch, 3, height, width) in -1..1."""
-    array = np.stack([np.asarray(picture, dtype=np.float32) for picture in pictures])
+def to_tensor(images: list[Image.Image]) -> Tensor:
+    """RGB images of equal size to a float32 tensor (batch, 3, height, width) in -1..1."""
+    array = np.stack([np.asarray(image, dtype=np.float32) for image in images])
     return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous() / 127.5 - 1
 
 
@@ -65,14 +65,14 @@ class Crops:
             sprite = draw.choice(self._extra)
             colour = (draw.randrange(256), draw.randrange(256), draw.randrange(256))
             size = fit(sprite.size, draw.randint(40, 120))
-            picture = Image.new("RGB", (scenes.SIZE, scenes.SIZE), colour)
+            image = Image.new("RGB", (scenes.SIZE, scenes.SIZE), colour)
             sprite = sprite.resize(size, Image.Resampling.LANCZOS)
             left, top = (draw.randint(0, scenes.SIZE - side) for side in size)
-            picture.paste(sprite, (left, top), sprite)
+            image.paste(sprite, (left, top), sprite)
         else:
-            picture = scenes.compose(self._maker.scene(draw.randrange(1 << 30)))
+            image = scenes.compose(self._maker.scene(draw.randrange(1 << 30)))
         x, y = (draw.randint(0, scenes.SIZE - side) for _ in range(2))
-        return picture.crop((x, y, x + side, y + side))
+        return image.crop((x, y, x + side, y + side))
 
 
 def _rgba(path: Path) -> Image.Image:
@@ -87,15 +87,15 @@ def train(recipe: Recipe, extra: list[Path], out: Path, say: Say) -> None:
     vae = build(settings.width)
     crops = Crops(recipe, extra, settings.seed)
 
-    def loss(picture: Tensor) -> tuple[Tensor, Tensor]:
+    def loss(image: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast("cpu", torch.bfloat16):
-            latent = vae.encoder(picture)
+            latent = vae.encoder(image)
             # Noise makes the decoder forgive a sampler's small errors.
             back = vae.decoder(latent + settings.latent_noise * torch.randn_like(latent))
         deviation, mean = torch.std_mean(latent.float(), dim=(0, 2, 3))
-        # The decoder clamps softly at 3, so latents must be of unit size while they are learnt, not only afterwards.
+        # The decoder clamps softly at 3, so latents must be of unit size while they are learned, not only afterwards.
         unit = mean.square().mean() + (deviation - 1).square().mean()
-        error = back.float() - picture
+        error = back.float() - image
         return error.abs().mean() + 2 * error.square().mean() + 0.05 * unit, error
 
     report = _optimize(recipe, vae.parameters(), settings.minutes, crops, loss, say)
@@ -114,12 +114,12 @@ def polish(recipe: Recipe, extra: list[Path], source: Path, out: Path, say: Say)
     vae = load(source)
     crops = Crops(recipe, extra, settings.seed + 1)
 
-    def loss(picture: Tensor) -> tuple[Tensor, Tensor]:
+    def loss(image: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
-                latent = vae.encoder(picture)
+                latent = vae.encoder(image)
             back = vae.decoder(latent + settings.latent_noise * torch.randn_like(latent))
-        error = back.float() - picture
+        error = back.float() - image
         return error.abs().mean() + 2 * error.square().mean(), error
 
     report = _optimize(recipe, vae.decoder.parameters(), settings.polish_minutes, crops, loss, say)
@@ -147,8 +147,8 @@ def _optimize(
     loss_of: Callable[[Tensor], tuple[Tensor, Tensor]],
     say: Say,
 ) -> dict[str, float]:
-    settings, learnt = recipe.vae, list(parameters)
-    optimizer = torch.optim.AdamW(learnt, lr=settings.learning_rate, weight_decay=1e-4, fused=True)
+    settings, learned = recipe.vae, list(parameters)
+    optimizer = torch.optim.AdamW(learned, lr=settings.learning_rate, weight_decay=1e-4, fused=True)
     began, step, last, limit = time.monotonic(), 0, 0.0, minutes * 60
     while (spent := time.monotonic() - began) < limit:
         # One cosine over the time there is, after a short warm-up.
@@ -158,7 +158,7 @@ def _optimize(
         loss, error = loss_of(crops.batch(settings.batch, settings.crop))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(learnt, 1.0)
+        nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         step += 1
         if spent - last > 20:
@@ -201,10 +201,10 @@ def psnr_on_scenes(vae: AutoencoderTiny, some: list[scenes.Scene]) -> float:
     """Mean peak signal-to-noise ratio in dB over whole scenes, after rounding to 8 bits as a user sees them."""
     values = []
     for scene in some:
-        picture = to_tensor([scenes.compose(scene)])
-        back = vae.decoder(vae.encoder(picture)).clamp(-1, 1)
+        image = to_tensor([scenes.compose(scene)])
+        back = vae.decoder(vae.encoder(image)).clamp(-1, 1)
         back = ((back + 1) * 127.5).round() / 127.5 - 1
-        values.append(10 * math.log10(4 / max((back - picture).square().mean().item(), 1e-10)))
+        values.append(10 * math.log10(4 / max((back - image).square().mean().item(), 1e-10)))
     return sum(values) / len(values)
 
 
@@ -213,8 +213,8 @@ def encode(vae: AutoencoderTiny, some: list[scenes.Scene], batch: int = 32) -> T
     """Scaled latents of scenes, float16 (scenes, 4, 32, 32)."""
     parts = []
     for start in range(0, len(some), batch):
-        pictures = [scenes.compose(scene) for scene in some[start : start + batch]]
+        images = [scenes.compose(scene) for scene in some[start : start + batch]]
         with torch.autocast("cpu", torch.bfloat16):
-            latent = vae.encoder(to_tensor(pictures))
+            latent = vae.encoder(to_tensor(images))
         parts.append((latent.float() * vae.config.scaling_factor).half())
     return torch.cat(parts)

@@ -19,7 +19,7 @@ from freeu_zoo.errors import ZooError
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import diffusion, text, text_lesson, vae
 from freeu_zoo.training.checkpoint import Checkpoint
-from freeu_zoo.training.run import Pace, Run, Say
+from freeu_zoo.training.run import OptimizerSettings, Run, Say
 from freeu_zoo.training.unet import LayoutProbe
 from freeu_zoo.world import clips
 from freeu_zoo.world.clips import Clip, ClipMaker
@@ -35,7 +35,7 @@ def build(recipe: Recipe) -> UNet3DConditionModel:
     """A new video U-Net with the widths and levels of the image model, and nothing that happens over time yet.
 
     Attention heads are 12 wide everywhere: this class knows one width for all, the image model has four heads at each
-    level. Heads cut in half hardly change its pictures, and training mends that.
+    level. Heads cut in half hardly change its images, and training mends that.
     """
     made = UNet3DConditionModel(
         sample_size=32,
@@ -51,7 +51,7 @@ def build(recipe: Recipe) -> UNet3DConditionModel:
     )
     for name, module in made.named_modules():
         if name == "transformer_in" or name.split(".")[-2:-1] == ["temp_attentions"]:
-            # As the temporal convolutions do by themselves: at first a clip is so many independent pictures.
+            # As the temporal convolutions do by themselves: at first a clip is so many independent images.
             nn.init.zeros_(module.proj_out.weight)
             nn.init.zeros_(module.proj_out.bias)
     return made
@@ -112,7 +112,7 @@ def load_coder(folder: Path) -> AutoencoderTiny:
 @torch.no_grad()
 def encode(coder: AutoencoderTiny, made: list[Clip]) -> Tensor:
     """Scaled latents of clips of equal length, (clips, 4, frames, 32, 32)."""
-    pixels = vae.to_tensor([picture for clip in made for picture in clips.pictures(clip)])
+    pixels = vae.to_tensor([image for clip in made for image in clips.images(clip)])
     with torch.autocast("cpu", torch.bfloat16):
         latent = coder.encode(pixels).latents.float() * coder.config.scaling_factor
     clip_wise: Tensor = latent.unflatten(0, (len(made), -1)).transpose(1, 2).contiguous()
@@ -133,18 +133,20 @@ class Trainer(Run):
         for module in unet.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0  # clips never come twice, so there is nothing to forget
-        pace = Pace.of(settings, settings.warmup, betas=(0.9, 0.99), ema=settings.ema, report_steps=100)
+        optimization = OptimizerSettings.of(
+            settings, settings.warmup, betas=(0.9, 0.99), ema=settings.ema, report_steps=100
+        )
         model = nn.ModuleDict({"unet": unet, "text": encoder})
         if settings.layout_weight:
             # Read frame by frame, it teaches where the motion that the caption tells takes the object.
             model["probe"] = LayoutProbe(recipe, unet)
-        super().__init__("unet", model, pace, Checkpoint(home / "unet.ckpt", identity(recipe)), say, device)
+        super().__init__("unet", model, optimization, Checkpoint(home / "unet.ckpt", identity(recipe)), say, device)
         self.parts: Any = model
         self.kept = diffusion.scheduler().alphas_cumprod.to(self.device)
         self.maker = ClipMaker(recipe.world, recipe.video.frames, settings.seed, held_out=False)
 
     def learning_rates(self) -> list[dict[str, Any]]:
-        """What the image model has learnt already follows slowly; what must learn of motion does not."""
+        """What the image model has learned already follows slowly; what must learn of motion does not."""
         new = (*TEMPORAL, "attn2", "text.", "probe.")
         known: list[nn.Parameter] = []
         learning: list[nn.Parameter] = []

@@ -31,9 +31,9 @@ def plain_caption(scene: Scene, doing: str = "", relation: str | None = None) ->
     """The caption for fixed prompts: everything is said, in the plainest words.
 
     Args:
-        scene: what is in the picture.
+        scene: what is in the image.
         doing: what the object does.
-        relation: for a pair, what to say in place of its relation, such as a word that is to be learnt.
+        relation: for a pair, what to say in place of its relation, such as a word that is to be learned.
     """
     return _sentence(f"{_body(scene, _Plain(), relation=relation)} {doing}", f"on a {_ground(scene, 0)}")
 
@@ -47,8 +47,8 @@ def caption(scene: Scene, draw: random.Random, drop: float = 0.0, doing: str = "
     """One of the captions that fit a scene, some of which leave something open, as a hasty user does.
 
     Args:
-        scene: what is in the picture.
-        draw: where chance comes from.
+        scene: what is in the image.
+        draw: the random generator.
         drop: probability of an empty caption (for classifier-free guidance).
         doing: what the object does, such as "moving left" (of a clip, see ``clips``).
     """

@@ -1,6 +1,6 @@
 """Clips: one object on a plain or graded background that moves, grows or shrinks, described as data.
 
-Every frame of a clip is a ``Scene``, so whatever composes, reads or judges pictures serves frames as well.
+Every frame of a clip is a ``Scene``, so whatever composes, reads or judges images serves frames as well.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class ClipMaker:
 
 
 def trajectory(shape: tuple[int, int], motion: str, frames: int, draw: random.Random) -> list[Box]:
-    """The boxes of a sprite of that shape in each frame of a motion, all of them within the picture."""
+    """The boxes of a sprite of that shape in each frame of a motion, all of them within the image."""
     if motion in DIRECTIONS:
         return _going(layouts.fit(shape, draw.randint(*SIDES)), DIRECTIONS[motion], frames, draw)
     x, y = (SIZE / 2 + draw.randint(-8, 8) for _ in "xy")
@@ -146,6 +146,6 @@ def _going(size: tuple[int, int], direction: tuple[int, int], frames: int, draw:
     return [(along, across, *size) if axis == 0 else (across, along, *size) for along in places]
 
 
-def pictures(clip: Clip) -> list[Image.Image]:
+def images(clip: Clip) -> list[Image.Image]:
     """The frames of a clip: RGB, ``SIZE`` x ``SIZE`` pixels."""
     return [compose(scene) for scene in clip.frames]

@@ -1,4 +1,4 @@
-"""Edges of pictures, as ControlNets for "canny" want them, and how well two pictures share them."""
+"""Edges of images, as ControlNets for "canny" want them, and how well two images share them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ LOW, HIGH = 100, 200
 """Thresholds of the gradient's size, 8-bit scale: those of the published canny ControlNets."""
 
 
-def canny(picture: Image.Image, low: int = LOW, high: int = HIGH) -> NDArray[np.bool_]:
-    """Where Canny's detector finds edges in a picture: (height, width)."""
+def canny(image: Image.Image, low: int = LOW, high: int = HIGH) -> NDArray[np.bool_]:
+    """Where Canny's detector finds edges in an image: (height, width)."""
     import cv2
 
-    found = cv2.Canny(np.asarray(picture.convert("L")), low, high)
+    found = cv2.Canny(np.asarray(image.convert("L")), low, high)
     return np.asarray(found > 0)
 
 
-def drawn(edges: NDArray[np.bool_]) -> Image.Image:
-    """Edges as the picture that a ControlNet is given: white on black, RGB."""
+def as_image(edges: NDArray[np.bool_]) -> Image.Image:
+    """Edges as the image that a ControlNet is given: white on black, RGB."""
     return Image.fromarray(edges.astype(np.uint8) * 255).convert("RGB")
 
 

@@ -1,4 +1,4 @@
-"""Where objects lie in a picture: boxes in pixels, drawn at random within what a caption may claim."""
+"""Where objects lie in an image: boxes in pixels, sampled within what a caption may claim."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fit(shape: Shape, long_side: float) -> Shape:
 
 
 def box_around(centre_x: float, centre_y: float, size: Shape) -> Box:
-    """The box around a centre, moved into the picture."""
+    """The box around a centre, moved into the image."""
     width, height = size
     left = min(max(round(centre_x - width / 2), 0), SIZE - width)
     top = min(max(round(centre_y - height / 2), 0), SIZE - height)
@@ -123,7 +123,7 @@ _ROWS = {2: ((33, 64), (95, 64)), 3: ((64, 34), (34, 94), (94, 94)), 4: ((34, 34
 
 
 def spread(draw: random.Random, shapes: Sequence[Shape], in_row: bool) -> Placing:
-    """Several objects that do not touch: in a row from left to right, or filling the picture."""
+    """Several objects that do not touch: in a row from left to right, or filling the image."""
     count = len(shapes)
     if in_row:
         centres = [(SIZE * (2 * i + 1) / (2 * count), 64 + draw.randint(-10, 10)) for i in range(count)]

@@ -29,7 +29,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "black": (20, 20, 24),
     "grey": (135, 135, 140),
 }
-"""Colours by name, 8-bit sRGB: of backgrounds, and of objects that are not drawn in their own colours."""
+"""Colours by name, 8-bit sRGB: of backgrounds, and of objects that do not have their own colours."""
 
 # The first lesson (recipes/mini-sd-24.toml) is older than the rule of held-out combinations: it showed these nouns in
 # these styles on these colours, so none of that can be called unseen.
@@ -39,12 +39,12 @@ _FIRST_COLOURS = tuple(COLOURS)[:8]
 
 
 VERSION = 2
-"""Of the generator: another version makes other scenes from the same seed, and stored latents are made anew."""
+"""Of the generator: another version makes other scenes from the same seed, and stored latents are encoded again."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """An object in a picture. ``colour`` is None where it has its own colours; the box is in pixels."""
+    """An object in an image. ``colour`` is None where it has its own colours; the box is in pixels."""
 
     noun: str
     colour: str | None
@@ -56,7 +56,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is in a picture.
+    """What is in an image.
 
     Args:
         style: one of ``sprites.STYLES``, for all objects.
@@ -118,7 +118,7 @@ class World:
         gradients: share of scenes on a gradient.
         recoloured: share of objects in a colour that is not their own.
         sides: smallest and largest long side of a single object in pixels, within 1..128.
-        jitter: greatest distance in pixels of a single object's centre from the picture's, along each axis.
+        jitter: greatest distance in pixels of a single object's centre from the image's, along each axis.
     """
 
     nouns: tuple[str, ...]
@@ -137,7 +137,7 @@ class SceneMaker:
     """Makes scenes of a world by number.
 
     Numbers walk through all noun x style combinations in turn, so consecutive numbers are balanced in them; the rest
-    is drawn from the seed and the number.
+    is sampled from the seed and the number.
 
     Args:
         world: which scenes.
@@ -246,13 +246,13 @@ def _place(draw: random.Random, layout: str, shapes: Sequence[tuple[int, int]], 
 
 
 def compose(scene: Scene) -> Image.Image:
-    """The picture of a scene: RGB, ``SIZE`` x ``SIZE`` pixels."""
-    picture = ground(scene.background).copy()
+    """The image of a scene: RGB, ``SIZE`` x ``SIZE`` pixels."""
+    image = ground(scene.background).copy()
     for thing in scene.painting_order:
         sprite = coloured(scene.style, thing.noun, thing.colour, scene.background[0] == "black")
         sprite = sprite.resize((thing.width, thing.height), Image.Resampling.LANCZOS)
-        picture.paste(sprite, (thing.left, thing.top), sprite)
-    return picture
+        image.paste(sprite, (thing.left, thing.top), sprite)
+    return image
 
 
 @functools.lru_cache(maxsize=256)

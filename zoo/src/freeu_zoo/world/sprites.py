@@ -1,4 +1,4 @@
-"""Sprites: the Fluent emoji pictures from which scenes are composed.
+"""Sprites: the Fluent emoji images from which scenes are composed.
 
 Those of the nouns ship with the package, 128 pixels large, so scenes need no network. They were rendered from two npm
 packages, which are fetched and checked again by ``python -m freeu_zoo.world.sprites``, or when an autoencoder is
@@ -49,7 +49,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Style:
-    """Where a style's pictures are: archive, folder and suffix of its members, and which key of a noun names them."""
+    """Where a style's images are: archive, folder and suffix of its members, and which key of a noun names them."""
 
     archive: str
     folder: str
@@ -59,7 +59,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Noun:
-    """A noun: code point of its 3D picture, phrase of the others, its group, its plural if that is irregular."""
+    """A noun: code point of its 3D image, phrase of the others, its group, its plural if that is irregular."""
 
     code: str
     phrase: str
@@ -76,7 +76,7 @@ class Table:
     nouns: dict[str, Noun]
 
     def member(self, style: str, noun: str) -> str:
-        """Name of a picture in its style's archive."""
+        """Name of an image in its style's archive."""
         found = self.styles[style]
         return f"{found.folder}{getattr(self.nouns[noun], found.key)}{found.suffix}"
 
@@ -181,7 +181,7 @@ def render(data: bytes, name: str) -> Image.Image:
     image = Image.open(io.BytesIO(data)).convert("RGBA")
     box = image.getchannel("A").point(lambda a: 255 if a > 8 else 0).getbbox()
     if box is None:
-        raise ZooError(f"{name} is an empty picture")
+        raise ZooError(f"{name} is an empty image")
     image = image.crop(box)
     scale = SIZE / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -211,13 +211,13 @@ def build_packs(archives: dict[str, Path], folder: Path) -> None:
     """Render every noun and write ``folder/sprites-STYLE.zip``: lossless WebP, the same bytes every time."""
     for style, found in table().styles.items():
         names = {table().member(style, noun): noun for noun in table().nouns}
-        pictures = {names[name]: render(data, name) for name, data in _members(archives[found.archive], names)}
+        images = {names[name]: render(data, name) for name, data in _members(archives[found.archive], names)}
 
-        def write(path: Path, pictures: dict[str, Image.Image] = pictures) -> None:
+        def write(path: Path, images: dict[str, Image.Image] = images) -> None:
             with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as pack:
                 for noun in table().nouns:
                     buffer = io.BytesIO()
-                    pictures[noun].save(buffer, "WEBP", lossless=True, method=6)
+                    images[noun].save(buffer, "WEBP", lossless=True, method=6)
                     pack.writestr(zipfile.ZipInfo(f"{noun}.webp", (2000, 1, 1, 0, 0, 0)), buffer.getvalue())
 
         write_atomically(folder / f"sprites-{style}.zip", write)
@@ -254,7 +254,7 @@ def extras(work: Path, count: int) -> list[Path]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``python -m freeu_zoo.world.sprites``: render the shipped packs anew."""
+    """``python -m freeu_zoo.world.sprites``: render the shipped packs again."""
     parser = argparse.ArgumentParser(prog="python -m freeu_zoo.world.sprites", description=main.__doc__)
     parser.add_argument("--work", type=Path, default=Path("work"), help="where downloads go (default: work)")
     parser.add_argument("--output", type=Path, default=DATA, help="where the packs go")

@@ -80,7 +80,7 @@ def find_model(text: str | None, default: str = "DEFAULT_MODEL") -> ModelSource:
         return describe_directory(path, ModelSource("directory", str(path.resolve()), path.resolve()))
     if path.is_file():
         return _file(path.absolute())  # not where a link leads: files of the hub's cache have no suffix there
-    if text in embedded_models():
+    if text in embedded_models() or text in _distributions():
         return _embedded(text, default)
     owner, slash, _ = text.partition("/")
     is_hub = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", text) and not text.endswith(CHECKPOINTS)
@@ -101,11 +101,24 @@ def embedded_models() -> dict[str, Path]:
     return {str(name): Path(path) for name, path in zoo.models().items()}
 
 
+def _distributions() -> dict[str, str]:
+    """Embedded models that are installed by themselves, with the names of their distributions."""
+    try:
+        zoo = importlib.import_module("freeu_zoo")
+    except ModuleNotFoundError:
+        return {}
+    return dict(getattr(zoo, "DISTRIBUTIONS", {}))
+
+
 def _embedded(name: str | None, default: str) -> ModelSource:
     need("demo", "freeu_zoo")
     models = embedded_models()
     name = name or str(getattr(importlib.import_module("freeu_zoo"), default, ""))
     if name not in models:
+        if name in _distributions():
+            raise FreeUValueError(
+                f"{name} is not installed: pip install {_distributions()[name]}, or give a model of yours with --model"
+            )
         kind = "embedded video model" if default == "DEFAULT_VIDEO_MODEL" else "embedded model"
         raise FreeUValueError(f"freeu-zoo holds no {kind}: give one with --model, a directory, a file or a hub id")
     return describe_directory(models[name], ModelSource("embedded", name, models[name]))

@@ -1,4 +1,4 @@
-"""The shipped directory is a genuine text-to-video pipeline and works."""
+"""The shipped directory is a genuine text-to-video pipeline and works. ``freeu_zoo`` finds it."""
 
 from __future__ import annotations
 
