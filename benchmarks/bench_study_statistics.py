@@ -20,10 +20,10 @@ from common import conditions, save
 
 from freeu.study.plan.plan import StudyPlan
 from freeu.study.statistics.ballots import Ballots, select
-from freeu.study.statistics.exclusion import conduct
+from freeu.study.statistics.exclusion import summarize_raters
 from freeu.study.statistics.proportions import proportion
 from freeu.study.statistics.ranking import rank_arms
-from freeu.study.statistics.simulate import Behaviour, Crowd, bare_plan, strengths_for_share
+from freeu.study.statistics.simulate import Behaviour, SimulatedRaters, bare_plan, strengths_for_share
 from freeu.study.store.votes import answers
 
 QUESTION = "quality"
@@ -61,7 +61,7 @@ def studies(plan: StudyPlan, behaviour: Behaviour, number: int, first: int) -> I
     begin at ``first``: rows of one seed would share their luck, since the same numbers stand behind them.
     """
     for seed in range(first, first + number // 2):
-        given = answers(plan, Crowd(plan, behaviour, seed).votes())
+        given = answers(plan, SimulatedRaters(plan, behaviour, seed).votes())
         for question in plan.questions:
             yield select(given, question.name, "arm 0", "arm 1")
 
@@ -111,9 +111,9 @@ def spammers(number: int, truth: float = 0.7) -> list[dict[str, Any]]:
             )
             everyone, kept, hits, caught, innocent = [], [], [], [], []
             for seed in range(APART * (100 + len(rows)), APART * (100 + len(rows)) + number):
-                crowd = Crowd(plan, behaviour, seed)
+                crowd = SimulatedRaters(plan, behaviour, seed)
                 votes = crowd.votes()
-                excluded = {rater for rater, one in conduct(plan, votes).items() if one.excluded}
+                excluded = {rater for rater, one in summarize_raters(plan, votes).items() if one.excluded}
                 out = {int(rater.removeprefix("simulated-")) for rater in excluded}
                 given = answers(plan, votes)
                 counted = [answer for answer in given if answer.rater not in excluded]
@@ -148,7 +148,7 @@ def ranking(number: int) -> dict[str, Any]:
     behaviour = Behaviour(dict(zip(arms, scores.tolist(), strict=True)), rater_spread=0.6, prompt_spread=0.6, ties=0.1)
     found = []
     for seed in range(APART * 200, APART * 200 + number // 2):
-        given = answers(plan, Crowd(plan, behaviour, seed).votes())
+        given = answers(plan, SimulatedRaters(plan, behaviour, seed).votes())
         found += [rank_arms(given, question.name, arms, draws=200, seed=seed) for question in plan.questions]
     errors = np.array([one.scores for one in found]) - scores
     ends = np.array([one.intervals for one in found])

@@ -1,4 +1,4 @@
-"""A small real study of generated pictures, made once: three prompts, two seeds, two arms, four raters."""
+"""A small real study of generated images, made once: three prompts, two seeds, two arms, four raters."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A small study made by hand: pictures of noise, four slots, and how a test takes part in it."""
+"""A small study made by hand: images of noise, four slots, and how a test takes part in it."""
 
 import hashlib
 import io
@@ -18,7 +18,7 @@ def opaque(*words):
     return hashlib.sha256(repr(words).encode()).hexdigest()[:20]
 
 
-def picture(seed, size=SIDE, length=30_000):
+def make_image(seed, size=SIDE, length=30_000):
     """PNG bytes of soft noise, padded to one length."""
     noise = random.Random(seed)
     small = Image.new("RGB", (6, 6))
@@ -54,7 +54,7 @@ def make_study(path, *, slots=4, seeds=2, media="image", seed=0, **changes):
     """A study with two arms, one check and one repeat in each slot; ``seeds`` pairs for each of the two prompts."""
     path.mkdir()
     (path / "media").mkdir()
-    make = picture if media == "image" else video
+    make = make_image if media == "image" else video
     items, pairs = [], []
 
     def item(arm, prompt, number):
@@ -82,7 +82,7 @@ def make_study(path, *, slots=4, seeds=2, media="image", seed=0, **changes):
         )
 
     values = {
-        "title": "Which picture?",
+        "title": "Which image?",
         "seed": seed,
         "languages": ("en", "zh"),
         "ties": True,

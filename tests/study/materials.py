@@ -1,4 +1,4 @@
-"""Folders to make studies of: pictures and videos of smooth colours, with and without a manifest."""
+"""Folders to make studies of: images and videos of smooth colours, with and without a manifest."""
 
 import hashlib
 
@@ -12,26 +12,26 @@ from freeu.pipelines.runs.manifest import Manifest, PictureRecord
 from freeu.pipelines.runs.plan import ModelReference, Plan
 
 
-def picture(name, arm, size=(64, 48)):
-    """A picture of smooth colours that every name and arm makes another of."""
+def make_image(name, arm, size=(64, 48)):
+    """An image of smooth colours; every name and arm gives another one."""
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{name} {arm}".encode()).digest()[:4], "big"))
     small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
     return small.resize(size, Image.Resampling.BICUBIC)
 
 
 def plain_folders(root, arms=("without", "with"), names=("a1", "a2", "b1", "b2", "c1", "c2"), size=(64, 48)):
-    """Folders of PNG pictures of the same names, one for each arm."""
+    """Folders of PNG images of the same names, one for each arm."""
     for arm in arms:
         (root / arm).mkdir(parents=True)
         for name in names:
-            picture(name, arm, size).save(root / arm / f"{name}.png")
+            make_image(name, arm, size).save(root / arm / f"{name}.png")
     return [root / arm for arm in arms]
 
 
 def compared_folder(
     path, prompts=("a fox", "a dog"), seeds=(0, 1), arms=("baseline", "freeu"), b=(1.3, 1.4), flagged=()
 ):
-    """A folder as ``freeu compare`` leaves it, with pictures that ``b`` makes others of; not drawn by a model."""
+    """A folder as ``freeu compare`` leaves it, with images that depend on ``b``; no model generated them."""
     model = ModelReference("directory", "models/tiny", "/home/someone/models/tiny", "StableDiffusionPipeline", "0" * 64)
     plan = Plan(
         command="compare",
@@ -57,7 +57,7 @@ def compared_folder(
     path.mkdir(parents=True)
     manifest = Manifest(plan, {})
     for one in plan.pictures():
-        image = picture(f"{one.prompt} {one.seed}", one.arm if one.arm == "baseline" else f"{b}")
+        image = make_image(f"{one.prompt} {one.seed}", one.arm if one.arm == "baseline" else f"{b}")
         image.save(path / one.file)
         manifest.pictures[one.file] = PictureRecord(
             one.file, one.prompt, one.seed, one.arm, pixel_sha(image), 1.0, (one.index, one.seed) in flagged
@@ -69,7 +69,7 @@ def compared_folder(
 def video(path, arm="a", codec="libx264", pixels="yuv420p", frames=8, size=(64, 48), rate=8, sound=False, tags=True):
     """An MP4 of a moving bar, with tags that say where it comes from."""
     width, height = size
-    ground = np.asarray(picture(path.stem, arm, size))
+    ground = np.asarray(make_image(path.stem, arm, size))
     with av.open(str(path), "w") as container:
         if tags:
             container.metadata["title"] = "SECRET title"

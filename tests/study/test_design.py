@@ -161,7 +161,7 @@ def test_spare_slots():
         ({"spare": -1}, "spare slots must be at least 0"),
         ({"pairs_per_rater": 36}, "at most 35"),
         ({"pairs_per_rater": 0}, "at least 1"),
-        ({"arms": 5, "pairs_per_rater": 3}, "at least 4, so that they connect all 5 arms"),
+        ({"arms": 5, "pairs_per_rater": 3}, "at least 4 to connect all 5 arms"),
         ({"repeats": 11}, "repeats must be at most 10"),
         ({"pairs_per_rater": 4, "repeats": 1}, "repeats must be at most 0"),
         ({"checks": 23}, "checks must be at most 22"),

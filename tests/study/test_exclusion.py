@@ -5,9 +5,9 @@ import pytest
 
 from freeu.study.plan.plan import Rules
 from freeu.study.statistics.ballots import select
-from freeu.study.statistics.exclusion import conduct, repeats
+from freeu.study.statistics.exclusion import repeats, summarize_raters
 from freeu.study.statistics.proportions import proportion
-from freeu.study.statistics.simulate import Behaviour, Crowd, bare_plan, strengths_for_share
+from freeu.study.statistics.simulate import Behaviour, SimulatedRaters, bare_plan, strengths_for_share
 from freeu.study.store.votes import Vote, answers
 
 RULES = Rules(least_checks=0.75, least_seconds=1.0, most_hasty=0.25, least_consistency=0.5)
@@ -15,7 +15,7 @@ RULES = Rules(least_checks=0.75, least_seconds=1.0, most_hasty=0.25, least_consi
 
 def kept(plan, votes):
     """The votes of the raters who count."""
-    found = conduct(plan, votes)
+    found = summarize_raters(plan, votes)
     return [vote for vote in votes if not found[vote.rater].excluded]
 
 
@@ -47,7 +47,7 @@ def vote_all(plan, *, wrong_checks=0, hasty=0, other_repeats=0, kinds=("vote", "
 
 
 def rules_broken(plan, votes):
-    return [reason.rule for reason in conduct(plan, votes)["someone"].reasons]
+    return [reason.rule for reason in summarize_raters(plan, votes)["someone"].reasons]
 
 
 def test_each_rule_at_its_border(plan):
@@ -67,12 +67,12 @@ def test_each_rule_at_its_border(plan):
 
 
 def test_the_figures_stand_beside_the_reasons(plan):
-    found = conduct(plan, vote_all(plan, wrong_checks=2, hasty=7))["someone"]
+    found = summarize_raters(plan, vote_all(plan, wrong_checks=2, hasty=7))["someone"]
     assert (found.votes, found.checks, found.checks_right, found.answered, found.hasty) == (16, 4, 2, 24, 7)
     assert (found.repeats, found.repeats_same, found.seconds) == (4, 4, 1.0)
     assert [(one.found, one.limit) for one in found.reasons] == [(0.5, 0.75), (7 / 24, 0.25)]
-    assert "2 of 4 checks right, at least 75 % are asked" in found.reasons[0].text
-    assert "7 of 24 answers within 1 s, at most 25 % may be" in found.reasons[1].text
+    assert "2 of 4 attention checks passed, 75 % required" in found.reasons[0].text
+    assert "7 of 24 answers faster than 1 s, at most 25 % allowed" in found.reasons[1].text
     assert found.excluded
 
 
@@ -80,7 +80,7 @@ def test_who_left_early_has_failed_nothing_but_must_have_voted(plan):
     first = vote_all(plan, kinds=("vote",))[:1]
     assert rules_broken(plan, first) == []
     assert rules_broken(plan, vote_all(plan, kinds=("check",))) == ["no vote"]
-    assert conduct(plan, []) == {}
+    assert summarize_raters(plan, []) == {}
 
 
 def test_a_repeat_is_compared_with_the_same_question_of_the_same_pair(plan):
@@ -92,7 +92,7 @@ def test_a_repeat_is_compared_with_the_same_question_of_the_same_pair(plan):
 
 def test_votes_of_others_stay_as_they_are():
     plan = bare_plan(10, 8, checks=2, repeats=2)
-    crowd = Crowd(plan, Behaviour(spammers=0.3, spammer_seconds=0.2), 2)
+    crowd = SimulatedRaters(plan, Behaviour(spammers=0.3, spammer_seconds=0.2), 2)
     votes = crowd.votes()
     left = kept(plan, votes)
     out = {vote.rater for vote in votes} - {vote.rater for vote in left}
@@ -105,7 +105,7 @@ def test_a_planted_preference_is_found_behind_spammers():
     behaviour = Behaviour(strengths_for_share("arm 0", "arm 1", 0.7), rater_spread=0.5, prompt_spread=0.5, spammers=0.2)
     everyone, counted, caught, innocent = [], [], 0, 0
     for seed in range(25):
-        crowd = Crowd(plan, behaviour, seed)
+        crowd = SimulatedRaters(plan, behaviour, seed)
         votes = crowd.votes()
         left = kept(plan, votes)
         out = {vote.rater for vote in votes} - {vote.rater for vote in left}

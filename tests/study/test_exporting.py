@@ -16,7 +16,7 @@ from freeu.cli.commands.study.results import results as results_command
 from freeu.errors import FreeUValueError
 from freeu.study.results.exporting import FORMATS, RESULT_COLUMNS, VOTE_COLUMNS, result_rows, table, vote_rows
 from freeu.study.results.results import results
-from freeu.study.statistics.simulate import Behaviour, Crowd, bare_plan, strengths_for_share
+from freeu.study.statistics.simulate import Behaviour, SimulatedRaters, bare_plan, strengths_for_share
 from freeu.study.store.database import database_url
 from freeu.study.store.store import Store
 
@@ -27,7 +27,7 @@ NICKNAME = "=HYPERLINK(evil)"
 def study():
     plan = bare_plan(6, 5, checks=1, repeats=1, ties=True)
     plan = replace(plan, prompts=("=1+1", ' @cmd, "quoted"', "红色的苹果", "-a minus", "plain\nof two lines"))
-    crowd = Crowd(plan, Behaviour(strengths_for_share("arm 0", "arm 1", 0.7), ties=0.2, spammers=0.17), 3)
+    crowd = SimulatedRaters(plan, Behaviour(strengths_for_share("arm 0", "arm 1", 0.7), ties=0.2, spammers=0.17), 3)
     return plan, crowd.votes(), crowd
 
 
@@ -108,7 +108,7 @@ def voted(tmp_path_factory):
     """A study in which four simulated raters, who call themselves a formula, have voted; and their codes."""
     path = tmp_path_factory.mktemp("voted") / "study"
     made = make_study(path, seeds=2, demonstration=True)
-    crowd = Crowd(made.plan, Behaviour(strengths_for_share("off", "on", 0.8), ties=0.1))
+    crowd = SimulatedRaters(made.plan, Behaviour(strengths_for_share("off", "on", 0.8), ties=0.1))
     codes = []
     with Store(database_url(path), made.plan) as store:
         for _ in range(4):
@@ -124,7 +124,7 @@ def test_the_commands_write_everything_and_nothing_personal(voted, tmp_path, cap
     out = tmp_path / "out"
     results_command(StudyOptions(path), output=out)
     told = capsys.readouterr().out
-    assert told.startswith("SIMULATED RATERS, no evidence about people: Which picture?")
+    assert told.startswith("SIMULATED RATERS, no evidence about people: Which image?")
     assert "SD + FreeU" in told
     for form in FORMATS:
         export_command(StudyOptions(path), form=form, output=out)

@@ -12,7 +12,7 @@ import zlib
 import av
 import pytest
 from PIL import Image
-from study.materials import compared_folder, picture, plain_folders, video
+from study.materials import compared_folder, make_image, plain_folders, video
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
@@ -41,7 +41,7 @@ def test_a_compared_folder(tmp_path):
     assert [(group.prompt, group.seed) for group in material.groups] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert [path.name for path in material.groups[3].files] == ["p001-s0001-baseline.png", "p001-s0001-freeu.png"]
     assert (material.media, material.groups[0].width, material.groups[0].height) == ("image", 64, 48)
-    assert material.source == ("run: freeu compare, tiny, 20 steps, guidance 7.5",)
+    assert material.source == ("run: freeu compare, tiny, 20 steps, guidance scale 7.5",)
     assert not material.notes
     assert read_material([folder / "manifest.json"]) == material
 
@@ -52,7 +52,7 @@ def test_several_compared_folders_share_their_baseline(tmp_path):
     assert [arm.name for arm in material.arms] == ["b1.1/baseline", "b1.1/freeu", "b1.3/freeu", "b1.5/freeu"]
     assert material.arms[2].label == "with FreeU (b1.3)"
     assert material.notes == tuple(
-        f"left out b{b}/baseline: the same as b1.1/baseline, pixel for pixel" for b in (1.3, 1.5)
+        f"excluded b{b}/baseline: all its files are identical to those of b1.1/baseline" for b in (1.3, 1.5)
     )
     assert all(len(set(group.files)) == 4 for group in material.groups)
 
@@ -108,16 +108,16 @@ def test_what_is_equal_is_left_out(tmp_path):
     Image.open(folders[0] / "a2.png").save(folders[1] / "a2.png", compress_level=0)
     material = read_material(folders)
     assert len(material.groups) == 5
-    assert material.notes == ("left out a2.png: two arms made the same of it, pixel for pixel",)
+    assert material.notes == ("excluded a2.png: it is identical in two arms",)
     for path in folders[0].iterdir():
         shutil.copy(path, folders[1])
     assert "at least 2 arms that differ, got without, with" in refused(folders)
 
 
-def test_pictures_of_a_safety_checker_are_left_out(tmp_path):
+def test_images_of_a_safety_checker_are_excluded(tmp_path):
     material = read_material([compared_folder(tmp_path / "some", flagged={(1, 0)})])
     assert [(group.prompt, group.seed) for group in material.groups] == [(0, 0), (0, 1), (1, 1)]
-    assert material.notes == ("left out prompt 2 with seed 0: a safety checker blacked out an image",)
+    assert material.notes == ("excluded prompt 2 with seed 0: a safety checker blacked out an image",)
     everything = {(index, seed) for index in (0, 1) for seed in (0, 1)}
     line = refused([compared_folder(tmp_path / "all", flagged=everything)])
     assert "safety checker" in line
@@ -136,24 +136,24 @@ def test_manifests_that_do_not_fit(tmp_path):
     other = compared_folder(tmp_path / "prompts", prompts=("a fox", "a cat"))
     assert "has other prompts than" in refused([folder, other])
     assert "twice" in refused([folder, folder])
-    assert "shows a prompt twice" in refused([compared_folder(tmp_path / "double", prompts=("a", "a"))])
-    assert "leave --prompts out" in refused([folder], "paper")
+    assert "has a prompt twice" in refused([compared_folder(tmp_path / "double", prompts=("a", "a"))])
+    assert "omit --prompts" in refused([folder], "paper")
     plain = plain_folders(tmp_path)
-    assert "folders of one sort" in refused([folder, plain[0]])
-    assert "is no folder" in refused([tmp_path / "nothing"])
+    assert "folders of one kind" in refused([folder, plain[0]])
+    assert "is not a folder" in refused([tmp_path / "nothing"])
     assert "needs folders" in refused([])
 
 
 def test_incomplete_and_changed_manifests(tmp_path):
     folder = compared_folder(tmp_path / "run")
-    picture("other", "picture").save(folder / "p000-s0001-freeu.png")
-    assert "p000-s0001-freeu.png is not the image that its manifest speaks of" in refused([folder])
+    make_image("other", "picture").save(folder / "p000-s0001-freeu.png")
+    assert "p000-s0001-freeu.png was changed: it is not the image in its manifest" in refused([folder])
     (folder / "p000-s0001-freeu.png").unlink()
-    assert "holds 7 of its 8 images" in refused([folder])
+    assert "has 7 of its 8 images" in refused([folder])
     data = json.loads((folder / "manifest.json").read_text())
     data["pictures"].pop()
     (folder / "manifest.json").write_text(json.dumps(data))
-    assert "make it complete first" in refused([folder])
+    assert "give its command again to complete it" in refused([folder])
     (folder / "manifest.json").write_text("{")
     assert "is not JSON" in refused([folder])
 
@@ -164,24 +164,24 @@ def test_plain_folders_that_do_not_fit(tmp_path):
     (tmp_path / "prompts").write_text("one\n")
     assert "got 6 files and 1 prompts" in refused(folders, str(tmp_path / "prompts"))
     (folders[1] / "extra.png").write_bytes((folders[1] / "a1.png").read_bytes())
-    assert f"{folders[0]} has no file 'extra' as {folders[1]} has" in refused(folders)
+    assert f"{folders[0]} has no file 'extra', but {folders[1]} has" in refused(folders)
     (folders[1] / "extra.png").unlink()
     (folders[1] / "b1.png").unlink()
-    assert f"{folders[1]} has no file 'b1' as {folders[0]} has" in refused(folders)
-    picture("b1", "x").save(folders[1] / "b1.png")
-    picture("b1", "x").save(folders[1] / "b1.jpg")
+    assert f"{folders[1]} has no file 'b1', but {folders[0]} has" in refused(folders)
+    make_image("b1", "x").save(folders[1] / "b1.png")
+    make_image("b1", "x").save(folders[1] / "b1.jpg")
     assert "two files 'b1'" in refused(folders)
     (tmp_path / "empty").mkdir()
-    assert "holds no images or videos" in refused([folders[0], tmp_path / "empty"])
+    assert "contains no images or videos" in refused([folders[0], tmp_path / "empty"])
     (tmp_path / "check").mkdir()
     for path in folders[0].iterdir():
-        picture(path.stem, "check").save(tmp_path / "check" / path.name)
+        make_image(path.stem, "check").save(tmp_path / "check" / path.name)
     assert "rename it" in refused([folders[0], tmp_path / "check"])
 
 
 def test_sizes_and_media_must_fit(tmp_path):
     folders = plain_folders(tmp_path, names=("a",))
-    picture("a", "x", (32, 48)).save(folders[1] / "a.png")
+    make_image("a", "x", (32, 48)).save(folders[1] / "a.png")
     line = refused(folders)
     assert "with/a.png is 32x48" in line
     assert "without/a.png is 64x48" in line
@@ -202,7 +202,7 @@ def huge_png(width, height):
 
 
 def animated(path):
-    frames = [picture(str(number), "x") for number in range(3)]
+    frames = [make_image(str(number), "x") for number in range(3)]
     frames[0].save(path, save_all=True, append_images=frames[1:])
 
 
@@ -215,9 +215,9 @@ def deep(path):
     [
         ("a.png", lambda path: path.write_bytes(huge_png(10_000, 10_000)), "more than 89478485 pixels"),
         ("a.png", lambda path: path.write_bytes(huge_png(20_000, 20_000)), "more than 89478485 pixels"),
-        ("a.png", lambda path: path.write_bytes(b"no picture"), "is no PNG, JPEG or WebP"),
-        ("a.png", lambda path: path.write_bytes(b""), "is no PNG, JPEG or WebP"),
-        ("a.png", lambda path: Image.new("RGB", (64, 48)).save(path, "BMP"), "is no PNG, JPEG or WebP"),
+        ("a.png", lambda path: path.write_bytes(b"no image"), "is not a PNG, JPEG or WebP"),
+        ("a.png", lambda path: path.write_bytes(b""), "is not a PNG, JPEG or WebP"),
+        ("a.png", lambda path: Image.new("RGB", (64, 48)).save(path, "BMP"), "is not a PNG, JPEG or WebP"),
         ("a.png", animated, "is animated"),
         ("a.webp", animated, "is animated"),
         ("a.png", deep, "more than 8 bits"),
@@ -261,7 +261,7 @@ def test_damaged_videos(tmp_path):
     with av.open(str(path)) as container:
         ends = sorted(packet.pos + packet.size for packet in container.demux(video=0) if packet.pos is not None)
     path.write_bytes(data[: ends[19]])
-    assert "shows 20 of its 30 frames" in refused(folders)
+    assert "only 20 of its 30 frames can be decoded" in refused(folders)
     path.write_bytes(data[: ends[19] + 3])
     assert "as MP4: Invalid data" in refused(folders)
     path.write_bytes(data[: ends[0] - 200] + bytes(100) + data[ends[0] - 100 :])
@@ -272,17 +272,17 @@ def test_odd_sides(tmp_path):
     for arm in ("one", "two"):
         (tmp_path / arm).mkdir()
         video(tmp_path / arm / "a.mp4", arm, codec="libx264", pixels="yuv444p", size=(63, 48))
-    assert "even sides" in refused([tmp_path / "one", tmp_path / "two"])
+    assert "even width and height" in refused([tmp_path / "one", tmp_path / "two"])
 
 
 def test_links_that_lead_outside(tmp_path):
     folders = plain_folders(tmp_path, names=("a", "b"))
-    picture("c", "x").save(tmp_path / "outside.png")
+    make_image("c", "x").save(tmp_path / "outside.png")
     (folders[1] / "a.png").unlink()
     (folders[1] / "a.png").symlink_to(tmp_path / "outside.png")
-    assert "a.png is a link to a place outside its folder" in refused(folders)
+    assert "a.png is a link to a file outside its folder" in refused(folders)
     (folders[1] / "a.png").unlink()
-    picture("a", "inside").save(folders[1] / "real.data", "PNG")
+    make_image("a", "inside").save(folders[1] / "real.data", "PNG")
     (folders[1] / "a.png").symlink_to(folders[1] / "real.data")
     assert len(read_material(folders).groups) == 2
 
@@ -291,7 +291,7 @@ def test_large_files(tmp_path):
     folders = plain_folders(tmp_path, names=("a",))
     with (folders[1] / "a.png").open("r+b") as file:
         file.truncate(257 * 2**20)  # sparse
-    assert "257 MiB: a study takes files of up to 256 MiB" in refused(folders)
+    assert "257 MiB: a study accepts files of up to 256 MiB" in refused(folders)
 
 
 def test_material_is_plain_data(tmp_path):

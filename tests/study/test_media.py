@@ -8,11 +8,11 @@ import av
 import numpy as np
 import pytest
 from PIL import Image, ImageFile, PngImagePlugin
-from study.materials import frames_of, picture, video
+from study.materials import frames_of, make_image, video
 
-from freeu.study.media.look import NOISE
-from freeu.study.media.media import clean_copies, encode_png, noised_copy, pad_alike, read_image
-from freeu.study.media.video import look_at_video
+from freeu.study.media.info import NOISE
+from freeu.study.media.media import clean_copies, encode_png, noised_copy, pad_to_equal_size, read_image
+from freeu.study.media.video import read_video_info
 
 SECRET = b"SECRET"
 
@@ -54,8 +54,8 @@ def decoded(data):
 
 @pytest.fixture
 def tagged(tmp_path):
-    """The same picture with everything that files carry along, in three formats."""
-    image = picture("x", "y")
+    """The same image with everything that files carry along, in three formats."""
+    image = make_image("x", "y")
     texts = PngImagePlugin.PngInfo()
     texts.add_text("parameters", "SECRET freeu b1=1.3")
     texts.add_text("note", "SECRET note", zip=True)
@@ -80,9 +80,9 @@ def test_images_lose_everything_but_their_pixels(tagged):
 def test_padded_images_have_one_size_and_the_same_pixels():
     flat = Image.new("RGB", (64, 48), "navy")
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
-    plain = [encode_png(image) for image in (flat, picture("x", "y"), noise)]
+    plain = [encode_png(image) for image in (flat, make_image("x", "y"), noise)]
     assert len({len(data) for data in plain}) == 3
-    padded = pad_alike(plain)
+    padded = pad_to_equal_size(plain)
     assert len({len(data) for data in padded}) == 1
     for before, after in zip(plain, padded, strict=True):
         # All of them have the chunk, or the one without would be known as the largest.
@@ -92,22 +92,22 @@ def test_padded_images_have_one_size_and_the_same_pixels():
 
 @pytest.mark.parametrize("difference", [0, 1, 11, 12, 13])
 def test_small_differences_in_size_are_padded_too(difference):
-    small = encode_png(picture("x", "y"))
+    small = encode_png(make_image("x", "y"))
     body = b"teXx" + bytes(difference)
     chunk = struct.pack(">I", difference) + body + struct.pack(">I", zlib.crc32(body))
     base = small[:-12] + struct.pack(">I", 0) + b"teXx" + struct.pack(">I", zlib.crc32(b"teXx")) + small[-12:]
-    sizes = {len(data) for data in pad_alike([base, small[:-12] + chunk + small[-12:]])}
+    sizes = {len(data) for data in pad_to_equal_size([base, small[:-12] + chunk + small[-12:]])}
     assert len(sizes) == 1
 
 
 def test_compression_on_the_way_does_not_bring_sizes_back():
     """A proxy that compresses: the filling of the smaller file must not vanish."""
-    flat, noise = Image.new("RGB", (64, 48), "navy"), picture("x", "y").effect_spread(20)
-    small, large = pad_alike([encode_png(flat), encode_png(noise)])
+    flat, noise = Image.new("RGB", (64, 48), "navy"), make_image("x", "y").effect_spread(20)
+    small, large = pad_to_equal_size([encode_png(flat), encode_png(noise)])
     assert abs(len(zlib.compress(small, 9)) - len(zlib.compress(large, 9))) < 0.02 * len(large)
 
 
-def test_noise_is_seeded_strong_and_of_the_very_picture(tmp_path):
+def test_noise_is_seeded_strong_and_of_the_same_image(tmp_path):
     # Mid-grey, where clipping takes little away.
     path = tmp_path / "grey.png"
     Image.new("RGB", (64, 64), (128, 128, 128)).save(path)
@@ -115,8 +115,8 @@ def test_noise_is_seeded_strong_and_of_the_very_picture(tmp_path):
     assert noisy.std() == pytest.approx(NOISE, rel=0.1)
     assert noisy.mean() == pytest.approx(128, abs=3)
     assert noised_copy(path, 3) == noised_copy(path, 3) != noised_copy(path, 4)
-    picture("x", "y").save(path)
-    smooth = np.asarray(picture("x", "y")).astype(float)
+    make_image("x", "y").save(path)
+    smooth = np.asarray(make_image("x", "y")).astype(float)
     assert np.corrcoef(decoded(noised_copy(path, 3)).ravel(), smooth.ravel())[0, 1] > 0.5
 
 
@@ -127,7 +127,7 @@ def test_transparent_and_turned_images(tmp_path):
     assert read_image(tmp_path / "half.png").getpixel((0, 0)) == (255, 255, 255)
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture("x", "y").save(tmp_path / "turned.jpg", exif=exif)
+    make_image("x", "y").save(tmp_path / "turned.jpg", exif=exif)
     assert read_image(tmp_path / "turned.jpg").size == (48, 64)
 
 
@@ -153,7 +153,7 @@ def test_videos_lose_sound_and_tags_but_no_bit(tmp_path):
     assert all(word in before for word in (SECRET, b"x264", b"Lav", b"mp4a"))
     (data,) = clean_copies([source])
     np.testing.assert_array_equal(checked_video(data, tmp_path / "out.mp4"), frames_of(source))
-    assert look_at_video(tmp_path / "out.mp4") == look_at_video(source)
+    assert read_video_info(tmp_path / "out.mp4") == read_video_info(source)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_other_videos_are_encoded_for_browsers(tmp_path, codec, pixels):
     (data,) = clean_copies([source])
     frames = checked_video(data, tmp_path / "out.mp4")
     assert np.median(np.abs(frames - frames_of(source))) <= 4  # a wrong matrix of colours makes 6
-    before, after = look_at_video(source), look_at_video(tmp_path / "out.mp4")
+    before, after = read_video_info(source), read_video_info(tmp_path / "out.mp4")
     assert before.shape == after.shape
 
 
@@ -181,7 +181,7 @@ def test_a_group_is_copied_or_encoded_as_one(tmp_path):
 def test_padded_videos_play_the_same(tmp_path):
     paths = [video(tmp_path / "a.mp4"), video(tmp_path / "b.mp4", frames=20)]
     plain = clean_copies(paths)
-    padded = pad_alike(plain)
+    padded = pad_to_equal_size(plain)
     assert len(plain[0]) != len(plain[1])
     assert len(padded[0]) == len(padded[1])
     for source, data in zip(paths, padded, strict=True):
@@ -195,4 +195,4 @@ def test_noised_videos(tmp_path):
     assert frames.shape == before.shape
     assert np.abs(frames - before).mean() > 30
     assert np.corrcoef(frames.ravel(), before.ravel())[0, 1] > 0.3
-    assert look_at_video(tmp_path / "out.mp4").shape == look_at_video(source).shape
+    assert read_video_info(tmp_path / "out.mp4").shape == read_video_info(source).shape

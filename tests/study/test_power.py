@@ -6,6 +6,7 @@ from scipy.stats import binom, binomtest
 
 from freeu.errors import FreeUValueError
 from freeu.study.statistics.power import (
+    PowerSettings,
     binomial_power,
     design_effect,
     detectable_effect,
@@ -85,7 +86,7 @@ def test_power_is_that_of_simulated_studies(raters, each, prompts, rho, prompt_r
     votes = int(effective_votes(raters, each, prompts, rho, prompt_rho))
     for effect in (
         0.5,
-        detectable_effect(raters, pairs_per_rater=each, prompts=prompts, rho=rho, prompt_rho=prompt_rho),
+        detectable_effect(raters, PowerSettings(each, prompts, rho=rho, prompt_rho=prompt_rho)),
     ):
         shares = simulated_votes(np.random.default_rng(2), studies, raters, each, prompts, effect, rho, prompt_rho)
         # The test that the power is told of: as many votes as are independent, with the share that was found.
@@ -99,30 +100,30 @@ def test_power_is_that_of_simulated_studies(raters, each, prompts, rho, prompt_r
 
 def test_raters_needed():
     for pairs, prompts, rho in ((20, 35, 0.05), (10, 100, 0.02), (20, 60, 0.0), (1, 50, 0.0)):
-        settings = {"pairs_per_rater": pairs, "prompts": prompts, "rho": rho, "prompt_rho": rho}
-        raters = raters_needed(0.6, **settings)
+        settings = PowerSettings(pairs, prompts, rho=rho, prompt_rho=rho)
+        raters = raters_needed(0.6, settings)
         assert effective_votes(raters, pairs, prompts, rho, rho) >= votes_needed(0.6)
         assert effective_votes(raters - 1, pairs, prompts, rho, rho) < votes_needed(0.6)
-        assert detectable_effect(raters, **settings) <= 0.6 + 1e-6
-    assert raters_needed(0.6, pairs_per_rater=20, prompts=60, rho=0.0, prompt_rho=0.0) == -(-votes_needed(0.6) // 20)
+        assert detectable_effect(raters, settings) <= 0.6 + 1e-6
+    assert raters_needed(0.6, PowerSettings(20, 60, rho=0.0, prompt_rho=0.0)) == -(-votes_needed(0.6) // 20)
 
 
 def test_few_prompts_cannot_be_made_up_for():
     # At most 10 / 0.05 = 200 independent votes, and 210 are needed.
-    assert raters_needed(0.6, pairs_per_rater=10, prompts=10) is None
-    assert raters_needed(0.6, pairs_per_rater=10, prompts=10, prompt_rho=0.0) is not None
+    assert raters_needed(0.6, PowerSettings(10, 10)) is None
+    assert raters_needed(0.6, PowerSettings(10, 10, prompt_rho=0.0)) is not None
     assert effective_votes(10**6, 10, 10) == pytest.approx(200, rel=1e-3)
 
 
 def test_more_arms_share_the_votes():
-    two = raters_needed(0.6, pairs_per_rater=5, prompts=50)
-    four = raters_needed(0.6, pairs_per_rater=30, prompts=50, arms=4)
+    two = raters_needed(0.6, PowerSettings(5, 50))
+    four = raters_needed(0.6, PowerSettings(30, 50, arms=4))
     assert two == four
 
 
 def test_a_study_too_small_to_find_anything():
-    assert detectable_effect(1, pairs_per_rater=5, prompts=5) is None
-    assert detectable_effect(1, pairs_per_rater=8, prompts=8, rho=0.0, prompt_rho=0.0) < 1.0
+    assert detectable_effect(1, PowerSettings(5, 5)) is None
+    assert detectable_effect(1, PowerSettings(8, 8, rho=0.0, prompt_rho=0.0)) < 1.0
 
 
 @pytest.mark.parametrize(
@@ -136,8 +137,8 @@ def test_a_study_too_small_to_find_anything():
         (lambda: design_effect(0, 1, 1), "raters must be above 0, got 0"),
         (lambda: design_effect(1, 1, 0), "prompts must be above 0, got 0"),
         (lambda: design_effect(1, 1, 1, rho=-0.1), "rho must lie between 0 and 1, got -0.1"),
-        (lambda: raters_needed(0.6, pairs_per_rater=5, prompts=5, arms=1), "at least 2 arms, got 1"),
-        (lambda: detectable_effect(5, pairs_per_rater=5, prompts=5, power=2.0), "power must lie between 0 and 1"),
+        (lambda: raters_needed(0.6, PowerSettings(5, 5, arms=1)), "at least 2 arms, got 1"),
+        (lambda: detectable_effect(5, PowerSettings(5, 5, power=2.0)), "power must lie between 0 and 1"),
     ],
 )
 def test_bad_numbers(call, words):

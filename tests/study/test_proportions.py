@@ -13,7 +13,7 @@ from freeu.study.statistics.clustering import (
     cell_sums,
     clustered_interval,
     clustered_test,
-    effective_votes,
+    effective_size,
     pigeonhole_interval,
     resampled_sums,
     wilson_interval,
@@ -62,7 +62,7 @@ def test_ties_count_half_or_not_at_all():
 
 
 def test_one_vote_a_rater_is_worth_one_vote():
-    known = effective_votes(np.array([1.0] * 30 + [0.0] * 10), np.arange(40), np.zeros(40, dtype=np.int64))
+    known = effective_size(np.array([1.0] * 30 + [0.0] * 10), np.arange(40), np.zeros(40, dtype=np.int64))
     assert known.votes == pytest.approx(39.0)  # the unbiased variance
     assert known.freedom == 39
 
@@ -70,9 +70,9 @@ def test_one_vote_a_rater_is_worth_one_vote():
 def test_raters_who_never_waver_are_worth_one_vote_each():
     raters, prompts = np.repeat(np.arange(10), 20), np.tile(np.arange(20), 10)
     outcome = np.repeat([1.0] * 7 + [0.0] * 3, 20)
-    assert effective_votes(outcome, raters, prompts).votes == pytest.approx(9.0, rel=1e-9)
+    assert effective_size(outcome, raters, prompts).votes == pytest.approx(9.0, rel=1e-9)
     # The same with the factors exchanged: prompts that everybody judges alike.
-    assert effective_votes(outcome, prompts, raters).votes == pytest.approx(9.0, rel=1e-9)
+    assert effective_size(outcome, prompts, raters).votes == pytest.approx(9.0, rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -92,7 +92,7 @@ def test_the_variance_is_that_of_two_way_clustering(seed):
     prompts = variance(lambda n: votes.prompts[n])
     cells = variance(lambda n: (votes.raters[n], votes.prompts[n]))
     expected = max(raters, prompts, raters + prompts - cells, variance(lambda n: n))
-    known = effective_votes(votes.outcome, votes.raters, votes.prompts)
+    known = effective_size(votes.outcome, votes.raters, votes.prompts)
     assert share * (1 - share) / known.votes == pytest.approx(expected, rel=1e-9)
     assert known.freedom == min(len(set(votes.raters)), len(set(votes.prompts))) - 1
 
@@ -100,7 +100,7 @@ def test_the_variance_is_that_of_two_way_clustering(seed):
 @pytest.mark.parametrize("seed", range(8))
 def test_interval_and_test_agree(seed):
     votes = random_ballots(seed)
-    known, share = effective_votes(votes.outcome, votes.raters, votes.prompts), votes.outcome.mean()
+    known, share = effective_size(votes.outcome, votes.raters, votes.prompts), votes.outcome.mean()
     p_value = clustered_test(share, known)
     for level in (1 - p_value - 0.01, min(0.9999, 1 - p_value + 0.01)):
         if 0 < level < 1:

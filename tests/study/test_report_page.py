@@ -12,7 +12,7 @@ from PIL import Image
 from study.handmade import make_study
 
 from freeu.study.plan.plan import Arm
-from freeu.study.results.report import make_report, pictures
+from freeu.study.results.report import make_report, thumbnails
 from freeu.study.results.results import results
 from freeu.study.statistics.simulate import Behaviour, bare_plan, simulate_votes
 
@@ -22,7 +22,7 @@ PROMPTS = (
     "</style><script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
 )
-ARMS = (Arm("arm 0", "SD"), Arm("arm 1", "SD <+> FreeU", {"b": [1.2]}), Arm("arm 2", "SD, guidance 11"))
+ARMS = (Arm("arm 0", "SD"), Arm("arm 1", "SD <+> FreeU", {"b": [1.2]}), Arm("arm 2", "SD, CFG scale 11"))
 
 
 def made(arms=2, *, demonstration=True, ties=True, first=None, media="image"):
@@ -78,11 +78,11 @@ def test_every_heading_and_caption_says_that_raters_are_simulated(arms, first):
     assert "<title>Simulated raters: " in page
     assert "Nothing here is evidence about people" in page
     if first is None:
-        assert "Nothing about people." in page
+        assert "No conclusions about people" in page
     # The same study of people says it nowhere.
     people = make_report({**found, "demonstration": False})
     assert "simulated raters" not in people.replace('class="simulated"', "").lower()
-    assert "Nothing about people" not in people
+    assert "No conclusions about people" not in people
 
 
 def test_it_runs_nothing_and_asks_for_nothing(page):
@@ -134,9 +134,9 @@ def test_the_papers_mark_stands_where_freeu_is_known():
     assert '<path class="theirs"' not in make_report(made(3)[1])
 
 
-def test_pictures_are_small_and_of_every_arm(tmp_path):
+def test_thumbnails_are_small_and_of_every_arm(tmp_path):
     study = make_study(tmp_path / "study")
-    found = pictures(study.plan, lambda item: study.media(item.id))
+    found = thumbnails(study.plan, lambda item: study.media(item.id))
     assert {prompt: set(arms) for prompt, arms in found.items()} == {0: {"off", "on"}, 1: {"off", "on"}}
     page = make_report(results(study.plan, []), found)
     assert "data:image/webp" not in page  # no prompt has a vote yet
@@ -149,7 +149,7 @@ def test_pictures_are_small_and_of_every_arm(tmp_path):
 
 def test_the_first_frame_of_a_video(tmp_path):
     study = make_study(tmp_path / "study", media="video", seeds=1)
-    found = pictures(study.plan, lambda item: study.media(item.id))
+    found = thumbnails(study.plan, lambda item: study.media(item.id))
     assert all(source.startswith("data:image/webp;base64,") for arms in found.values() for source in arms.values())
 
 
@@ -180,7 +180,7 @@ def test_in_a_browser(watched, tmp_path, arms):
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--ink')").strip() == "#1c1c1e"
-    # Pictures are shown, the dots stand where the numbers say, and the text of a prompt is text.
+    # Images are shown, the dots stand where the numbers say, and the text of a prompt is text.
     assert page.locator(".thumbs img").first.evaluate("(image) => image.naturalWidth") == 160
     page.emulate_media(media="screen")
     axis = page.locator(".forest svg.plot").first.bounding_box()

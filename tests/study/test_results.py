@@ -12,7 +12,7 @@ from freeu.study.plan.plan import Arm
 from freeu.study.results.conclusions import conclusions, verdict
 from freeu.study.results.results import results
 from freeu.study.statistics.ballots import rater_names
-from freeu.study.statistics.simulate import Behaviour, Crowd, bare_plan, simulate_votes, strengths_for_share
+from freeu.study.statistics.simulate import Behaviour, SimulatedRaters, bare_plan, simulate_votes, strengths_for_share
 
 BEHAVIOUR = Behaviour(
     strengths_for_share("arm 0", "arm 1", 0.8),
@@ -27,7 +27,7 @@ BEHAVIOUR = Behaviour(
 @pytest.fixture(scope="module")
 def study():
     plan = bare_plan(20, 10, checks=2, repeats=2, ties=True)
-    crowd = Crowd(plan, BEHAVIOUR, 1)
+    crowd = SimulatedRaters(plan, BEHAVIOUR, 1)
     votes = crowd.votes()
     return plan, votes, results(plan, votes, draws=500), crowd
 
@@ -110,13 +110,15 @@ def test_several_arms_are_ranked_and_their_tests_adjusted():
     adjusted = sorted(one["preference"]["p_holm"] for one in found["main"]["comparisons"])
     assert adjusted[0] == pytest.approx(6 * values[0])
     assert adjusted[-1] >= values[-1]
-    assert found["everyone"] == found["main"]  # nobody is left out
+    assert found["everyone"] == found["main"]  # no rater is excluded
 
 
 def test_too_few_votes_for_a_ranking_are_told():
     plan = bare_plan(30, 10, 3, pairs_per_rater=15)
     found = results(plan, simulate_votes(plan, Behaviour())[:2])
-    assert "no ranking: nobody compared" in found["main"]["ranking"]["quality"]["error"]
+    error = found["main"]["ranking"]["quality"]["error"]
+    assert error.startswith("no ranking: (")
+    assert "were never compared with each other: collect more votes" in error
 
 
 def test_a_study_without_votes(study):
@@ -125,8 +127,8 @@ def test_a_study_without_votes(study):
     assert found["raters"] == {"planned": 20, "voted": 0, "counted": 0, "excluded": 0}
     one = comparison(found)
     assert (one["preference"]["share"], one["preference"]["p_holm"], one["prompts"]) == (None, None, [])
-    assert verdict(one, 0.95) == "undecided"
-    assert conclusions(found)["may"] == ["Nothing yet: there is no vote that counts."]
+    assert verdict(one, 0.95) == "inconclusive"
+    assert conclusions(found)["conclusions"] == ["None yet: there are no votes in the results."]
 
 
 def test_votes_of_something_else_are_refused(study):
@@ -157,9 +159,9 @@ def test_verdicts_need_the_interval_and_the_adjusted_test(study):
     low = {**one, "preference": {**one["preference"], "clustered": [0.2, 0.4]}}
     assert verdict(low, 0.95) == "not preferred"
     wide = {**one, "preference": {**one["preference"], "clustered": [0.4, 0.7]}}
-    assert verdict(wide, 0.95) == "undecided"
+    assert verdict(wide, 0.95) == "inconclusive"
     many = {**one, "preference": {**one["preference"], "p_holm": 0.2}}
-    assert verdict(many, 0.95) == "undecided"
+    assert verdict(many, 0.95) == "inconclusive"
 
 
 def test_conclusions_say_what_the_numbers_say(study):
@@ -168,30 +170,31 @@ def test_conclusions_say_what_the_numbers_say(study):
     told = conclusions(
         {**found, "arms": [{"name": "arm 0", "label": "plain"}, {"name": "arm 1", "label": "with FreeU"}]}
     )
-    assert "Nothing about people" in told["may"][0]
-    assert told["may"][2].startswith("Quality: with FreeU is preferred to plain (with FreeU: ")
+    assert "No conclusions about people" in told["conclusions"][0]
+    assert told["conclusions"][2].startswith("Quality: with FreeU is preferred to plain (with FreeU: ")
     early = [replace(vote, plan=plan.sha256) for vote in votes[:90]]
     told = conclusions(results(plan, early, draws=100))
-    assert not any("people" in line for line in told["may"])
-    assert told["may_not"][0].startswith("That this is the end of it: ")
-    assert told["may_not"][1].startswith("Much about others: ")
+    assert not any("people" in line for line in told["conclusions"])
+    assert told["limits"][0].startswith("The study is not complete: ")
+    assert told["limits"][1].startswith("The sample is small: ")
 
 
-def test_what_the_intervals_speak_for():
+def test_for_whom_the_intervals_hold():
     plan = bare_plan(2, 3)
     votes = simulate_votes(plan, Behaviour())
 
     def told(votes):
-        return conclusions(results(plan, votes, draws=50))["may"][-1]
+        return conclusions(results(plan, votes, draws=50))["conclusions"][-1]
 
     assert told(votes) == (
-        "The intervals speak for raters like these 2 and for prompts like these 3: both were allowed to differ."
+        "The confidence intervals hold for raters like these 2 and for prompts like these 3: they account for "
+        "differences between raters and between prompts."
     )
     alone = [vote for vote in votes if vote.rater == votes[0].rater]
-    assert told(alone) == "The intervals speak for this one rater and for prompts like these 3."
+    assert told(alone) == "The confidence intervals hold for this one rater and for prompts like these 3."
     on_one = [vote for vote in votes if plan.pair(plan.task(vote.task)[1].pair).prompt == 1]
-    assert told(on_one) == "The intervals speak for this one prompt and for raters like these 2."
-    assert told(alone[:1]) == "One rater on one prompt speaks for nothing else: there are no intervals."
+    assert told(on_one) == "The confidence intervals hold for this one prompt and for raters like these 2."
+    assert told(alone[:1]) == "One rater on one prompt does not generalize: there are no confidence intervals."
 
 
 def test_torch_and_the_web_stay_out():

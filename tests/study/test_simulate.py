@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from freeu.errors import FreeUValueError
-from freeu.study.statistics.simulate import Behaviour, Crowd, bare_plan, simulate_votes, strengths_for_share
+from freeu.study.statistics.simulate import Behaviour, SimulatedRaters, bare_plan, simulate_votes, strengths_for_share
 from freeu.study.store.votes import answers
 
 
@@ -69,7 +69,7 @@ def test_questions_may_have_strengths_of_their_own(wide):
 def test_ties_checks_spammers_and_times():
     plan = bare_plan(100, 10, checks=2, ties=True)
     behaviour = Behaviour(ties=0.3, spammers=0.25, spammer_seconds=0.5, attention=0.9, seconds=6.0)
-    crowd = Crowd(plan, behaviour)
+    crowd = SimulatedRaters(plan, behaviour)
     assert len(crowd.spammers) == 25
     honest = [one for one in answers(plan, crowd.votes()) if int(one.rater[10:]) not in crowd.spammers]
     votes = [one for one in honest if one.kind == "vote"]
@@ -89,9 +89,9 @@ def test_ties_checks_spammers_and_times():
 def test_an_answer_depends_on_seed_and_slot_alone():
     plan = bare_plan(5, 6)
     behaviour = Behaviour(rater_spread=1.0, prompt_spread=1.0)
-    crowd = Crowd(plan, behaviour, 7)
+    crowd = SimulatedRaters(plan, behaviour, 7)
     late = crowd.answer(3)
-    assert Crowd(plan, behaviour, 7).answer(3) == late
+    assert SimulatedRaters(plan, behaviour, 7).answer(3) == late
     assert [(vote.task, vote.choice, vote.seconds) for vote in crowd.votes() if vote.rater == "simulated-3"] == [
         (task.id, choice, seconds) for task, choice, seconds in late
     ]

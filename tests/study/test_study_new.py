@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
-from study.materials import compared_folder, frames_of, picture, plain_folders, video
+from study.materials import compared_folder, frames_of, make_image, plain_folders, video
 
 from freeu.cli.commands.study import study
 from freeu.config import FreeUConfig
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.study.plan.build import new_study
-from freeu.study.plan.design import make_design
+from freeu.study.plan.design import Workload, make_design, workload
 from freeu.study.plan.folder import StudyFolder
 from freeu.study.plan.material import read_material
 from freeu.study.plan.plan import CHECK_ARM, QUESTIONS, Rules
 from freeu.study.plan.questions import parse_languages, parse_questions
+from freeu.wording import counted
 
 SETTINGS = {"title": "Which?", "raters": 4, "pairs_per_rater": 6, "seed": 1}
 
@@ -50,7 +51,7 @@ def test_every_file_shows_what_its_item_says(tmp_path):
     clean = [item for item in made.plan.items if item.arm != CHECK_ARM]
     assert {item.arm for item in clean} == {"one", "two", "three"}
     for item in clean:
-        np.testing.assert_array_equal(pixels(made.media(item.id)), np.asarray(picture(names[item.prompt], item.arm)))
+        np.testing.assert_array_equal(pixels(made.media(item.id)), np.asarray(make_image(names[item.prompt], item.arm)))
         assert (item.width, item.height, item.media, item.seed) == (64, 48, "image", None)
     for pair in made.plan.pairs:
         first, second = made.plan.item(pair.first), made.plan.item(pair.second)
@@ -134,7 +135,7 @@ def test_settings_reach_the_plan(tmp_path):
     assert (plan.title, plan.seed, plan.languages, plan.ties, plan.raters) == ("Which?", 5, ("zh",), True, 3)
     assert (plan.questions, plan.rules, plan.demonstration) == (QUESTIONS[1:], rules, True)
     assert plan.prompts == ("a fox", "a dog")
-    assert plan.source == ("run: freeu compare, tiny, 20 steps, guidance 7.5",)
+    assert plan.source == ("run: freeu compare, tiny, 20 steps, guidance scale 7.5",)
     assert plan.arms[1].settings["b"] == [1.3, 1.4]
     assert {item.seed for item in plan.items} == {0, 1}
     assert len(plan.slots) == 4
@@ -193,7 +194,7 @@ def test_where_a_study_may_go(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     deep = new_study(material, StudyFolder.open(tmp_path / "empty").path.relative_to(tmp_path) / "x" / "y", **SETTINGS)
     deep.verify_media()
-    # The plan says whose the pictures are: no other user of the machine reads it.
+    # The plan says the arm of every image: no other user of the machine reads it.
     assert stat.S_IMODE(deep.path.stat().st_mode) == 0o700
     with pytest.raises(FreeUValueError, match="holds other files already"):
         new_study(material, deep.path, **SETTINGS)
@@ -213,13 +214,13 @@ def test_a_plan_that_does_not_fit_its_media_is_not_written(tmp_path, plan):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda data: data["plan"].update(title="Another"), "was changed after it was made"),
-        (lambda data: data["plan"]["slots"][0].reverse(), "was changed after it was made"),
-        (lambda data: data.update(sha256="0" * 64), "was changed after it was made"),
+        (lambda data: data["plan"].update(title="Another"), "was changed after it was created"),
+        (lambda data: data["plan"]["slots"][0].reverse(), "was changed after it was created"),
+        (lambda data: data.update(sha256="0" * 64), "was changed after it was created"),
         (lambda data: data.update(kind="freeu-manifest"), 'lacks "kind": "freeu-study"'),
-        (lambda data: data.update(schema=2), "a newer freeu may read it"),
+        (lambda data: data.update(schema=2), "use a newer freeu"),
         (lambda data: data["plan"].pop("items"), r"damaged: plan\.items: Field required"),
-        (lambda data: data["plan"]["items"].pop(), "does not fit together"),
+        (lambda data: data["plan"]["items"].pop(), "is inconsistent"),
         (lambda data: data.pop("plan"), "damaged"),
     ],
 )
@@ -288,7 +289,7 @@ def test_what_is_no_study(tmp_path):
     with pytest.raises(FreeUValueError, match="is not a study of freeu"):
         StudyFolder.open(tmp_path / "nothing")
     (tmp_path / "plan.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(FreeUValueError, match="is damaged: no JSON"):
+    with pytest.raises(FreeUValueError, match="is damaged: not valid JSON"):
         StudyFolder.open(tmp_path)
     (tmp_path / "plan.json").write_text("[]")
     with pytest.raises(FreeUValueError, match="is not the plan of a study"):
@@ -310,7 +311,7 @@ def test_media_are_verified(study_folder):
     first, second = (study_folder.media(item.id) for item in study_folder.plan.items[:2])
     data = first.read_bytes()
     first.write_bytes(data[:-1] + b"x")
-    with pytest.raises(FreeUValueError, match=f"{first.name} is not the file that the plan speaks of"):
+    with pytest.raises(FreeUValueError, match=f"{first.name} was changed: its hash is not the one in the plan"):
         study_folder.verify_media()
     first.write_bytes(data)
     second.rename(second.with_name("other.png"))
@@ -327,9 +328,9 @@ def test_new_says_what_was_planned(tmp_path):
         "new", compared_folder(tmp_path / "run", seeds=(0, 1, 2)), "--raters", 10, "--output", tmp_path / "s"
     )
     assert "2 prompts, 6 pairs of baseline / freeu" in out
-    assert "10 raters (12 slots), each with 6 pairs, 4 checks and 2 repeats: 24 answers to 2 questions" in out
+    assert "10 raters (12 slots), each with 6 pairs, 4 attention checks and 2 repeats: 24 answers to 2 questions" in out
     assert "10 votes per pair and question" in out
-    assert "cannot find" not in out
+    assert "cannot detect" not in out
     assert f"wrote {tmp_path / 's'}" in out
     made = StudyFolder.open(tmp_path / "s")
     made.verify_media()
@@ -373,6 +374,84 @@ def test_without_prompts_only_quality_is_asked(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("names", "words", "kept"),
+    [
+        (("1",), [], (1, 1, 0)),
+        (("1", "2"), [], (2, 2, 0)),
+        (("1", "2", "3", "4", "5"), [], (5, 4, 1)),
+        (("1", "2"), ["--checks", "1"], (2, 1, 0)),
+        (("1", "2"), ["--repeats", "0", "--checks", "0"], (2, 0, 0)),
+        (("1", "2", "3"), ["--pairs-per-rater", "2"], (2, 2, 0)),
+    ],
+)
+def test_a_small_study_reduces_the_defaults_and_says_so(tmp_path, names, words, kept):
+    out, err = command("new", *plain_folders(tmp_path, names=names), "--output", tmp_path / "s", *words)
+    pairs, checks, repeats = kept
+    plan = StudyFolder.open(tmp_path / "s").plan
+    for slot in plan.slots:
+        assert Counter(task.kind for task in slot) == Counter({"vote": pairs, "check": checks, "repeat": repeats})
+    reduced = [
+        f"{counted(number, noun)} instead of {default}"
+        for name, noun, number, default in (
+            ("--checks", "attention check", checks, 4),
+            ("--repeats", "repeat", repeats, 2),
+        )
+        if name not in words and number < default
+    ]
+    note = f"freeu: with {counted(pairs, 'pair')} per rater there are {' and '.join(reduced)}\n"
+    assert (note in err) == bool(reduced)
+    assert f"each with {counted(pairs, 'pair')}, {counted(checks, 'attention check')} and" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--checks", "4"], "checks must be at most 2, the number of pairs and repeats per rater, got 4"),
+        (["--repeats", "2"], "repeats must be at most 0 with 2 pairs per rater"),
+        (["--pairs-per-rater", "3"], "pairs per rater must be at most 2"),
+    ],
+)
+def test_given_numbers_are_refused_where_they_do_not_fit(tmp_path, words, message):
+    folders = plain_folders(tmp_path, names=("1", "2"))
+    with pytest.raises(FreeUValueError, match=message):
+        command("new", *folders, "--output", tmp_path / "s", *words)
+    assert not (tmp_path / "s").exists()
+
+
+def test_workload():
+    assert workload(100, 2) == Workload(20, 4, 2)
+    assert workload(1, 2) == Workload(1, 1, 0)
+    assert workload(1, 3) == Workload(3, 3, 0)
+    assert workload(1, 30) == Workload(29, 4, 2)
+    assert workload(1, 2, 7, 8, 9) == Workload(7, 8, 9)
+    for groups in range(1, 8):
+        for arms in (2, 3, 4):
+            make_design(list(range(groups)), arms, raters=2)  # the defaults always fit
+
+
+def test_questions_and_title_name_what_is_shown(tmp_path):
+    command("new", *plain_folders(tmp_path / "images", names=("1", "2")), "--output", tmp_path / "i")
+    for arm in ("a", "b"):
+        (tmp_path / arm).mkdir()
+        video(tmp_path / arm / "1.mp4", arm, frames=4)
+    (tmp_path / "prompts").write_text("a fox\n")
+    folders = (tmp_path / "a", tmp_path / "b", "--prompts", tmp_path / "prompts", "--raters", 1)
+    command("new", *folders, "--output", tmp_path / "v")
+    images, videos = (StudyFolder.open(tmp_path / name).plan for name in ("i", "v"))
+    assert (images.title, videos.title) == ("Which image is better?", "Which video is better?")
+    # Without prompts raters are neither asked about them nor reminded of them.
+    assert [question.text["en"] for question in images.questions] == ["Which image has better quality?"]
+    assert [question.text["en"] for question in videos.questions] == [
+        "Which video matches the prompt better?",
+        "Which video has better quality, regardless of the prompt?",
+    ]
+    command("new", *folders, "--question", "quality", "--question", "motion=Smoother?", "--output", tmp_path / "q")
+    assert StudyFolder.open(tmp_path / "q").plan.questions[0] == videos.questions[1]
+    with pytest.raises(FreeUValueError, match="--question alignment needs the prompts"):
+        command("new", *plain_folders(tmp_path / "more"), "--question", "alignment", "--output", tmp_path / "x")
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--raters", "0"], "--raters must lie in 1 to 10000, got 0"),
@@ -380,8 +459,8 @@ def test_without_prompts_only_quality_is_asked(tmp_path):
         (["--repeats", "4"], "repeats must be at most 2"),
         (["--checks", "-1"], "--checks must lie in 0 to 100"),
         (["--max-hasty", "nan"], "--max-hasty must lie in 0 to 1, got nan"),
-        (["--languages", "en,de"], "--languages must be of en, zh"),
-        (["--languages", ""], "--languages must be of en, zh"),
+        (["--languages", "en,de"], "--languages must be a comma-separated list of en, zh"),
+        (["--languages", ""], "--languages must be a comma-separated list of en, zh"),
         (["--question", "what"], '--question must look like "name=text"'),
         (["--question", "a.de=Was?"], '--question must look like "name=text"'),
         (["--question", "a.en=What?"], '--question a has no text for zh: add "a.zh=..."'),
@@ -408,11 +487,10 @@ def test_parsing():
 
 def test_power_command():
     out, _ = command("power", "--effect", "0.6", "--pairs-per-rater", 20, "--prompts", 35)
-    assert "210 independent votes find a preference of 60.0% with probability 80%" in out
-    assert re.search(
-        r"29 raters of 20 pairs each over 35 prompts say as much: 580 votes on each question, design effect 2\.7", out
-    )
+    assert "210 independent votes detect a preference of 60.0% with power 80%" in out
+    assert "29 raters with 20 pairs each over 35 prompts have the same power: 580 votes per question" in out
+    assert ", design effect 2.7" in out
     out, _ = command("power", "--arms", 4, "--pairs-per-rater", 30, "--prompts", 50)
-    assert "on each question and pair of arms" in out
+    assert "votes per question and pair of arms" in out
     with pytest.raises(FreeUValueError, match="no number of raters is enough with 10 prompts"):
         command("power", "--prompts", 10)

@@ -318,7 +318,7 @@ def test_nothing_unblinds(tmp_path):
         for place in range(10):
             page, data = client.get("/vote"), client.get("/api/state")
             shown = page.text + data.text + str(page.headers) + str(data.headers)
-            shown = shown.replace("aria-", "").replace("_picture", "")
+            shown = shown.replace("aria-", "").replace("_image", "")
             for word in words:
                 assert not re.search(rf"\b{re.escape(word)}\b", shown), word
             task = data.json()["task"]
@@ -376,8 +376,8 @@ def test_the_secrets_are_for_their_owner(tmp_path):
 def test_a_password_of_ones_own(tmp_path):
     given = tmp_path / "password"
     given.write_text("first password\nsecond line\n")
-    keys, made_up = load_or_create(tmp_path, given)
-    assert made_up is None
+    keys, generated = load_or_create(tmp_path, given)
+    assert generated is None
     assert keys.is_password("first password")
     assert load_or_create(tmp_path, given)[0] == keys
     given.write_text("another password")

@@ -19,7 +19,7 @@ from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.study.store import codes, slots
 from freeu.study.store.backup import back_up
 from freeu.study.store.database import database_url
-from freeu.study.store.standing import UNDO, VOTE, Mark, standing
+from freeu.study.store.progress import UNDO, VOTE, LogEntry, progress_of
 from freeu.study.store.store import Store
 from freeu.study.store.tables import raters
 from freeu.study.store.writer import Writer
@@ -135,23 +135,23 @@ def test_many_at_once_count_once(both):
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_from(["left", "right", "undo"])), max_size=25)
 )
-def test_the_standing_is_that_of_a_plain_list(folder, acts):
+def test_the_progress_is_that_of_a_plain_list(folder, acts):
     """Against a model: a list of answers that votes append to and undos shorten."""
     tasks = folder.plan.slots[0][:4]
-    marks, model, revisions = [], [], [0] * 4
+    entries, model, revisions = [], [], [0] * 4
     for place, revision, act in acts:
-        at = standing(tasks, marks)
+        at = progress_of(tasks, entries)
         assert (at.done, at.undoable) == (len(model), (len(model) - 1, revisions[len(model) - 1]) if model else None)
         assert at.revision == (revisions[len(model)] if len(model) < 4 else 0)
         if act == "undo" and model and (place, revision) == (len(model) - 1, revisions[place]):
             model.pop()
             revisions[place] += 1
-            marks.append(Mark(tasks[place].id, UNDO, revision, ""))
+            entries.append(LogEntry(tasks[place].id, UNDO, revision, ""))
         elif act != "undo" and place == len(model) and revision == revisions[place]:
             model.append(act)
-            marks.append(Mark(tasks[place].id, VOTE, revision, act))
-    random.Random(0).shuffle(marks)
-    assert standing(tasks, marks).done == len(model)
+            entries.append(LogEntry(tasks[place].id, VOTE, revision, act))
+    random.Random(0).shuffle(entries)
+    assert progress_of(tasks, entries).done == len(model)
 
 
 def test_slots_are_taken_in_order_and_run_out(both, monkeypatch):
@@ -176,13 +176,13 @@ def test_claims_at_once_get_different_slots(both):
 
 def test_invitations(both):
     links = both.invite(3)
-    rater, standing_of = both.find(links[1])
-    assert (rater.slot, rater.joined, standing_of.done) == (1, None, 0)
+    rater, progress = both.find(links[1])
+    assert (rater.slot, rater.joined, progress.done) == (1, None, 0)
     both.join(rater, "zh", "Li")
     assert both.find(links[1])[0].joined is not None
     both.join(rater, "en", "other")  # only once
     assert both.find(links[1])[0].nickname == "Li"
-    with pytest.raises(FreeUValueError, match="only 1 of them free"):
+    with pytest.raises(FreeUValueError, match="has 1 free slot of 4"):
         both.invite(2)
     assert len(both.raters()) == 3  # all or none
     assert both.claim_slot("en")[0].slot == 3
@@ -229,7 +229,7 @@ def test_addresses_of_databases(tmp_path, folder):
     for wrong, message in (
         ("mysql://host/name", "must be SQLite or PostgreSQL, got mysql"),
         ("sqlite://", "must name a file"),
-        ("no address: secret", "no URL of a database"),
+        ("no address: secret", "not a database URL"),
     ):
         with pytest.raises(FreeUValueError, match=message) as caught:
             Store(wrong, folder.plan)
@@ -363,7 +363,7 @@ def test_backups_that_cannot_be(folder, store, tmp_path):
         back_up(database_url(folder.path), tmp_path / "taken")
     with pytest.raises(FreeUValueError, match="pg_dump"):
         back_up("postgresql://host/name", tmp_path / "copy")
-    with pytest.raises(FreeUValueError, match="never served"):
+    with pytest.raises(FreeUValueError, match="serve the study first"):
         back_up(database_url(tmp_path), tmp_path / "copy")
     (tmp_path / "study.sqlite").write_text("no database at all, but long enough to be looked at" * 50)
     with pytest.raises(FreeURuntimeError, match="cannot copy"):

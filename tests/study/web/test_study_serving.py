@@ -65,7 +65,7 @@ def test_a_study_is_served(folder, tmp_path, capsys):
         assert "raters: 1 of 4 planned, 0 finished, 1 voting now" in out
         assert "2 reserved" in out
         assert "votes: 1\n" in out
-        assert "copy.sqlite: 1 votes" in out
+        assert "copy.sqlite: 1 event (votes and undos)" in out
         assert http.get(f"{address}/media/none?code={code}").status_code == 404
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
@@ -83,7 +83,7 @@ def test_a_password_is_made_up_once(folder):
     with serving(folder.path, "--tokens-only") as (address, said, _):
         assert password not in "".join(said)
         assert "password" not in said[1]
-        assert "open to people with a personal link" in httpx2.get(address).text
+        assert "open only to people with a personal link" in httpx2.get(address).text
     assert "Traceback" not in "".join(said)
 
 
@@ -130,5 +130,5 @@ def test_changed_media_are_not_served(tmp_path):
     start = time.monotonic()
     refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert refused.returncode == 2
-    assert "it was changed" in refused.stderr
+    assert "was changed" in refused.stderr
     assert time.monotonic() - start < 30

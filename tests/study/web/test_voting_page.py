@@ -106,7 +106,7 @@ def test_a_rater_completes_the_study_by_keyboard(site, contexts, folder):
         if place == 4:  # a change of mind
             page.keyboard.press("u")
             ready(page, 3)
-            assert page.locator("#status").inner_text().startswith("The last answer was taken back.")
+            assert page.locator("#status").inner_text().startswith("The last answer was undone.")
             page.keyboard.press("ArrowLeft")
             wanted[3] = "left"
             ready(page, 4)
@@ -138,7 +138,7 @@ def test_a_rater_goes_on_by_touch_on_another_device(site, contexts, folder):
     start(desk.page, address)
     desk.page.keyboard.press("ArrowRight")
     ready(desk.page, 1)
-    desk.page.get_by_role("link", name="Continue elsewhere").click()
+    desk.page.get_by_role("link", name="Continue on another device").click()
     assert serious(desk.page) == []
     desk.screenshot("study-link")
     personal = desk.page.locator("[data-address]").inner_text()
@@ -161,7 +161,7 @@ def test_a_rater_goes_on_by_touch_on_another_device(site, contexts, folder):
     assert page.locator("[data-side=left] img").bounding_box()["width"] > 330
     assert seen.fits()
     seen.screenshot("study-phone-zoomed")
-    page.get_by_role("button", name="Smaller").tap()
+    page.get_by_role("button", name="Reduce").tap()
     for place in range(1, len(folder.plan.slots[0])):
         ready(page, place)
         if place == 2:
@@ -220,16 +220,16 @@ def test_every_page_in_both_themes_and_languages(folder, store, contexts):
         page.get_by_role("button", name="Log in").click()
         page.get_by_role("heading", name="Progress").wait_for()
         look("admin")
-        page.get_by_label("Reserve places for").fill("2")
-        page.get_by_role("button", name="Make links").click()
+        page.get_by_label("Reserve slots for").fill("2")
+        page.get_by_role("button", name="Create links").click()
         assert page.locator("main li").count() == 2
         look("admin-links")
         page.goto(f"{address}/admin/report")
         page.locator("h1").wait_for()
         seen.screenshot("study-report")
         page.goto(f"{address}/privacy")
-        page.get_by_role("button", name="Forget me").click()
-        page.get_by_role("heading", name="You are forgotten").wait_for()
+        page.get_by_role("button", name="Delete my data").click()
+        page.get_by_role("heading", name="Your data is deleted").wait_for()
         look("forgotten")
 
 
@@ -312,7 +312,7 @@ def test_two_windows_and_double_clicks_count_once(folder, store, contexts):
         seen.errors.clear()  # the 409
 
 
-def test_answers_wait_for_both_pictures(folder, store, contexts):
+def test_answers_wait_for_both_images(folder, store, contexts):
     with served(create_app(folder, store, KEYS)) as address:
         seen = contexts()
         page = seen.page

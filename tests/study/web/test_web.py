@@ -79,7 +79,7 @@ def test_a_whole_study(rater, store, folder):
     done = rater.get("/done")
     assert "All 10 answers are stored" in done.text
     assert [vote.task for vote in store.counted_votes()] == [task.id for task in tasks]
-    # The last answer can be taken back even now.
+    # The last answer can be undone even now.
     fields = {name: rater.field(name, done.text) for name in ("csrf", "task", "revision")}
     assert rater.post("/undo", data=fields).headers["location"] == "/vote"
     assert rater.get("/done").headers["location"] == "/vote"
@@ -152,7 +152,7 @@ def test_the_personal_link(rater, app, store):
     phone = Browser(app)
     token = phone.field("csrf", phone.get("/resume").text)
     wrong = phone.post("/resume", data={"csrf": token, "code": "7K3M-Q0XW-9ZTA-BC4D-EFGH"})
-    assert (wrong.status_code, "This code is not known" in wrong.text) == (422, True)
+    assert (wrong.status_code, "This code is unknown" in wrong.text) == (422, True)
     typed = code.lower().replace("-", "  ")
     assert phone.post("/resume", data={"csrf": token, "code": typed}).headers["location"] == "/vote"
     assert phone.state()["done"] == 1
@@ -163,7 +163,7 @@ def test_invited_only(folder, store):
     app = create_app(folder, store, KEYS, tokens_only=True)
     client = Browser(app)
     page = client.get("/").text
-    assert "open to people with a personal link" in page
+    assert "open only to people with a personal link" in page
     token = client.field("csrf", page)
     assert client.post("/start", data={"csrf": token, "consent": "yes"}).status_code == 403
     assert store.raters() == []
@@ -177,18 +177,18 @@ def test_invited_only(folder, store):
     assert [(rater.slot, rater.nickname) for rater in store.raters()] == [(0, "Li")]
 
 
-def test_when_every_place_is_taken(app, store):
+def test_when_every_slot_is_taken(app, store):
     for _ in range(4):
         store.claim_slot("en")
     late = Browser(app).start()
-    assert (late.status_code, "Every place is taken" in late.text) == (409, True)
+    assert (late.status_code, "The study is full" in late.text) == (409, True)
 
 
 def test_forget_me(rater, store, app):
     rater.vote()
     code = re.search(r"data-personal-code>([^<]+)<", rater.get("/link").text)[1]
     answer = rater.post("/forget", data={"csrf": rater.token()})
-    assert "You are forgotten" in answer.text
+    assert "Your data is deleted" in answer.text
     assert rater.get("/vote").headers["location"] == "/"
     token = rater.field("csrf", rater.get("/resume").text)
     assert rater.post("/resume", data={"csrf": token, "code": code}).status_code == 422
@@ -333,7 +333,7 @@ def take_part_under(client, root, folder):
 
 @pytest.mark.parametrize("root", ["/vote", "/admin/study", "study", "/a b", "/a//b", "//evil", '/"x'])
 def test_sub_paths_that_cannot_be(folder, store, root):
-    with pytest.raises(FreeUValueError, match="the sub-path must"):
+    with pytest.raises(FreeUValueError, match="--root-path must"):
         create_app(folder, store, KEYS, root_path=root)
 
 
@@ -361,7 +361,7 @@ def test_progress_of_the_administrator(rater, folder):
     rater.vote(seconds=3.0)
     assert rater.get("/admin").headers["location"] == "/admin/login"
     wrong = rater.log_in("wrong")
-    assert (wrong.status_code, "This is not the password" in wrong.text) == (403, True)
+    assert (wrong.status_code, "Wrong password" in wrong.text) == (403, True)
     assert rater.get("/admin").status_code == 303
     assert rater.log_in().headers["location"] == "/admin"
     page = rater.get("/admin").text
@@ -402,7 +402,7 @@ def test_links_of_the_administrator(rater, store):
     codes = re.findall(r"http://testserver/resume#([0-9A-Z-]{24})", page)
     assert len(codes) == 2
     assert all(store.find(code)[0].joined is None for code in codes)
-    assert "only 1 of them free" in rater.post("/admin/links", data={"csrf": token, "count": "2"}).text
+    assert "has 1 free slot of 4" in rater.post("/admin/links", data={"csrf": token, "count": "2"}).text
     assert rater.post("/admin/links", data={"csrf": token, "count": "0"}).status_code == 422
 
 
@@ -470,3 +470,15 @@ def test_a_study_made_by_freeu_study_new(study_folder):
         assert found["raters"]["voted"] == 1
         assert found["demonstration"] is plan.demonstration
         assert len(store.counted_votes()) == len(plan.slots[0])
+
+
+def test_where_prompts_are_unknown_none_is_shown(tmp_path):
+    study = make_study(tmp_path / "study", prompts=("", ""))
+    with Store(database_url(study.path), study.plan) as store:
+        client = Browser(create_app(study, store, KEYS))
+        client.start()
+        assert '<p class="prompt" hidden>' in client.get("/vote").text
+        assert client.vote().status_code == 200
+        client.log_in()
+        assert "<td>unknown prompt 2</td>" in client.get("/admin").text
+        assert re.search(r"<span>unknown prompt [12]</span>", client.get("/admin/report").text)

@@ -1,4 +1,4 @@
-"""Images and videos of a study, written again so that no file tells which arm it is.
+"""Images and videos of a study, re-encoded so that no file reveals its arm.
 
 Imports pipelines.io.
 """

@@ -1,6 +1,6 @@
-"""Images and videos made new for raters: no metadata, and one size in bytes for all that are compared.
+"""Copies of images and videos for raters: without metadata, and with equal size in bytes for files that are compared.
 
-What a browser shows of a file (its name, size, dates, tags) must say nothing about the arm that made it.
+Nothing that a browser can see of a file (name, size, dates, metadata) may reveal its arm.
 """
 
 from __future__ import annotations
@@ -18,39 +18,41 @@ import numpy as np
 
 from freeu.errors import FreeUValueError
 from freeu.pipelines.io.inputs import open_image, pixel_sha
-from freeu.study.media.look import Look, add_noise
+from freeu.study.media.info import MediaInfo, add_noise
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_BYTES = 256 * 2**20
-"""Of one file."""
+"""Maximum size of one input file."""
 PNG_PADDING, MP4_PADDING = b"paDd", b"free"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
-def look_at(path: Path, folder: Path) -> Look:
-    """Open a file that somebody handed in, and tell what it shows.
+def read_media_info(path: Path, folder: Path) -> MediaInfo:
+    """Open an untrusted file and read its size and content.
 
     Args:
         path: a PNG, JPEG, WebP or MP4.
-        folder: where it must lie, links followed.
+        folder: must contain the file after links are resolved.
 
     Raises:
-        FreeUValueError: it lies elsewhere, is huge, animated, damaged or of another format.
+        FreeUValueError: the file is outside the folder, too large, animated, damaged or of another format.
     """
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise FreeUValueError(f"{path} is a link to a place outside its folder: copy the file")
+        raise FreeUValueError(f"{path} is a link to a file outside its folder: copy the file")
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise FreeUValueError(f"{path} has {size / 2**20:.0f} MiB: a study takes files of up to {MAX_BYTES >> 20} MiB")
+        raise FreeUValueError(
+            f"{path} has {size / 2**20:.0f} MiB: a study accepts files of up to {MAX_BYTES >> 20} MiB"
+        )
     if path.suffix.lower() == ".mp4":
-        from freeu.study.media.video import look_at_video
+        from freeu.study.media.video import read_video_info
 
-        return look_at_video(path)
+        return read_video_info(path)
     image = read_image(path)
-    return Look(image.width, image.height, pixel_sha(image))
+    return MediaInfo(image.width, image.height, pixel_sha(image))
 
 
 def read_image(path: Path) -> Image:
@@ -71,7 +73,7 @@ def read_image(path: Path) -> Image:
                     raise FreeUValueError(f"{path} has more than 8 bits per channel ({image.mode}): save it with 8")
             return open_image(path)
     except UnidentifiedImageError:
-        raise FreeUValueError(f"{path} is no PNG, JPEG or WebP that Pillow can read") from None
+        raise FreeUValueError(f"{path} is not a PNG, JPEG or WebP that Pillow can read") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise FreeUValueError(f"{path} has more than {Image.MAX_IMAGE_PIXELS} pixels: make it smaller") from None
     except (OSError, SyntaxError, ValueError) as error:
@@ -89,14 +91,14 @@ def encode_png(image: Image) -> bytes:
     from PIL import Image
 
     rgb = image.convert("RGB")
-    bare = Image.frombytes("RGB", rgb.size, rgb.tobytes())  # what Pillow knew of the file stays behind
+    bare = Image.frombytes("RGB", rgb.size, rgb.tobytes())  # drops all metadata that Pillow read
     buffer = io.BytesIO()
     bare.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def noised(image: Image, seed: int) -> Image:
-    """The same image under strong Gaussian noise, for attention checks.
+    """The image with strong Gaussian noise, for attention checks.
 
     Args:
         image: RGB.
@@ -107,13 +109,13 @@ def noised(image: Image, seed: int) -> Image:
     return Image.fromarray(add_noise(np.asarray(image.convert("RGB")), np.random.default_rng(seed)))
 
 
-def pad_alike(files: Sequence[bytes]) -> list[bytes]:
-    """The same files with one size in bytes; what they show is unchanged.
+def pad_to_equal_size(files: Sequence[bytes]) -> list[bytes]:
+    """Pad files to equal size in bytes without changing their content.
 
-    The filling is random, so that a proxy that compresses what it sends does not bring the sizes back.
+    The padding is random, so that a compressing proxy does not reveal the original sizes.
 
     Args:
-        files: PNGs as of ``encode_png``, or MP4s; each gets at least the smallest filling there is.
+        files: PNGs from ``encode_png``, or MP4s; each gets at least the smallest possible padding.
     """
     return [_pad_png(data, n) if data.startswith(b"\x89PNG") else _pad_mp4(data, n) for data, n in _missing(files)]
 
@@ -124,7 +126,7 @@ def _missing(files: Sequence[bytes]) -> list[tuple[bytes, int]]:
 
 
 def _pad_png(data: bytes, size: int) -> bytes:
-    """One chunk of ``size`` bytes before the end: ancillary, private, safe to copy, so every decoder skips it."""
+    """Insert a chunk of ``size`` bytes before the end: ancillary, private, safe to copy, so every decoder skips it."""
     assert data.endswith(_PNG_END)
     assert size >= 12
     body = PNG_PADDING + os.urandom(size - 12)
@@ -133,15 +135,15 @@ def _pad_png(data: bytes, size: int) -> bytes:
 
 
 def _pad_mp4(data: bytes, size: int) -> bytes:
-    """One free box of ``size`` bytes at the end (ISO/IEC 14496-12, 8.1.2)."""
+    """Append one free box of ``size`` bytes (ISO/IEC 14496-12, 8.1.2)."""
     return data + struct.pack(">I", size) + MP4_PADDING + os.urandom(size - 8)
 
 
 def clean_copies(paths: list[Path]) -> list[bytes]:
-    """Files made new with nothing but what they show, all in the same way.
+    """Copies without metadata, all written in the same way.
 
     Args:
-        paths: of one group: all images or all videos.
+        paths: files of one group: all images or all videos.
     """
     if paths[0].suffix.lower() == ".mp4":
         from freeu.study.media.video import copy_videos
@@ -151,7 +153,7 @@ def clean_copies(paths: list[Path]) -> list[bytes]:
 
 
 def noised_copy(path: Path, seed: int) -> bytes:
-    """The file under strong noise, for an attention check.
+    """A copy with strong noise, for an attention check.
 
     Args:
         path: an image or a video.

@@ -1,4 +1,4 @@
-"""Videos for raters: H.264 in MP4 with neither sound nor metadata, which every browser plays."""
+"""Videos for raters: H.264 in MP4 without sound and metadata, which every browser plays."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import numpy as np
 from freeu.errors import FreeUValueError
 from freeu.extras import need
 from freeu.pipelines.io.clip_files import CLEAN, COLOUR, H264, NO_REMARKS, NO_TAGS, YUV420, check_frame, open_video
-from freeu.study.media.look import Look, add_noise
+from freeu.study.media.info import MediaInfo, add_noise
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import OutputContainer
 
 NOISED = {"crf": "28", "preset": "medium"}
-"""For x264: noise is expensive, and nobody looks at its details."""
+"""x264 settings for noisy copies: noise needs many bits, and its details do not matter."""
 
 
-def look_at_video(path: Path) -> Look:
-    """Decode a whole video, and tell what it shows.
+def read_video_info(path: Path) -> MediaInfo:
+    """Decode a whole video and read its size and content.
 
     Raises:
-        FreeUValueError: damaged, no MP4, without images, rotated, of odd sides, or too large or long.
+        FreeUValueError: damaged, not an MP4, without frames, rotated, of odd width or height, or too large or long.
     """
     need("study-video", "av")
     digest, count, size, first, last = hashlib.sha256(), 0, (0, 0), 0.0, 0.0
@@ -42,38 +42,40 @@ def look_at_video(path: Path) -> Look:
             last = float(frame.time or 0.0)
             first = last if count == 1 else first
         if count < max(1, stream.frames):
-            raise FreeUValueError(f"{path} shows {count} of its {max(1, stream.frames)} frames: it is damaged")
-    return Look(*size, digest.hexdigest(), count, round(last - first, 3))
+            raise FreeUValueError(
+                f"{path} is damaged: only {count} of its {max(1, stream.frames)} frames can be decoded"
+            )
+    return MediaInfo(*size, digest.hexdigest(), count, round(last - first, 3))
 
 
 def _check_frame(path: Path, frame: VideoFrame, number: int) -> None:
     check_frame(path, frame, number)
     if frame.width % 2 or frame.height % 2:
-        raise FreeUValueError(f"{path} is {frame.width}x{frame.height}: videos for browsers have even sides")
+        raise FreeUValueError(f"{path} is {frame.width}x{frame.height}: browsers need videos of even width and height")
 
 
 def copy_videos(paths: Sequence[Path]) -> list[bytes]:
-    """The videos of one group without sound and metadata: all copied bit by bit, or, if one cannot be, all encoded.
+    """The videos of one group without sound and metadata: all copied, or all re-encoded if one cannot be copied.
 
     Args:
-        paths: as ``look_at_video`` accepts them.
+        paths: as ``read_video_info`` accepts them.
     """
     ready = all(_is_ready(path) for path in paths)
     return [_copied(path) if ready else _encoded(path, CLEAN, None) for path in paths]
 
 
 def noised_video(path: Path, seed: int) -> bytes:
-    """The same video under strong Gaussian noise, for attention checks.
+    """The video with strong Gaussian noise, for attention checks.
 
     Args:
-        path: as ``look_at_video`` accepts it.
+        path: as ``read_video_info`` accepts it.
         seed: of the noise.
     """
     return _encoded(path, NOISED, np.random.default_rng(seed))
 
 
 def _is_ready(path: Path) -> bool:
-    """Whether every browser plays the stream as it is, from its beginning."""
+    """Whether every browser plays the stream without re-encoding, from its beginning."""
     with open_video(path) as (_, stream):
         context = stream.codec_context
         return (context.name, context.pix_fmt) == (H264, YUV420) and not stream.start_time
@@ -81,7 +83,7 @@ def _is_ready(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _written() -> Iterator[tuple[OutputContainer, list[bytes]]]:
-    """An MP4 without tags, and a list that holds its bytes afterwards. FFmpeg needs a real file for a fast start."""
+    """A new MP4 without tags, and a list that contains its bytes afterwards. Fast start needs a real file."""
     import av
 
     result: list[bytes] = []
@@ -99,7 +101,7 @@ def _copied(path: Path) -> bytes:
         target = output.add_stream_from_template(stream)
         remarks = BitStreamFilterContext(NO_REMARKS, stream, target)
         for packet in container.demux(stream):
-            # The packet without a time ends the stream.
+            # The packet without a timestamp flushes the stream.
             for kept in remarks.filter(packet if packet.dts is not None else None):
                 kept.stream = target
                 output.mux(kept)

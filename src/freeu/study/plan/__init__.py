@@ -1,4 +1,4 @@
-"""The plan of a study, fixed from its seed before the first vote: pairs, sides, questions, material.
+"""The plan of a study, fixed before the first vote: questions, pairs, sides, media.
 
-Imports study.media, pipelines.runs and io; knows no votes.
+Imports study.media, pipelines.runs and io; does not know votes.
 """

@@ -1,4 +1,4 @@
-"""From folders of images to a study that can be served."""
+"""Creation of a study from folders of images or videos."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from freeu.pipelines.io.output import refuse_foreign
-from freeu.study.media.media import clean_copies, noised_copy, pad_alike
+from freeu.study.media.media import clean_copies, noised_copy, pad_to_equal_size
 from freeu.study.plan.design import Design, Trial, make_design
 from freeu.study.plan.folder import StudyFolder
 from freeu.study.plan.material import Group, Material
-from freeu.study.plan.plan import CHECK_ARM, QUESTIONS, Arm, Item, Pair, Question, Rules, StudyPlan, Task
+from freeu.study.plan.plan import CHECK_ARM, Arm, Item, Pair, Question, Rules, StudyPlan, Task, paper_questions
 
 
 def new_study(
@@ -23,11 +23,11 @@ def new_study(
     *,
     title: str,
     raters: int,
-    pairs_per_rater: int,
-    questions: Sequence[Question] = QUESTIONS,
+    pairs_per_rater: int | None = None,
+    questions: Sequence[Question] | None = None,
     ties: bool = False,
-    checks: int = 4,
-    repeats: int = 2,
+    checks: int | None = None,
+    repeats: int | None = None,
     spare: int | None = None,
     seed: int = 0,
     languages: Sequence[str] = ("en", "zh"),
@@ -35,19 +35,20 @@ def new_study(
     demonstration: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> StudyFolder:
-    """Design a study and write its folder. Everything that could tell raters which arm made a file is taken off it.
+    """Design a study and write its folder. Files are re-encoded, so that nothing in them reveals the arm.
 
-    The design is a function of the material's order and the seed; the ids of items and tasks are random each time.
+    The design is a function of the order of the material and the seed. The ids of items and tasks are random each time.
 
     Args:
         material: see ``read_material``.
         output: a folder that does not exist yet, or an empty one.
-        title, questions, ties, languages, rules, demonstration: as in ``StudyPlan``.
+        title, ties, languages, rules, demonstration: as in ``StudyPlan``.
+        questions: as in ``StudyPlan``; None takes ``paper_questions`` of the material.
         raters, pairs_per_rater, checks, repeats, spare, seed: as in ``make_design``.
-        report: called with files written and files in all.
+        report: called with the number of files written and the number of all files.
 
     Raises:
-        FreeUValueError: what cannot be used, or an output that holds something. Nothing is written then.
+        FreeUValueError: unusable settings, or ``output`` is not empty. Nothing is written then.
         FreeURuntimeError: the folder cannot be written.
     """
     refuse_foreign(output, resumable=False)
@@ -61,6 +62,8 @@ def new_study(
         spare=spare,
         seed=seed,
     )
+    if questions is None:
+        questions = paper_questions(material.media, prompts=any(material.prompts))
     whole: dict[str, Any] = {
         "title": title,
         "seed": seed,
@@ -81,7 +84,7 @@ def new_study(
 def _fill(
     folder: Path, material: Material, design: Design, whole: dict[str, Any], report: Callable[[int, int], None]
 ) -> StudyPlan:
-    """Write the media of a design, and make the plan of it."""
+    """Write the media of a design and make its plan."""
     shown = sorted({(pair.group, arm) for pair in design.pairs for arm in (pair.first, pair.second)})
     groups = sorted({group for group, _ in shown})
     total = len(shown) + 2 * len(design.checks)
@@ -90,7 +93,7 @@ def _fill(
 
     def add(group: Group, arms: Sequence[str], files: Sequence[bytes]) -> list[str]:
         names = []
-        for arm, data in zip(arms, pad_alike(files), strict=True):
+        for arm, data in zip(arms, pad_to_equal_size(files), strict=True):
             item = Item(
                 secrets.token_hex(16),
                 arm,
@@ -121,14 +124,14 @@ def _fill(
         )
         for number, pair in enumerate(design.pairs, 1)
     ]
-    # Checks have copies of their own, so that the large noised ones do not fill up the files that are voted on.
+    # Checks have copies of their own: padding to the size of a noisy copy would make the other files needlessly large.
     for number, check in enumerate(design.checks, 1):
         group = material.groups[check.group]
         source = group.files[check.arm]
         both = [*clean_copies([source]), noised_copy(source, whole["seed"] + number)]
         names = add(group, [material.arms[check.arm].name, CHECK_ARM], both)
         pairs.append(Pair(f"c{number:04d}", group.prompt, names[0], names[1], check=True))
-    items.sort(key=lambda item: item.id)  # the order of making says which arm is whose
+    items.sort(key=lambda item: item.id)  # sorted by random id: the order of writing would reveal the arms
     return StudyPlan(
         **whole,
         prompts=material.prompts,
@@ -149,5 +152,5 @@ def _task(trial: Trial, question: Question, design: Design) -> Task:
 
 
 def _plain(arm: Arm) -> Arm:
-    """With settings as JSON gives them back, so that a plan that was read equals the one that was written."""
+    """With settings as JSON returns them, so that a plan that was read equals the one that was written."""
     return Arm(arm.name, arm.label, json.loads(json.dumps(arm.settings)))

@@ -1,4 +1,4 @@
-"""The votes that the paper prints, to stand beside one's own."""
+"""The votes that the paper reports, for comparison with the results of a study."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ PAPER: dict[str, Any] = {
     ],
 }
 """Tables 1 (text-to-image) and 2 (text-to-video): for each question the shares of votes without and with FreeU, 0..1.
-The paper prints no intervals, and neither the number of votes nor which raters or prompts were left out."""
+The paper reports neither confidence intervals nor the number of votes nor the exclusion of raters or prompts."""

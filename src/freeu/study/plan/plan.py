@@ -1,8 +1,9 @@
-"""What a study asks, of whom and in which order: fixed and hashed before the first vote.
+"""The plan of a study: questions, pairs and the tasks of every rater, fixed and hashed before the first vote.
 
-A *pair* is two images (or videos) of one prompt and one seed, made by two arms. A *task* is a pair, a question, and
-which of the two stands on the left. A *slot* is the list of tasks of one rater. Everything here is plain data that
-``plan.json`` holds; design.py makes it from a seed, store.py and web.py only carry it out.
+An *arm* is one of the methods that are compared. A *pair* is two images (or videos) of the same prompt and seed from
+two arms. A *task* is a pair, a question, and which item is on the left. A *slot* is the list of tasks of one rater.
+Everything here is plain data that ``plan.json`` stores. design.py makes the design from a seed; store and web only
+execute the plan.
 """
 
 from __future__ import annotations
@@ -20,43 +21,61 @@ LANGUAGES = ("en", "zh")
 Media = Literal["image", "video"]
 TaskKind = Literal["vote", "check", "repeat"]
 CHECK_ARM = "check"
-"""The arm of the noised copies in attention checks."""
+"""Name of the arm of the noisy copies in attention checks."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a rater is asked of a pair.
+    """A question about every pair.
 
     Args:
-        name: short, unique, such as "alignment".
-        text: the question by language ("en", "zh").
+        name: short and unique, such as "alignment".
+        text: the question as raters see it, by language ("en", "zh").
     """
 
     name: str
     text: Mapping[str, str]
 
 
-QUESTIONS = (
-    Question(
-        "alignment",
-        {"en": "Which one shows better what the text says?", "zh": "哪一个更符合文字描述？"},
-    ),
-    Question(
-        "quality",
-        {"en": "Which one looks better, whatever the text says?", "zh": "不考虑文字，哪一个画质更好？"},
-    ),
-)
-"""Those of the paper: image-text alignment and image quality (video quality for Table 2)."""
+_NOUNS: Mapping[Media, tuple[str, str]] = {"image": ("image", "哪张图片"), "video": ("video", "哪段视频")}
+
+
+def paper_questions(media: Media = "image", *, prompts: bool = True) -> tuple[Question, ...]:
+    """The questions of the paper: image-text alignment and image quality (for Table 2, those of videos).
+
+    A study keeps the wording that its plan was made with, so a change here does not affect existing studies.
+
+    Args:
+        media: "image" or "video".
+        prompts: whether raters see the prompts. Without prompts only quality can be asked.
+    """
+    noun, chinese = _NOUNS[media]
+    if not prompts:
+        return (Question("quality", {"en": f"Which {noun} has better quality?", "zh": f"{chinese}的质量更好？"}),)
+    return (
+        Question("alignment", {"en": f"Which {noun} matches the prompt better?", "zh": f"{chinese}更符合提示词？"}),
+        Question(
+            "quality",
+            {
+                "en": f"Which {noun} has better quality, regardless of the prompt?",
+                "zh": f"不考虑提示词，{chinese}的质量更好？",
+            },
+        ),
+    )
+
+
+QUESTIONS = paper_questions()
+"""The paper's questions about images."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of making images.
+    """One of the compared methods.
 
     Args:
         name: unique.
         label: for reports; raters never see it.
-        settings: FreeU's configuration as plain data, or None.
+        settings: FreeU's configuration as plain data; None without FreeU, or where it is unknown.
     """
 
     name: str
@@ -69,10 +88,10 @@ class Item:
     """One image or video as raters see it.
 
     Args:
-        id: opaque; the name of its file in ``media/`` (without suffix) and in addresses. It says nothing.
-        arm: name of the arm, or ``CHECK_ARM`` for the noised copy of a check.
-        prompt: number of the prompt.
-        seed: of the diffusion noise, or None where nobody knows.
+        id: random; the name of the file in ``media/`` (without suffix) and in URLs. It carries no information.
+        arm: name of the arm, or ``CHECK_ARM`` for the noisy copy of a check.
+        prompt: number of the prompt, from 0.
+        seed: noise seed, or None where it is unknown.
         media: "image" or "video".
         width, height: in pixels.
         sha256: of the file in ``media/``.
@@ -89,18 +108,18 @@ class Item:
 
     @property
     def file(self) -> str:
-        """Name of its file in ``media/``."""
+        """Name of the file in ``media/``."""
         return self.id + (".mp4" if self.media == "video" else ".png")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two items of one prompt and seed. ``first`` and ``second`` have nothing to do with left and right.
+    """Two items of the same prompt and seed. ``first`` and ``second`` do not say which is on the left.
 
     Args:
         id: short and unique within the plan.
-        prompt: number of the prompt.
-        first, second: ids of items. In a check the first is the clean one, which is the right answer.
+        prompt: number of the prompt, from 0.
+        first, second: ids of items. In a check the first item is the clean one, which is the right answer.
         check: whether this is an attention check.
     """
 
@@ -113,15 +132,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Task:
-    """One question of one pair, put to one rater.
+    """One question about one pair for one rater.
 
     Args:
-        id: opaque, unique in the plan.
+        id: random, unique within the plan.
         pair: id of the pair.
         question: name of the question.
-        first_left: whether the pair's first item stands on the left.
-        kind: "vote", "check" (see ``Pair.check``) or "repeat" (asked before in the same slot, with sides exchanged;
-            only for consistency, never counted in results).
+        first_left: whether the pair's first item is on the left.
+        kind: "vote", "check" (see ``Pair.check``) or "repeat" (a pair from earlier in the slot with left and right
+            swapped; used for consistency only, never for the results).
     """
 
     id: str
@@ -133,15 +152,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Rules:
-    """When a rater's votes are left out of the results, stated before the first vote.
+    """Exclusion rules, fixed before the first vote.
 
     Args:
-        least_checks: a rater must answer at least this share (0..1) of the checks that were put to them correctly; a
-            tie in a check is wrong.
-        least_seconds: a vote faster than this counts as hasty, in seconds from the moment the pair was shown.
-        most_hasty: a rater with a larger share (0..1) of hasty votes is excluded.
-        least_consistency: a rater must give the same answer to at least this share (0..1) of the repeats; 0 never
-            excludes anybody.
+        least_checks: a rater must pass at least this share (0..1) of the attention checks; a tie in a check is wrong.
+        least_seconds: an answer within less than this response time, in seconds, counts as too fast.
+        most_hasty: a rater with a larger share (0..1) of answers that were too fast is excluded.
+        least_consistency: a rater must give the same answer to at least this share (0..1) of the repeats; 0 excludes
+            no one.
     """
 
     least_checks: float = 0.75
@@ -158,16 +176,16 @@ class StudyPlan:
         title: shown to raters.
         seed: of the design.
         languages: of the pages, the default first.
-        ties: whether "no difference" is an answer.
-        questions, prompts, arms, items, pairs: see above.
-        slots: the tasks of each rater in order; as many slots as raters are planned for, with some to spare.
-        raters: how many are planned for.
-        rules: of exclusion.
-        source: where the images come from (names of manifests or folders, never paths), and what made them.
-        demonstration: True marks a study whose raters are simulated: every page and result says so.
+        ties: whether "no difference" is offered as an answer.
+        questions, prompts, arms, items, pairs: see their classes.
+        slots: the tasks of each rater in order; one slot per planned rater and some spare slots.
+        raters: planned number of raters.
+        rules: exclusion rules.
+        source: where the images come from (names of manifests or folders, never paths) and their settings.
+        demonstration: True marks a study with simulated raters: every page and result says so.
 
     Raises:
-        FreeUValueError: anything that does not fit together, by name.
+        FreeUValueError: an inconsistency; the message names the entry.
     """
 
     title: str
@@ -253,4 +271,4 @@ class StudyPlan:
 
 def _require(fine: bool, name: str, rule: str) -> None:
     if not fine:
-        raise FreeUValueError(f"the plan of the study does not fit together: {name} {rule}")
+        raise FreeUValueError(f"the plan of the study is inconsistent: {name} {rule}")

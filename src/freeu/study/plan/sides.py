@@ -1,4 +1,4 @@
-"""Which of two stands on the left, balanced within every rater and over the raters of every pair."""
+"""Left and right, balanced within every rater and over the raters of every pair."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 _Node = tuple[int, int, int] | None
-"""A slot and two arms; None is the node that takes what is left over."""
+"""A slot and two arms; None is the node that takes loose ends."""
 
 
 def balance_sides(
     chosen: Sequence[Sequence[int]], arms: Sequence[tuple[int, int]], rng: random.Random
 ) -> dict[tuple[int, int], bool]:
-    """For each (slot, pair) whether its first stands on the left.
+    """For each (slot, pair) whether the first item is on the left.
 
-    The first and second rater of a pair see it the two ways round, so do the third and fourth, and so on. Make each
-    such two an edge between their slots, and let its direction say who has the first on the left. If directions follow
-    closed walks through all edges (Euler), as many leave each slot as enter it. Slots are split by pairs of arms, so
-    that each of these is balanced too; loose ends are tied within the slot first, then to one node more.
+    The first and second rater of a pair see it in opposite orders, and so do the third and fourth, and so on. Each such
+    two raters are an edge between their slots; its direction says who has the first item on the left. If the directions
+    follow closed walks through all edges (Euler), each slot has as many outgoing as incoming edges. Slots are split by
+    pairs of arms, so that these are balanced too. Loose ends are joined within the slot first, then to one extra node.
 
     Args:
         chosen: for each slot the numbers of its pairs.
         arms: of each pair.
-        rng: makes everything that is left open.
+        rng: decides everything that is not determined.
 
     Returns:
-        in every slot, for all pairs and for those of two given arms, and over the slots up to any of them for each
-        pair: as many left as right, up to 1.
+        sides that are balanced up to 1 in every slot, both over all pairs and over those of any two arms, and for each
+        pair over the slots up to any slot.
     """
     edges: list[tuple[_Node, _Node]] = []
-    places: list[tuple[tuple[int, int] | None, tuple[int, int] | None]] = []
+    cells: list[tuple[tuple[int, int] | None, tuple[int, int] | None]] = []
     waiting: dict[int, tuple[_Node, tuple[int, int]]] = {}
     for slot, numbers in enumerate(chosen):
         for pair in numbers:
-            node, place = (slot, *arms[pair]), (slot, pair)
+            node, cell = (slot, *arms[pair]), (slot, pair)
             if pair in waiting:
                 other, earlier = waiting.pop(pair)
                 edges.append((other, node))
-                places.append((earlier, place))
+                cells.append((earlier, cell))
             else:
-                waiting[pair] = node, place
+                waiting[pair] = node, cell
     edges += [(node, None) for node, _ in waiting.values()]
-    places += [(place, None) for _, place in waiting.values()]
+    cells += [(cell, None) for _, cell in waiting.values()]
     degree = Counter(node for edge in edges for node in edge)
     loose: dict[int, list[_Node]] = defaultdict(list)
     for end, number in degree.items():
@@ -53,7 +53,7 @@ def balance_sides(
         ends += [None] * (len(ends) % 2)
         edges += zip(ends[::2], ends[1::2], strict=True)
     sides: dict[tuple[int, int], bool] = {}
-    for (before, after), forward in zip(places, _directions(edges, rng), strict=False):
+    for (before, after), forward in zip(cells, _directions(edges, rng), strict=False):
         if before is not None:
             sides[before] = forward
         if after is not None:
@@ -62,10 +62,10 @@ def balance_sides(
 
 
 def _directions(edges: Sequence[tuple[_Node, _Node]], rng: random.Random) -> list[bool]:
-    """For each edge whether it is walked from its first node to its second, in closed walks through all of them.
+    """For each edge whether a set of closed walks through all edges passes it from its first to its second node.
 
     Args:
-        edges: every node has an even number of them.
+        edges: every node has an even degree.
     """
     at: dict[_Node, list[int]] = defaultdict(list)
     for number, edge in enumerate(edges):

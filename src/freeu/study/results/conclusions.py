@@ -1,4 +1,4 @@
-"""What a study's numbers allow to be said, and what they do not."""
+"""Conclusions from the results of a study, and their limits."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from freeu.study.statistics.numbers import interval, p_text, percent
 from freeu.wording import counted
 
 FEW = 10
-"""Fewer raters or prompts than this are few to speak for others."""
+"""With fewer raters or prompts the report says that the sample is small."""
 
 
 def verdict(comparison: Mapping[str, Any], level: float) -> str:
-    """ "preferred" or "not preferred" for the second arm of a comparison, or "undecided".
+    """ "preferred" or "not preferred" for the second arm of a comparison, or "inconclusive".
 
-    The clustered interval decides: the whole of it must lie on one side of one half.
+    A preference requires that the clustered interval excludes 0.5 and that the p-value adjusted for multiple
+    comparisons (Holm) is below 1 - level.
 
     Args:
         comparison: one of ``results()["main"]["comparisons"]``.
-        level: coverage of its intervals; a comparison among several counts only if its p-value, adjusted for their
-            number (Holm), is below 1 - level too.
+        level: confidence level of its intervals.
     """
     found = comparison["preference"]
     ends, p_value = found["clustered"], found["p_holm"]
     if ends is None or p_value is None or ends[0] <= 0.5 <= ends[1] or p_value >= 1.0 - level:
-        return "undecided"
+        return "inconclusive"
     return "preferred" if ends[0] > 0.5 else "not preferred"
 
 
@@ -36,40 +36,40 @@ def conclusions(results: Mapping[str, Any]) -> dict[str, list[str]]:
         results: of ``results.results``.
 
     Returns:
-        "may": what may be concluded; "may_not": what may not.
+        "conclusions": what the votes show; "limits": what they do not show.
     """
-    return {"may": _may(results), "may_not": _may_not(results)}
+    return {"conclusions": _conclusions(results), "limits": _limits(results)}
 
 
-def _may(results: Mapping[str, Any]) -> list[str]:
+def _conclusions(results: Mapping[str, Any]) -> list[str]:
     labels = {arm["name"]: arm["label"] for arm in results["arms"]}
     main, level = results["main"], results["level"]
     if not main["votes"]:
-        return ["Nothing yet: there is no vote that counts."]
+        return ["None yet: there are no votes in the results."]
     lines = []
     if results["demonstration"]:
         lines.append(
-            "Nothing about people. Every vote here was simulated. The page shows what a study looks like, "
-            "and whether its statistics find the preference that was put in. The sentences below read as they would "
-            "for people."
+            "No conclusions about people: every vote was simulated. This page shows what a report looks like, and "
+            "whether the statistics recover the simulated preference. The sentences below are worded as for human "
+            "raters."
         )
     lines += [_sentence(one, labels, level) for one in main["comparisons"]]
     return [*lines, _scope(main["raters"], _prompts(main))]
 
 
 def _scope(raters: int, prompts: int) -> str:
-    """Whom and what the intervals speak for: of a single rater or prompt nothing is known about others."""
+    """The population for which the intervals hold: a single rater or prompt says nothing about others."""
     if raters > 1 and prompts > 1:
         return (
-            f"The intervals speak for raters like these {raters} and for prompts like these {prompts}: both were "
-            "allowed to differ."
+            f"The confidence intervals hold for raters like these {raters} and for prompts like these {prompts}: they "
+            "account for differences between raters and between prompts."
         )
     if raters == prompts == 1:
-        return "One rater on one prompt speaks for nothing else: there are no intervals."
-    alone, others = (
+        return "One rater on one prompt does not generalize: there are no confidence intervals."
+    one, others = (
         ("rater", f"prompts like these {prompts}") if raters == 1 else ("prompt", f"raters like these {raters}")
     )
-    return f"The intervals speak for this one {alone} and for {others}."
+    return f"The confidence intervals hold for this one {one} and for {others}."
 
 
 def _prompts(main: Mapping[str, Any]) -> int:
@@ -78,47 +78,47 @@ def _prompts(main: Mapping[str, Any]) -> int:
 
 def _sentence(one: Mapping[str, Any], labels: Mapping[str, str], level: float) -> str:
     first, second, found = labels[one["first"]], labels[one["second"]], one["preference"]
-    numbers = f"({second}: {percent(found['share'])}, {percent(level, 0)} interval {interval(found['clustered'])})"
+    ends = found["clustered"]
+    numbers = f"({second}: {percent(found['share'])}, {percent(level, 0)} confidence interval {interval(ends)})"
     answer, question = verdict(one, level), one["question"].capitalize()
-    if answer != "undecided":
+    if answer != "inconclusive":
         better, worse = (second, first) if answer == "preferred" else (first, second)
         return f"{question}: {better} is preferred to {worse} {numbers}."
-    ends = found["clustered"]
     if ends is None or ends[0] <= 0.5 <= ends[1]:
-        return f"{question}: undecided between {first} and {second} {numbers}."
+        return f"{question}: no significant preference between {first} and {second} {numbers}."
     return (
-        f"{question}: undecided between {first} and {second} once the number of comparisons is allowed for {numbers}, "
-        f"adjusted p = {p_text(found['p_holm'])}."
+        f"{question}: no significant preference between {first} and {second} after correction for multiple "
+        f"comparisons {numbers}, adjusted p = {p_text(found['p_holm'])}."
     )
 
 
-def _may_not(results: Mapping[str, Any]) -> list[str]:
+def _limits(results: Mapping[str, Any]) -> list[str]:
     main, raters = results["main"], results["raters"]
     lines = []
     if raters["voted"] < raters["planned"]:
         lines.append(
-            f"That this is the end of it: {raters['voted']} of {counted(raters['planned'], 'planned rater')} have "
-            "voted. Intervals and tests hold for a number of raters that was fixed beforehand; looked at while votes "
-            "come in, they promise too much."
+            f"The study is not complete: {raters['voted']} of {counted(raters['planned'], 'planned rater')} have "
+            "voted. Intervals and tests assume that the number of raters was fixed in advance. Stopping early because "
+            "of interim results makes them too optimistic."
         )
     if main["votes"] and min(main["raters"], _prompts(main)) < FEW:
         lines.append(
-            f"Much about others: {counted(main['raters'], 'rater')} and {counted(_prompts(main), 'prompt')} are few to "
-            "stand for the rest."
+            f"The sample is small: {counted(main['raters'], 'rater')} and {counted(_prompts(main), 'prompt')} may not "
+            "represent others."
         )
     lines += [
-        "That it holds for other models, settings, seeds or kinds of prompts than those that were shown.",
-        "How much better the preferred one is: a share counts how often it was chosen, not by how much.",
-        "That nothing else would have done as much: FreeU acts in part like stronger guidance, and only an arm with "
-        "guidance of the same strength can tell the two apart.",
-        "That a difference from the paper's numbers is a finding: other raters, prompts and models stand behind them, "
-        "and the paper prints no intervals.",
+        "The results hold for the models, settings, seeds and kinds of prompts that were shown, not for others.",
+        "A share of votes says how often an arm was chosen, not how much better it is.",
+        "Other settings may have the same effect: FreeU acts in part like a higher guidance scale. Only an arm with a "
+        "matching guidance scale can separate the two.",
+        "A difference from the paper's numbers is not a finding: raters, prompts and models differ, and the paper "
+        "reports no confidence intervals.",
     ]
     if len(main["comparisons"]) > 1:
         lines.append(
-            f"That each of the {len(main['comparisons'])} comparisons stands for itself: with several, one may come "
-            "out by chance. The adjusted p-values (Holm) allow for that, and the verdicts use them."
+            f"With {len(main['comparisons'])} comparisons, one may be significant by chance. The adjusted p-values "
+            "(Holm) account for this, and the verdicts use them."
         )
     if any(one["preference"]["clustered"] is None for one in main["comparisons"]) and main["votes"]:
-        lines.append("Anything where no interval is given: there are too few raters and prompts for one.")
+        lines.append("Where no confidence interval is given, there are too few raters and prompts for one.")
     return lines

@@ -1,4 +1,4 @@
-"""Votes and results as tables: CSV, JSON and Parquet. No nickname is ever in them."""
+"""Votes and results as tables: CSV, JSON and Parquet. They never contain nicknames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from freeu.errors import unknown_name
 from freeu.extras import need
 from freeu.study.plan.plan import StudyPlan
 from freeu.study.statistics.ballots import check_votes, rater_names
-from freeu.study.statistics.exclusion import conduct
+from freeu.study.statistics.exclusion import summarize_raters
 from freeu.study.store.votes import Vote, answers
 
 FORMATS = ("csv", "json", "parquet")
@@ -64,18 +64,18 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def vote_rows(plan: StudyPlan, votes: Sequence[Vote]) -> list[dict[str, Any]]:
-    """One row a counted vote, in their order; columns are ``VOTE_COLUMNS``.
+    """One row per counted vote, in the order of the votes; the columns are ``VOTE_COLUMNS``.
 
-    ``rater`` is the number of the slot ("R007"), ``prompt`` counts from 0, ``left_arm`` and ``right_arm`` are what
-    stood there ("check" for the noised copy of a check), ``winner`` is the arm that was chosen or "tie", ``time`` is
-    ISO 8601 in UTC, and ``excluded`` says whether the rules leave the rater out. Checks and repeats are rows too; only
-    kind "vote" enters the results.
+    ``rater`` is the number of the slot ("R007"), ``prompt`` counts from 0, ``left_arm`` and ``right_arm`` are the arms
+    on the two sides ("check" for the noisy copy of a check), ``winner`` is the chosen arm or "tie", ``seconds`` is the
+    response time, ``time`` is ISO 8601 in UTC, and ``excluded`` says whether the rules exclude the rater. Checks and
+    repeats are included; only rows of kind "vote" enter the results.
 
     Raises:
-        FreeUValueError: votes that are not counted votes of this plan.
+        FreeUValueError: the votes are not counted votes of this plan.
     """
     check_votes(plan, votes)
-    names, found = rater_names(plan, votes), conduct(plan, votes)
+    names, found = rater_names(plan, votes), summarize_raters(plan, votes)
     rows = []
     for vote, answer in zip(votes, answers(plan, votes), strict=True):
         arms = {"first": answer.first, "second": answer.second, "tie": "tie"}
@@ -102,10 +102,10 @@ def vote_rows(plan: StudyPlan, votes: Sequence[Vote]) -> list[dict[str, Any]]:
 
 
 def result_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The shares of ``results()`` as a table, one row a comparison and one for each of its prompts.
+    """The shares of ``results()`` as a table, one row per comparison and one per prompt of each comparison.
 
-    ``analysis`` is "main" (without the raters whom the rules leave out) or "everyone"; ``share`` is that of the second
-    arm, 0..1, with a tie as half a vote; a row for a whole comparison has no prompt.
+    ``analysis`` is "main" (without excluded raters) or "everyone" (with them); ``share`` is the share of votes for the
+    second arm, 0..1, with a tie as half a vote; the row of a whole comparison has no prompt.
     """
     rows = []
     for analysis in ("main", "everyone"):
@@ -129,16 +129,16 @@ def _row(
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: str) -> bytes:
-    """A table as a file.
+    """Encode a table as a file.
 
     Args:
-        rows: with a value for every column; text, numbers, truth values or None.
-        columns: their names in order.
-        form: "csv" (UTF-8; a text that a spreadsheet would run as a formula gets an apostrophe before it; None is
+        rows: with a value for every column: text, numbers, booleans or None.
+        columns: names of the columns in order.
+        form: "csv" (UTF-8; text that a spreadsheet would run as a formula is prefixed with an apostrophe; None is
             empty), "json" (a list of objects) or "parquet".
 
     Raises:
-        FreeUValueError: another form, or pyarrow is not installed.
+        FreeUValueError: another format, or pyarrow is not installed.
     """
     if form == "csv":
         return _csv(rows, columns)

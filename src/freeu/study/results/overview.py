@@ -1,4 +1,4 @@
-"""How a running study stands: who came, how much of it is answered, and whom the rules would leave out."""
+"""Progress of a running study: raters, coverage of the design, and exclusions so far."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from freeu.study.statistics.exclusion import Conduct, conduct
+from freeu.study.statistics.exclusion import RaterSummary, summarize_raters
 from freeu.study.store.records import Rater
+from freeu.study.store.slots import timestamp
 from freeu.study.store.store import Store
 
 RECENT = timedelta(minutes=10)
@@ -18,31 +19,31 @@ class Row:
     """One rater.
 
     Args:
-        rater: who.
-        total: tasks of the slot.
-        conduct: how they voted, or None before the first vote.
+        rater: the rater.
+        total: number of tasks in the slot.
+        summary: statistics of their answers, or None before the first vote.
     """
 
     rater: Rater
     total: int
-    conduct: Conduct | None
+    summary: RaterSummary | None
 
     @property
     def finished(self) -> bool:
         """Whether every task is answered."""
-        return self.conduct is not None and self.conduct.answered == self.total
+        return self.summary is not None and self.summary.answered == self.total
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How often one question was asked of the pairs of one prompt.
+    """How often a question was answered about the pairs of a prompt.
 
     Args:
-        prompt: its text.
-        question: name.
-        votes: counted answers, checks and repeats left out.
-        planned: how many the slots of the plan hold in all.
-        least, most: votes of the pair with the fewest and the most.
+        prompt: text of the prompt, or its number where the text is unknown.
+        question: name of the question.
+        votes: counted answers, without checks and repeats.
+        planned: number of such answers in all slots of the plan.
+        least, most: votes on the pair with the fewest and with the most votes.
     """
 
     prompt: str
@@ -55,18 +56,18 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Overview:
-    """A running study.
+    """Progress of a running study.
 
     Args:
-        rows: everybody who has a slot and has begun.
-        invited: reserved slots of people who have not come yet.
-        slots: of the plan.
-        finished: raters with every task answered.
-        recent: raters who voted in the last ten minutes.
+        rows: raters who have a slot and have started.
+        invited: reserved slots whose raters have not started yet.
+        slots: number of slots in the plan.
+        finished: number of raters who answered every task.
+        recent: number of raters who voted in the last ten minutes.
         votes: counted answers of every kind.
-        excluded: raters whom the rules would leave out now.
+        excluded: number of raters whom the rules exclude so far.
         coverage: by prompt and question.
-        time: of this overview, UTC.
+        time: of this overview, HH:MM:SS in UTC.
     """
 
     rows: tuple[Row, ...]
@@ -81,17 +82,17 @@ class Overview:
 
 
 def overview(store: Store) -> Overview:
-    """How the study of a store stands now."""
+    """The current progress of the study of a store."""
     votes = store.counted_votes()
-    found = conduct(store.plan, votes)
-    everybody = [rater for rater in store.raters() if rater.slot is not None]
-    begun = [rater for rater in everybody if rater.joined or rater.deleted]
-    rows = tuple(Row(rater, len(store.tasks(rater)), found.get(rater.id)) for rater in begun)
+    found = summarize_raters(store.plan, votes)
+    assigned = [rater for rater in store.raters() if rater.slot is not None]
+    started = [rater for rater in assigned if rater.joined or rater.deleted]
+    rows = tuple(Row(rater, len(store.tasks(rater)), found.get(rater.id)) for rater in started)
     at = datetime.now(timezone.utc)
-    limit = (at - RECENT).isoformat(timespec="milliseconds")
+    limit = timestamp(at - RECENT)
     return Overview(
         rows,
-        invited=len(everybody) - len(begun),
+        invited=len(assigned) - len(started),
         slots=len(store.plan.slots),
         finished=sum(row.finished for row in rows),
         recent=len({vote.rater for vote in votes if vote.time >= limit}),
@@ -113,7 +114,7 @@ def _coverage(store: Store, answered: Counter[str]) -> tuple[Coverage, ...]:
             given.setdefault(cell, Counter())[task.pair] += answered[task.id]
     return tuple(
         Coverage(
-            plan.prompts[prompt],
+            plan.prompts[prompt] or f"unknown prompt {prompt + 1}",
             question,
             votes=sum(given[prompt, question].values()),
             planned=number,

@@ -1,4 +1,4 @@
-"""The report of a study: one HTML page that opens from disk, runs no script and asks nothing of any network."""
+"""The report of a study: a single HTML file without scripts and network requests."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ from freeu.wording import counted
 THUMB = 160
 """Longest side of an image on the page, in pixels."""
 
-Pictures = Mapping[int, Mapping[str, str]]
+Thumbnails = Mapping[int, Mapping[str, str]]
 
 
-def make_report(results: Mapping[str, Any], items: Pictures | None = None) -> str:
-    """Render the page.
+def make_report(results: Mapping[str, Any], images: Thumbnails | None = None) -> str:
+    """Render the report.
 
     Args:
         results: of ``results.results``; not modified.
-        items: for each number of a prompt the image of each arm, by its name, as a ``data:`` address
-            (``pictures``); None leaves images out.
+        images: for each prompt number the image of each arm by name, as a ``data:`` URL (``thumbnails``); None omits
+            the images.
 
     Returns:
-        HTML with everything inside. Every heading and caption of a study whose ``demonstration`` is True says that its
-        raters are simulated.
+        self-contained HTML. If ``demonstration`` is True, every heading and caption says that the raters are simulated.
     """
     need("study", "jinja2")
     labels = {arm["name"]: arm["label"] for arm in results["arms"]}
@@ -53,7 +52,7 @@ def make_report(results: Mapping[str, Any], items: Pictures | None = None) -> st
         p_text=p_text,
         tables=_tables(results, questions),
         tests=_tests(results, labels),
-        prompts=_prompts(results, questions, items or {}),
+        prompts=_prompts(results, questions, images or {}),
         paper=_paper(results),
         rankings=_rankings(main, labels),
         conclusions={name: [_held(line) for line in lines] for name, lines in conclusions(results).items()},
@@ -61,15 +60,15 @@ def make_report(results: Mapping[str, Any], items: Pictures | None = None) -> st
     )
 
 
-def pictures(plan: StudyPlan, file: Callable[[Item], Path]) -> dict[int, dict[str, str]]:
-    """A small image of every arm for each prompt, of its first seed; of a video the first frame.
+def thumbnails(plan: StudyPlan, file: Callable[[Item], Path]) -> dict[int, dict[str, str]]:
+    """A small image of every arm for each prompt, of the first seed; for a video its first frame.
 
     Args:
         plan: of the study.
-        file: where an item is.
+        file: returns the file of an item.
 
     Returns:
-        for ``make_report``: WebP of at most ``THUMB`` pixels a side.
+        images for ``make_report``: WebP of at most ``THUMB`` pixels a side.
     """
     need("study", "PIL")
     arms = {arm.name for arm in plan.arms}
@@ -104,12 +103,12 @@ def _thumb(path: Path, media: str) -> str:
 
 
 def _held(text: str) -> str:
-    """With no line break before a per cent sign."""
+    """Without a line break before a percent sign."""
     return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _tables(results: Mapping[str, Any], questions: Sequence[str]) -> list[dict[str, Any]]:
-    """A table in the paper's form for every two arms: a row for each arm, a column for each question."""
+    """A table in the paper's layout for every two arms: a row per arm, a column per question."""
     tables = []
     for first, second in _pairs(results["main"]):
         found = {q: _find(results["main"], q, first, second) for q in questions}
@@ -143,19 +142,19 @@ def _find(analysis: Mapping[str, Any], question: str, first: str, second: str) -
 
 
 def _tests(results: Mapping[str, Any], labels: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Every comparison with all that is known about it, without and with those whom the rules leave out."""
+    """Every comparison with its statistics, without and with excluded raters."""
     rows = []
-    for name, words in (("main", "counted raters"), ("everyone", "every rater")):
+    for name, words in (("main", "without excluded"), ("everyone", "all raters")):
         for one in results[name]["comparisons"]:
             of = one["preference"]
             rows.append({**of, **one, "who": words, "label": labels[one["second"]], "other": labels[one["first"]]})
-    # Question by question, so that both analyses of a comparison stand below each other.
+    # Sorted by question, so that both analyses of a comparison are in adjacent rows.
     order = [(one["question"], one["first"], one["second"]) for one in results["main"]["comparisons"]]
     return sorted(rows, key=lambda row: order.index((row["question"], row["first"], row["second"])))
 
 
-def _prompts(results: Mapping[str, Any], questions: Sequence[str], items: Pictures) -> list[dict[str, Any]]:
-    """For every two arms a table of prompts, a column for each question."""
+def _prompts(results: Mapping[str, Any], questions: Sequence[str], images: Thumbnails) -> list[dict[str, Any]]:
+    """For every two arms a table of prompts with a column per question."""
     tables = []
     for first, second in _pairs(results["main"]):
         by_question = {
@@ -163,8 +162,8 @@ def _prompts(results: Mapping[str, Any], questions: Sequence[str], items: Pictur
         }
         rows = [
             {
-                "text": text,
-                "pictures": [(arm, items[number][arm]) for arm in (first, second) if arm in items.get(number, {})],
+                "text": text or f"unknown prompt {number + 1}",
+                "images": [(arm, images[number][arm]) for arm in (first, second) if arm in images.get(number, {})],
                 "cells": [by_question[q].get(number) for q in questions],
             }
             for number, text in enumerate(results["prompts"])
@@ -175,9 +174,9 @@ def _prompts(results: Mapping[str, Any], questions: Sequence[str], items: Pictur
 
 
 def _paper(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The paper's table for this kind of study, and where its numbers stand on this study's axes.
+    """The paper's table for this kind of media, and the positions of its numbers on the axes of this study.
 
-    Only a study of two arms, one of which is known to be FreeU, has a share that can be set beside the paper's.
+    The paper's shares can be marked only in a study of two arms of which exactly one is known to use FreeU.
     """
     found = next(one for one in results["paper"]["tables"] if one["media"] == results["media"])
     freeu = [arm["freeu"] for arm in results["arms"]]
@@ -188,7 +187,7 @@ def _paper(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rankings(main: Mapping[str, Any], labels: Mapping[str, str]) -> list[dict[str, Any]]:
-    """For every question the arms from the first to the last, on an axis that holds every interval."""
+    """For every question the arms from first to last, on an axis that covers every interval."""
     rankings = []
     for question, one in (main["ranking"] or {}).items():
         if one["error"] is not None:
@@ -198,7 +197,7 @@ def _rankings(main: Mapping[str, Any], labels: Mapping[str, str]) -> list[dict[s
         reach = max(0.1, *(abs(end) for end in ends)) * 1.05
         order = sorted(range(len(one["arms"])), key=lambda number: -one["scores"][number])
 
-        def place(score: float, reach: float = reach) -> float:
+        def position(score: float, reach: float = reach) -> float:
             return (score + reach) / (2.0 * reach)
 
         rows = [
@@ -206,8 +205,8 @@ def _rankings(main: Mapping[str, Any], labels: Mapping[str, str]) -> list[dict[s
                 "label": labels[one["arms"][number]],
                 "score": one["scores"][number],
                 "interval": one["intervals"] and one["intervals"][number],
-                "at": place(one["scores"][number]),
-                "from_to": one["intervals"] and [place(end) for end in one["intervals"][number]],
+                "at": position(one["scores"][number]),
+                "from_to": one["intervals"] and [position(end) for end in one["intervals"][number]],
                 "first_chance": one["first_chance"] and one["first_chance"][number],
                 "chances": [one["chances"][number][other] for other in order],
             }

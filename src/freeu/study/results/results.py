@@ -1,4 +1,4 @@
-"""What a study found, as plain data: with the raters whom the rules leave out, and without them."""
+"""The results of a study as plain data, with and without excluded raters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from freeu.study.plan.paper import PAPER
 from freeu.study.plan.plan import StudyPlan
 from freeu.study.statistics.agreement import agreement, checks_passed, consistency, position_bias
 from freeu.study.statistics.ballots import Ballots, arm_pairs, check_votes, rater_names, select
-from freeu.study.statistics.exclusion import conduct
+from freeu.study.statistics.exclusion import summarize_raters
 from freeu.study.statistics.proportions import DEFAULT_TIES, by_prompt, holm, proportion
 from freeu.study.statistics.ranking import DRAWS as RANKING_DRAWS
 from freeu.study.statistics.ranking import rank_arms
@@ -26,25 +26,27 @@ KIND, SCHEMA = "freeu-study-results", 1
 def results(
     plan: StudyPlan, votes: Sequence[Vote], *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0
 ) -> dict[str, Any]:
-    """Everything that a study found, as plain JSON data; equal votes give equal results.
+    """All results of a study as plain JSON data; equal votes give equal results.
 
     Args:
         plan: of the study.
-        votes: counted ones; also of a study that goes on, or has none yet.
-        level: coverage of every interval, above 0 and below 1.
-        draws: resamples of every bootstrap but the ranking's, which takes at most ``ranking.DRAWS``.
+        votes: the counted votes; may be incomplete or empty.
+        level: confidence level of every interval, above 0 and below 1.
+        draws: number of resamples of every bootstrap except that of the ranking, which takes at most
+            ``ranking.DRAWS``.
         seed: of every bootstrap.
 
     Returns:
-        title, hash, rules and numbers of the study; ``conduct`` of every rater with the reasons for leaving them out;
-        ``main``, the results without those who are left out, and ``everyone``, with them; ``paper``, the paper's
-        numbers. Shares are of the second arm of a comparison, 0..1; what cannot be computed is None.
+        title, hash, rules and counts of the study; ``conduct``, the statistics of every rater with the reasons of an
+        exclusion; ``main``, the results without excluded raters, and ``everyone``, the results with them; ``paper``,
+        the paper's numbers. Shares are those of the second arm of a comparison, 0..1; values that cannot be computed
+        are None.
 
     Raises:
-        FreeUValueError: votes that are not counted votes of this plan (``ballots.check_votes``).
+        FreeUValueError: the votes are not counted votes of this plan (``ballots.check_votes``).
     """
     check_votes(plan, votes)
-    found, names = conduct(plan, votes), rater_names(plan, votes)
+    found, names = summarize_raters(plan, votes), rater_names(plan, votes)
     given = answers(plan, votes)
     kept = [answer for answer in given if not found[answer.rater].excluded]
     counted = sum(not one.excluded for one in found.values())
@@ -111,7 +113,7 @@ def _analysis(plan: StudyPlan, given: Sequence[Answer], level: float, draws: int
 def _comparison(
     ballots: Ballots, question: str, both: tuple[str, str], level: float, draws: int, seed: int
 ) -> dict[str, Any]:
-    """One question about two arms: counts, the share with everything that is known about it, and the same by prompt."""
+    """One question about two arms: counts, the share with its statistics, and the same by prompt."""
     left = ballots.where(ballots.second_left)
     right = ballots.where(~ballots.second_left)
     return {
@@ -140,7 +142,7 @@ def _counts(ballots: Ballots) -> dict[str, int]:
 def _ranking(
     given: Sequence[Answer], question: str, arms: Sequence[str], level: float, draws: int, seed: int
 ) -> dict[str, Any]:
-    """The ranking, or why there is none."""
+    """The ranking, or the reason why there is none."""
     try:
         found = rank_arms(given, question, arms, level=level, draws=min(draws, RANKING_DRAWS), seed=seed)
     except FreeUValueError as error:
@@ -154,7 +156,7 @@ def _estimate(found: Estimate | None) -> dict[str, Any] | None:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, as JSON gives them back."""
+    """Tuples as lists, as JSON returns them."""
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value

@@ -1,4 +1,4 @@
-"""Do raters agree with each other, with themselves, and with the side on which a picture stood?"""
+"""Inter-rater agreement, consistency of raters, attention checks and position bias."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from freeu.study.statistics.clustering import (
     Interval,
     clustered_interval,
     clustered_test,
-    effective_votes,
+    effective_size,
     percentile_interval,
     wilson_interval,
 )
@@ -24,15 +24,16 @@ from freeu.study.store.votes import Answer
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike raters answer.
+    """Inter-rater agreement on one question.
 
     Args:
-        alpha: Krippendorff's alpha (nominal), 1 for perfect agreement, 0 for what chance gives; None where it is not
-            defined (all answers the same, or no pair with two votes).
-        interval: of alpha, over prompts; None with alpha, or with one prompt.
-        observed: share of pairs of votes on one pair of pictures that are the same; None without such votes.
-        units: pairs of pictures with at least two votes.
-        votes: on those.
+        alpha: Krippendorff's alpha (nominal): 1 for perfect agreement, 0 for chance level; None where it is undefined
+            (all answers equal, or no pair with two votes).
+        interval: confidence interval of alpha over prompts; None where alpha is None, or with a single prompt.
+        observed: observed agreement: share of equal answers among all pairs of votes on the same pair of images, 0..1;
+            None without such votes.
+        units: number of pairs of images with at least two votes.
+        votes: number of votes on those pairs.
     """
 
     alpha: float | None
@@ -45,11 +46,11 @@ class Agreement:
 def agreement(
     answers: Sequence[Answer], question: str, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0
 ) -> Agreement:
-    """Krippendorff's alpha of a question; a unit is a pair of pictures, a value the arm that was chosen, or a tie.
+    """Krippendorff's alpha of a question. A unit is a pair of images; its values are the chosen arms, or a tie.
 
     Args:
         answers: of one study; only kind "vote" counts.
-        question: its name.
+        question: name of the question.
         level, draws, seed: of the interval, which resamples prompts.
     """
     given = [one for one in answers if one.kind == "vote" and one.question == question]
@@ -75,14 +76,14 @@ def agreement(
 
 
 def coincidences(counts: Floats) -> Floats:
-    """The part of each unit in the coincidence matrix (Krippendorff 2011, "Computing Krippendorff's alpha").
+    """Contribution of each unit to the coincidence matrix (Krippendorff 2011, "Computing Krippendorff's alpha").
 
     Args:
-        counts: (units, values), how many raters gave each value to each unit.
+        counts: (units, values), number of raters who gave each value to each unit.
 
     Returns:
-        (units, values, values): pairs of different raters' values, each unit's weighted by 1 / (raters - 1); 0 for a
-        unit with fewer than two.
+        (units, values, values): pairs of values from different raters, weighted by 1 / (raters - 1) within each unit;
+        0 for a unit with fewer than two raters.
     """
     numbers = counts.sum(axis=1)
     pairs = counts[:, :, None] * counts[:, None, :]
@@ -95,17 +96,17 @@ def nominal_alpha(counts: Floats) -> float | None:
     """Krippendorff's alpha for nominal values.
 
     Args:
-        counts: (units, values), how many raters gave each value to each unit; missing ratings are just not counted.
+        counts: (units, values), number of raters who gave each value to each unit; missing ratings are not counted.
 
     Returns:
-        at most 1; None where it is not defined: fewer than two different values among units with two ratings.
+        at most 1; None where it is undefined: fewer than two different values among units with two ratings.
     """
     alpha = float(_alpha(coincidences(np.asarray(counts, dtype=np.float64)).sum(axis=0)[None])[0])
     return None if np.isnan(alpha) else alpha
 
 
 def _alpha(tables: Floats) -> Floats:
-    """1 - observed / expected disagreement of coincidence matrices (b, values, values); NaN where not defined."""
+    """1 - observed / expected disagreement of coincidence matrices (b, values, values); NaN where undefined."""
     margins = tables.sum(axis=2)
     total = margins.sum(axis=1)
     observed = total - np.trace(tables, axis1=1, axis2=2)
@@ -122,17 +123,17 @@ def _interval(tables: Floats, prompts: Floats, level: float, draws: int, seed: i
     sums = np.zeros((size, *tables.shape[1:]))
     np.add.at(sums, codes.reshape(-1), tables)
     weights = np.random.default_rng(seed).multinomial(size, np.full(size, 1.0 / size), size=draws).astype(np.float64)
-    drawn = _alpha(np.tensordot(weights, sums, axes=1))
-    drawn = drawn[~np.isnan(drawn)]
-    return percentile_interval(drawn, level) if len(drawn) > 1 else None
+    resampled = _alpha(np.tensordot(weights, sums, axes=1))
+    resampled = resampled[~np.isnan(resampled)]
+    return percentile_interval(resampled, level) if len(resampled) > 1 else None
 
 
 def consistency(
     answers: Sequence[Answer], *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0
 ) -> Estimate | None:
-    """The share of repeats that got the same answer as before, with a bootstrap interval over raters.
+    """Share of repeated pairs with the same answer as before, with a bootstrap interval over raters.
 
-    Sides are exchanged in a repeat: a rater who always takes the left one agrees with themselves never.
+    A repeat has left and right swapped, so a rater who always chooses the left side is never consistent.
 
     Returns:
         None without an answered repeat.
@@ -147,7 +148,7 @@ def consistency(
 def checks_passed(
     answers: Sequence[Answer], *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0
 ) -> Estimate | None:
-    """The share of attention checks that were answered correctly, with a bootstrap interval over raters.
+    """Share of attention checks that were passed, with a bootstrap interval over raters.
 
     Returns:
         None without an answered check.
@@ -161,15 +162,15 @@ def checks_passed(
 
 @dataclass(frozen=True)
 class PositionBias:
-    """Whether raters prefer a side.
+    """Whether raters prefer one side.
 
     Args:
-        share: of the left among votes without ties, 0..1; None without such votes.
-        votes: without ties.
-        left: of them for the left.
-        wilson: interval that takes votes as independent.
-        clustered: interval that allows for raters and prompts; the one to believe.
-        p_exact, p_clustered: two-sided tests of one half that belong to them.
+        share: share of votes for the left side, ties excluded, 0..1; None without such votes.
+        votes: number of votes, ties excluded.
+        left: number of votes for the left side.
+        wilson: confidence interval for independent votes.
+        clustered: confidence interval that accounts for raters and prompts; use this one.
+        p_exact, p_clustered: two-sided tests of a share of 0.5, for independent and for clustered votes.
     """
 
     share: float | None
@@ -182,13 +183,13 @@ class PositionBias:
 
 
 def position_bias(answers: Sequence[Answer], *, level: float = LEVEL) -> PositionBias:
-    """The share of votes for the left side; ties are left out, since they say nothing of sides.
+    """Share of votes for the left side, ties excluded.
 
-    Left and right are balanced by the plan, so a bias makes raters less decided but turns no preference round.
+    The plan balances left and right, so position bias adds noise to a preference but does not reverse it.
 
     Args:
         answers: of one study; only kind "vote" counts.
-        level: coverage of the intervals.
+        level: confidence level of the intervals.
     """
     need("study", "scipy")
     from scipy.stats import binomtest, norm
@@ -200,13 +201,13 @@ def position_bias(answers: Sequence[Answer], *, level: float = LEVEL) -> Positio
     raters = np.unique([one.rater for one in given], return_inverse=True)[1]
     prompts = np.array([one.prompt for one in given], dtype=np.int64)
     share, wins = float(left.mean()), int(left.sum())
-    known = effective_votes(left, raters, prompts)
+    size = effective_size(left, raters, prompts)
     return PositionBias(
         share,
         len(given),
         wins,
         wilson_interval(share, len(given), float(norm.ppf(0.5 + level / 2.0))),
-        clustered_interval(share, known, level) if known else None,
+        clustered_interval(share, size, level) if size else None,
         float(binomtest(wins, len(given)).pvalue),
-        clustered_test(share, known) if known else None,
+        clustered_test(share, size) if size else None,
     )

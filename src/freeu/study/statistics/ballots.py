@@ -1,4 +1,4 @@
-"""Votes as arrays: which of two arms won, for one question; what every statistic of a study starts from."""
+"""Votes between two arms on one question as arrays: the input of all statistics."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 TIES = ("half", "without")
-"""How ties enter a share: half a vote for either arm, or not at all."""
+"""How ties enter a share: as half a vote for each arm, or not at all."""
 
 
 @dataclass(frozen=True)
 class Ballots:
-    """Every vote between two arms on one question.
+    """All votes between two arms on one question.
 
     Args:
-        outcome: (n,), 1 where the second arm was chosen, 0 where the first, 0.5 after a tie.
-        raters: (n,), labels of the raters as integers.
+        outcome: (n,), 1 where the second arm was chosen, 0 where the first was, 0.5 for a tie.
+        raters: (n,), raters as integer labels.
         prompts: (n,), numbers of the prompts.
-        second_left: (n,), whether the second arm stood on the left.
+        second_left: (n,), whether the second arm was on the left.
     """
 
     outcome: Floats
@@ -42,14 +42,14 @@ class Ballots:
         return len(self.outcome)
 
     def where(self, wanted: Bools) -> Ballots:
-        """Those for which ``wanted`` (n,) is True."""
+        """The votes for which ``wanted`` (n,) is True."""
         return Ballots(self.outcome[wanted], self.raters[wanted], self.prompts[wanted], self.second_left[wanted])
 
     def with_ties(self, ties: str) -> Ballots:
-        """All of them for "half", those that are no ties for "without".
+        """All votes for "half", the votes without ties for "without".
 
         Raises:
-            FreeUValueError: another word.
+            FreeUValueError: another value of ``ties``.
         """
         if ties not in TIES:
             raise unknown_name("way of counting ties", ties, TIES)
@@ -67,20 +67,20 @@ class Ballots:
 
     @property
     def ties(self) -> int:
-        """Votes for neither."""
+        """Ties."""
         return int((self.outcome == 0.5).sum())
 
 
 def select(answers: Sequence[Answer], question: str, first: str, second: str) -> Ballots:
-    """The votes on a question between two arms; checks and repeats are left out.
+    """The votes between two arms on a question, without checks and repeats.
 
     Args:
         answers: of one study.
-        question: its name.
-        first, second: names of arms. A pair that holds them the other way round is turned.
+        question: name of the question.
+        first, second: names of the arms. A pair in the opposite order is swapped.
 
     Returns:
-        in the order of the answers; raters are numbered by their first answer, whatever it was to.
+        votes in the order of the answers; raters are numbered in the order of their first answer of any kind.
     """
     numbers: dict[str, int] = {}
     rows = []
@@ -101,7 +101,7 @@ def select(answers: Sequence[Answer], question: str, first: str, second: str) ->
 
 
 def arm_pairs(plan: StudyPlan) -> list[tuple[str, str]]:
-    """The pairs of arms that raters vote on, each in the plan's order of arms."""
+    """The pairs of arms that are compared, each in the plan's order of arms."""
     order = {arm.name: number for number, arm in enumerate(plan.arms)}
     voted = {task.pair for task in plan.tasks() if task.kind == "vote"}
     found = {
@@ -113,36 +113,36 @@ def arm_pairs(plan: StudyPlan) -> list[tuple[str, str]]:
 
 
 def check_votes(plan: StudyPlan, votes: Sequence[Vote]) -> None:
-    """Make sure that the votes are counted votes of this plan.
+    """Check that the votes are counted votes of this plan.
 
     Raises:
-        FreeUValueError: a vote of another plan, for a task that is not in it, with another choice or with seconds that
-            are negative or not finite; or two votes for one task.
+        FreeUValueError: a vote of another plan, on an unknown task, with an unknown choice, or with seconds that are
+            negative or not finite; or two votes on one task.
     """
     seen: set[str] = set()
     for vote in votes:
         if vote.plan != plan.sha256:
             raise FreeUValueError(
                 f"a vote belongs to another plan ({vote.plan[:12]}, this one is {plan.sha256[:12]}): "
-                "name the folder and the database of one study"
+                "use the folder and the database of the same study"
             )
         try:
             plan.task(vote.task)
         except KeyError:
-            raise FreeUValueError(f"a vote is for the task {vote.task!r}, which the plan does not have") from None
+            raise FreeUValueError(f"a vote is on the task {vote.task!r}, which the plan does not have") from None
         if vote.choice not in CHOICES:
             raise unknown_name("choice in a vote", vote.choice, CHOICES)
         if not (math.isfinite(vote.seconds) and vote.seconds >= 0.0):
             raise FreeUValueError(f"the seconds of a vote must be finite and at least 0, got {vote.seconds}")
         if vote.task in seen:
-            raise FreeUValueError(f"the task {vote.task!r} has two counted votes: only one may count")
+            raise FreeUValueError(f"the task {vote.task!r} has two counted votes, but only one is allowed")
         seen.add(vote.task)
 
 
 def rater_names(plan: StudyPlan, votes: Sequence[Vote]) -> dict[str, str]:
-    """A name for each rater in tables and files: the number of their slot, such as "R007".
+    """A name for each rater in tables and files: the number of the slot, such as "R007".
 
-    The ids themselves stay in the database. Two raters of one slot become "R007" and "R007b".
+    The random ids stay in the database. Two raters of one slot become "R007" and "R007b".
 
     Args:
         plan: of the study.

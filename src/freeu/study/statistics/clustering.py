@@ -1,7 +1,7 @@
-"""Uncertainty when the same raters see the same prompts: two crossed random factors.
+"""Uncertainty with two crossed random factors: raters and prompts.
 
-Two votes of one rater are alike, and so are two votes on one prompt. A method that takes votes as independent promises
-too much, and so does one that resamples raters alone, as soon as prompts differ.
+Votes of one rater are correlated, and so are votes on one prompt. Intervals that assume independent votes are too
+narrow. So are intervals that resample raters alone, as soon as prompts differ.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Effective:
-    """How much a set of clustered votes knows about a share.
+class EffectiveSize:
+    """Effective sample size of a share from clustered votes.
 
     Args:
-        votes: as many independent votes would be as precise; with ties, more than were given.
+        votes: number of independent votes with the same precision; with ties it can exceed the number of votes.
         freedom: degrees of freedom of that estimate, at least 1.
     """
 
@@ -36,8 +36,8 @@ def wilson_interval(share: float, votes: float, quantile: float) -> Interval:
     """Wilson's score interval (1927).
 
     Args:
-        share: observed, 0..1.
-        votes: their number, above 0; a fraction is legal (an effective number, ties that count half).
+        share: observed share, 0..1.
+        votes: number of votes, above 0; may be fractional (effective sample size).
         quantile: of the reference distribution, such as 1.96.
     """
     shrink = 1.0 + quantile**2 / votes
@@ -46,15 +46,15 @@ def wilson_interval(share: float, votes: float, quantile: float) -> Interval:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def effective_votes(outcome: Floats, raters: Ints, prompts: Ints) -> Effective | None:
-    """Independent votes that would be as precise, from the variance that is robust to both clusterings.
+def effective_size(outcome: Floats, raters: Ints, prompts: Ints) -> EffectiveSize | None:
+    """Effective sample size from the two-way cluster-robust variance.
 
-    The variance of the mean is that between raters plus that between prompts less that between their cells (Cameron,
-    Gelbach & Miller 2011, two-way clustering), each with its factor G / (G - 1), and never less than that of either
-    factor alone or of independent votes (with few levels an estimate may come out too small by chance). A factor of one
-    level is left out, and the answer is then about that level only. Degrees of freedom: the smaller number of levels,
-    less 1. Where every vote is the same nothing can be estimated: then each level of the
-    smaller factor counts as one vote, which errs on the safe side.
+    The variance of the mean is the variance between raters plus that between prompts minus that between their cells
+    (Cameron, Gelbach & Miller 2011, two-way clustering), each with its factor G / (G - 1). It is never taken as smaller
+    than the variance of either factor alone or of independent votes, since with few levels an estimate can be too small
+    by chance. A factor with a single level is ignored; the result then holds for that level only. The degrees of
+    freedom are the smaller number of levels minus 1. Where all votes are equal nothing can be estimated: each level of
+    the smaller factor then counts as one vote, which is conservative.
 
     Args:
         outcome: (n,), 0..1.
@@ -71,40 +71,40 @@ def effective_votes(outcome: Floats, raters: Ints, prompts: Ints) -> Effective |
     share = float(outcome.mean())
     deviations = outcome - share
     if not deviations.any():
-        return Effective(float(smaller), smaller - 1)
+        return EffectiveSize(float(smaller), smaller - 1)
     parts = [_between(deviations, codes) for codes in (rows, columns)]
     if min(levels) > 1:
         parts.append(sum(parts) - _between(deviations, _codes(rows * levels[1] + columns)))
     parts.append(_between(deviations, np.arange(len(deviations))))
-    return Effective(share * (1.0 - share) / max(parts), smaller - 1)
+    return EffectiveSize(share * (1.0 - share) / max(parts), smaller - 1)
 
 
-def clustered_interval(share: float, known: Effective, level: float = LEVEL) -> Interval:
-    """Wilson's interval of the effective number of votes, with Student's quantile for its degrees of freedom."""
+def clustered_interval(share: float, size: EffectiveSize, level: float = LEVEL) -> Interval:
+    """Wilson interval for the effective sample size, with Student's t quantile for its degrees of freedom."""
     from scipy.stats import t
 
     _check_level(level)
-    return wilson_interval(share, known.votes, float(t.ppf(0.5 + level / 2.0, known.freedom)))
+    return wilson_interval(share, size.votes, float(t.ppf(0.5 + level / 2.0, size.freedom)))
 
 
-def clustered_test(share: float, known: Effective) -> float:
-    """Two-sided p-value of a true share of one half; below 0.05 exactly where the 95 % interval leaves out 0.5."""
+def clustered_test(share: float, size: EffectiveSize) -> float:
+    """Two-sided p-value for a true share of 0.5; below 0.05 exactly where the 95 % interval excludes 0.5."""
     from scipy.stats import t
 
-    return float(2.0 * t.sf(abs(share - 0.5) * 2.0 * math.sqrt(known.votes), known.freedom))
+    return float(2.0 * t.sf(abs(share - 0.5) * 2.0 * math.sqrt(size.votes), size.freedom))
 
 
 def resampled_sums(cells: Floats, draws: int = DRAWS, seed: int = 0) -> Floats:
-    """Sums over the cells of pigeonhole-bootstrap draws (Owen 2007, Annals of Applied Statistics 1(2)).
+    """Cell sums of pigeonhole-bootstrap resamples (Owen 2007, Annals of Applied Statistics 1(2)).
 
-    Raters are drawn with replacement, prompts are drawn with replacement on their own, and a cell counts as often as
-    its rater times its prompt. The variance that this gives is close where raters or prompts differ, and up to three
-    times too large where neither does: its intervals are safe, and wide. A factor of one level is not resampled.
+    Raters and prompts are resampled independently with replacement; a cell is weighted by the product of the two
+    counts. The bootstrap variance is accurate where raters or prompts differ, and up to three times too large where
+    neither does, so its intervals are conservative. A factor with a single level is not resampled.
 
     Args:
         cells: (m, raters, prompts), m quantities summed within each cell.
-        draws: resamples.
-        seed: an equal seed gives equal draws.
+        draws: number of resamples.
+        seed: equal seeds give equal resamples.
 
     Returns:
         (draws, m).
@@ -120,7 +120,7 @@ def resampled_sums(cells: Floats, draws: int = DRAWS, seed: int = 0) -> Floats:
 
 
 def cell_sums(values: Floats, raters: Ints, prompts: Ints) -> Floats:
-    """Sums of m quantities of each vote in each cell.
+    """Sums of m per-vote quantities in each cell.
 
     Args:
         values: (m, n).
@@ -150,25 +150,25 @@ def pigeonhole_interval(
     Args:
         outcome: (n,), 0..1.
         raters, prompts: (n,), labels.
-        level, draws, seed: coverage that is aimed at, resamples, their seed.
+        level, draws, seed: confidence level, number of resamples, their seed.
 
     Returns:
-        None where neither factor has two levels, or where every vote is the same: no resample could differ.
+        None where neither factor has two levels, or where all votes are equal: all resamples would be equal too.
 
     Raises:
-        FreeUValueError: a level outside 0..1.
+        FreeUValueError: ``level`` is not between 0 and 1.
     """
     _check_level(level)
     cells = cell_sums(np.stack([outcome, np.ones_like(outcome)]), raters, prompts)
     if max(cells.shape[1:]) < 2 or not len(outcome) or np.ptp(outcome) == 0.0:
         return None
     sums = resampled_sums(cells, draws, seed)
-    sums = sums[sums[:, 1] > 0.0]  # a draw of raters who saw none of its prompts
+    sums = sums[sums[:, 1] > 0.0]  # a resample in which no rater saw any of the prompts
     return percentile_interval(sums[:, 0] / sums[:, 1], level)
 
 
 def percentile_interval(values: Floats, level: float = LEVEL) -> Interval:
-    """The middle ``level`` of the values."""
+    """The central ``level`` of the values."""
     low, high = np.percentile(values, [50.0 * (1.0 - level), 50.0 * (1.0 + level)])
     return float(low), float(high)
 
@@ -179,12 +179,12 @@ def _check_level(level: float) -> None:
 
 
 def _codes(labels: Ints) -> NDArray[np.int64]:
-    """Labels as 0, 1, 2, ..."""
+    """Labels as 0, 1, 2 and so on."""
     return np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def _between(deviations: Floats, codes: Ints) -> float:
-    """Variance of the mean between clusters; 0 for a single one."""
+    """Between-cluster variance of the mean; 0 for a single cluster."""
     sums = np.bincount(codes, deviations)
     number = len(sums)
     return 0.0 if number < 2 else float((sums**2).sum()) / len(deviations) ** 2 * number / (number - 1)

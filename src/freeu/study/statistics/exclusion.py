@@ -1,4 +1,4 @@
-"""Whose votes are left out by the rules that the plan stated before the first vote, and why."""
+"""Exclusion of raters by the rules of the plan, which are fixed before the first vote."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from freeu.study.store.votes import Answer, Vote, answers
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a rater is left out.
+    """Why a rater is excluded.
 
     Args:
         rule: "checks", "hasty", "consistency" or "no vote".
-        found: the rater's figure, a share in 0..1; None for "no vote".
-        limit: the figure of the rule; None for "no vote".
-        text: both in words.
+        found: the rater's value, a share in 0..1; None for "no vote".
+        limit: the limit of the rule, 0..1; None for "no vote".
+        text: the reason as a sentence for pages and the terminal.
     """
 
     rule: str
@@ -29,17 +29,17 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Conduct:
-    """How a rater voted, as far as the rules ask.
+class RaterSummary:
+    """Statistics of one rater, as the exclusion rules need them.
 
     Args:
-        rater: opaque id.
+        rater: random id.
         votes: answers that can enter the results (kind "vote").
-        checks, checks_right: attention checks that were answered, and those of them that were right.
-        answered, hasty: answers of every kind, and those of them that came too fast.
-        repeats, repeats_same: repeats that were answered, and those of them that agree with the first answer.
-        seconds: median over answers of every kind.
-        reasons: why the rater is left out; empty for one who counts.
+        checks, checks_right: attention checks answered, and passed.
+        answered, hasty: answers of every kind, and those that were too fast.
+        repeats, repeats_same: repeats answered, and those with the same answer as before.
+        seconds: median response time over answers of every kind.
+        reasons: why the rater is excluded; empty for an included rater.
     """
 
     rater: str
@@ -55,44 +55,44 @@ class Conduct:
 
     @property
     def excluded(self) -> bool:
-        """Whether none of the rater's votes counts."""
+        """Whether the rater's votes are excluded from the main results."""
         return bool(self.reasons)
 
 
-def conduct(plan: StudyPlan, votes: Sequence[Vote]) -> dict[str, Conduct]:
-    """How every rater voted, and who is left out, in the order of the raters' first votes.
+def summarize_raters(plan: StudyPlan, votes: Sequence[Vote]) -> dict[str, RaterSummary]:
+    """Statistics and exclusion of every rater, in the order of the raters' first votes.
 
-    A rule looks at what a rater answered: a rater who left before the first check has failed none. In a check the clean
-    picture is right, and a tie is wrong. Hasty votes are counted over answers of every kind. A repeat is compared with
-    the rater's own answer to the same question of the same pair.
+    The rules apply to the answers that a rater gave: a rater who left before the first check has failed none. In a
+    check the clean image is the right answer; a tie is wrong. Answers of every kind can be too fast. A repeat is
+    compared with the rater's first answer to the same question about the same pair.
 
     Args:
-        plan: its ``rules`` decide.
-        votes: counted ones.
+        plan: with the exclusion rules.
+        votes: the counted votes.
 
     Raises:
-        KeyError: a vote for a task that is not in the plan.
+        KeyError: a vote on a task that is not in the plan.
     """
     by_rater: dict[str, list[Answer]] = {}
     for answer in answers(plan, votes):
         by_rater.setdefault(answer.rater, []).append(answer)
-    return {rater: _conduct(rater, given, plan.rules) for rater, given in by_rater.items()}
+    return {rater: _summarize(rater, given, plan.rules) for rater, given in by_rater.items()}
 
 
 def repeats(given: Iterable[Answer]) -> list[tuple[str, bool]]:
-    """For every repeat whose first answer is there: the rater, and whether both answers agree."""
+    """For every repeat with a known first answer: the rater, and whether both answers are equal."""
     given = list(given)
     first = {(one.rater, one.pair, one.question): one.winner for one in given if one.kind == "vote"}
     found = [(one, first.get((one.rater, one.pair, one.question))) for one in given if one.kind == "repeat"]
     return [(one.rater, one.winner == before) for one, before in found if before is not None]
 
 
-def _conduct(rater: str, given: Sequence[Answer], rules: Rules) -> Conduct:
+def _summarize(rater: str, given: Sequence[Answer], rules: Rules) -> RaterSummary:
     checks = [answer.winner == "first" for answer in given if answer.kind == "check"]
     again = [same for _, same in repeats(given)]
     hasty = sum(answer.seconds < rules.least_seconds for answer in given)
     votes = sum(answer.kind == "vote" for answer in given)
-    return Conduct(
+    return RaterSummary(
         rater,
         votes=votes,
         checks=len(checks),
@@ -111,18 +111,18 @@ def _reasons(
 ) -> list[Reason]:
     found = []
     if votes == 0:
-        found.append(Reason("no vote", None, None, "gave no vote that could count"))
+        found.append(Reason("no vote", None, None, "gave no vote that enters the results"))
     if checks and sum(checks) / len(checks) < rules.least_checks:
         share = sum(checks) / len(checks)
-        text = f"{sum(checks)} of {len(checks)} checks right, at least {percent(rules.least_checks, 0)} are asked"
+        text = f"{sum(checks)} of {len(checks)} attention checks passed, {percent(rules.least_checks, 0)} required"
         found.append(Reason("checks", share, rules.least_checks, text))
     if hasty / answered > rules.most_hasty:
         most = percent(rules.most_hasty, 0)
-        text = f"{hasty} of {answered} answers within {rules.least_seconds:g} s, at most {most} may be"
+        text = f"{hasty} of {answered} answers faster than {rules.least_seconds:g} s, at most {most} allowed"
         found.append(Reason("hasty", hasty / answered, rules.most_hasty, text))
     if again and sum(again) / len(again) < rules.least_consistency:
         share = sum(again) / len(again)
         least = percent(rules.least_consistency, 0)
-        text = f"{sum(again)} of {len(again)} repeats answered alike, at least {least} are asked"
+        text = f"{sum(again)} of {len(again)} repeats answered as before, {least} required"
         found.append(Reason("consistency", share, rules.least_consistency, text))
     return found

@@ -1,11 +1,11 @@
-"""Numbers of a study in words, the same on a page and in a terminal."""
+"""Formatting of a study's numbers, the same for pages and the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 NONE = "–"
-"""What stands where nothing could be computed."""
+"""Shown where a value could not be computed."""
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -14,7 +14,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def interval(ends: Sequence[float] | None, digits: int = 1) -> str:
-    """Two shares in 0..1 as "[63.5, 78.6]", in per cent."""
+    """An interval of shares in 0..1 as "[63.5, 78.6]", in percent."""
     return NONE if ends is None else f"[{100.0 * ends[0]:.{digits}f}, {100.0 * ends[1]:.{digits}f}]"
 
 

@@ -1,11 +1,11 @@
-"""The share of votes for an arm, with what is known about it: three intervals and two tests.
+"""The share of votes for an arm, with three confidence intervals and two tests.
 
-Which to believe: the *clustered* interval and test. They allow for raters who differ and for prompts that differ, and
-in simulations of studies of the paper's size they keep what they promise, or a little more where all are alike
-(``benchmarks/bench_study_statistics.py``).
-The *bootstrap* interval allows for both as well and is wider than it need be where neither differs much. The *Wilson*
-interval and the *exact* test are what most papers print; they take every vote as independent, which holds for one
-vote a rater at most, and are here for comparison: with 20 votes of every rater they promise far too much.
+Use the *clustered* interval and test. They account for differences between raters and between prompts. In simulated
+studies of the paper's size they have their nominal coverage and level, and are slightly conservative where raters and
+prompts do not differ (``benchmarks/bench_study_statistics.py``).
+The *bootstrap* interval accounts for both too, and is conservative where neither differs much. The *Wilson* interval
+and the *exact* binomial test are what most papers report. They assume independent votes, which requires at most one
+vote per rater, and are given for comparison: with 20 votes per rater they are far too narrow and too liberal.
 """
 
 from __future__ import annotations
@@ -21,31 +21,30 @@ from freeu.study.statistics.clustering import (
     Interval,
     clustered_interval,
     clustered_test,
-    effective_votes,
+    effective_size,
     pigeonhole_interval,
     wilson_interval,
 )
 
 DEFAULT_TIES = "half"
-"""A tie is half a vote for either. So every vote counts, and a preference that only a few see stays as small as it is:
-one decisive vote among 99 ties is 50.5 %, and not 100 %. Where ties are not offered, both ways are the same."""
+"""A tie is half a vote for each arm. So every vote counts, and a preference of few raters stays small: one decisive
+vote beside 99 ties gives 50.5 %, not 100 %. Without ties both methods give the same result."""
 
 
 @dataclass(frozen=True)
 class Proportion:
-    """The share of the second of two arms.
+    """The share of votes for the second of two arms.
 
     Args:
         share: 0..1; None without a vote.
-        votes: that it was made from.
-        ties: "half" or "without", how ties entered.
-        raters, prompts: distinct ones among the votes.
-        effective: independent votes that would be as precise (``effective_votes``); None where that is unknown.
-        wilson, clustered, bootstrap: intervals; None where there are too few votes, and the bootstrap also where all
-            votes are the same.
-        p_exact: two-sided exact binomial test of one half on votes without ties (the sign test); takes votes as
-            independent.
-        p_clustered: the test that belongs to the clustered interval.
+        votes: number of votes.
+        ties: "half" or "without", how ties are counted.
+        raters, prompts: number of different raters and prompts among the votes.
+        effective: effective sample size (``effective_size``); None where it cannot be estimated.
+        wilson, clustered, bootstrap: confidence intervals; None with too few votes, and the bootstrap also where all
+            votes are equal.
+        p_exact: two-sided exact binomial test of a share of 0.5, ties excluded (sign test); assumes independent votes.
+        p_clustered: the test that corresponds to the clustered interval.
     """
 
     share: float | None
@@ -73,17 +72,17 @@ def proportion(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Proportion:
-    """The share of the second arm, with its intervals and tests; see the top of this file for which to believe.
+    """The share of votes for the second arm, with intervals and tests. The module docstring says which of them to use.
 
     Args:
         ballots: votes between two arms.
-        ties: "half" counts a tie as half a vote for either arm, "without" leaves ties out.
-        level: coverage of the intervals, above 0 and below 1.
-        draws: resamples of the bootstrap; 0 leaves it out.
-        seed: of the bootstrap: equal votes give an equal interval.
+        ties: "half" counts a tie as half a vote for each arm, "without" excludes ties.
+        level: confidence level of the intervals, above 0 and below 1.
+        draws: number of bootstrap resamples; 0 skips the bootstrap.
+        seed: of the bootstrap; equal votes and seeds give equal intervals.
 
     Raises:
-        FreeUValueError: another word for ``ties``, or a level outside 0..1.
+        FreeUValueError: an unknown value of ``ties``, or ``level`` is not between 0 and 1.
     """
     need("study", "scipy")
     from scipy.stats import binomtest, norm
@@ -94,27 +93,27 @@ def proportion(
     if not len(outcome):
         return Proportion(None, 0, ties, *numbers, None, None, None, None, None, None)
     share = float(outcome.mean())
-    known = effective_votes(outcome, raters, prompts)
+    size = effective_size(outcome, raters, prompts)
     decisive = counted.wins + counted.losses
     return Proportion(
         share,
         len(outcome),
         ties,
         *numbers,
-        effective=known.votes if known else None,
+        effective=size.votes if size else None,
         wilson=wilson_interval(share, len(outcome), float(norm.ppf(0.5 + level / 2.0))),
-        clustered=clustered_interval(share, known, level) if known else None,
+        clustered=clustered_interval(share, size, level) if size else None,
         bootstrap=pigeonhole_interval(outcome, raters, prompts, level=level, draws=draws, seed=seed) if draws else None,
         p_exact=float(binomtest(counted.wins, decisive).pvalue) if decisive else None,
-        p_clustered=clustered_test(share, known) if known else None,
+        p_clustered=clustered_test(share, size) if size else None,
     )
 
 
 def by_prompt(ballots: Ballots, ties: str = DEFAULT_TIES, *, level: float = LEVEL) -> dict[int, Proportion]:
-    """The share on each prompt that has a vote, by number.
+    """The share for each prompt with at least one vote, by number.
 
-    Each is about that prompt alone, and its clustered interval allows for raters who voted on it more than once. No
-    bootstrap: one prompt has no prompts to resample.
+    Each share holds for its prompt alone. Its clustered interval accounts for raters who voted on the prompt more than
+    once. There is no bootstrap, since a single prompt cannot be resampled.
     """
     return {
         int(prompt): proportion(ballots.where(ballots.prompts == prompt), ties, level=level, draws=0)
@@ -123,7 +122,7 @@ def by_prompt(ballots: Ballots, ties: str = DEFAULT_TIES, *, level: float = LEVE
 
 
 def holm(p_values: Mapping[Any, float]) -> dict[Any, float]:
-    """p-values adjusted for how many there are (Holm 1979): the chance that any true null is rejected stays below 5 %.
+    """p-values adjusted for multiple comparisons (Holm 1979), which controls the family-wise error rate.
 
     Args:
         p_values: by name, each 0..1.

@@ -1,4 +1,4 @@
-"""A ranking of several arms from votes on pairs of them: Bradley & Terry 1952, with ties after Davidson 1970."""
+"""A ranking of several arms from pairwise votes: Bradley & Terry 1952, with ties after Davidson 1970."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from freeu.study.statistics.clustering import Interval, cell_sums, percentile_in
 from freeu.study.store.votes import Answer
 
 DRAWS = 500
-"""Of the bootstrap: each draw is a fit of its own."""
+"""Number of bootstrap resamples; every resample is fitted anew."""
 MOST_LOST = 0.01
-"""A larger share of draws without a finite estimate leaves no interval."""
+"""With a larger share of resamples without a finite estimate, no interval is given."""
 _FAR, _STEPS = 10.0, 200
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Arms on one scale.
+    """Bradley-Terry scores of the arms.
 
     Args:
-        arms: names, as they were given.
-        scores: log-strengths with mean 0. The chance that arm i is chosen over arm j, ties aside, is
+        arms: names, in the given order.
+        scores: log-strengths with mean 0. The probability that arm i is chosen over arm j, ties excluded, is
             1 / (1 + exp(score_j - score_i)).
-        strengths: exp(scores), with sum 1.
-        intervals: of the scores, over raters and prompts; None where nothing could be resampled or too many draws had
-            no finite estimate.
-        first_chance: for each arm, the share of draws in which it is first.
-        ties: Davidson's nu: two arms of equal strength tie with the chance nu / (2 + nu). 0 without ties.
-        votes: that it was made from.
-        lost: draws without a finite estimate; they are left out.
+        strengths: exp(scores), normalized to sum 1.
+        intervals: confidence intervals of the scores over raters and prompts; None where nothing can be resampled or
+            too many resamples have no finite estimate.
+        first_chance: for each arm, the share of resamples in which it ranks first.
+        ties: Davidson's nu: two arms of equal strength tie with probability nu / (2 + nu). 0 without ties.
+        votes: number of votes.
+        lost: number of resamples without a finite estimate, which are discarded.
     """
 
     arms: tuple[str, ...]
@@ -48,7 +48,7 @@ class Ranking:
     lost: int
 
     def chance(self, arm: str, other: str) -> float:
-        """That ``arm`` is chosen over ``other``, ties aside."""
+        """Probability that ``arm`` is chosen over ``other``, ties excluded."""
         return float(1.0 / (1.0 + np.exp(self.scores[self.arms.index(other)] - self.scores[self.arms.index(arm)])))
 
 
@@ -65,10 +65,10 @@ def rank_arms(
 
     Args:
         answers: of one study; only kind "vote" counts.
-        question: its name.
+        question: name of the question.
         arms: at least 2 names.
-        level: coverage of the intervals.
-        draws: of the pigeonhole bootstrap (``resampled_sums``); 0 leaves it out.
+        level: confidence level of the intervals.
+        draws: number of pigeonhole-bootstrap resamples (``resampled_sums``); 0 skips the bootstrap.
         seed: of the bootstrap.
 
     Raises:
@@ -90,15 +90,15 @@ def rank_arms(
     cells = cell_sums(np.concatenate(quantities, axis=1), np.concatenate(raters), np.concatenate(prompts))
     wins, ties = cells.sum(axis=(1, 2)).reshape(2, number, number)
     scores, nu = fit_scores(wins, ties, arms)
-    drawn, lost = _drawn_scores(cells, number, draws, seed)
-    usable = len(drawn) > 1 and lost <= MOST_LOST * draws
+    resampled, lost = _resampled_scores(cells, number, draws, seed)
+    usable = len(resampled) > 1 and lost <= MOST_LOST * draws
     strengths = np.exp(scores - scores.max())
     return Ranking(
         tuple(arms),
         tuple(scores.tolist()),
         tuple((strengths / strengths.sum()).tolist()),
-        tuple(percentile_interval(column, level) for column in drawn.T) if usable else None,
-        tuple((np.bincount(drawn.argmax(axis=1), minlength=number) / len(drawn)).tolist()) if usable else None,
+        tuple(percentile_interval(column, level) for column in resampled.T) if usable else None,
+        tuple((np.bincount(resampled.argmax(axis=1), minlength=number) / len(resampled)).tolist()) if usable else None,
         nu,
         int(wins.sum() + ties.sum() / 2),
         lost,
@@ -106,37 +106,41 @@ def rank_arms(
 
 
 def fit_scores(wins: Floats, ties: Floats, arms: Sequence[str]) -> tuple[Floats, float]:
-    """Scores of maximum likelihood.
+    """Maximum-likelihood scores.
 
-    Without ties this is Bradley & Terry's model. With ties, arm i is chosen over arm j with a chance in proportion to
-    pi_i, j to pi_j, neither to nu sqrt(pi_i pi_j) (Davidson 1970).
+    Without ties this is the Bradley-Terry model. With ties, the probabilities of "arm i", "arm j" and "tie" are
+    proportional to pi_i, pi_j and nu sqrt(pi_i pi_j) (Davidson 1970).
 
     Args:
-        wins: (k, k), how often arm i was chosen over arm j.
-        ties: (k, k), symmetric, how often neither of them was.
-        arms: (k,), names for messages.
+        wins: (k, k), number of votes for arm i over arm j.
+        ties: (k, k), symmetric, number of ties between arms i and j.
+        arms: (k,), names for error messages.
 
     Returns:
         (k,) scores with mean 0, and nu (0 without ties).
 
     Raises:
-        FreeUValueError: no finite scores are most likely: some arms were never compared with the others, or never lost
-            against them (Ford 1957).
+        FreeUValueError: the likelihood has no finite maximum: some arms were never compared with the others, or never
+            lost against them (Ford 1957).
     """
     from scipy.sparse.csgraph import connected_components
 
     groups, labels = connected_components(wins + ties > 0.0, directed=False)
     if groups > 1:
-        apart = " with ".join(f"({_names(arms, labels == group)})" for group in range(groups))
-        raise FreeUValueError(f"no ranking: nobody compared {apart}: more votes are needed, or a ranking of each alone")
+        apart = " and ".join(f"({_names(arms, labels == group)})" for group in range(groups))
+        raise FreeUValueError(
+            f"no ranking: {apart} were never compared with each other: collect more votes, or rank each group alone"
+        )
     scores, log_nu, found = _maximise(wins[None], ties[None])
     if not found[0]:
         if not wins.any():
-            raise FreeUValueError("no ranking: every vote is a tie: more votes are needed")
+            raise FreeUValueError("no ranking: every vote is a tie: collect more votes")
         groups, labels = connected_components(wins > 0.0, directed=True, connection="strong")
         unbeaten = next(g for g in range(groups) if not wins[np.ix_(labels != g, labels == g)].any())
         names = _names(arms, labels == unbeaten)
-        raise FreeUValueError(f"no ranking: {names} never lost to any other arm: more votes are needed, or fewer arms")
+        raise FreeUValueError(
+            f"no ranking: {names} never lost to any other arm: collect more votes, or compare fewer arms"
+        )
     return scores[0], float(np.exp(log_nu[0])) if ties.any() else 0.0
 
 
@@ -144,8 +148,8 @@ def _names(arms: Sequence[str], wanted: Floats) -> str:
     return ", ".join(arm for arm, is_in in zip(arms, wanted, strict=True) if is_in)
 
 
-def _drawn_scores(cells: Floats, number: int, draws: int, seed: int) -> tuple[Floats, int]:
-    """Scores of the draws that have finite ones, (draws, k), and how many have not."""
+def _resampled_scores(cells: Floats, number: int, draws: int, seed: int) -> tuple[Floats, int]:
+    """Scores of the resamples with finite scores, (n, k), and the number of resamples without."""
     if not draws or max(cells.shape[1:]) < 2:
         return np.zeros((0, number)), 0
     sums = resampled_sums(cells, draws, seed).reshape(draws, 2, number, number)
@@ -154,13 +158,13 @@ def _drawn_scores(cells: Floats, number: int, draws: int, seed: int) -> tuple[Fl
 
 
 def _maximise(wins: Floats, ties: Floats) -> tuple[Floats, Floats, Floats]:
-    """Newton's method with halved steps for many tables of votes at once; the likelihood is concave.
+    """Newton's method with step halving, for many tables of votes at once; the likelihood is concave.
 
     Args:
         wins, ties: (b, k, k).
 
     Returns:
-        (b, k) scores with mean 0, (b,) log nu, and (b,) whether the maximum is a finite one.
+        (b, k) scores with mean 0, (b,) log nu, and (b,) whether the maximum is finite.
     """
     size, number, _ = wins.shape
     has_ties = ties.any(axis=(1, 2))
@@ -171,7 +175,7 @@ def _maximise(wins: Floats, ties: Floats) -> tuple[Floats, Floats, Floats]:
     level = _likelihood(values, wins, ties)
     for _ in range(_STEPS):
         gradient, information = _derivatives(values, totals, wins, ties)
-        # Scores are determined up to a constant, and nu not at all without ties: both directions are held.
+        # Scores are determined up to a constant, and nu is undetermined without ties: both directions are regularized.
         information[:, :number, :number] += scale[:, None, None]
         information[:, number, number] += np.where(has_ties, 0.0, 1.0)
         information += 1e-12 * scale[:, None, None] * np.eye(number + 1)
@@ -187,14 +191,14 @@ def _maximise(wins: Floats, ties: Floats) -> tuple[Floats, Floats, Floats]:
         if (np.abs(gradient).max(axis=1) <= 1e-11 * scale).all() or np.abs(step).max() < 1e-13:
             break
     scores = values[:, :-1] - values[:, :-1].mean(axis=1, keepdims=True)
-    # Where wins lead from every arm to every other the maximum is finite (Ford 1957). Without that it is not, unless
-    # ties make up for it: then it shows in scores that run away.
+    # The maximum is finite where the graph of wins is strongly connected (Ford 1957). Ties can make it finite
+    # elsewhere too; where they do not, the scores diverge.
     finite = _connected(wins) | (has_ties & (np.abs(scores).max(axis=1) < _FAR))
     return scores, values[:, -1], finite & wins.any(axis=(1, 2))
 
 
 def _connected(wins: Floats) -> Floats:
-    """(b,), whether wins lead from every arm to every other."""
+    """(b,), whether the directed graph of wins is strongly connected."""
     reached = (wins > 0.0) | np.eye(wins.shape[1], dtype=np.bool_)
     for _ in range(wins.shape[1].bit_length()):
         reached = np.matmul(reached, reached)
@@ -218,8 +222,8 @@ def _likelihood(values: Floats, wins: Floats, ties: Floats) -> Floats:
 def _derivatives(values: Floats, totals: Floats, wins: Floats, ties: Floats) -> tuple[Floats, Floats]:
     """Gradient (b, k + 1) and information (b, k + 1, k + 1) in the scores and log nu.
 
-    A choice of i over j counts 1 for i, a tie one half: the gradient is what was counted less what is expected, the
-    information the covariance of the counts.
+    A vote for i over j counts 1 for i, a tie counts 0.5. The gradient is the observed minus the expected count, the
+    information is the covariance of the counts.
     """
     number = wins.shape[1]
     won, tied = (np.exp(one) for one in _log_chances(values))

@@ -1,4 +1,4 @@
-"""Raters who are not there: seeded votes for tests, power by simulation and demonstrations. Never evidence."""
+"""Simulated raters: seeded votes for tests, power simulations and demonstrations. Never evidence."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Behaviour:
 
     Args:
         strengths: log-strength of each arm, for all questions; of two arms that differ by d, the stronger gets the
-            share 1 / (1 + exp(-d)) of the votes over all raters and prompts (``strengths_for_share``). An arm that is
-            not named has 0.
+            share 1 / (1 + exp(-d)) of the votes over all raters and prompts (``strengths_for_share``). Arms that are
+            not named have 0.
         by_question: other strengths for a question.
-        rater_spread, prompt_spread: standard deviation, in logits, of a preference between raters, and between prompts.
-        left_bias: added to the logit of the left one.
-        ties: chance that a rater says tie, where the plan allows it.
-        spammers: share of the raters, 0..1, who choose by chance.
-        spammer_seconds: median of their answers' times.
-        attention: chance that a rater who is no spammer gets a check right.
-        seconds: median of an answer's time; times are log-normal.
+        rater_spread, prompt_spread: standard deviation of a preference between raters and between prompts, in logits.
+        left_bias: position bias, added to the logit of the left item.
+        ties: probability of a tie, 0..1, where the plan offers ties.
+        spammers: share of raters, 0..1, who choose at random.
+        spammer_seconds: median response time of spammers, in seconds.
+        attention: probability that a rater who is no spammer passes an attention check, 0..1.
+        seconds: median response time, in seconds; response times are log-normal.
         seconds_spread: standard deviation of their logarithm.
     """
 
@@ -62,18 +62,18 @@ class Behaviour:
 
 
 def strengths_for_share(first: str, second: str, share: float) -> dict[str, float]:
-    """Strengths of two arms under which the second gets ``share`` of all votes without ties, above 0 and below 1."""
+    """Strengths of two arms with which the second gets ``share`` (above 0, below 1) of all votes without ties."""
     if not 0.0 < share < 1.0:
-        raise FreeUValueError(f"a share that can be simulated lies between 0 and 1, got {share:g}")
+        raise FreeUValueError(f"share must lie between 0 and 1, got {share:g}")
     return {first: 0.0, second: math.log(share / (1.0 - share))}
 
 
-class Crowd:
-    """Simulated raters for the slots of a plan. An answer depends on the seed, the slot and the task, not on order.
+class SimulatedRaters:
+    """Simulated raters for the slots of a plan. An answer depends on the seed, the slot and the task, not on the order.
 
     Args:
-        plan: whose tasks they answer.
-        behaviour: of all of them.
+        plan: with the tasks.
+        behaviour: of all raters.
         seed: equal seeds give equal answers.
     """
 
@@ -83,26 +83,26 @@ class Crowd:
         generator = np.random.default_rng([seed, 1])
         self._arms = {arm.name: number for number, arm in enumerate(plan.arms)}
         self._questions = {question.name: number for number, question in enumerate(plan.questions)}
-        # A difference of two arms has the standard deviation that was asked for.
+        # Divided by sqrt(2), so that the difference of two arms has the requested standard deviation.
         shape = (len(plan.prompts), len(self._questions), len(self._arms))
         self._prompts = generator.normal(0.0, behaviour.prompt_spread / math.sqrt(2.0), shape)
         number = round(behaviour.spammers * plan.raters)
         self.spammers = frozenset(generator.permutation(plan.raters)[:number].tolist())
-        self._strengths = {question: self._conditional(question) for question in self._questions}
+        self._strengths = {question: self._logits(question) for question in self._questions}
 
-    def _conditional(self, question: str) -> Mapping[tuple[str, str], float]:
-        """The logit of a rater and prompt in the middle, for which the share over all of them is as asked."""
+    def _logits(self, question: str) -> Mapping[tuple[str, str], float]:
+        """The logit of an average rater and prompt with which the share over all of them is as requested."""
         own = {**self.behaviour.strengths, **self.behaviour.by_question.get(question, {})}
         spread = math.hypot(self.behaviour.rater_spread, self.behaviour.prompt_spread)
         bias = self.behaviour.left_bias
         return {
-            (one, other): _middle(own.get(one, 0.0) - own.get(other, 0.0), spread, bias)
+            (one, other): _conditional_logit(own.get(one, 0.0) - own.get(other, 0.0), spread, bias)
             for one in self._arms
             for other in self._arms
         }
 
     def answer(self, slot: int) -> list[tuple[Task, str, float]]:
-        """What the rater of a slot answers to each of its tasks, in order, and after how many seconds."""
+        """The tasks of a slot in order, each with its answer and response time in seconds."""
         behaviour, plan = self.behaviour, self.plan
         generator = np.random.default_rng([self.seed, 2, slot])
         tasks = plan.slots[slot]
@@ -113,20 +113,20 @@ class Crowd:
             generator.random(len(tasks)),
             generator.normal(size=len(tasks)),
         )
-        spams = slot in self.spammers
-        median = behaviour.spammer_seconds if spams else behaviour.seconds
+        is_spammer = slot in self.spammers
+        median = behaviour.spammer_seconds if is_spammer else behaviour.seconds
         found = []
         for task, chance, tie, time in zip(tasks, chances, ties, times, strict=True):
             seconds = round(median * math.exp(behaviour.seconds_spread * float(time)), 3)
-            if plan.ties and tie < behaviour.ties and (spams or task.kind != "check"):
+            if plan.ties and tie < behaviour.ties and (is_spammer or task.kind != "check"):
                 found.append((task, "tie", seconds))
                 continue
-            first = chance < (0.5 if spams else self._first_chance(task, rater))
+            first = chance < (0.5 if is_spammer else self._first_chance(task, rater))
             found.append((task, "left" if first == task.first_left else "right", seconds))
         return found
 
     def _first_chance(self, task: Task, rater: Floats) -> float:
-        """The chance that an attentive rater takes the pair's first item."""
+        """Probability that an attentive rater chooses the pair's first item."""
         pair = self.plan.pair(task.pair)
         if pair.check:
             return self.behaviour.attention
@@ -138,7 +138,7 @@ class Crowd:
         return 1.0 / (1.0 + math.exp(-logit))
 
     def votes(self, raters: int | None = None) -> list[Vote]:
-        """Every vote of the first ``raters`` slots (default: as many as the plan is made for), one rater a slot."""
+        """Every vote of the first ``raters`` slots (default: the planned number of raters), one rater per slot."""
         found = []
         for slot in range(self.plan.raters if raters is None else raters):
             passed = 0.0
@@ -150,12 +150,12 @@ class Crowd:
 
 
 def simulate_votes(plan: StudyPlan, behaviour: Behaviour, seed: int = 0) -> list[Vote]:
-    """The votes of a whole crowd, without a server (see ``Crowd``)."""
-    return Crowd(plan, behaviour, seed).votes()
+    """All votes of ``SimulatedRaters``, without a server."""
+    return SimulatedRaters(plan, behaviour, seed).votes()
 
 
-def _middle(difference: float, spread: float, bias: float) -> float:
-    """The mean m for which logistic(m + spread * normal, +-bias for the side) averages logistic(difference)."""
+def _conditional_logit(difference: float, spread: float, bias: float) -> float:
+    """The mean m with which the average of logistic(m + spread * normal +- bias) is logistic(difference)."""
     if difference == 0.0 or (spread == 0.0 and bias == 0.0):
         return difference
     from scipy.optimize import brentq
@@ -164,8 +164,8 @@ def _middle(difference: float, spread: float, bias: float) -> float:
     weights = weights / weights.sum()
     aim = 1.0 / (1.0 + math.exp(-difference))
 
-    def excess(middle: float) -> float:
-        logits = middle + spread * points[:, None] + np.array([-bias, bias])
+    def excess(mean: float) -> float:
+        logits = mean + spread * points[:, None] + np.array([-bias, bias])
         return float((weights[:, None] / (1.0 + np.exp(-logits))).sum() / 2.0) - aim
 
     return float(brentq(excess, -40.0, 40.0, xtol=1e-12))
@@ -184,16 +184,16 @@ def bare_plan(
     rules: Rules | None = None,
     seed: int = 0,
 ) -> StudyPlan:
-    """A plan without pictures, for simulations, of the same design as a real one.
+    """A plan without images for simulations, with the same design as a real study.
 
     Args:
         raters, checks, repeats, seed: as in ``design.make_design``; there are no spare slots.
-        prompts: their number.
-        arms: at least 2, called "arm 0", "arm 1" and so on.
-        seeds: pairs of every two arms for each prompt.
+        prompts: number of prompts.
+        arms: at least 2, named "arm 0", "arm 1" and so on.
+        seeds: number of seeds per prompt.
         pairs_per_rater: None for every pair.
-        ties: whether raters may say tie.
-        rules: of exclusion.
+        ties: whether ties are offered.
+        rules: exclusion rules.
     """
     groups = [prompt for prompt in range(prompts) for _ in range(seeds)]
     every = len(groups) * arms * (arms - 1) // 2
@@ -228,13 +228,13 @@ def bare_plan(
         slots.append(
             tuple(
                 Task(
-                    f"{slot} {place}",
+                    f"{slot} {index}",
                     f"{'check' if trial.kind == 'check' else 'vote'} {trial.number}",
                     question,
                     trial.first_left,
                     trial.kind,
                 )
-                for place, (trial, question) in enumerate(asked)
+                for index, (trial, question) in enumerate(asked)
             )
         )
     return StudyPlan(

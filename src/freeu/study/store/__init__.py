@@ -1,4 +1,4 @@
-"""Votes and raters in a database: one writer, append-only records, backups.
+"""Votes and raters in a database: a single writer, append-only records, backups.
 
 Imports study.plan; knows no web page and no statistics.
 """

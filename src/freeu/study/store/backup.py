@@ -1,4 +1,4 @@
-"""A copy of a study's SQLite database while it is in use."""
+"""Backup of a study's SQLite database while it is in use."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ PAGES = 256
 
 
 def back_up(url: str, output: Path) -> int:
-    """Copy the database with SQLite's online backup: a consistent state, while raters go on voting.
+    """Copy the database with SQLite's online backup API. The copy is consistent, also while raters vote.
 
     Args:
         url: of the database.
-        output: the copy, in one file; it appears when it is complete and was checked.
+        output: the copy, a single file; it appears only when it is complete and verified.
 
     Returns:
         the number of events in the copy.
 
     Raises:
-        FreeUValueError: PostgreSQL (which has its own tool), no such database, or ``output`` exists.
-        FreeURuntimeError: it cannot be read or written.
+        FreeUValueError: a PostgreSQL database (use pg_dump), no such database, or ``output`` exists.
+        FreeURuntimeError: the database cannot be read or the copy cannot be written.
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() != "sqlite":
-        raise FreeUValueError("this copies SQLite only: for PostgreSQL use pg_dump --format=custom, also while in use")
+        raise FreeUValueError(
+            "only SQLite databases can be copied: for PostgreSQL use pg_dump --format=custom, also while it is in use"
+        )
     source = Path(parsed.database or "")
     if not source.is_file():
-        raise FreeUValueError(f"there is no database {source}: the study was never served")
+        raise FreeUValueError(f"there is no database {source}: serve the study first, or check --database")
     if output.exists():
         raise FreeUValueError(f"--output {output} exists: name another file")
     part = output.with_name(f".{output.name}.{os.getpid()}.part")
@@ -56,7 +58,7 @@ def _copy(source: Path, part: Path) -> int:
         contextlib.closing(sqlite3.connect(part)) as there,
     ):
         here.backup(there, pages=PAGES, sleep=0.01)
-        there.execute("PRAGMA journal_mode=DELETE")  # one file, without companions
+        there.execute("PRAGMA journal_mode=DELETE")  # a single file without -wal and -shm
         found = there.execute("PRAGMA integrity_check").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(f"the copy is damaged ({found})")

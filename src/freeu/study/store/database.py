@@ -1,4 +1,4 @@
-"""Opening a study's database: SQLite in a file, or PostgreSQL by URL, with every commit on disk before it returns."""
+"""Opening a study's database: SQLite in a file or PostgreSQL by URL, with durable commits."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from freeu.study.store import tables
 FILE = "study.sqlite"
 BUSY_MS = 15_000
 CONNECTIONS = 48
-"""More than the threads that answer requests, so that none waits for a connection."""
+"""More than the number of request threads, so that no request waits for a connection."""
 
 
 def database_url(folder: Path, database: str | None = None) -> str:
-    """The URL of a study's database: ``study.sqlite`` in its folder unless another is named.
+    """The URL of a study's database, by default ``study.sqlite`` in its folder.
 
     Args:
         folder: of the study.
@@ -38,30 +38,30 @@ def parse_url(url: str) -> URL:
     """Read a URL and choose the driver.
 
     Raises:
-        FreeUValueError: no URL, or of another database. The URL is not repeated: it may hold a password.
+        FreeUValueError: not a URL, or another kind of database. The message omits the URL: it may contain a password.
     """
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise FreeUValueError(
-            "--database is no URL of a database: give postgresql://user@host/name or the path of an SQLite file"
+            "--database is not a database URL: use postgresql://user@host/name or the path of an SQLite file"
         ) from None
     backend = parsed.get_backend_name()
     if backend not in ("sqlite", "postgresql"):
         raise FreeUValueError(f"--database must be SQLite or PostgreSQL, got {backend}")
     if backend == "sqlite" and not parsed.database:
-        raise FreeUValueError("--database must name a file: votes in memory would be lost")
+        raise FreeUValueError("--database must name a file: an in-memory database would lose the votes")
     return parsed.set(drivername={"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}[backend])
 
 
 def open_engine(url: str) -> Engine:
     """An engine whose commits are durable.
 
-    SQLite runs in WAL mode with ``synchronous=FULL`` (each commit waits for the disk) and begins with ``IMMEDIATE``
-    where it writes; PostgreSQL with ``synchronous_commit=on``, whatever the server's default.
+    SQLite runs in WAL mode with ``synchronous=FULL`` (each commit waits for the disk) and begins writing transactions
+    with ``IMMEDIATE``. PostgreSQL runs with ``synchronous_commit=on``, also where the server has another default.
 
     Raises:
-        FreeUValueError: what ``parse_url`` refuses; PostgreSQL without its driver.
+        FreeUValueError: see ``parse_url``; or PostgreSQL without its driver.
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "postgresql":
@@ -74,12 +74,12 @@ def open_engine(url: str) -> Engine:
             max_overflow=CONNECTIONS - 8,
             pool_pre_ping=True,
         )
-    _own(Path(parsed.database or ""))
+    _create_private(Path(parsed.database or ""))
     engine = create_engine(parsed, hide_parameters=True, pool_size=8, max_overflow=CONNECTIONS - 8)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself: _begin does
+        connection.isolation_level = None  # the driver begins no transaction by itself: _begin does
         for pragma in (
             f"busy_timeout={BUSY_MS}",
             "journal_mode=WAL",
@@ -97,23 +97,23 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
-def _own(file: Path) -> None:
-    """Create a new database readable by its owner only; SQLite gives its companions the same mode."""
-    with contextlib.suppress(OSError):  # a folder that is missing or closed is told of when it is opened
+def _create_private(file: Path) -> None:
+    """Create a new database file readable by its owner only; SQLite gives -wal and -shm the same mode."""
+    with contextlib.suppress(OSError):  # prepare() reports a folder that is missing or not writable
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def prepare(engine: Engine, plan: str, now: str) -> None:
-    """Create the tables, or make sure that those which are there belong to this plan.
+    """Create the tables, or check that existing ones belong to this plan.
 
     Args:
         engine: of the database.
         plan: hash of the plan.
-        now: the time, for a new database.
+        now: time of creation for a new database.
 
     Raises:
         FreeUValueError: a database of another plan or of a newer freeu.
-        FreeURuntimeError: it cannot be opened.
+        FreeURuntimeError: the database cannot be opened.
     """
     name = engine.url.render_as_string(hide_password=True)
     try:

@@ -1,4 +1,4 @@
-"""What the store hands out: raters, events and receipts."""
+"""The records that the store returns: raters, events and receipts."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from freeu.study.store.standing import Standing
+from freeu.study.store.progress import RaterProgress
 
 
 @dataclass(frozen=True)
 class Rater:
-    """Someone who takes part, or is invited to.
+    """A person who takes part or has a reserved slot.
 
     Args:
-        key: the number by which events point to the rater; never shown.
-        id: opaque; what exports show.
-        slot: number of the slot, or None once it was given back.
-        nickname: chosen, or None.
+        key: primary key to which events refer; never shown.
+        id: random id, which says nothing about the person.
+        slot: number of the slot, or None after it was released.
+        nickname: chosen by the rater, or None.
         language: of the pages.
-        joined: ISO 8601 in UTC, or None for an invitation that nobody has followed and for the forgotten.
-        deleted: whether the rater asked to be forgotten, or gave the slot back.
+        joined: when the rater started, ISO 8601 in UTC; None for an unused personal link and for deleted raters.
+        deleted: whether the rater asked for deletion or lost the slot.
     """
 
     key: int
@@ -39,15 +39,15 @@ class Event:
 
     Args:
         id: ascending.
-        rater: opaque id.
+        rater: id of the rater.
         task: id of the task.
         kind: "vote" or "undo".
         choice: "left", "right" or "tie"; "" of an undo.
         revision: 0 for the first answer to a task, one more after each undo.
         seconds: see ``votes.Vote``; 0 of an undo.
         time: when it was written, ISO 8601 in UTC.
-        place: of the task in its slot, from 0.
-        left: id of the item that stood on the left.
+        place: index of the task in its slot, from 0.
+        left: id of the item that was shown on the left.
         plan: hash of the plan.
     """
 
@@ -66,18 +66,18 @@ class Event:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of a vote or an undo; whatever it says is on disk.
+    """The result of a vote or an undo. What it reports is already on disk.
 
     Args:
-        outcome: "counted" (this answer is recorded), "undone" (the undo is), "conflict" (another answer was there
-            first and stays) or "stale" (this is not the task to answer now).
-        choice: the answer that is recorded, "" if none.
-        standing: of the rater after it.
+        outcome: "counted" (this answer is recorded), "undone" (the undo is recorded), "conflict" (another answer was
+            recorded first and stays) or "stale" (this is not the current task).
+        choice: the recorded answer, "" if there is none.
+        progress: of the rater afterwards.
     """
 
     outcome: str
     choice: str
-    standing: Standing
+    progress: RaterProgress
 
 
 def rater_of(row: Row[Any]) -> Rater:

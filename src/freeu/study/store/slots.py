@@ -1,4 +1,4 @@
-"""Who gets which slot."""
+"""Assignment of slots to raters."""
 
 from __future__ import annotations
 
@@ -11,31 +11,36 @@ from freeu.study.store.records import Rater, rater_of
 from freeu.study.store.tables import events, raters, study
 
 ABANDONED = timedelta(hours=2)
-"""A rater who has not voted by then gives the slot back when no other is free."""
+"""A rater who has not voted after this time loses the slot if no other slot is free."""
 
 
 def now() -> str:
-    """The time, ISO 8601 in UTC with milliseconds."""
-    return _stamp(datetime.now(timezone.utc))
+    """The current time, ISO 8601 in UTC with milliseconds."""
+    return timestamp(datetime.now(timezone.utc))
+
+
+def timestamp(time: datetime) -> str:
+    """A time as events store it: ISO 8601 with milliseconds."""
+    return time.isoformat(timespec="milliseconds")
 
 
 def claim(
     connection: Connection, slots: int, code: str, language: str, nickname: str | None = None, *, invited: bool = False
 ) -> Rater | None:
-    """Take the lowest free slot; if none is free, that of somebody who came long ago and never voted.
+    """Take the lowest free slot. If none is free, take the slot of a rater who started long ago and never voted.
 
     Args:
-        connection: in a transaction.
-        slots: how many there are.
+        connection: inside a transaction.
+        slots: number of slots in the plan.
         code: the personal code.
         language: of the pages.
-        nickname: chosen, or None.
-        invited: reserve the slot for somebody who has not come yet. Nobody loses a slot to an invitation.
+        nickname: chosen by the rater, or None.
+        invited: reserve the slot for a rater who starts later. A reservation takes no slot from a rater.
 
     Returns:
         the rater, or None if no slot is free.
     """
-    connection.execute(select(study.c.schema).with_for_update())  # one at a time, also on PostgreSQL
+    connection.execute(select(study.c.schema).with_for_update())  # serializes claims on PostgreSQL too
     taken = set(connection.execute(select(raters.c.slot).where(raters.c.slot.is_not(None))).scalars())
     slot = next((number for number in range(slots) if number not in taken), None)
     if slot is None and not invited:
@@ -47,12 +52,8 @@ def claim(
     return rater_of(connection.execute(raters.insert().values(values).returning(raters)).one())
 
 
-def _stamp(time: datetime) -> str:
-    return time.isoformat(timespec="milliseconds")
-
-
 def _reclaim(connection: Connection) -> int | None:
-    limit = _stamp(datetime.now(timezone.utc) - ABANDONED)
+    limit = timestamp(datetime.now(timezone.utc) - ABANDONED)
     voted = select(events.c.id).where(events.c.rater == raters.c.key).exists()
     query = select(raters.c.key, raters.c.slot).where(
         raters.c.slot.is_not(None), raters.c.joined < limit, ~raters.c.deleted, ~voted

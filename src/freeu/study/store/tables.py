@@ -31,8 +31,7 @@ study = Table(
     Column("created", String(32), nullable=False),
 )
 
-# Events point to "key". "id" is what the outside sees: it can be exchanged when a rater wishes to be forgotten, without
-# touching an event.
+# Events refer to "key". "id" is the public id: when a rater asks for deletion it is replaced, and no event changes.
 raters = Table(
     "freeu_raters",
     metadata,

@@ -1,4 +1,4 @@
-"""Votes as the store keeps them, and what they mean: which arm won, and who is left out by the plan's rules."""
+"""Votes as the store keeps them, and the same votes with the arms that they compare."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ CHOICES = ("left", "right", "tie")
 
 @dataclass(frozen=True)
 class Vote:
-    """The counted answer to one task: at most one for each.
+    """The counted answer to one task. Each task has at most one.
 
     Args:
-        rater: opaque id of the rater.
+        rater: random id of the rater.
         task: id of the task.
         choice: "left", "right" or "tie".
-        seconds: from the moment both images were shown to the answer.
-        time: when the server had it on disk, ISO 8601 in UTC.
-        plan: hash of the plan under which it was given.
+        seconds: response time since both images were shown.
+        time: when the server recorded it, ISO 8601 in UTC.
+        plan: hash of the study's plan.
     """
 
     rater: str
@@ -33,14 +33,14 @@ class Vote:
 
 @dataclass(frozen=True)
 class Answer:
-    """A vote with what it was about.
+    """A vote together with its task.
 
     Args:
-        rater: opaque id.
+        rater: random id of the rater.
         pair, prompt, question, kind: of the task.
         first, second: names of the arms of the pair's items.
         winner: "first", "second" or "tie".
-        left: which of the two stood on the left, "first" or "second".
+        left: which of the two was on the left, "first" or "second".
         seconds: see ``Vote``.
     """
 
@@ -57,15 +57,15 @@ class Answer:
 
     @property
     def left_won(self) -> bool | None:
-        """Whether the left one was chosen; None after a tie."""
+        """Whether the left item was chosen; None for a tie."""
         return None if self.winner == "tie" else self.winner == self.left
 
 
 def answers(plan: StudyPlan, votes: Iterable[Vote]) -> list[Answer]:
-    """Every vote with what it was about, in the order of the votes.
+    """Every vote together with its task, in the order of the votes.
 
     Raises:
-        KeyError: a vote for a task that is not in the plan.
+        KeyError: a vote on a task that is not in the plan.
     """
     return [_answer(plan, vote, plan.task(vote.task)[1]) for vote in votes]
 

@@ -1,7 +1,7 @@
-"""Group commit: one thread writes, and what waits together is committed together.
+"""Group commit: a single thread writes, and all waiting writes share one commit.
 
-A commit costs a wait for the disk. With a transaction for each vote those waits add up; here everything that arrived
-during one wait shares the next. Nobody is answered before the commit that holds their write.
+Every commit waits for the disk. With one transaction per vote these waits add up; here all writes that arrive during
+one commit go into the next. A write is acknowledged only after its commit.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ MOST = 64
 
 
 class Writer:
-    """The only one that writes to the database.
+    """The only writer of the database.
 
     Args:
         engine: of the database.
-        most: how many writes one commit may hold; 1 commits each alone.
+        most: maximum number of writes per commit; 1 commits each write alone.
     """
 
     def __init__(self, engine: Engine, most: int = MOST) -> None:
@@ -39,11 +39,11 @@ class Writer:
         self._thread.start()
 
     def do(self, work: Callable[[Connection], T]) -> T:
-        """Do some work in a transaction and return its result once it is on disk.
+        """Run ``work`` in a transaction and return its result after the commit.
 
         Raises:
             FreeURuntimeError: the writer is closed.
-            Exception: whatever the work or the commit raised; then nothing of it was written.
+            Exception: raised by ``work`` or the commit; then nothing of it was written.
         """
         future: Future[T] = Future()
         with self._lock:
@@ -53,7 +53,7 @@ class Writer:
         return future.result()
 
     def close(self) -> None:
-        """Finish what waits, then end the thread."""
+        """Finish pending writes, then end the thread."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -78,7 +78,7 @@ class Writer:
             if jobs:
                 with self._engine.begin() as connection:
                     results = [_guarded(connection, work) for work, _ in jobs]
-        except BaseException as error:  # nothing was committed: everybody hears of it
+        except BaseException as error:  # nothing was committed: every caller gets the error
             results = [(None, error)] * len(jobs)
         for (_, future), (result, failure) in zip(jobs, results, strict=True):
             if failure is None:
@@ -88,7 +88,7 @@ class Writer:
 
 
 def _guarded(connection: Connection, work: Callable[[Connection], Any]) -> tuple[Any, BaseException | None]:
-    """The result of the work, or its error; one that fails does not take its neighbours along."""
+    """The result of ``work`` or its error. The savepoint keeps a failure from affecting other writes of the batch."""
     try:
         with connection.begin_nested():
             return work(connection), None

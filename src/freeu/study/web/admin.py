@@ -1,4 +1,4 @@
-"""The administrator's pages, behind a password: progress, results, exports, personal links."""
+"""The administrator's pages behind a password: progress, report, exports, personal links."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 
 from freeu.errors import FreeUError
-from freeu.study.results.outcome import Outcome
+from freeu.study.results.live import LiveResults
 from freeu.study.results.overview import overview
-from freeu.study.web.pages import Csrf, answers
+from freeu.study.web.pages import Csrf, documented
 from freeu.study.web.secrets import MOST_LETTERS
-from freeu.study.web.site import Site, go, root_of
+from freeu.study.web.site import Site, redirect, root_of
 
 SESSION_SECONDS = 12 * 3600
 MOST_LINKS = 1_000
-# The report is one file with its own style; the sandbox keeps it away from our cookies and pages.
+# The report is a single file with inline style; the sandbox isolates it from our cookies and pages.
 REPORT_POLICY = (
     "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
@@ -28,7 +28,7 @@ TYPES = {"csv": "text/csv", "json": "application/json", "parquet": "application/
 
 
 class Sessions:
-    """Signed cookies of the administrator; those that logged out are remembered until they expire."""
+    """Signed session cookies of the administrator. Sessions that logged out are remembered until they expire."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -37,12 +37,12 @@ class Sessions:
         self.cookie = f"{site.cookie}-admin"
 
     def begin(self) -> str:
-        """The value of a fresh cookie."""
+        """The value of a new cookie."""
         text = f"{int(time.time()) + SESSION_SECONDS}.{secrets.token_hex(16)}"
         return f"{text}.{self._sign(text)}"
 
     def valid(self, value: str) -> bool:
-        """Whether it was given out, has not expired and has not logged out."""
+        """Whether the cookie is genuine, has not expired and has not logged out."""
         text, _, signature = value.rpartition(".")
         expiry = text.partition(".")[0]
         if not self._site.keys.signed("admin", text, signature):
@@ -51,7 +51,7 @@ class Sessions:
             return int(expiry) > time.time() and text not in self._ended
 
     def end(self, value: str) -> None:
-        """Log out: the cookie is worth nothing from now on, wherever it is."""
+        """Log out: the cookie is invalid from now on, also in other browsers."""
         text = value.rpartition(".")[0]
         with self._lock:
             self._ended = {one: end for one, end in self._ended.items() if end > time.time()}
@@ -65,15 +65,15 @@ def routes(site: Site) -> APIRouter:
     """The routes of the administrator."""
     router = APIRouter(prefix="/admin")
     sessions = Sessions(site)
-    outcome = Outcome(site.store, lambda item: site.folder.media(item.id))
+    live = LiveResults(site.store, lambda item: site.folder.media(item.id))
 
-    @router.get("/login", response_class=HTMLResponse, responses=answers(303), summary="Log in")
+    @router.get("/login", response_class=HTMLResponse, responses=documented(303), summary="Log in")
     def login(request: Request) -> Response:
         if sessions.valid(request.cookies.get(sessions.cookie, "")):
-            return go(request, "/admin")
-        return _login(request, 200, wrong=False)
+            return redirect(request, "/admin")
+        return _login_page(request, 200, wrong=False)
 
-    @router.post("/login", response_class=HTMLResponse, responses=answers(303, 403, 422), summary="Log in by form")
+    @router.post("/login", response_class=HTMLResponse, responses=documented(303, 403, 422), summary="Log in by form")
     def logged_in(
         request: Request, password: Annotated[str, Form(max_length=MOST_LETTERS)] = "", csrf: Csrf = ""
     ) -> Response:
@@ -81,8 +81,8 @@ def routes(site: Site) -> APIRouter:
         site.limit("login", request.state.caller)
         site.limit("logins", "")
         if not site.keys.is_password(password):
-            return _login(request, 403, wrong=True)
-        answer = go(request, "/admin")
+            return _login_page(request, 403, wrong=True)
+        answer = redirect(request, "/admin")
         answer.set_cookie(
             sessions.cookie,
             sessions.begin(),
@@ -93,26 +93,28 @@ def routes(site: Site) -> APIRouter:
         )
         return answer
 
-    @router.post("/logout", response_class=HTMLResponse, responses=answers(303, 403, 422), summary="Log out")
+    @router.post("/logout", response_class=HTMLResponse, responses=documented(303, 403, 422), summary="Log out")
     def logout(request: Request, csrf: Csrf = "") -> Response:
         session = _session(request)
         if session:
             site.check(request, session, csrf, "admin-csrf")
             sessions.end(session)
-        answer = go(request, "/admin/login")
+        answer = redirect(request, "/admin/login")
         answer.delete_cookie(sessions.cookie, path=f"{root_of(request)}/admin")
         return answer
 
-    @router.get("", response_class=HTMLResponse, responses=answers(303), summary="Progress")
+    @router.get("", response_class=HTMLResponse, responses=documented(303), summary="Progress")
     def progress(request: Request) -> Response:
         session = _session(request)
-        return _page(request, session, "admin.html", seen=overview(site.store)) if session else _ask(request)
+        return _page(request, session, "admin.html", seen=overview(site.store)) if session else _to_login(request)
 
-    @router.post("/links", response_class=HTMLResponse, responses=answers(303, 403, 422), summary="Make links")
+    @router.post(
+        "/links", response_class=HTMLResponse, responses=documented(303, 403, 422), summary="Create personal links"
+    )
     def links(request: Request, count: Annotated[int, Form(ge=1, le=MOST_LINKS)], csrf: Csrf = "") -> Response:
         session = _session(request)
         if not session:
-            return _ask(request)
+            return _to_login(request)
         site.check(request, session, csrf, "admin-csrf")
         base = f"{request.url.scheme}://{request.url.netloc}{root_of(request)}/resume#"
         try:
@@ -121,17 +123,17 @@ def routes(site: Site) -> APIRouter:
             return _page(request, session, "admin_links.html", links=[], problem=str(error))
         return _page(request, session, "admin_links.html", links=[base + code for code in codes], problem="")
 
-    @router.get("/report", response_class=HTMLResponse, responses=answers(303), summary="The report")
+    @router.get("/report", response_class=HTMLResponse, responses=documented(303), summary="Report")
     def report(request: Request) -> Response:
         if not _session(request):
-            return _ask(request)
-        return HTMLResponse(outcome.report(), headers={"content-security-policy": REPORT_POLICY})
+            return _to_login(request)
+        return HTMLResponse(live.report(), headers={"content-security-policy": REPORT_POLICY})
 
-    @router.get("/export/{name}", response_class=Response, responses=answers(303, 404), summary="Votes and results")
+    @router.get("/export/{name}", response_class=Response, responses=documented(303, 404), summary="Votes and results")
     def export(request: Request, name: str) -> Response:
         if not _session(request):
-            return _ask(request)
-        data = outcome.export(name)
+            return _to_login(request)
+        data = live.export(name)
         if data is None:
             raise HTTPException(404)
         headers = {"content-disposition": f'attachment; filename="{name}"'}
@@ -142,10 +144,10 @@ def routes(site: Site) -> APIRouter:
         site.limit("admin", request.state.caller)
         return value if sessions.valid(value) else ""
 
-    def _ask(request: Request) -> Response:
-        return go(request, "/admin/login")
+    def _to_login(request: Request) -> Response:
+        return redirect(request, "/admin/login")
 
-    def _login(request: Request, status: int, *, wrong: bool) -> Response:
+    def _login_page(request: Request, status: int, *, wrong: bool) -> Response:
         visit = site.visit(request)
         token = site.keys.sign("login", visit.value)
         html = site.render(request, "admin_login.html", csrf=token, wrong=wrong, logged_in=False)

@@ -38,26 +38,26 @@ def create_app(
     behind_proxy: bool = False,
     rates: dict[str, Rate] | None = None,
 ) -> ASGIApp:
-    """The application, guarded; any ASGI server can run it, in one process.
+    """The ASGI application with its middleware. Any ASGI server can run it, in a single process.
 
     Args:
         folder: the study.
         store: its votes.
         secrets: its keys.
-        root_path: the sub-path under which a reverse proxy offers it, such as "/study"; the proxy may strip it or not.
-        tokens_only: only people with a personal link may take part.
-        behind_proxy: believe X-Forwarded-For and X-Forwarded-Proto.
-        rates: rate limits other than ``limits.RATES``.
+        root_path: the sub-path under which a reverse proxy serves it, such as "/study"; the proxy may strip it or not.
+        tokens_only: admit only raters with a personal link.
+        behind_proxy: trust X-Forwarded-For and X-Forwarded-Proto.
+        rates: rate limits that replace those of ``limits.RATES``.
 
     Raises:
-        FreeUValueError: a sub-path that is none, or that is the name of a page.
+        FreeUValueError: an invalid sub-path, or one that begins with the name of a page.
     """
     root = root_path.rstrip("/")
     limits = Limits(rates)
     site = Site(folder, store, secrets, limits, tokens_only=tokens_only)
     app = FastAPI(
         title="freeu study",
-        description="A blind preference study. Pages for raters and for the administrator.",
+        description="A blind preference study: pages for raters and for the administrator.",
         version=freeu.__version__,
         docs_url=None,
         redoc_url=None,
@@ -71,13 +71,13 @@ def create_app(
     _handle_errors(app, site)
     if not _ROOT.fullmatch(root) or (root and root.split("/")[1] in names):
         raise FreeUValueError(
-            f'the sub-path must look like "/study" and not begin with the name of a page, got {root_path!r}'
+            f'--root-path must look like "/study" and not begin with the name of a page, got {root_path!r}'
         )
     return Guard(app, limits, root, behind_proxy)
 
 
 class _Kept:
-    """Style sheet and script, which browsers may keep: their addresses change with them."""
+    """Cache headers for style sheet and script, whose URLs change with their content."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -92,9 +92,9 @@ class _Kept:
 
 
 def _handle_errors(app: FastAPI, site: Site) -> None:
-    """Every error is a page in the rater's language, or JSON for the script; none repeats what was sent."""
+    """Error pages in the rater's language, or JSON for the script. They never repeat the request."""
 
-    def tell(request: Request, status: int, headers: Any = None) -> Response:
+    def respond(request: Request, status: int, headers: Any = None) -> Response:
         path = request.scope["path"].removeprefix(root_of(request))
         if path.startswith("/api/"):
             return JSONResponse({"error": texts.TEXTS["en"].get(f"error_{status}", "error")}, status, headers)
@@ -110,13 +110,13 @@ def _handle_errors(app: FastAPI, site: Site) -> None:
     def http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 429:
             return Response("too many requests: wait a moment", 429, error.headers, "text/plain")
-        return tell(request, error.status_code, error.headers)
+        return respond(request, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
-        return tell(request, 422)
+        return respond(request, 422)
 
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeoutError)
     def busy(request: Request, error: Exception) -> Response:
-        return Response("the study is busy: try again", 503, {"retry-after": "2"}, "text/plain")
+        return Response("the server is busy: try again", 503, {"retry-after": "2"}, "text/plain")

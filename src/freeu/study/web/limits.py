@@ -1,4 +1,4 @@
-"""Rate limits: token buckets in memory, one for each caller and purpose."""
+"""Rate limits: token buckets in memory, one per client and purpose."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ MOST_CALLERS = 20_000
 
 @dataclass(frozen=True)
 class Rate:
-    """How often something may happen.
+    """A rate limit.
 
     Args:
-        burst: at once, after a rest.
-        per_second: in the long run.
+        burst: maximum number at once.
+        per_second: sustained rate.
     """
 
     burst: float
@@ -26,7 +26,7 @@ class Rate:
 
 
 RATES = {
-    # A whole laboratory may sit behind one address: 120 raters with a vote every 3 s make 120 requests a second.
+    # A whole laboratory can share one address: 120 raters with a vote every 3 s make 120 requests per second.
     "address": Rate(2_000, 500),
     "session": Rate(120, 20),
     "vote": Rate(12, 4),
@@ -39,11 +39,11 @@ RATES = {
 
 
 class Limits:
-    """The buckets of everybody.
+    """The token buckets of all clients.
 
     Args:
         rates: by purpose.
-        clock: seconds, never going back.
+        clock: monotonic time in seconds.
     """
 
     def __init__(self, rates: dict[str, Rate] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,7 +53,7 @@ class Limits:
         self._lock = threading.Lock()
 
     def wait(self, purpose: str, caller: str) -> float:
-        """Take one; 0.0 if that was allowed, otherwise the seconds after which it will be."""
+        """Take a token: 0.0 if it was available, otherwise the seconds until it is."""
         rate, now = self._rates[purpose], self._clock()
         with self._lock:
             left, then = self._buckets.pop((purpose, caller), (rate.burst, now))
@@ -61,12 +61,12 @@ class Limits:
             allowed = left >= 1.0
             self._buckets[purpose, caller] = (left - 1.0 if allowed else left, now)
             if len(self._buckets) > MOST_CALLERS:
-                self._buckets.popitem(last=False)  # the one that was quiet for longest
+                self._buckets.popitem(last=False)  # the least recently used
         return 0.0 if allowed else (1.0 - left) / rate.per_second
 
 
 def caller(address: str) -> str:
-    """The caller that an address stands for: a whole /64 of IPv6, which one household holds."""
+    """The client of an address; for IPv6 the whole /64 network, which belongs to one household."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Images and videos, only those of the current and the next task, with headers that say nothing about their maker."""
+"""Images and videos of the current and the next task, with headers that do not reveal the arm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
 
-from freeu.study.web.pages import answers
+from freeu.study.web.pages import documented
 from freeu.study.web.site import Site
 from freeu.study.web.voting import sides
 
@@ -20,17 +20,19 @@ def routes(site: Site) -> APIRouter:
     router = APIRouter()
     found: dict[int | str, dict[str, object]] = {
         200: {"description": "The file.", "content": {kind: {} for kind in TYPES.values()}},
-        206: {"description": "A part of it.", "content": {kind: {} for kind in TYPES.values()}},
-        416: {"description": "It has no such part.", "content": {"text/html": {}}},
+        206: {"description": "A part of the file.", "content": {kind: {} for kind in TYPES.values()}},
+        416: {"description": "The range is not available.", "content": {"text/html": {}}},
     }
 
-    @router.get("/media/{item}", response_class=Response, responses=found | answers(404), summary="An image or video")
+    @router.get(
+        "/media/{item}", response_class=Response, responses=found | documented(404), summary="An image or video"
+    )
     def media(request: Request, item: str) -> Response:
         visit = site.visit(request)
-        # The same answer for what does not exist and for what is not to be seen now.
-        if visit.rater is None or visit.standing is None or not visit.taking_part:
+        # The same response for files that do not exist and files that the rater may not see now.
+        if visit.rater is None or visit.progress is None or not visit.taking_part:
             raise HTTPException(404)
-        tasks = site.store.tasks(visit.rater)[visit.standing.done : visit.standing.done + 2]
+        tasks = site.store.tasks(visit.rater)[visit.progress.done : visit.progress.done + 2]
         if item not in {name for task in tasks for name in sides(site, task)}:
             raise HTTPException(404)
         data = site.folder.media(item).read_bytes()
@@ -39,7 +41,7 @@ def routes(site: Site) -> APIRouter:
         wanted = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
         if wanted is None or not (wanted[1] or wanted[2]):
             return Response(data, 200, headers, kind)
-        # Safari plays no video without this.
+        # Safari requires range requests for videos.
         size = len(data)
         first = int(wanted[1]) if wanted[1] else max(0, size - int(wanted[2]))
         last = min(size - 1, int(wanted[2])) if wanted[1] and wanted[2] else size - 1

@@ -1,4 +1,4 @@
-"""``secrets.json``: the signing key and the hash of the administrator's password, readable by its owner."""
+"""``secrets.json``: the signing key and the hash of the administrator's password, readable by its owner only."""
 
 from __future__ import annotations
 
@@ -26,59 +26,59 @@ _one_at_a_time = threading.Lock()  # scrypt takes 32 MiB
 
 @dataclass(frozen=True)
 class Secrets:
-    """What only the server knows.
+    """The secrets of the server.
 
     Args:
         key: 32 random bytes for signatures.
-        password: scrypt hash of the administrator's password, with its salt.
+        password: salt and scrypt hash of the administrator's password.
     """
 
     key: bytes = field(repr=False)
     password: str = field(repr=False)
 
     def sign(self, purpose: str, text: str) -> str:
-        """A signature (64 hexadecimal digits) that holds for one purpose only."""
+        """A signature (64 hexadecimal digits) that is valid for one purpose only."""
         return hmac.new(self.key, f"{purpose}\0{text}".encode(), hashlib.sha256).hexdigest()
 
     def signed(self, purpose: str, text: str, signature: str) -> bool:
-        """Whether the signature is right, in constant time."""
+        """Whether the signature is valid; constant time."""
         return hmac.compare_digest(self.sign(purpose, text).encode(), signature.encode(errors="replace"))
 
     def is_password(self, password: str) -> bool:
-        """Whether this is the administrator's password; takes some 0.1 s whatever it is."""
+        """Whether this is the administrator's password; takes about 0.1 s for any input."""
         salt, _, wanted = self.password.partition("$")
         found = _scrypt(password[:MOST_LETTERS], base64.b64decode(salt))
         return hmac.compare_digest(found, base64.b64decode(wanted))
 
 
 def load_or_create(folder: Path, password_file: Path | None = None) -> tuple[Secrets, str | None]:
-    """Read the secrets of a study, or make them.
+    """Read the secrets of a study, or create them.
 
     Args:
         folder: of the study.
-        password_file: its first line becomes the administrator's password; None makes one up for a new study and
-            keeps the old one of a known study.
+        password_file: its first line becomes the administrator's password; None generates a password for a new study
+            and keeps the existing one otherwise.
 
     Returns:
-        the secrets, and the password if one was made up: it cannot be had again.
+        the secrets, and the password if it was generated, since it cannot be shown again.
 
     Raises:
-        FreeUValueError: a password that is too short or cannot be read, or damaged secrets, or secrets that others
-            on the machine may read.
-        FreeURuntimeError: they cannot be written.
+        FreeUValueError: the password is too short or cannot be read, the secrets are damaged, or other users can read
+            them.
+        FreeURuntimeError: the secrets cannot be written.
     """
     path = folder / FILE
     known = _read(path) if path.exists() else None
     given = _password(password_file) if password_file else None
     if known and (given is None or known.is_password(given)):
         return known, None
-    made_up = None if given else secrets.token_urlsafe(12)
-    password = given or made_up
+    generated = None if given else secrets.token_urlsafe(12)
+    password = given or generated
     assert password is not None
-    # A new password comes with a new key: whoever was logged in by the old one no longer is.
+    # A new password gets a new key, which ends all sessions that were opened with the old password.
     fresh = Secrets(secrets.token_bytes(32), hash_password(password))
     _write(path, fresh)
-    return fresh, made_up
+    return fresh, generated
 
 
 def hash_password(password: str) -> str:
@@ -100,15 +100,15 @@ def _password(path: Path) -> str:
     password = words[0].strip() if words else ""
     if not LEAST_LETTERS <= len(password) <= MOST_LETTERS:
         raise FreeUValueError(
-            f"the first line of --admin-password-file {path} has {len(password)} letters: "
-            f"a password has {LEAST_LETTERS} to {MOST_LETTERS}"
+            f"the first line of --admin-password-file {path} has {len(password)} characters: "
+            f"a password needs {LEAST_LETTERS} to {MOST_LETTERS}"
         )
     return password
 
 
 def _read(path: Path) -> Secrets:
     if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise FreeUValueError(f"others on this machine may read {path}: run chmod 600 on it")
+        raise FreeUValueError(f"other users can read {path}: run chmod 600 on it")
     try:
         data = read_json(path)
         if (data["kind"], data["schema"]) != (KIND, SCHEMA):
@@ -120,7 +120,7 @@ def _read(path: Path) -> Secrets:
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise FreeUValueError(
-            f"{path} is damaged: remove it, and serve makes new secrets (raters keep their links)"
+            f"{path} is damaged: remove it, and freeu study serve creates new secrets (personal links stay valid)"
         ) from None
     return found
 

@@ -1,4 +1,4 @@
-"""What every request passes: the proxy's word, rate and size limits, and the headers of every answer."""
+"""Middleware: headers of the reverse proxy, rate and size limits, and security headers of every response."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from freeu.study.web.limits import Limits, caller
 
 MOST_BYTES = 16 * 1024
-"""Of a request's body; the largest form of the study has some 300."""
+"""Maximum size of a request body; the largest form of the study has about 300 bytes."""
 BODY_SECONDS = 20.0
 
 POLICY = (
@@ -30,19 +30,19 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-"""An answer may set its own; otherwise it gets these."""
+"""Defaults for headers that a response does not set itself."""
 
 
 class Guard:
     """ASGI middleware around the whole application.
 
     Args:
-        app: what it guards.
+        app: the application.
         limits: rate limits, by address.
-        root_path: the sub-path under which a reverse proxy offers the study, such as "/study"; whether the proxy
-            strips it does not matter.
-        behind_proxy: believe the last entry of X-Forwarded-For, which the nearest proxy wrote, and
-            X-Forwarded-Proto. Without a proxy anybody could write them.
+        root_path: the sub-path under which a reverse proxy serves the study, such as "/study". The proxy may strip it
+            or not.
+        behind_proxy: trust the last entry of X-Forwarded-For, which the nearest proxy adds, and X-Forwarded-Proto.
+            Without a proxy, any client could set them.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, root_path: str = "", behind_proxy: bool = False) -> None:
@@ -53,7 +53,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope = self._seen(scope)
+        scope = self._original(scope)
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -68,13 +68,13 @@ class Guard:
             return
         body = await _body(scope, receive)
         if isinstance(body, int):
-            reason = {413: "the request is too large", 408: "the request is too slow", 400: "the request broke off"}
+            reason = {413: "the request is too large", 408: "the request is too slow", 400: "the request is incomplete"}
             await PlainTextResponse(reason[body], body, {"connection": "close"})(scope, receive, answer)
             return
         await self._app(scope, _replay(body, receive), answer)
 
-    def _seen(self, scope: Scope) -> Scope:
-        """The request as the browser made it."""
+    def _original(self, scope: Scope) -> Scope:
+        """The request as the browser sent it."""
         scope = dict(scope)
         client = scope.get("client")
         address = client[0] if client else ""
@@ -94,13 +94,13 @@ class Guard:
 
 
 def too_many(wait: float) -> PlainTextResponse:
-    """The answer to somebody who is too quick."""
+    """The response to a client over its rate limit."""
     headers = {"retry-after": str(max(1, math.ceil(wait)))}
     return PlainTextResponse("too many requests: wait a moment", 429, headers)
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes | int:
-    """The whole body, or the status that refuses it."""
+    """The whole body, or the HTTP status of the refusal."""
     length = Headers(scope=scope).get("content-length", "0")
     if not (length.isascii() and length.isdecimal()) or len(length) > 12 or int(length) > MOST_BYTES:
         return 413

@@ -1,4 +1,4 @@
-"""What every page needs: who is asking, in which language, and how a template becomes an answer."""
+"""What every page needs: session, language, form tokens, and rendering of templates."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from freeu.study.plan.folder import StudyFolder
 from freeu.study.store import codes
+from freeu.study.store.progress import RaterProgress
 from freeu.study.store.records import Rater
-from freeu.study.store.standing import Standing
 from freeu.study.store.store import Store
 from freeu.study.web import texts
 from freeu.study.web.limits import Limits
@@ -32,21 +32,21 @@ _VISIT = re.compile(r"v[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Visit:
-    """Who is asking.
+    """The session of a request.
 
     Args:
-        value: of the cookie: "v" and a random number of a visitor, or "r" and the personal code of a rater.
-        fresh: whether the browser does not have that cookie yet.
-        language: of the answer.
-        rater: who has begun or is invited, or None.
-        standing: of the rater.
+        value: of the cookie: "v" and a random number for a visitor, or "r" and the personal code for a rater.
+        fresh: whether the browser does not have this cookie yet.
+        language: of the response.
+        rater: a rater who has started or has a reserved slot, or None.
+        progress: of the rater.
     """
 
     value: str
     fresh: bool
     language: str
     rater: Rater | None = None
-    standing: Standing | None = None
+    progress: RaterProgress | None = None
 
     @property
     def code(self) -> str:
@@ -55,7 +55,7 @@ class Visit:
 
     @property
     def taking_part(self) -> bool:
-        """Whether this is a rater who has given consent."""
+        """Whether there is a rater who has given consent."""
         return self.rater is not None and self.rater.joined is not None
 
 
@@ -67,7 +67,7 @@ class Site:
         store: the votes.
         keys: for signatures and the administrator's password.
         limits: rate limits.
-        tokens_only: only people with a personal link may take part.
+        tokens_only: only raters with a personal link are admitted.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Site:
         self.folder, self.store, self.keys, self.limits = folder, store, keys, limits
         self.tokens_only = tokens_only
         self.plan = folder.plan
-        # Cookies know no ports: studies on one host must not take each other's.
+        # Cookies ignore ports: studies on one host need different names.
         self.cookie = f"freeu-{self.plan.sha256[:10]}"
         self._templates = Environment(
             loader=PackageLoader("freeu.study.web"),
@@ -88,15 +88,15 @@ class Site:
 
     @cached_property
     def assets(self) -> str:
-        """A word that changes with the style sheet and the script, so that browsers may keep them."""
+        """A version of the style sheet and the script for their URLs, so that browsers can cache them."""
         data = b"".join(path.read_bytes() for path in sorted(STATIC.iterdir()))
         return hashlib.sha256(data).hexdigest()[:12]
 
     def visit(self, request: Request) -> Visit:
-        """Who is asking.
+        """The session of a request.
 
         Raises:
-            HTTPException: 429, too many requests of one session.
+            HTTPException: 429, too many requests in one session.
         """
         value = request.cookies.get(self.cookie, "")
         code = codes.normalized(value[1:]) if value.startswith("r") else None
@@ -110,7 +110,7 @@ class Site:
         return Visit(f"v{secrets.token_hex(16)}", True, self._language(request))
 
     def limit(self, purpose: str, who: str) -> None:
-        """Take one of a limited number.
+        """Apply a rate limit.
 
         Raises:
             HTTPException: 429.
@@ -120,17 +120,17 @@ class Site:
             raise HTTPException(429, headers={"retry-after": str(max(1, math.ceil(wait)))})
 
     def csrf(self, visit: Visit) -> str:
-        """The token that every form of this session carries."""
+        """The CSRF token for the forms of this session."""
         return self.keys.sign("csrf", visit.value)
 
     def check(self, request: Request, session: str, token: str, purpose: str = "csrf") -> None:
-        """Make sure that a form comes from our own page in the same session.
+        """Check that a form was sent from our own page in the same session.
 
         Args:
-            request: its Sec-Fetch-Site, where the browser sends one, must not name another site.
+            request: its Sec-Fetch-Site header, if present, must not name another site.
             session: value of the cookie.
-            token: of the form; the header X-CSRF-Token may bring it instead.
-            purpose: what the token was signed for.
+            token: of the form; may be in the header X-CSRF-Token instead.
+            purpose: for which the token was signed.
 
         Raises:
             HTTPException: 403.
@@ -146,20 +146,16 @@ class Site:
         """A page for raters.
 
         Args:
-            at: where the same page in another language is. Never the path of the request: "//elsewhere" is one too.
+            at: path of the page, for the language links. Never the path of the request, which can be "//other.site".
         """
-        words = texts.TEXTS[visit.language]
         html = self.render(
             request,
             template,
-            t=words,
-            language=visit.language,
+            visit.language,
             path=root_of(request) + at,
-            tag=texts.TAGS[visit.language],
             languages=[(name, texts.TAGS[name], texts.NAMES[name]) for name in self.plan.languages],
             rater=visit.rater if visit.taking_part else None,
             csrf=self.csrf(visit),
-            demonstration=words["demonstration"] if self.plan.demonstration else "",
             **values,
         )
         answer = HTMLResponse(html, status)
@@ -169,17 +165,24 @@ class Site:
             self._set(request, answer, LANGUAGE_COOKIE, visit.language, YEAR)
         return answer
 
-    def render(self, request: Request, template: str, **values: Any) -> str:
-        """The text of a page."""
-        page = self._templates.get_template(template)
-        return page.render(root=root_of(request), assets=self.assets, plan=self.plan, **values)
+    def render(self, request: Request, template: str, language: str = "en", **values: Any) -> str:
+        """Render a template with the texts of a language."""
+        return self._templates.get_template(template).render(
+            root=root_of(request),
+            assets=self.assets,
+            plan=self.plan,
+            language=language,
+            tag=texts.TAGS[language],
+            t=texts.TEXTS[language],
+            **values,
+        )
 
     def remember(self, request: Request, answer: Response, value: str) -> None:
-        """Give the browser the cookie of a visitor (until it is closed) or a rater (for a year)."""
+        """Set the session cookie: for a visitor until the browser is closed, for a rater for a year."""
         self._set(request, answer, self.cookie, value, YEAR if value.startswith("r") else None)
 
     def leave(self, request: Request, answer: Response) -> None:
-        """Take the cookie back."""
+        """Delete the session cookie."""
         answer.delete_cookie(self.cookie, path=root_of(request) or "/")
 
     def _set(self, request: Request, answer: Response, name: str, value: str, age: int | None) -> None:
@@ -188,18 +191,18 @@ class Site:
         answer.set_cookie(name, value, max_age=age, path=path, httponly=True, samesite="lax", secure=secure)
 
     def _language(self, request: Request, rater: Rater | None = None) -> str:
-        wishes = (request.query_params.get("lang"), request.cookies.get(LANGUAGE_COOKIE), rater and rater.language)
-        for wish in wishes:
-            if wish in self.plan.languages:
-                return str(wish)
+        preferences = (request.query_params.get("lang"), request.cookies.get(LANGUAGE_COOKIE), rater and rater.language)
+        for language in preferences:
+            if language in self.plan.languages:
+                return str(language)
         return texts.negotiated(request.headers.get("accept-language", ""), self.plan.languages)
 
 
 def root_of(request: Request) -> str:
-    """The sub-path under which the study is offered: "" or such as "/study"."""
+    """The sub-path under which the study is served: "" or a path such as "/study"."""
     return str(request.scope.get("root_path", "")).rstrip("/")
 
 
-def go(request: Request, path: str) -> RedirectResponse:
-    """Send the browser to a page of ours."""
+def redirect(request: Request, path: str) -> RedirectResponse:
+    """A redirect to another page of the study."""
     return RedirectResponse(root_of(request) + path, 303)

@@ -1,4 +1,4 @@
-"""``freeu study``: make a study, serve it, and evaluate its votes.
+"""``freeu study``: plan a preference study, serve it, and evaluate its votes.
 
 Imports freeu.study inside its functions only.
 """

@@ -19,25 +19,30 @@ from freeu.pipelines.options.run import RunOptions
 
 if TYPE_CHECKING:
     from freeu.study.plan.folder import StudyFolder
+    from freeu.study.plan.material import Material
 
-_DESIGN, _RULES = "Design", "Rules (stated before the first vote)"
+_DESIGN, _RULES = "Design", "Exclusion rules (fixed before the first vote)"
 
 Folders = Annotated[
     list[Path],
     typer.Argument(
-        metavar="FOLDER...", help="Of freeu compare or generate; or two or more of images or MP4s of the same names."
+        metavar="FOLDER...",
+        help="Folders of freeu compare, generate or video, or two or more folders of images or MP4s of the same names.",
     ),
 ]
-Title = Annotated[str, typer.Option("--title", metavar="TEXT", help="What raters see as the head of the study.")]
+Title = Annotated[
+    str | None,
+    typer.Option("--title", metavar="TEXT", help="Title that raters see (default: Which image is better?)."),
+]
 Raters = Annotated[
-    int, typer.Option("--raters", metavar="N", help="How many are planned for.", rich_help_panel=_DESIGN)
+    int, typer.Option("--raters", metavar="N", help="Planned number of raters.", rich_help_panel=_DESIGN)
 ]
 PairsPerRater = Annotated[
     int | None,
     typer.Option(
         "--pairs-per-rater",
         metavar="N",
-        help="Different pairs put to each (default: 20, or all if there are fewer).",
+        help="Different pairs shown to each rater (default: 20, or all if there are fewer).",
         rich_help_panel=_DESIGN,
     ),
 ]
@@ -46,42 +51,56 @@ Questions = Annotated[
     typer.Option(
         "--question",
         metavar="NAME=TEXT",
-        help="What is asked of each pair; may be given again; NAME.zh=TEXT for one language only "
+        help="Question about each pair; can be repeated; NAME.zh=TEXT for one language only "
         "(default: alignment and quality, as in the paper).",
     ),
 ]
-Ties = Annotated[bool, typer.Option("--ties/--no-ties", help="Whether 'no difference' is an answer.")]
+Ties = Annotated[bool, typer.Option("--ties/--no-ties", help="Offer 'no difference' as an answer.")]
 Checks = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--checks",
         metavar="N",
-        help="Attention checks per rater: an image against its own noised copy.",
+        help="Attention checks per rater: an image beside its noisy copy (default: 4, or fewer in a small study).",
         rich_help_panel=_DESIGN,
     ),
 ]
 Repeats = Annotated[
-    int,
-    typer.Option("--repeats", metavar="N", help="Pairs that come again with sides exchanged.", rich_help_panel=_DESIGN),
+    int | None,
+    typer.Option(
+        "--repeats",
+        metavar="N",
+        help="Pairs per rater shown again with left and right swapped (default: 2, or fewer in a small study).",
+        rich_help_panel=_DESIGN,
+    ),
 ]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of the design.", rich_help_panel=_DESIGN)]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the design.", rich_help_panel=_DESIGN)]
 PromptFile = Annotated[
     str | None,
     typer.Option(
-        "--prompts", metavar="FILE|paper", help="For plain folders: the i-th line is shown with the i-th file by name."
+        "--prompts",
+        metavar="FILE|paper",
+        help="Prompts for plain folders: the i-th line belongs to the i-th file by name.",
     ),
 ]
-Languages = Annotated[str, typer.Option("--languages", metavar="en,zh", help="Of the pages; the first is the default.")]
+Languages = Annotated[
+    str, typer.Option("--languages", metavar="en,zh", help="Languages of the pages; the first is the default.")
+]
 LeastSeconds = Annotated[
     float,
-    typer.Option("--min-seconds", metavar="S", help="A faster answer counts as hasty.", rich_help_panel=_RULES),
+    typer.Option(
+        "--min-seconds",
+        metavar="S",
+        help="Response time in seconds below which an answer is too fast.",
+        rich_help_panel=_RULES,
+    ),
 ]
 MostHasty = Annotated[
     float,
     typer.Option(
         "--max-hasty",
         metavar="0..1",
-        help="Raters with a larger share of hasty answers are left out.",
+        help="Exclude raters with a larger share of answers that were too fast.",
         rich_help_panel=_RULES,
     ),
 ]
@@ -90,7 +109,7 @@ LeastChecks = Annotated[
     typer.Option(
         "--min-checks",
         metavar="0..1",
-        help="Raters who pass a smaller share of the checks are left out.",
+        help="Exclude raters who pass a smaller share of the attention checks.",
         rich_help_panel=_RULES,
     ),
 ]
@@ -99,39 +118,41 @@ LeastConsistency = Annotated[
     typer.Option(
         "--min-consistency",
         metavar="0..1",
-        help="Raters who repeat fewer of their answers are left out.",
+        help="Exclude raters who answer a smaller share of the repeats as before.",
         rich_help_panel=_RULES,
     ),
 ]
 Demonstration = Annotated[
-    bool, typer.Option("--demonstration", help="The raters will be simulated: every page and result says so.")
+    bool, typer.Option("--demonstration", help="Mark a study with simulated raters; every page and result says so.")
 ]
-Effect = Annotated[float, typer.Option("--effect", metavar="0..1", help="The preference to be found.")]
-Power = Annotated[float, typer.Option("--power", metavar="0..1", help="Probability of finding it.")]
-Alpha = Annotated[float, typer.Option("--alpha", metavar="0..1", help="Level of the two-sided test.")]
-PowerPairs = Annotated[int, typer.Option("--pairs-per-rater", metavar="N", help="Different pairs put to each rater.")]
+Effect = Annotated[
+    float, typer.Option("--effect", metavar="0..1", help="Preference to detect: share of votes for the preferred arm.")
+]
+Power = Annotated[float, typer.Option("--power", metavar="0..1", help="Power: probability of detecting it.")]
+Alpha = Annotated[float, typer.Option("--alpha", metavar="0..1", help="Significance level of the two-sided test.")]
+PowerPairs = Annotated[int, typer.Option("--pairs-per-rater", metavar="N", help="Different pairs shown to each rater.")]
 PowerPrompts = Annotated[
     int | None,
-    typer.Option("--prompts", metavar="N", help="How many prompts there are (default: one for each pair of a rater)."),
+    typer.Option("--prompts", metavar="N", help="Number of prompts (default: as many as pairs per rater)."),
 ]
-Arms = Annotated[int, typer.Option("--arms", metavar="N", help="How many ways of making images are compared.")]
+Arms = Annotated[int, typer.Option("--arms", metavar="N", help="Number of arms (methods that are compared).")]
 Rho = Annotated[float, typer.Option("--rho", metavar="0..1", help="Correlation of two votes of one rater.")]
 PromptRho = Annotated[
     float | None,
-    typer.Option("--prompt-rho", metavar="0..1", help="Correlation of two votes about one prompt (default: as --rho)."),
+    typer.Option("--prompt-rho", metavar="0..1", help="Correlation of two votes on one prompt (default: as --rho)."),
 ]
 
 
 def new(
     folders: Folders,
     run: Annotated[RunOptions, Only("output")],
-    title: Title = "Which one is better?",
+    title: Title = None,
     raters: Raters = 35,
     pairs_per_rater: PairsPerRater = None,
     questions: Questions = None,
     ties: Ties = False,
-    checks: Checks = 4,
-    repeats: Repeats = 2,
+    checks: Checks = None,
+    repeats: Repeats = None,
     seed: Seed = 0,
     prompts: PromptFile = None,
     languages: Languages = "en,zh",
@@ -141,9 +162,9 @@ def new(
     min_consistency: LeastConsistency = 0.0,
     demonstration: Demonstration = False,
 ) -> None:
-    """Plan a study: who is asked about which pairs, in which order and on which side, fixed before the first vote.
+    """Plan a study. The pairs, order and sides of every rater are fixed before the first vote.
 
-    Writes plan.json and media/, files made new without anything that could tell raters where they come from.
+    Writes plan.json and media/, copies without metadata that do not reveal the arm.
     """
     from freeu.extras import need
     from freeu.pipelines.io.inputs import MAX_SEED
@@ -162,34 +183,37 @@ def new(
         ("--min-consistency", min_consistency, 0, 1),
     ):
         check_range(name, value, low, high)
-    asked = parse_questions(questions or (), spoken := parse_languages(languages))
+    given = questions or ()
+    parse_questions(given, spoken := parse_languages(languages))  # reports mistakes before any file is read
     need("study", "PIL", "numpy", "scipy")
     folder = run.folder("freeu-study")
     refuse_foreign(folder, resumable=False)
 
     from freeu.study.plan.build import new_study
     from freeu.study.plan.material import read_material
-    from freeu.study.plan.plan import QUESTIONS, Rules
+    from freeu.study.plan.plan import Rules, paper_questions
 
     try:
         with _bar("reading") as report:
             material = read_material(folders, prompts, report)
         for note in material.notes:
             print(f"freeu: {note}", file=sys.stderr)
-        if not asked:
-            asked = QUESTIONS
-            if not any(material.prompts):
-                asked = tuple(question for question in QUESTIONS if question.name != "alignment")
-                print("freeu: nobody knows the prompts, so only quality is asked: see --prompts", file=sys.stderr)
-        arms = len(material.arms)
+        shown = any(material.prompts)
+        known = paper_questions(material.media, prompts=shown)
+        if not shown and "alignment" in given:
+            raise FreeUValueError("--question alignment needs the prompts: add --prompts FILE")
+        if not shown and not given:
+            print("freeu: the prompts are unknown, so only quality is asked: see --prompts", file=sys.stderr)
+        if note := _reduced(material, pairs_per_rater, checks, repeats):
+            print(f"freeu: {note}", file=sys.stderr)
         with _bar("writing") as report:
             made = new_study(
                 material,
                 folder,
-                title=title,
+                title=f"Which {material.media} is better?" if title is None else title,
                 raters=raters,
-                pairs_per_rater=pairs_per_rater or min(20, len(material.groups) * arms * (arms - 1) // 2),
-                questions=asked,
+                pairs_per_rater=pairs_per_rater,
+                questions=parse_questions(given, spoken, known) if given else known,
                 ties=ties,
                 checks=checks,
                 repeats=repeats,
@@ -203,7 +227,7 @@ def new(
         raise StoppedError("stopped; nothing was written: give the same command again") from None
     for line in _summary(made):
         print(line)
-    print(f"wrote {folder}: put it online with freeu study serve")
+    print(f"wrote {folder}: serve it with freeu study serve {folder}")
 
 
 def power(
@@ -216,45 +240,54 @@ def power(
     rho: Rho = 0.05,
     prompt_rho: PromptRho = None,
 ) -> None:
-    """Say how many raters find a preference, by the exact binomial test and Kish's design effect."""
-    from freeu.study.statistics.power import design_effect, raters_needed, votes_needed
+    """Power analysis: the number of raters that detect a preference (exact binomial test, Kish's design effect)."""
+    from freeu.study.statistics.power import PowerSettings, raters_needed, votes_needed
+    from freeu.wording import counted
 
     check_range("--pairs-per-rater", pairs_per_rater, 1, 1_000)
     check_range("--prompts", prompts, 1, 1_000_000)
     check_range("--arms", arms, 2, 100)
-    there = pairs_per_rater if prompts is None else prompts
-    alike = rho if prompt_rho is None else prompt_rho
+    number = pairs_per_rater if prompts is None else prompts
+    on_prompt = rho if prompt_rho is None else prompt_rho
+    settings = PowerSettings(pairs_per_rater, number, arms, power, alpha, rho, on_prompt)
     votes = votes_needed(effect, power, alpha)
-    needed = raters_needed(
-        effect,
-        pairs_per_rater=pairs_per_rater,
-        prompts=there,
-        arms=arms,
-        power=power,
-        alpha=alpha,
-        rho=rho,
-        prompt_rho=alike,
-    )
+    needed = raters_needed(effect, settings)
     print(
-        f"{votes} independent votes find a preference of {effect:.1%} with probability {power:.0%} "
-        f"(exact two-sided binomial test at level {alpha:g})"
+        f"{votes} independent votes detect a preference of {effect:.1%} with power {power:.0%} "
+        f"(exact two-sided binomial test, alpha {alpha:g})"
     )
     if needed is None:
         raise FreeUValueError(
-            f"no number of raters is enough with {there} prompts: votes about one prompt resemble each other "
-            f"(--prompt-rho {alike:g}), so take more prompts (--prompts)"
+            f"no number of raters is enough with {counted(number, 'prompt')}, since votes on one prompt are correlated "
+            f"(--prompt-rho {on_prompt:g}): use more prompts (--prompts)"
         )
-    each = pairs_per_rater * 2 / (arms * (arms - 1))
     print(
-        f"{needed} raters of {pairs_per_rater} pairs each over {there} prompts say as much: {needed * each:.0f} votes "
-        f"on each question{' and pair of arms' if arms > 2 else ''}, "
-        f"design effect {design_effect(needed, each, there, rho, alike):.2f}"
+        f"{counted(needed, 'rater')} with {counted(pairs_per_rater, 'pair')} each over {counted(number, 'prompt')} "
+        f"have the same power: {needed * settings.votes_per_rater:.0f} votes per question"
+        f"{' and pair of arms' if arms > 2 else ''}, design effect {settings.design_effect(needed):.2f}"
     )
 
 
+def _reduced(material: Material, pairs: int | None, checks: int | None, repeats: int | None) -> str:
+    """The defaults that were reduced to fit a small study, as a sentence; "" if there are none."""
+    from freeu.study.plan.design import CHECKS, REPEATS, workload
+    from freeu.wording import counted
+
+    load = workload(len(material.groups), len(material.arms), pairs, checks, repeats)
+    reduced = [
+        f"{counted(number, noun)} instead of {default}"
+        for given, number, default, noun in (
+            (checks, load.checks, CHECKS, "attention check"),
+            (repeats, load.repeats, REPEATS, "repeat"),
+        )
+        if given is None and number < default
+    ]
+    return f"with {counted(load.pairs, 'pair')} per rater there are {' and '.join(reduced)}" if reduced else ""
+
+
 def _summary(made: StudyFolder) -> Iterator[str]:
-    """What was planned, and what such a study can find."""
-    from freeu.study.statistics.power import RHO, detectable_effect
+    """What was planned, and the preference that such a study can detect."""
+    from freeu.study.statistics.power import RHO, PowerSettings, detectable_effect
     from freeu.wording import counted
 
     plan = made.plan
@@ -266,13 +299,13 @@ def _summary(made: StudyFolder) -> Iterator[str]:
     yield f"{counted(len(prompts), 'prompt')}, {counted(len(asked), 'pair')} of {' / '.join(a.name for a in plan.arms)}"
     yield (
         f"{counted(plan.raters, 'rater')} ({len(plan.slots)} slots), each with {counted(kinds['vote'], 'pair')}, "
-        f"{counted(kinds['check'], 'check')} and {counted(kinds['repeat'], 'repeat')}: "
+        f"{counted(kinds['check'], 'attention check')} and {counted(kinds['repeat'], 'repeat')}: "
         f"{counted(len(plan.slots[0]), 'answer')} to {counted(len(plan.questions), 'question')}"
     )
     yield f"{'-'.join(map(str, sorted({min(per), max(per)})))} votes per pair and question"
-    effect = detectable_effect(plan.raters, pairs_per_rater=kinds["vote"], prompts=len(prompts), arms=arms)
-    found = "cannot find any preference" if effect is None else f"finds a preference of {effect:.1%}"
-    yield f"{found} with probability 80% at level 0.05 (design effect with rho {RHO:g}: freeu study power)"
+    effect = detectable_effect(plan.raters, PowerSettings(kinds["vote"], len(prompts), arms))
+    found = "cannot detect any preference" if effect is None else f"detects a preference of {effect:.1%}"
+    yield f"{found} with power 80% at alpha 0.05 (correlations {RHO:g}; see freeu study power)"
 
 
 @contextlib.contextmanager

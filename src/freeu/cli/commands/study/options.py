@@ -11,19 +11,20 @@ from freeu.pipelines.options.option import Argument, Option
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """A study and its votes."""
+    """The folder and the database of a study."""
 
-    folder: Annotated[Path, Argument("The folder of the study.", "DIR")]
+    folder: Annotated[Path, Argument("Folder of the study.", "DIR")]
     database: Annotated[
         str | None,
         Option(
-            "postgresql://user@host/name, or the path of an SQLite file (default: study.sqlite in the folder).", "URL"
+            "postgresql://user@host/name, or the path of an SQLite file (default: study.sqlite in the folder).",
+            "URL",
         ),
     ] = None
 
 
 @dataclass(frozen=True)
 class ResultsOutput:
-    """Where results of a study go."""
+    """Output folder of the results of a study."""
 
-    output: Annotated[Path | None, Option("Where to write (default: results in the study's folder).", "DIR")] = None
+    output: Annotated[Path | None, Option("Output folder (default: results/ in the folder of the study).", "DIR")] = None

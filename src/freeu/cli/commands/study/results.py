@@ -14,30 +14,30 @@ from freeu.errors import FreeUValueError
 RESULTS, REPORT = "results.json", "report.html"
 
 AsJson = Annotated[
-    bool, typer.Option("--json", help="Print results.json instead of a table; write files only with --output.")
+    bool, typer.Option("--json", help="Print results.json instead of a table. Files are written only with --output.")
 ]
-Format = Annotated[str, typer.Option("--format", metavar="csv|json|parquet", help="Of the files.")]
+Format = Annotated[str, typer.Option("--format", metavar="csv|json|parquet", help="File format.")]
 
 
 def results(options: StudyOptions, target: ResultsOutput, as_json: AsJson = False) -> None:
-    """Tell what a study found, with intervals that allow for raters and prompts; also while it goes on.
+    """Evaluate the votes: shares, confidence intervals, tests, agreement. Also works while raters vote.
 
-    Writes results.json (everything as data) and report.html (one page that opens from disk).
+    Writes results.json (all results as data) and report.html (a self-contained page).
     """
     from freeu.extras import need
 
     need("study", "sqlalchemy", "scipy", "jinja2", "PIL")
     from freeu.pipelines.runs.manifest import as_json as text_of
-    from freeu.study.results.outcome import Outcome
-    from freeu.study.results.report import make_report, pictures
+    from freeu.study.results.live import LiveResults
+    from freeu.study.results.report import make_report, thumbnails
 
     study, store = _open(options)
     with store:
-        found = Outcome(store).results()
+        found = LiveResults(store).results()
     if as_json:
         print(text_of(found), end="")
     if target.output is not None or not as_json:
-        page = make_report(found, pictures(study.plan, lambda item: study.media(item.id)))
+        page = make_report(found, thumbnails(study.plan, lambda item: study.media(item.id)))
         written = _write(target.output or options.folder / "results", {RESULTS: text_of(found), REPORT: page})
     if not as_json:
         _print(found)
@@ -45,29 +45,29 @@ def results(options: StudyOptions, target: ResultsOutput, as_json: AsJson = Fals
 
 
 def export(options: StudyOptions, target: ResultsOutput, form: Format = "csv") -> None:
-    """Write every counted vote and the results as tables. Nicknames and personal links are never in them.
+    """Export the counted votes and the results as tables, without nicknames and personal links.
 
-    Writes votes and results in the format; results.json is the whole of the results, the other two its table of shares.
+    results.json contains all results; results.csv and results.parquet contain the table of shares.
     """
     from freeu.errors import unknown_name
     from freeu.extras import need
 
     need("study", "sqlalchemy", "scipy")
     from freeu.study.results.exporting import FORMATS
-    from freeu.study.results.outcome import Outcome
+    from freeu.study.results.live import LiveResults
 
     if form not in FORMATS:
         raise unknown_name("--format", form, FORMATS)
     _, store = _open(options)
     with store:
-        outcome = Outcome(store)
-        files = {name: data for name in (f"votes.{form}", f"results.{form}") if (data := outcome.export(name))}
+        live = LiveResults(store)
+        files = {name: data for name in (f"votes.{form}", f"results.{form}") if (data := live.export(name))}
     written = _write(target.output or options.folder / "results", files)
     print(f"wrote {' and '.join(str(written / name) for name in files)}")
 
 
 def _open(options: StudyOptions) -> Any:
-    """The study and its store. A database that is not there is not made: a wrong name would look like no votes."""
+    """The study and its store. A missing database is not created: a mistyped path would look like no votes."""
     from freeu.study.plan.folder import StudyFolder
     from freeu.study.store.database import FILE, database_url
     from freeu.study.store.store import Store
@@ -78,7 +78,7 @@ def _open(options: StudyOptions) -> Any:
         path = Path(database) if database else folder / FILE
         if not path.is_file():
             raise FreeUValueError(
-                f"there are no votes: {path} does not exist: serve the study first, or see --database"
+                f"there are no votes: {path} does not exist: serve the study first, or check --database"
             )
     return study, Store(database_url(folder, database), study.plan)
 
@@ -100,22 +100,23 @@ def _print(found: Mapping[str, Any]) -> None:
 
     from freeu.study.results.conclusions import verdict
     from freeu.study.statistics.numbers import interval, p_text, percent
+    from freeu.wording import counted
 
     labels = {arm["name"]: arm["label"] for arm in found["arms"]}
     raters, main = found["raters"], found["main"]
     note = "SIMULATED RATERS, no evidence about people: " if found["demonstration"] else ""
     print(f"{note}{found['title']}")
     print(
-        f"{raters['counted']} raters counted, {raters['excluded']} left out by the rules, "
-        f"{raters['voted']} of {raters['planned']} planned have voted; {main['votes']} votes"
+        f"{counted(main['votes'], 'vote')} of {counted(raters['counted'], 'rater')}, {raters['excluded']} excluded by "
+        f"the rules; {raters['voted']} of {counted(raters['planned'], 'planned rater')} have voted"
     )
     table = Table(box=None, pad_edge=False, header_style="bold", title="simulated raters" if note else None)
     for name, justify in (
         ("question", "left"),
-        ("share for", "left"),
+        ("votes for", "left"),
         ("over", "left"),
         ("share", "right"),
-        (f"{percent(found['level'], 0)} interval", "left"),
+        (f"{percent(found['level'], 0)} CI", "left"),
         ("adjusted p", "right"),
         ("verdict", "left"),
     ):
@@ -137,7 +138,7 @@ def _print(found: Mapping[str, Any]) -> None:
 
 
 def _more(found: Mapping[str, Any], labels: Mapping[str, str]) -> Iterator[str]:
-    """Lines below the table: order of the arms, sides, checks, repeats."""
+    """Lines below the table: ranking, position bias, attention checks, consistency."""
     from freeu.study.statistics.numbers import interval, percent
 
     main = found["main"]
@@ -146,11 +147,9 @@ def _more(found: Mapping[str, Any], labels: Mapping[str, str]) -> Iterator[str]:
             yield f"{question}: {one['error']}"
         else:
             order = sorted(zip(one["scores"], one["arms"], strict=True), reverse=True)
-            yield f"{question}, from first to last: " + ", ".join(
-                f"{labels[arm]} ({score:+.2f})" for score, arm in order
-            )
+            yield f"{question}, ranking: " + ", ".join(f"{labels[arm]} ({score:+.2f})" for score, arm in order)
     position = main["position"]
-    yield f"left side chosen: {percent(position['share'])} {interval(position['clustered'])}"
-    for name, word in (("checks", "checks passed"), ("consistency", "repeats answered as before")):
+    yield f"position bias: left side chosen in {percent(position['share'])} {interval(position['clustered'])}"
+    for name, word in (("checks", "attention checks passed"), ("consistency", "repeats answered as before")):
         if main[name]:
             yield f"{word}: {percent(main[name]['value'])} of {main[name]['count']}"

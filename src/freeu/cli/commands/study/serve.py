@@ -22,26 +22,26 @@ from freeu.pipelines.options.server import ServerOptions
 
 BehindProxy = Annotated[
     bool,
-    typer.Option("--behind-proxy", help="Believe the X-Forwarded-For and X-Forwarded-Proto of a reverse proxy."),
+    typer.Option("--behind-proxy", help="Trust the headers X-Forwarded-For and X-Forwarded-Proto of a reverse proxy."),
 ]
 RootPath = Annotated[
-    str, typer.Option("--root-path", metavar="/PATH", help="The sub-path under which a reverse proxy offers the study.")
+    str, typer.Option("--root-path", metavar="/PATH", help="Sub-path under which a reverse proxy serves the study.")
 ]
 PasswordFile = Annotated[
     Path | None,
     typer.Option(
         "--admin-password-file",
         metavar="FILE",
-        help="Its first line is the administrator's password (default: one is made up and printed once).",
+        help="File with the administrator's password in its first line (default: a generated one, printed once).",
     ),
 ]
 TokensOnly = Annotated[
-    bool, typer.Option("--tokens-only", help="Only people with a personal link (freeu study tokens) may take part.")
+    bool, typer.Option("--tokens-only", help="Admit only raters with a personal link (freeu study tokens).")
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The copy; must not exist yet.")]
-Count = Annotated[int, typer.Argument(metavar="N", help="How many links, one for each rater.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Backup file; must not exist yet.")]
+Count = Annotated[int, typer.Argument(metavar="N", help="Number of links, one per rater.")]
 Address = Annotated[
-    str, typer.Option("--url", metavar="URL", help="The address at which raters reach the study, sub-path included.")
+    str, typer.Option("--url", metavar="URL", help="Public address of the study, including the sub-path.")
 ]
 
 
@@ -53,9 +53,9 @@ def serve(
     admin_password_file: PasswordFile = None,
     tokens_only: TokensOnly = False,
 ) -> None:
-    """Serve a study: raters vote at the address that is printed, the administrator looks at /admin.
+    """Serve a study: raters vote at the printed address, the administrator uses /admin.
 
-    A vote that was acknowledged is on disk. The server may be stopped or killed at any time and started again.
+    Acknowledged votes are on disk. The server can be stopped or killed at any time and started again.
     """
     from freeu.extras import need
 
@@ -68,10 +68,10 @@ def serve(
 
     study = _open(options.folder)
     study.verify_media()
-    keys, made_up = load_or_create(options.folder, admin_password_file)
+    keys, generated = load_or_create(options.folder, admin_password_file)
     with _store(study, options.database) as store, _listening(server) as listening:
         app = create_app(study, store, keys, root_path=root_path, tokens_only=tokens_only, behind_proxy=behind_proxy)
-        # No access log: it would tie network addresses to votes. The proxy's headers are read by the application.
+        # No access log: it would link network addresses to votes. The application reads the proxy's headers itself.
         config = uvicorn.Config(
             app,
             access_log=False,
@@ -84,20 +84,22 @@ def serve(
         )
         serving = uvicorn.Server(config)
         gc.collect()
-        gc.freeze()  # the libraries and the plan stay: walking through them again would hold up every vote meanwhile
-        with _ending_well(serving):
+        gc.freeze()  # libraries and plan stay in memory; collecting them again would delay votes
+        with _clean_shutdown(serving):
             at = f"[{server.host}]" if ":" in server.host else server.host
             address = f"http://{at}:{listening.getsockname()[1]}{root_path.rstrip('/')}/"
             print(f"freeu study: {address} (Ctrl-C ends it)")
-            print(f"administration: {address}admin" + (f", password {made_up} (shown this once)" if made_up else ""))
+            print(
+                f"administration: {address}admin" + (f", password {generated} (shown this once)" if generated else "")
+            )
             if study.plan.demonstration:
-                print("a demonstration with simulated raters: no result of it is evidence about people")
+                print("demonstration with simulated raters: the results are no evidence about people")
             sys.stdout.flush()
             serving.run(sockets=[listening])
 
 
 def status(options: StudyOptions) -> None:
-    """Tell how a study stands: raters, votes, and whom the rules would leave out."""
+    """Show the progress of a study: raters, votes, and exclusions so far."""
     with _store(_open(options.folder), options.database) as store:
         from freeu.study.results.overview import overview
 
@@ -105,19 +107,19 @@ def status(options: StudyOptions) -> None:
         plan = store.plan
         print(f"{plan.title}: plan {plan.sha256[:12]}" + (", a demonstration" if plan.demonstration else ""))
         print(f"raters: {len(seen.rows)} of {plan.raters} planned, {seen.finished} finished, {seen.recent} voting now")
-        print(f"places: {seen.slots}, {seen.invited} reserved for people who have not come yet")
+        print(f"slots: {seen.slots}, {seen.invited} reserved by personal links that are not used yet")
         print(f"votes: {seen.votes}")
         least, most = (choose(one.votes / one.planned for one in seen.coverage) for choose in (min, max))
-        print(f"answered of each prompt and question: {least:.0%} to {most:.0%} of all slots")
-        print(f"left out by the rules so far: {seen.excluded}")
+        print(f"coverage by prompt and question: {least:.0%} to {most:.0%} of all slots")
+        print(f"excluded by the rules so far: {seen.excluded}")
         for row in seen.rows:
-            if row.conduct and row.conduct.excluded and row.rater.slot is not None:
-                reasons = "; ".join(reason.text for reason in row.conduct.reasons)
+            if row.summary and row.summary.excluded and row.rater.slot is not None:
+                reasons = "; ".join(reason.text for reason in row.summary.reasons)
                 print(f"  R{row.rater.slot + 1:03d}: {reasons}")
 
 
 def tokens(options: StudyOptions, count: Count, url: Address = "http://127.0.0.1:8000") -> None:
-    """Reserve places and print a personal link for each; also while the study is served. Only hashes are stored."""
+    """Reserve slots and print a personal link for each, also while the study is served. Only hashes are stored."""
     check_range("N", count, 1, 100_000)
     with _store(_open(options.folder), options.database) as store:
         for code in store.invite(count):
@@ -125,13 +127,14 @@ def tokens(options: StudyOptions, count: Count, url: Address = "http://127.0.0.1
 
 
 def backup(options: StudyOptions, output: Output) -> None:
-    """Copy the votes of a study to one file, also while it is served."""
+    """Back up the votes of a study to one file, also while it is served."""
     from freeu.study.store.backup import back_up
     from freeu.study.store.database import database_url
+    from freeu.wording import counted
 
     _open(options.folder)
     events = back_up(database_url(options.folder, options.database), output)
-    print(f"wrote {output}: {events} votes and undos")
+    print(f"wrote {output}: {counted(events, 'event')} (votes and undos)")
 
 
 def _open(folder: Path) -> Any:
@@ -169,10 +172,10 @@ def _listening(server: ServerOptions) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def _ending_well(server: Any) -> Iterator[None]:
-    """Ctrl-C and SIGTERM finish what is being answered and are no error.
+def _clean_shutdown(server: Any) -> Iterator[None]:
+    """Finish open requests on Ctrl-C and SIGTERM, and exit with code 0.
 
-    Uvicorn raises the signal again when it has finished, for whoever started it; here nobody wants it.
+    Uvicorn raises the signal again after shutdown; these handlers prevent that.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

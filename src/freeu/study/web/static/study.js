@@ -1,9 +1,9 @@
-// The script of a study's pages. Every page works without it.
+// Script of the study's pages. Every page works without it.
 "use strict";
 
 const pause = (milliseconds) => new Promise((resume) => setTimeout(resume, milliseconds));
 
-/** The voting page: answers by click, touch or key, sent again until they are acknowledged. */
+/** The voting page: answers by click, touch or key, sent repeatedly until they are acknowledged. */
 function voting(main) {
   const words = JSON.parse(main.dataset.words);
   const root = main.dataset.root;
@@ -15,10 +15,10 @@ function voting(main) {
   const choices = [...ballot.querySelectorAll("button[name=choice]")];
   const frames = { left: find("[data-side=left]"), right: find("[data-side=right]") };
   const still = matchMedia("(prefers-reduced-motion: reduce)");
-  const ahead = new Map(); // media that was loaded for the next task, by its id
+  const preloaded = new Map(); // media of the next task, by id
   let state = JSON.parse(main.dataset.state);
   let busy = true;
-  let shown = 0; // when both pictures could be seen
+  let shown = 0; // when both images became visible
   let playing = false;
 
   function say(text, problem = false) {
@@ -28,7 +28,7 @@ function voting(main) {
 
   function enable(on) {
     busy = !on;
-    // Not "disabled": that would take the focus away from whoever votes with the keyboard.
+    // Not "disabled": that would remove the keyboard focus.
     for (const button of choices) button.setAttribute("aria-disabled", String(!on));
     undoButton.disabled = !state.undo;
     undoButton.setAttribute("aria-disabled", String(!on));
@@ -42,7 +42,7 @@ function voting(main) {
       Object.assign(one, { muted: true, loop: true, playsInline: true, preload: "auto" });
       if (side) one.setAttribute("aria-label", words[side + "_video"]);
     } else if (side) {
-      one.alt = words[side + "_picture"];
+      one.alt = words[side + "_image"];
     }
     one.src = root + "/media/" + encodeURIComponent(id);
     return one;
@@ -58,14 +58,14 @@ function voting(main) {
     });
   }
 
-  /** A loaded element; tried again until it is there. */
+  /** A loaded element; loading is retried until it succeeds. */
   async function fetched(media, id, side) {
-    let one = ahead.get(id);
-    ahead.delete(id);
+    let one = preloaded.get(id);
+    preloaded.delete(id);
     for (let tries = 0; ; tries += 1) {
       one ??= element(media, id, side);
       if (media === "video") one.setAttribute("aria-label", words[side + "_video"]);
-      else one.alt = words[side + "_picture"];
+      else one.alt = words[side + "_image"];
       try {
         await loaded(one);
         return one;
@@ -73,7 +73,7 @@ function voting(main) {
         one = null;
         say(words.media_failed, true);
         await pause(Math.min(8000, 500 * 2 ** tries));
-        if (tries === 4) location.reload(); // it may be another task's by now
+        if (tries === 4) location.reload(); // the task may have changed
       }
     }
   }
@@ -88,7 +88,7 @@ function voting(main) {
     }
   }
 
-  /** Show the current task; answers are possible once both pictures are there. */
+  /** Show the current task; answers are possible when both images are loaded. */
   async function show(spoken) {
     const task = state.task;
     if (!task) return location.assign(root + "/done");
@@ -98,6 +98,7 @@ function voting(main) {
     find("#count").textContent = words.progress.replace("{done}", state.done).replace("{total}", state.total);
     find("#question").textContent = task.question;
     find("#prompt").textContent = task.prompt;
+    find(".prompt").hidden = !task.prompt;
     document.title = document.title.replace(/^\d+ \/ \d+/, state.done + 1 + " / " + state.total);
     if (!spoken) say(words.loading);
     const both = await Promise.all(["left", "right"].map((side) => fetched(task.media, task[side], side)));
@@ -117,12 +118,12 @@ function voting(main) {
     enable(true);
     say(spoken);
     find("#spoken").textContent = spoken ? [find("#count").textContent, task.question, task.prompt].join(". ") : "";
-    ahead.clear();
+    preloaded.clear();
     if (state.following) {
       for (const side of ["left", "right"]) {
         const one = element(state.following.media, state.following[side], "");
-        ahead.set(state.following[side], one);
-        loaded(one).catch(() => ahead.delete(state.following[side]));
+        preloaded.set(state.following[side], one);
+        loaded(one).catch(() => preloaded.delete(state.following[side]));
       }
     }
     main.dataset.ready = task.task + ":" + task.revision;
@@ -130,7 +131,7 @@ function voting(main) {
 
   // Answers.
 
-  /** Send until it is acknowledged. The same answer sent twice counts once. */
+  /** Send until the answer is acknowledged. An answer that is sent twice counts once. */
   async function send(path, body) {
     say(words.saving);
     for (let tries = 0; ; tries += 1) {
@@ -161,7 +162,7 @@ function voting(main) {
 
   async function finish(path, body) {
     enable(false);
-    try { sessionStorage.setItem(kept, JSON.stringify({ path, body })); } catch { /* storage may be closed */ }
+    try { sessionStorage.setItem(kept, JSON.stringify({ path, body })); } catch { /* storage may be disabled */ }
     const found = await send(path, body);
     try { sessionStorage.removeItem(kept); } catch { /* as above */ }
     state = found.state;
@@ -199,7 +200,7 @@ function voting(main) {
   still.addEventListener("change", () => { if (state.task?.media === "video") play(!still.matches); });
 
   const keys = find("#keys");
-  try { keys.checked = localStorage.getItem("freeu-keys") !== "off"; } catch { /* storage may be closed */ }
+  try { keys.checked = localStorage.getItem("freeu-keys") !== "off"; } catch { /* storage may be disabled */ }
   keys.addEventListener("change", () => {
     try { localStorage.setItem("freeu-keys", keys.checked ? "on" : "off"); } catch { /* as above */ }
   });
@@ -221,7 +222,7 @@ function voting(main) {
     act();
   });
 
-  // A page from the browser's memory may show a task that was answered since.
+  // A page from the back-forward cache may show a task that was answered since.
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
   document.documentElement.classList.add("scripted");
@@ -229,7 +230,7 @@ function voting(main) {
   find("#pause").hidden = state.task.media !== "video";
   find(".keys").hidden = false;
 
-  // An answer that was on its way when the page was reloaded.
+  // An answer that was being sent when the page was reloaded.
   let waiting = null;
   try { waiting = JSON.parse(sessionStorage.getItem(kept)); } catch { /* nothing kept */ }
   const same = waiting && waiting.path === "/api/vote" && waiting.body.task === state.task.task;
@@ -237,7 +238,7 @@ function voting(main) {
   else show("");
 }
 
-/** The personal link: its full address as the browser knows it, and a button that copies it. */
+/** The personal link as a full URL, and a button that copies it. */
 function personalLink(link) {
   link.textContent = link.href;
   const button = document.querySelector("[data-copy]");
@@ -249,8 +250,8 @@ function personalLink(link) {
   });
 }
 
-/** Figures that keep up with the study. */
-async function keepUp(part) {
+/** Refresh the progress page every few seconds. */
+async function refresh(part) {
   for (;;) {
     await pause(5000);
     if (document.hidden || part.contains(document.activeElement)) continue;
@@ -259,7 +260,7 @@ async function keepUp(part) {
       if (!answer.ok) continue;
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("[data-live]");
       if (fresh) part.replaceChildren(...fresh.childNodes);
-    } catch { /* the next time, maybe */ }
+    } catch { /* retried with the next refresh */ }
   }
 }
 
@@ -268,8 +269,8 @@ if (voted) voting(voted);
 const address = document.querySelector("[data-address]");
 if (address) personalLink(address);
 const live = document.querySelector("[data-live]");
-if (live) keepUp(live);
-// The code stands behind the # of a personal link, which browsers send to nobody; it leaves the address at once.
+if (live) refresh(live);
+// The code follows the # of a personal link, which browsers never send. It is removed from the address bar at once.
 const code = document.querySelector("[data-code]");
 if (code && location.hash.length > 1) {
   code.value = location.hash.slice(1);

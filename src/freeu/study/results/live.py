@@ -1,4 +1,4 @@
-"""Results, report and exports of a running study, computed once for each state of the votes."""
+"""Results, report and exports of a running study, cached until the votes change."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from freeu.study.store.store import Store
 from freeu.study.store.votes import Vote
 
 NAMES = tuple(f"{table}.{form}" for table in ("votes", "results") for form in ("csv", "json", "parquet"))
-"""What can be exported; results.json is the whole of ``results()``, the other two are its table of shares."""
+"""The files that can be exported. results.json is the whole of ``results()``; the other two are its table of shares."""
 
 
-class Outcome:
-    """What a store's votes say. Safe to be asked by several threads; one of them computes.
+class LiveResults:
+    """Results of the votes in a store. Thread-safe; only one thread computes.
 
     Args:
         store: of the study.
-        media: the file of an item, for the images of the report; None leaves them out.
+        media: returns the file of an item, for the images of the report; None omits them.
     """
 
     def __init__(self, store: Store, media: Callable[[Item], Path] | None = None) -> None:
         self._store, self._media = store, media
         self._lock = threading.Lock()
-        self._pictures: dict[int, dict[str, str]] | None = None
+        self._thumbnails: dict[int, dict[str, str]] | None = None
         self._last: tuple[Sequence[Vote], dict[str, Any]] | None = None
 
     def results(self) -> dict[str, Any]:
@@ -41,16 +41,16 @@ class Outcome:
 
     def report(self) -> str:
         """The report as one HTML page."""
-        from freeu.study.results.report import make_report, pictures
+        from freeu.study.results.report import make_report, thumbnails
 
         found = self.results()
         with self._lock:
-            if self._media is not None and self._pictures is None:
-                self._pictures = pictures(self._store.plan, self._media)
-        return make_report(found, self._pictures)
+            if self._media is not None and self._thumbnails is None:
+                self._thumbnails = thumbnails(self._store.plan, self._media)
+        return make_report(found, self._thumbnails)
 
     def export(self, name: str) -> bytes | None:
-        """A file of ``NAMES``; None for another name."""
+        """The content of a file of ``NAMES``; None for another name."""
         from freeu.pipelines.runs.manifest import as_json
         from freeu.study.results.exporting import RESULT_COLUMNS, VOTE_COLUMNS, result_rows, table, vote_rows
 

@@ -1,4 +1,4 @@
-"""What a file shows, so that files can be compared, and the noise of attention checks."""
+"""Size and content of a media file, and the noise of attention checks."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOISE = 70.0
-"""Standard deviation of the noise in checks, of 255: nobody who looks can take the noised copy for the better one."""
+"""Standard deviation of the noise in checks, of 255: strong enough that no attentive rater prefers the noisy copy."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a file shows.
+class MediaInfo:
+    """Size and content of a media file.
 
     Args:
         width, height: in pixels.
         sha256: of its pixels.
         frames: 1 for an image.
-        seconds: duration, 0 for an image.
+        seconds: time of the last frame after the first, 0 for an image.
     """
 
     width: int
@@ -30,7 +30,7 @@ class Look:
 
     @property
     def shape(self) -> tuple[int, int, int, float]:
-        """What must be equal in files that are compared."""
+        """What must be equal for files that are compared."""
         return self.width, self.height, self.frames, self.seconds
 
     def __str__(self) -> str:
@@ -39,6 +39,6 @@ class Look:
 
 
 def add_noise(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Gaussian noise of deviation ``NOISE`` on 8-bit values, clipped; ``pixels`` stays as it is."""
+    """Add Gaussian noise of standard deviation ``NOISE`` to 8-bit values and clip; ``pixels`` is not modified."""
     noisy = pixels + rng.normal(0.0, NOISE, pixels.shape)
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
