@@ -27,4 +27,4 @@ class StudyOptions:
 class ResultsOutput:
     """Output folder of the results of a study."""
 
-    output: Annotated[Path | None, Option("Output folder (default: results/ in the folder of the study).", "DIR")] = None
+    output: Annotated[Path | None, Option("Output folder (default: results/ in the study).", "DIR")] = None
