@@ -38,8 +38,8 @@ import httpx
 from common import conditions, save
 from PIL import Image
 
-from freeu.study.plan.folder import StudyFolder
-from freeu.study.plan.plan import KIND, QUESTIONS, SCHEMA, Arm, Item, Pair, StudyPlan, Task
+from freeu.study.plan.folder import KIND, SCHEMA, StudyFolder
+from freeu.study.plan.plan import QUESTIONS, Arm, Item, Pair, StudyPlan, Task
 from freeu.study.store.store import Store
 
 RATERS, EVERY = 120, 3.0

@@ -2,11 +2,12 @@
 
 import hashlib
 import io
+import json
 import random
 
 from PIL import Image
 
-from freeu.study.plan.folder import StudyFolder
+from freeu.study.plan.folder import KIND, PLAN, SCHEMA, StudyFolder
 from freeu.study.plan.plan import CHECK_ARM, QUESTIONS, Arm, Item, Pair, StudyPlan, Task
 
 PROMPTS = ("a 3d fox on a blue background", 'a <b>flat</b> cat & a "dog"\'s bowl')
@@ -95,11 +96,6 @@ def make_study(path, *, slots=4, seeds=2, media="image", seed=0, **changes):
         "raters": slots,
     }
     plan = StudyPlan(**(values | changes))
-    StudyFolder(path, plan)
-    import json
-
-    from freeu.study.plan.plan import KIND, SCHEMA
-
     data = {"kind": KIND, "schema": SCHEMA, "sha256": plan.sha256, "plan": plan.to_dict()}
-    (path / "plan.json").write_text(json.dumps(data))
+    (path / PLAN).write_text(json.dumps(data))
     return StudyFolder.open(path)

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from study.handmade import make_study
 
-from freeu.cli.commands.study.options import StudyOptions
+from freeu.cli.commands.study.options import ResultsOutput, StudyOptions
 from freeu.cli.commands.study.results import export as export_command
 from freeu.cli.commands.study.results import results as results_command
 from freeu.errors import FreeUValueError
@@ -122,12 +122,12 @@ def voted(tmp_path_factory):
 def test_the_commands_write_everything_and_nothing_personal(voted, tmp_path, capsys):
     path, codes = voted
     out = tmp_path / "out"
-    results_command(StudyOptions(path), output=out)
+    results_command(StudyOptions(path), ResultsOutput(out))
     told = capsys.readouterr().out
     assert told.startswith("SIMULATED RATERS, no evidence about people: Which image?")
     assert "SD + FreeU" in told
     for form in FORMATS:
-        export_command(StudyOptions(path), form=form, output=out)
+        export_command(StudyOptions(path), ResultsOutput(out), form)
     assert {file.name for file in out.iterdir()} == {
         "report.html",
         "results.json",
@@ -150,12 +150,12 @@ def test_json_goes_to_the_terminal_and_no_file_is_written(voted, tmp_path, capsy
     path, _ = voted
     copy = tmp_path / "copy"
     shutil.copytree(path, copy)
-    results_command(StudyOptions(copy), as_json=True)
+    results_command(StudyOptions(copy), ResultsOutput(), as_json=True)
     assert json.loads(capsys.readouterr().out)["main"]["votes"] == 32
     assert not (copy / "results").exists()
-    results_command(StudyOptions(copy))
+    results_command(StudyOptions(copy), ResultsOutput())
     assert (copy / "results" / "report.html").exists()
-    results_command(StudyOptions(copy))  # again, over the old ones
+    results_command(StudyOptions(copy), ResultsOutput())  # again, over the old ones
     assert not [file for file in (copy / "results").iterdir() if file.name.endswith(".part")]
 
 
@@ -164,12 +164,12 @@ def test_what_is_not_there_is_not_made(voted, tmp_path):
     empty = tmp_path / "empty"
     make_study(empty)
     with pytest.raises(FreeUValueError, match=r"there are no votes: .*study\.sqlite does not exist"):
-        results_command(StudyOptions(empty))
+        results_command(StudyOptions(empty), ResultsOutput())
     with pytest.raises(FreeUValueError, match=r"there are no votes: .*other\.sqlite does not exist"):
-        export_command(StudyOptions(path, str(tmp_path / "other.sqlite")))
+        export_command(StudyOptions(path, str(tmp_path / "other.sqlite")), ResultsOutput())
     assert not list(tmp_path.glob("**/*.sqlite"))
     with pytest.raises(FreeUValueError, match="unknown --format 'xlsx'"):
-        export_command(StudyOptions(path), form="xlsx")
+        export_command(StudyOptions(path), ResultsOutput(), form="xlsx")
     (tmp_path / "file").write_text("")
     with pytest.raises(FreeUValueError, match="is a file: name a folder"):
-        export_command(StudyOptions(path), output=tmp_path / "file")
+        export_command(StudyOptions(path), ResultsOutput(tmp_path / "file"))

@@ -269,7 +269,7 @@ def test_a_damaged_plan_names_field_and_value_in_one_line(study_folder, change, 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"kind": ' * 100_000, "{", "", "\x00"])
 def test_what_is_no_json_is_one_line(tmp_path, text):
     (tmp_path / "plan.json").write_text(text)
-    with pytest.raises(FreeUValueError, match=r"plan\.json is damaged: no JSON") as caught:
+    with pytest.raises(FreeUValueError, match=r"plan\.json is damaged: not valid JSON") as caught:
         StudyFolder.open(tmp_path)
     assert len(str(caught.value)) < 300
     assert "\n" not in str(caught.value)
