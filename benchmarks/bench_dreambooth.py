@@ -78,7 +78,7 @@ def taught(name: str, folder: Path, options: argparse.Namespace) -> Path:
         layers="all",
         train_text_encoder=True,
         learning_rate=options.rate,
-        class_pictures=options.class_pictures,
+        class_images=options.class_images,
         threads=options.threads,
     )
     print(f"{name}: training", flush=True)
@@ -298,7 +298,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0-1")
     parser.add_argument("--steps", type=int, default=300, help="of each training")
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate (default: 2e-3)")
-    parser.add_argument("--class-pictures", type=int, default=30)
+    parser.add_argument("--class-images", type=int, default=30)
     parser.add_argument("--draw-steps", type=int, default=None, help="denoising steps (default: the model's)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--work", type=Path, default=Path("work/dreambooth"))
@@ -330,7 +330,7 @@ def main() -> None:
         "prompts": options.prompts,
         "seeds": options.seeds,
         "training": f"{options.steps} steps of {identity['batch']} pictures and as many of the class, "
-        f"{options.class_pictures} pictures of the class, learning rate {record['learning_rate']:.2g}",
+        f"{options.class_images} pictures of the class, learning rate {record['learning_rate']:.2g}",
         "identity": {key: identity[key] for key in ("learns", "text encoder", "batch", "size", "dtype")},
         "bounds": pooled(found),
         "bounds_by_subject": {name: {key: float(np.mean(value)) for key, value in one.items()} for name, one in found},

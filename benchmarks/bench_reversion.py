@@ -89,7 +89,7 @@ def learn(exemplars: Path, folder: Path, settings: Settings, prompts: Sequence[P
         prepared = request(prompts[:4], "0", None)
         run = Inversion(prepared.loaded, prepared.plan, read_exemplars(exemplars, TOKEN), settings, folder)
         run.resume()
-        run.go()
+        run.train()
         record = read_record(folder, KIND)
     assert record is not None
     return record

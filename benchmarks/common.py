@@ -75,7 +75,7 @@ def write_sheet(pictures: list[tuple[str, Path]], title: str, path: Path) -> Non
     """Pictures, four in a row, each under its caption, as PNG."""
     from PIL import Image
 
-    from freeu.personalize.training.drawing import sheet
+    from freeu.personalize.training.samples import sheet
 
     opened = [(caption, Image.open(file).convert("RGB")) for caption, file in pictures]
     part = path.with_suffix(".part")

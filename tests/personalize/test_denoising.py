@@ -27,8 +27,8 @@ def test_error_by_definition(sd_dir: Path, prediction: str) -> None:
     denoiser = Denoiser(pipe)
     latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        conditions = denoiser.conditions(["a cat", "a dog"]).rows([0, 1, 1, 0])
-        found = denoiser.error(latents, conditions, generator_of(0, "noise", 3))
+        embeddings = denoiser.encode_prompts(["a cat", "a dog"]).rows([0, 1, 1, 0])
+        found = denoiser.loss(latents, embeddings, generator_of(0, "noise", 3))
     chance = generator_of(0, "noise", 3)
     times = denoiser.timesteps(4, chance)
     noise = torch.randn(latents.shape, generator=chance)
@@ -48,7 +48,7 @@ def test_min_snr_weighs_the_clean_picture_alike(sd_dir: Path) -> None:
     snr = kept / (1 - kept)
     miss = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones(4)}  # error per error of the clean image
     for prediction, factor in miss.items():
-        weights = Denoiser(pipeline(sd_dir, prediction), most_snr=5.0)._weights(times)
+        weights = Denoiser(pipeline(sd_dir, prediction), snr_gamma=5.0)._weights(times)
         torch.testing.assert_close(weights * factor, snr.clamp(max=5.0))
 
 
@@ -61,8 +61,8 @@ def test_timesteps_cover_the_schedule(sd_dir: Path) -> None:
 
 def test_text_gradients_only_where_they_are_wanted(sd_dir: Path) -> None:
     denoiser = Denoiser(pipeline(sd_dir))
-    assert denoiser.conditions(["a cat"]).words.requires_grad
-    assert not denoiser.conditions(["a cat"]).detached().words.requires_grad
+    assert denoiser.encode_prompts(["a cat"]).embeds.requires_grad
+    assert not denoiser.encode_prompts(["a cat"]).detached().embeds.requires_grad
 
 
 def test_bfloat16_is_near(sd_dir: Path) -> None:
@@ -71,8 +71,8 @@ def test_bfloat16_is_near(sd_dir: Path) -> None:
     errors = []
     for dtype in ("float32", "bfloat16"):
         denoiser = Denoiser(pipe, dtype=dtype)
-        with torch.no_grad(), denoiser.arithmetic():
-            errors.append(denoiser.error(latents, denoiser.conditions(["a cat"] * 2), generator_of(0)))
+        with torch.no_grad(), denoiser.autocast():
+            errors.append(denoiser.loss(latents, denoiser.encode_prompts(["a cat"] * 2), generator_of(0)))
     torch.testing.assert_close(errors[1], errors[0], rtol=0.05, atol=0.0)
     assert not torch.equal(errors[1], errors[0])
 
@@ -83,7 +83,7 @@ def test_other_pipelines_are_refused(sd_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(FreeUValueError, match="StableDiffusionInpaintPipeline cannot be trained"):
         Denoiser(StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False))
     pipe.unet = tiny_unet(in_channels=9)
-    with pytest.raises(FreeUValueError, match="takes 9 channels and the autoencoder has 4"):
+    with pytest.raises(FreeUValueError, match="takes 9 channels and the VAE has 4"):
         Denoiser(pipe)
 
 
@@ -109,13 +109,13 @@ def test_sdxl_is_told_sizes_and_pooled_words(tmp_path: Path) -> None:
     pipe = StableDiffusionXLPipeline.from_pretrained(folder, local_files_only=True)
     denoiser = Denoiser(pipe)
     with torch.no_grad():
-        conditions = denoiser.conditions(["a cat", "a dog"])
-        assert conditions.pooled is not None
+        embeddings = denoiser.encode_prompts(["a cat", "a dog"])
+        assert embeddings.pooled is not None
         noisy, times = torch.randn(2, 4, 8, 8), torch.tensor([10, 900])
-        found = denoiser.predict(noisy, times, conditions)
+        found = denoiser.predict(noisy, times, embeddings)
         height = 8 * pipe.vae_scale_factor
         ids = pipe._get_add_time_ids((height, height), (0, 0), (height, height), torch.float32, 16).repeat(2, 1)
-        known = {"text_embeds": conditions.pooled, "time_ids": ids}
-        wanted = pipe.unet(noisy, times, conditions.words, added_cond_kwargs=known).sample
+        known = {"text_embeds": embeddings.pooled, "time_ids": ids}
+        wanted = pipe.unet(noisy, times, embeddings.embeds, added_cond_kwargs=known).sample
     torch.testing.assert_close(found, wanted)
-    assert denoiser.error(torch.randn(2, 4, 8, 8), conditions, generator_of(0)).shape == (2,)
+    assert denoiser.loss(torch.randn(2, 4, 8, 8), embeddings, generator_of(0)).shape == (2,)

@@ -138,12 +138,14 @@ def test_the_file_holds_what_was_learnt(taught: Any, sd_dir: Path) -> None:
 
 def test_nothing_is_changed_before_the_first_step(taught: Any, sd_dir: Path, tmp_path: Path, subject_dir: Path) -> None:
     """The sample of step 0 is the model as it is."""
-    from freeu.personalize.training.drawing import plain_plan, reference_of, sample_sheet
+    from freeu.personalize.training.samples import plain_plan, sample_sheet
+    from freeu.pipelines.options.model import ModelOptions
+    from freeu.pipelines.runs.prepare import model_reference
 
     folder, _ = taught
     loaded = load(find_model(str(sd_dir)))
     plan = plain_plan(
-        loaded, reference_of(loaded, None, None), ["a sks"], [0], 16, dtype="float32", device="cpu", threads=1
+        loaded, model_reference(loaded, ModelOptions()), ["a sks"], [0], 16, dtype="float32", device="cpu", threads=1
     )
     (tmp_path / "sheet.png").write_bytes(sample_sheet(loaded, plan, "after 0 steps"))
     sheets = [Image.open(path).tobytes() for path in (tmp_path / "sheet.png", folder / "samples/step-000000.png")]
@@ -191,7 +193,7 @@ def test_an_interrupted_command_goes_on_to_the_same_file(
     assert 6 <= state["step"] < STEPS
     assert not (tmp_path / "part" / DIFFUSERS_FILE).exists()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"going on after step {state['step']}" in done.stdout
+    assert f"resuming after step {state['step']}" in done.stdout
     for name in (DIFFUSERS_FILE, "sks-cat.safetensors"):
         assert (tmp_path / "part" / name).read_bytes() == (folder / name).read_bytes()
     mine, theirs = (json.loads((place / "training.json").read_text()) for place in (tmp_path / "part", folder))
@@ -222,7 +224,7 @@ def test_a_prompt_without_the_word_is_told(taught: Any, cli: Any, tmp_path: Path
     folder, _ = taught
     outcome = cli("dreambooth", "generate", folder, "a cat", "--steps", 1, "--output", tmp_path / "a")
     assert outcome.code == 0
-    assert "'a cat' does not hold 'sks'" in outcome.one_line()
+    assert "'a cat' does not contain 'sks'" in outcome.one_line()
     told = cli("dreambooth", "generate", folder, "a sks dog", "--steps", 1, "--output", tmp_path / "b")
     assert told.one_line().count("cannot generate") == 1  # the rare word was taught, "dog" was not
     assert "'dog'" in told.err
@@ -278,7 +280,7 @@ def test_captions_beside_pictures(sd_dir: Path, subject_dir: Path, tmp_path: Pat
     (folder / "1.txt").write_text("a {token} {class}\n on red\n")
     (folder / "2.txt").write_text("one SKS cat at night")
     settings = DreamBooth(
-        folder, token="sks", class_noun="cat", model=str(sd_dir), steps=2, class_pictures=5, sample_steps=0, threads=1
+        folder, token="sks", class_noun="cat", model=str(sd_dir), steps=2, class_images=5, sample_steps=0, threads=1
     )
     taught = train(settings, tmp_path / "out").folder
     record = json.loads((taught / "training.json").read_text())

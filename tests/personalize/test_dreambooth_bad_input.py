@@ -35,13 +35,13 @@ def run(cli: Run, sd_dir: Path, subject_dir: Path, tmp_path: Path) -> Run:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--token", "two words"), "--token must be one word without blanks, such as sks, got 'two words'"),
+        (("--token", "two words"), "--token must be one word without spaces, such as sks, got 'two words'"),
         (("--token", ""), "--token must be one word"),
         (("--token", "CAT"), "--token 'CAT' is the class noun too"),
         (("--token", "s"), "--token 's' is in the model's vocabulary already"),
-        (("--token", "unbelievable"), "is spelled with 12 tokens"),
-        (("--prompt", "a {class}"), "--prompt must hold {token}"),
-        (("--prompt", "{token}"), "says nothing but the token"),
+        (("--token", "unbelievable"), "is split into 12 tokens"),
+        (("--prompt", "a {class}"), "--prompt must contain {token}"),
+        (("--prompt", "{token}"), "has only the token"),
         (("--sample-prompt", " "), "--sample-prompt is empty"),
         (("--steps", "0"), "--steps must lie in 1 to 1e+06, got 0"),
         (("--batch", "65"), "--batch must lie in 1 to 64"),
@@ -173,4 +173,4 @@ def test_drawing_from_what_is_no_training(cli: Run, tmp_path: Path) -> None:
     assert "is damaged: token" in cli("dreambooth", "generate", tmp_path, "a sks cat").one_line()
     record |= {"token": "sks", "class_noun": "cat", "model": {"fingerprint": "x", "reference": "mini-sd"}}
     (tmp_path / "training.json").write_text(json.dumps(record))
-    assert "is not over" in cli("dreambooth", "generate", tmp_path, "a sks cat").one_line()
+    assert "is not finished" in cli("dreambooth", "generate", tmp_path, "a sks cat").one_line()

@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_pipelines import tiny_vae
 
 from freeu.errors import FreeUValueError
-from freeu.personalize.training.examples import encode, pictures_sha, pixels_of, read_examples, squared
+from freeu.personalize.training.examples import encode, images_sha, pixels_of, read_examples, squared
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -43,7 +43,7 @@ def test_upright_and_on_white(tmp_path: Path) -> None:
     clear = noise(8, 8, 1).convert("RGBA")
     clear.putalpha(0)
     clear.save(tmp_path / "b.png")
-    turned, white = (one.picture for one in read_examples(tmp_path, 1, 9, ""))
+    turned, white = (one.image for one in read_examples(tmp_path, 1, 9, ""))
     assert turned.size == (10, 20)
     assert white.mode == "RGB"
     assert white.getextrema() == ((255, 255),) * 3
@@ -61,8 +61,8 @@ def test_the_middle_is_kept() -> None:
 
 def test_the_sha_follows_pixels_and_order() -> None:
     a, b = noise(8, 8, 0), noise(8, 8, 1)
-    assert pictures_sha([a, b]) == pictures_sha([a.copy(), b.copy()])
-    assert len({pictures_sha([a, b]), pictures_sha([b, a]), pictures_sha([a])}) == 3
+    assert images_sha([a, b]) == images_sha([a.copy(), b.copy()])
+    assert len({images_sha([a, b]), images_sha([b, a]), images_sha([a])}) == 3
 
 
 def test_latents_come_back_as_the_pictures() -> None:

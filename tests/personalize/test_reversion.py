@@ -17,7 +17,6 @@ from tolerances import GRADIENT, relative_error
 
 from freeu.errors import FreeUValueError
 from freeu.personalize.reversion.exemplars import Exemplar, read_exemplars
-from freeu.personalize.reversion.learned_word import LearnedWord
 from freeu.personalize.reversion.losses import (
     FocalDenoiser,
     basis_words,
@@ -26,6 +25,7 @@ from freeu.personalize.reversion.losses import (
     steering_loss,
     tokens_of,
 )
+from freeu.personalize.reversion.placeholder import PlaceholderToken
 from freeu.personalize.reversion.reversion import EMBEDDING, KIND, Inversion
 from freeu.personalize.reversion.settings import Settings
 from freeu.personalize.training.denoising import Denoiser
@@ -146,13 +146,13 @@ def test_words_of_captions_and_prepositions() -> None:
 def test_the_gradient_reaches_the_word_alone(model: Path) -> None:
     pipe = opened(model)
     before = pipe.text_encoder.get_input_embeddings().weight.clone()
-    word = LearnedWord(pipe, "<R>", "by on")
-    vector = word.places[0].vector
+    word = PlaceholderToken(pipe, "<R>", "by on")
+    vector = word.slots[0].vector
     first = pipe.tokenizer("by on", add_special_tokens=False).input_ids
     assert torch.equal(vector.detach(), before[first].mean(0))
     denoiser = FocalDenoiser(pipe, 0.5)
     latents = torch.randn(2, 4, 8, 8)
-    errors = denoiser.error(latents, denoiser.conditions(["cat <R> box", "dog"]), torch.Generator().manual_seed(0))
+    errors = denoiser.loss(latents, denoiser.encode_prompts(["cat <R> box", "dog"]), torch.Generator().manual_seed(0))
     (first_only,) = torch.autograd.grad(errors[0], vector, retain_graph=True)
     assert first_only.abs().sum() > 0
     assert torch.autograd.grad(errors[1], vector, retain_graph=True)[0].abs().sum() == 0
@@ -170,18 +170,18 @@ def test_the_gradient_reaches_the_word_alone(model: Path) -> None:
 def test_the_file_is_read_by_diffusers_and_means_what_was_learnt(tmp_path: Path, save: Any) -> None:
     folder = save(tmp_path / "model")
     pipe = opened(folder)
-    word = LearnedWord(pipe, "<R>", "by")
+    word = PlaceholderToken(pipe, "<R>", "by")
     torch.manual_seed(3)
     with torch.no_grad():
-        for place in word.places:
+        for place in word.slots:
             place.vector.copy_(torch.randn_like(place.vector))
-    learnt = Denoiser(pipe).conditions(["cat <R> box"])
+    learnt = Denoiser(pipe).encode_prompts(["cat <R> box"])
     word.remove()
-    kept = Denoiser(pipe).conditions(["cat <R> box"])
+    kept = Denoiser(pipe).encode_prompts(["cat <R> box"])
     word.save(tmp_path / EMBEDDING)
     other = opened(folder)
     tensors = load_file(tmp_path / EMBEDDING)
-    if len(word.places) == 1:
+    if len(word.slots) == 1:
         assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == {"<R>": (1, 16)}
         other.load_textual_inversion(tmp_path, weight_name=EMBEDDING)
     else:
@@ -192,7 +192,7 @@ def test_the_file_is_read_by_diffusers_and_means_what_was_learnt(tmp_path: Path,
                 tokenizer=getattr(other, f"tokenizer{end}"),
                 text_encoder=getattr(other, f"text_encoder{end}"),
             )
-    read = Denoiser(other).conditions(["cat <R> box"])
+    read = Denoiser(other).encode_prompts(["cat <R> box"])
     assert torch.equal(learnt.words, read.words)
     assert torch.equal(kept.words, read.words)
 
@@ -203,7 +203,7 @@ def test_an_interrupted_training_is_the_same(tmp_path: Path, exemplars: tuple[Ex
 
     schedule = {"beta_schedule": "scaled_linear", "clip_sample": False, "steps_offset": 1}
     model = save_sd(tmp_path / "model", scheduler=diffusers.DDIMScheduler(**schedule, prediction_type=prediction))
-    inversion(model, exemplars, tmp_path / "whole").go()
+    inversion(model, exemplars, tmp_path / "whole").train()
 
     def stop(step: int, losses: object) -> None:
         if step == 3:
@@ -211,13 +211,13 @@ def test_an_interrupted_training_is_the_same(tmp_path: Path, exemplars: tuple[Ex
 
     part = inversion(model, exemplars, tmp_path / "part")
     with pytest.raises(KeyboardInterrupt):
-        part.go(stop)
+        part.train(stop)
     assert not (tmp_path / "part" / EMBEDDING).exists()
     assert not recorded(tmp_path / "part")["complete"]
     rest = inversion(model, exemplars, tmp_path / "part")
     assert rest.resume()
     assert rest.step == 3
-    rest.go()
+    rest.train()
     whole, resumed = (load_file(tmp_path / name / EMBEDDING)["<R>"] for name in ("whole", "part"))
     assert torch.equal(whole, resumed)
     records = [recorded(tmp_path / name) for name in ("whole", "part")]
@@ -230,17 +230,17 @@ def test_more_steps_make_a_training_longer(model: Path, exemplars: tuple[Exempla
     for steps in (3, 6):
         run = inversion(model, exemplars, tmp_path / "grown", replace(SETTINGS, steps=steps))
         assert run.resume() == (steps == 6)
-        run.go()
+        run.train()
     with pytest.raises(FreeUValueError, match="holds 6 steps already, more than --steps 5"):
         inversion(model, exemplars, tmp_path / "grown", replace(SETTINGS, steps=5)).resume()
-    inversion(model, exemplars, tmp_path / "whole").go()
+    inversion(model, exemplars, tmp_path / "whole").train()
     grown, whole = (load_file(tmp_path / name / EMBEDDING)["<R>"] for name in ("grown", "whole"))
     assert torch.equal(grown, whole)
 
 
 def test_samples_are_drawn_and_change_nothing(model: Path, exemplars: tuple[Exemplar, ...], tmp_path: Path) -> None:
-    inversion(model, exemplars, tmp_path / "without").go()
-    inversion(model, exemplars, tmp_path / "with", sample_every=4).go()
+    inversion(model, exemplars, tmp_path / "without").train()
+    inversion(model, exemplars, tmp_path / "with", sample_every=4).train()
     names = sorted(path.name for path in (tmp_path / "with" / "samples").iterdir())
     assert names == ["step-000000.png", "step-000004.png", "step-000006.png"]
     assert len({path.read_bytes() for path in (tmp_path / "with" / "samples").iterdir()}) == 3
@@ -250,12 +250,12 @@ def test_samples_are_drawn_and_change_nothing(model: Path, exemplars: tuple[Exem
 
 def test_plain_is_textual_inversion_alone(model: Path, exemplars: tuple[Exemplar, ...], tmp_path: Path) -> None:
     settings = replace(SETTINGS, learning_rate=1e-2).plain()
-    inversion(model, exemplars, tmp_path / "plain", settings).go()
+    inversion(model, exemplars, tmp_path / "plain", settings).train()
     record = recorded(tmp_path / "plain")
     assert list(record["losses"][0]) == ["step", "denoising"]
     assert record["positives"] == []
-    inversion(model, exemplars, tmp_path / "steered", replace(settings, steering_weight=0.01)).go()
-    inversion(model, exemplars, tmp_path / "focal", replace(settings, importance=0.5)).go()
+    inversion(model, exemplars, tmp_path / "steered", replace(settings, steering_weight=0.01)).train()
+    inversion(model, exemplars, tmp_path / "focal", replace(settings, importance=0.5)).train()
     found = [load_file(tmp_path / name / EMBEDDING)["<R>"] for name in ("plain", "steered", "focal")]
     assert not torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
@@ -263,26 +263,26 @@ def test_plain_is_textual_inversion_alone(model: Path, exemplars: tuple[Exemplar
 
 def test_training_lowers_what_it_is_to_lower(model: Path, exemplars: tuple[Exemplar, ...], tmp_path: Path) -> None:
     settings = replace(SETTINGS, steps=30, batch=3, learning_rate=5e-2, steering_weight=0.1)
-    inversion(model, exemplars, tmp_path / "run", settings).go()
+    inversion(model, exemplars, tmp_path / "run", settings).train()
     pipe = opened(model)
-    word = LearnedWord(pipe, "<R>", "by")
+    word = PlaceholderToken(pipe, "<R>", "by")
     denoiser = FocalDenoiser(pipe, 0.5)
     from freeu.personalize.training.examples import encode, squared
 
-    latents = encode(pipe.vae, [squared(one.picture, 16) for one in exemplars])
+    latents = encode(pipe.vae, [squared(one.image, 16) for one in exemplars])
     captions = [one.captions[0] for one in exemplars]
     found = {}
     for name, vector in (("start", None), ("learnt", load_file(tmp_path / "run" / EMBEDDING)["<R>"][0])):
         with torch.no_grad():
             if vector is not None:
-                word.places[0].vector.copy_(vector)
+                word.slots[0].vector.copy_(vector)
             noise = torch.Generator().manual_seed(7)
-            errors = [denoiser.error(latents, denoiser.conditions(captions), noise).mean() for _ in range(16)]
+            errors = [denoiser.loss(latents, denoiser.encode_prompts(captions), noise).mean() for _ in range(16)]
             weight = pipe.text_encoder.get_input_embeddings().weight
             tokenizer = pipe.tokenizer
             others = tokens_of(tokenizer, content_words(" ".join(captions), "<R>"))
             near = list(basis_words(tokenizer, ("in",)).values())
-            steered = steering_loss(word.places[0].vector, weight[near], weight[others])
+            steered = steering_loss(word.slots[0].vector, weight[near], weight[others])
         found[name] = (torch.stack(errors).mean().item(), steered.item())
     assert found["learnt"][0] < found["start"][0]
     assert found["learnt"][1] < found["start"][1]
@@ -293,7 +293,7 @@ def test_every_layout_of_captions_is_read_alike(tmp_path: Path) -> None:
     found = [read_exemplars(save_exemplars(tmp_path / way, way), "<R>") for way in ways]
     for exemplars in found:
         assert [(one.name, list(one.captions)) for one in exemplars] == list(CAPTIONS.items())
-        assert all(one.picture.size == (24, 20) for one in exemplars)
+        assert all(one.image.size == (24, 20) for one in exemplars)
 
 
 def test_other_words_for_the_relation(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_other_words_for_the_relation(tmp_path: Path) -> None:
 
 
 def test_another_training_in_the_folder(model: Path, exemplars: tuple[Exemplar, ...], tmp_path: Path) -> None:
-    inversion(model, exemplars, tmp_path / "run").go()
+    inversion(model, exemplars, tmp_path / "run").train()
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     for settings, given in (
         (replace(SETTINGS, seed=1), exemplars),
@@ -322,14 +322,14 @@ def test_a_training_that_was_killed_before_its_first_checkpoint(
         raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError, match="power cut"):
-        inversion(model, exemplars, tmp_path / "run").go(crash)
+        inversion(model, exemplars, tmp_path / "run").train(crash)
     assert json.loads((tmp_path / "run" / "training.json").read_text())["complete"] is False
     with pytest.raises(FreeUValueError, match="holds another training"):
-        inversion(model, exemplars, tmp_path / "run", replace(SETTINGS, seed=9)).go()
+        inversion(model, exemplars, tmp_path / "run", replace(SETTINGS, seed=9)).train()
     again = inversion(model, exemplars, tmp_path / "run")
     assert not again.resume()
-    again.go()
-    inversion(model, exemplars, tmp_path / "whole").go()
+    again.train()
+    inversion(model, exemplars, tmp_path / "whole").train()
     assert (tmp_path / "run" / EMBEDDING).read_bytes() == (tmp_path / "whole" / EMBEDDING).read_bytes()
 
 
@@ -358,10 +358,10 @@ def test_the_relation_transfers_to_other_nouns(tmp_path: Path) -> None:
 
     def error() -> float:
         with torch.no_grad():
-            conditions = denoiser.conditions(texts)
+            embeddings = denoiser.encode_prompts(texts)
             noise = torch.Generator().manual_seed(5)
-            return sum(denoiser.error(latents, conditions, noise).mean().item() for _ in range(3))
+            return sum(denoiser.loss(latents, embeddings, noise).mean().item() for _ in range(3))
 
     start = error()
-    run.go()
+    run.train()
     assert error() < 0.97 * start

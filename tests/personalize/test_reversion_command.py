@@ -81,7 +81,7 @@ def test_the_same_command_again_trains_no_more(learnt: Path, model: Path, exempl
     words = ("--model", model, "--sample-every", "2", "--sample-prompt", "cow <R> box", "--output", folder)
     code, _, err = run_cli("reversion", "train", exemplars, *TRAIN, *words)
     assert code == 0
-    assert "going on after 3 steps" in err
+    assert "resuming after 3 steps" in err
     for name in ("learned_embeds.safetensors", "checkpoint/step-000003.safetensors"):
         assert (folder / name).read_bytes() == (learnt / name).read_bytes()
 
@@ -136,7 +136,7 @@ def _one_without(folder: Path) -> str:
 def _no_word(folder: Path) -> str:
     save_exemplars(folder, "short names")
     (folder / "2.txt").write_text("a dog in a car\n", encoding="utf-8")
-    return "'a dog in a car' of 2.png lacks the word '<R>'"
+    return "'a dog in a car' of 2.png lacks the token '<R>'"
 
 
 def _few(folder: Path) -> str:
@@ -174,7 +174,7 @@ def _no_such_picture(folder: Path) -> str:
     save_exemplars(folder)
     with (folder / "captions.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"file": "../1.png", "caption": "cat <R> box"}\n')
-    return "has a caption for '../1.png', and no such image"
+    return "has a caption for '../1.png', but there is no such image"
 
 
 def _two_ways(folder: Path) -> str:
@@ -236,11 +236,11 @@ def test_bad_exemplars_are_one_line_and_write_nothing(
         (("--learning-rate", "nan"), "--learning-rate must lie in"),
         (("--steering-weight", "-1"), "--steering-weight must lie in 0"),
         (("--importance", "1.5"), "--importance must lie in 0 to 1"),
-        (("--positives", "9"), "--positives 9 are more than the 5 prepositions"),
-        (("--leave-out", "fox"), "'fox' is no preposition that this model knows"),
+        (("--positives", "9"), "--positives 9 exceeds the 5 prepositions"),
+        (("--leave-out", "fox"), "'fox' is no preposition that this model has as one token"),
         (("--plain",), "--plain leaves steering"),
         (("--dtype", "float16"), "--dtype must be float32 or bfloat16"),
-        (("--start-word", " "), "the word to start from must not be empty"),
+        (("--start-word", " "), "--start-word must not be empty"),
         (("--sample-every", "-1"), "--sample-every must lie in 0"),
         (("--threads", "0"), "--threads must lie in 1"),
         (("--seed", "-1"), "--seed must lie in 0"),
@@ -254,7 +254,7 @@ def test_bad_options_are_one_line_and_write_nothing(
     code, _, err = run_cli(*given)
     assert code == 2
     assert len(err.splitlines()) == 1
-    assert wanted.replace("'<R>'", "lacks the word 'in'") in err
+    assert wanted.replace("'<R>'", "lacks the token 'in'") in err
     assert not (tmp_path / "out").exists()
 
 
@@ -264,7 +264,7 @@ def test_a_word_that_the_model_knows_is_refused(tmp_path: Path, model: Path) -> 
         words = ("reversion", "train", folder, "--token", token, *TRAIN, "--model", model)
         code, _, err = run_cli(*words, "--output", tmp_path / "out")
         assert (code, len(err.splitlines())) == (2, 1)
-        assert f"the word {token!r} is in the model's vocabulary already" in err
+        assert f"the token {token!r} is in the model's vocabulary already" in err
         assert not (tmp_path / "out").exists()
 
 
@@ -311,7 +311,7 @@ def _record(folder: Path, **changes: Any) -> None:
 
 def _halved(folder: Path) -> str:
     _record(folder, complete=False)
-    return "is not complete"
+    return "is not finished"
 
 
 def _no_model(folder: Path) -> str:
@@ -321,7 +321,7 @@ def _no_model(folder: Path) -> str:
 
 def _no_token(folder: Path) -> str:
     _record(folder, token=None)
-    return "names no token or no model"
+    return "token or model are missing"
 
 
 def _no_record(folder: Path) -> str:
@@ -359,4 +359,4 @@ def test_a_prompt_without_the_word_is_refused(tmp_path: Path, learnt: Path) -> N
     for words in (("cow in van",), ()):
         code, _, err = run_cli("reversion", "generate", learnt, *words, "--output", tmp_path / "out")
         assert (code, len(err.splitlines())) == (2, 1)
-        assert ("lacks the learned word" if words else "no prompt") in err
+        assert ("lacks the token <R>" if words else "no prompt") in err

@@ -17,25 +17,27 @@ import torch
 from torch import Tensor, nn
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
-from freeu.personalize.training.training import Pace, Training, generator_of, mean_losses, turn
+from freeu.personalize.training.training import OptimizerSettings, Training, batch_rows, generator_of, mean_losses
 
-PACE = Pace(steps=12, learning_rate=1e-2, warmup=3, checkpoint_steps=5)
+SETTINGS = OptimizerSettings(steps=12, learning_rate=1e-2, warmup=3, checkpoint_steps=5)
 
 
-def training(folder: Path, pace: Pace = PACE, seed: int = 0, **changes: object) -> tuple[Training, nn.Module]:
-    """A small network with dropout that learns a random map from what ``turn`` and the generators give."""
+def training(
+    folder: Path, settings: OptimizerSettings = SETTINGS, seed: int = 0, **changes: object
+) -> tuple[Training, nn.Module]:
+    """A small network with dropout that learns a random map from what ``batch_rows`` and the generators give."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 16), nn.SiLU(), nn.Dropout(0.2), nn.Linear(16, 2))
     inputs, targets = torch.randn(5, 4), torch.randn(5, 2)
 
     def losses_of(step: int) -> Mapping[str, Tensor]:
-        rows = turn(seed, 5, 3, step)
+        rows = batch_rows(seed, 5, 3, step)
         noise = torch.randn(3, 4, generator=generator_of(seed, "noise", step))
         error = (model(inputs[rows] + 0.1 * noise) - targets[rows]).square().mean()
         return {"error": error, "size": 1e-3 * model[0].weight.square().sum()}
 
     identity = {"data": "abc", "rank": 4, **changes}
-    return Training(dict(model.named_parameters()), losses_of, pace, folder, identity, seed=seed), model
+    return Training(dict(model.named_parameters()), losses_of, settings, folder, identity, seed=seed), model
 
 
 def weights(model: nn.Module) -> Tensor:
@@ -52,18 +54,18 @@ def stopping_at(step: int) -> Callable[[int, Mapping[str, float]], None]:
 
 @pytest.mark.parametrize("cosine", [False, True])
 def test_an_interrupted_training_is_the_same_training(tmp_path: Path, cosine: bool) -> None:
-    pace = Pace(steps=12, learning_rate=1e-2, warmup=3, cosine=cosine, checkpoint_steps=5)
-    whole, model = training(tmp_path / "whole", pace)
-    whole.go()
+    settings = OptimizerSettings(steps=12, learning_rate=1e-2, warmup=3, cosine=cosine, checkpoint_steps=5)
+    whole, model = training(tmp_path / "whole", settings)
+    whole.train()
     for step in (1, 7):
-        part, _ = training(tmp_path / "part", pace)
+        part, _ = training(tmp_path / "part", settings)
         part.resume()
         with pytest.raises(KeyboardInterrupt):
-            part.go(stopping_at(step))
+            part.train(stopping_at(step))
         assert part.step == step
-    rest, other = training(tmp_path / "part", pace)
+    rest, other = training(tmp_path / "part", settings)
     assert rest.resume()
-    rest.go()
+    rest.train()
     assert torch.equal(weights(model), weights(other))
     assert rest.losses == whole.losses
     assert len(whole.losses["error"]) == 12
@@ -74,10 +76,10 @@ def test_a_killed_process_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     code = (
         "import sys, time; sys.path.insert(0, sys.argv[2]); from pathlib import Path\n"
         "import torch; torch.set_num_threads(1)\n"
-        "from test_training import training, Pace\n"
-        "run, _ = training(Path(sys.argv[1]), Pace(steps=400, learning_rate=1e-2, checkpoint_steps=20))\n"
+        "from test_training import training, OptimizerSettings\n"
+        "run, _ = training(Path(sys.argv[1]), OptimizerSettings(steps=400, learning_rate=1e-2, checkpoint_steps=20))\n"
         "run.resume(); print('at', run.step, flush=True)\n"
-        "run.go(lambda step, losses: (time.sleep(0.005), print(step, flush=True)))"
+        "run.train(lambda step, losses: (time.sleep(0.005), print(step, flush=True)))"
     )
     words = [sys.executable, "-c", code, str(tmp_path / "part"), str(Path(__file__).parent)]
     for number, wait in ((signal.SIGTERM, 65), (signal.SIGKILL, 150)):
@@ -92,35 +94,39 @@ def test_a_killed_process_goes_on_to_the_same_weights(tmp_path: Path) -> None:
         if number == signal.SIGTERM:
             step = json.loads((tmp_path / "part/checkpoint/state.json").read_text())["step"]
             assert wait <= step < 400  # saved where it stopped: the checkpoint before was at step 60
-    pace = Pace(steps=400, learning_rate=1e-2, checkpoint_steps=20)
-    rest, resumed = training(tmp_path / "part", pace)
+    settings = OptimizerSettings(steps=400, learning_rate=1e-2, checkpoint_steps=20)
+    rest, resumed = training(tmp_path / "part", settings)
     assert rest.resume()
     assert 0 < rest.step < 400
-    rest.go()
-    whole, model = training(tmp_path / "whole", pace)
-    whole.go()
+    rest.train()
+    whole, model = training(tmp_path / "whole", settings)
+    whole.train()
     assert torch.equal(weights(model), weights(resumed))
 
 
 def test_a_constant_rate_can_go_on_for_longer(tmp_path: Path) -> None:
     short, _ = training(tmp_path / "one")
-    short.go()
-    longer, model = training(tmp_path / "one", Pace(steps=20, learning_rate=1e-2, warmup=3, checkpoint_steps=5))
+    short.train()
+    longer, model = training(
+        tmp_path / "one", OptimizerSettings(steps=20, learning_rate=1e-2, warmup=3, checkpoint_steps=5)
+    )
     assert longer.resume()
-    longer.go()
-    whole, other = training(tmp_path / "two", Pace(steps=20, learning_rate=1e-2, warmup=3, checkpoint_steps=7))
-    whole.go()
+    longer.train()
+    whole, other = training(
+        tmp_path / "two", OptimizerSettings(steps=20, learning_rate=1e-2, warmup=3, checkpoint_steps=7)
+    )
+    whole.train()
     assert torch.equal(weights(model), weights(other))
 
 
 def test_each_round_shows_everything_once() -> None:
-    batches = [turn(3, 5, 3, step) for step in range(10)]
+    batches = [batch_rows(3, 5, 3, step) for step in range(10)]
     flat = [row for batch in batches for row in batch]
     rounds = [flat[start : start + 5] for start in range(0, 30, 5)]
     assert all(sorted(one) == list(range(5)) for one in rounds)
     assert len({tuple(one) for one in rounds}) > 1
-    assert batches != [turn(4, 5, 3, step) for step in range(10)]
-    assert len(turn(0, 2, 7, 0)) == 7
+    assert batches != [batch_rows(4, 5, 3, step) for step in range(10)]
+    assert len(batch_rows(0, 2, 7, 0)) == 7
 
 
 @pytest.mark.parametrize(
@@ -129,7 +135,7 @@ def test_each_round_shows_everything_once() -> None:
 )
 def test_another_training_is_refused(tmp_path: Path, changes: dict[str, object], words: str) -> None:
     run, _ = training(tmp_path)
-    run.go()
+    run.train()
     other, _ = training(tmp_path, **changes)
     with pytest.raises(FreeUValueError, match=words) as caught:
         other.resume()
@@ -138,11 +144,11 @@ def test_another_training_is_refused(tmp_path: Path, changes: dict[str, object],
 
 def test_another_seed_or_rate_is_refused(tmp_path: Path) -> None:
     run, _ = training(tmp_path)
-    run.go()
+    run.train()
     other, _ = training(tmp_path, seed=1)
     with pytest.raises(FreeUValueError, match="seed: 0 there, 1 now"):
         other.resume()
-    other, _ = training(tmp_path, Pace(steps=12, learning_rate=1e-3, warmup=3))
+    other, _ = training(tmp_path, OptimizerSettings(steps=12, learning_rate=1e-3, warmup=3))
     with pytest.raises(FreeUValueError, match="learning rate"):
         other.resume()
 
@@ -158,7 +164,7 @@ class _Planted:
 def test_a_damaged_or_planted_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
     monkeypatch.chdir(tmp_path)
     run, _ = training(tmp_path / "run")
-    run.go()
+    run.train()
     path = tmp_path / "run/checkpoint" / file
     good = path.read_bytes()
     for bad in (pickle.dumps(_Planted()), good[: len(good) // 2], b""):
@@ -171,7 +177,7 @@ def test_a_damaged_or_planted_checkpoint_is_refused(tmp_path: Path, monkeypatch:
 
 def test_a_checkpoint_names_no_file_outside(tmp_path: Path) -> None:
     run, _ = training(tmp_path)
-    run.go()
+    run.train()
     path = tmp_path / "checkpoint/state.json"
     path.write_text(path.read_text().replace("step-000012.safetensors", "../../step-000012.safetensors"))
     other, _ = training(tmp_path)
@@ -181,7 +187,7 @@ def test_a_checkpoint_names_no_file_outside(tmp_path: Path) -> None:
 
 def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
     run, _ = training(tmp_path)
-    run.go()
+    run.train()
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
         "state.json",
         "step-000012.safetensors",
@@ -189,8 +195,8 @@ def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
     begun = time.time()
     again, _ = training(tmp_path)
     assert again.resume()
-    assert again.over
-    again.go()
+    assert again.finished
+    again.train()
     assert again.losses == run.losses
     assert time.time() - begun < 5
 
@@ -204,7 +210,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(tmp_path: Path) -> N
                 model[0].weight.fill_(torch.nan)
 
     with pytest.raises(FreeURuntimeError, match=r"error loss is nan at step 8.*the checkpoint of step 5 is kept"):
-        run.go(spoil)
+        run.train(spoil)
     other, _ = training(tmp_path)
     other.resume()
     assert other.step == 5

@@ -48,7 +48,7 @@ def train(
         threads=run.threads,
     )
     try:
-        result = training.train(settings, folder, _watch())
+        result = training.train(settings, folder, _progress())
     except KeyboardInterrupt:
         raise stopped(folder) from None
     subject = f"{settings.token} {settings.class_noun}"
@@ -58,19 +58,19 @@ def train(
     print(f'generate it: freeu dreambooth generate {folder} "a {subject}"')
 
 
-def _watch() -> Any:
-    """What shows on the terminal how a training goes on."""
+def _progress() -> Any:
+    """What shows the progress of a training on the terminal."""
     from freeu.cli.progress import Bar
-    from freeu.personalize.dreambooth.dreambooth import Watch
+    from freeu.personalize.dreambooth.dreambooth import TrainingProgress
 
-    class Terminal(Watch):
+    class Terminal(TrainingProgress):
         def say(self, text: str) -> None:
             print(text, flush=True)
 
-        def drawing(self, plan: Any) -> AbstractContextManager[Any]:
+        def generating(self, plan: Any) -> AbstractContextManager[Any]:
             return _generating(plan, Bar("generating", plan.count))
 
-        def learning(self, steps: int) -> AbstractContextManager[Any]:
+        def training(self, steps: int) -> AbstractContextManager[Any]:
             return Bar("training", steps, "step")
 
     return Terminal()

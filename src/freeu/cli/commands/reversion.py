@@ -104,8 +104,8 @@ def train(
     request = Request("generate", tuple(samples), model=model, run=replace(run, dtype="float32"))
     prepared = prepare(request, Sources(find_model(model.model)))
     inversion = Inversion(prepared.loaded, prepared.plan, found, settings, folder, sample_every)
-    learning = f"learning {settings.token} from {counted(len(found), 'image')} with {inversion.plan.model.name}"
-    print(f"{learning}: {counted(settings.steps, 'step')}", flush=True)
+    summary = f"training {settings.token} on {counted(len(found), 'image')} with {inversion.plan.model.name}"
+    print(f"{summary}: {counted(settings.steps, 'step')}", flush=True)
     _run(inversion, settings.steps, folder)
     print(f"wrote {settings.token} to {folder}")
     print(f"  {folder / EMBEDDING}  for freeu (--embedding), diffusers, ComfyUI and A1111")
@@ -118,12 +118,13 @@ def train(
 def _run(inversion: Any, steps: int, folder: Path) -> None:
     """Train with a bar."""
     from freeu.cli.progress import Bar
+    from freeu.wording import counted
 
     if inversion.resume():
-        print(f"going on after {inversion.step} steps of an earlier run", file=sys.stderr)
+        print(f"resuming after {counted(inversion.step, 'step')} of an earlier run", file=sys.stderr)
     try:
         with Bar("training", steps, "step") as bar:
-            inversion.go(bar)
+            inversion.train(bar)
     except KeyboardInterrupt:
         raise stopped(folder, f"after {inversion.step} of {steps} steps") from None
 
@@ -146,16 +147,16 @@ def generate(
     The model is the one that the word was learned with, unless --model names another.
     """
     from freeu.cli.terminal import carry_out
-    from freeu.personalize.reversion.reversion import find_learnt
+    from freeu.personalize.reversion.reversion import find_learned
     from freeu.pipelines.models.addons.add_ons import find_embedding
     from freeu.pipelines.runs.request import Request
 
-    learned = find_learnt(folder)
+    learned = find_learned(folder)
     texts = prompts.collect()
     for prompt in texts:
         if learned.token not in prompt:
             raise FreeUValueError(
-                f'the prompt {prompt!r} lacks the learned word: write it, as in "cat {learned.token} box"'
+                f'the prompt {prompt!r} lacks the token {learned.token}: write it, as in "cat {learned.token} box"'
             )
     if model.model is None:
         model = replace(

@@ -1,4 +1,4 @@
-"""DreamBooth (Ruiz et al., CVPR 2023): settings, the rare word, the training, and what it left to generate with.
+"""DreamBooth (Ruiz et al., CVPR 2023): settings, the rare token, the training, and loading its result to generate.
 
 Imports personalize.training and pipelines.
 """

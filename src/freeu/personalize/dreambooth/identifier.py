@@ -1,4 +1,4 @@
-"""The rare word that stands for a subject: one that means nothing to the model yet (DreamBooth, section 3.1)."""
+"""The rare token for a subject: a word that has no meaning for the model yet (DreamBooth, section 3.1)."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Any
 from freeu.errors import FreeUValueError
 
 COMMON = 40_000
-"""Tokens of CLIP's vocabulary are numbered by how often they occur: of 49,408 words the last ones are rare."""
+"""CLIP's vocabulary is sorted by frequency: of 49,408 entries the last ones are rare."""
 MOST_PIECES = 4
-"""Tokens that a rare word may be spelled with; of three, as in the paper, each weighs less in the text encoder."""
+"""Most pieces that a rare word may be split into (the paper uses up to three)."""
 
 
 def check_identifier(token: str, class_noun: str) -> None:
-    """What can be wrong with the two words, whatever the model is.
+    """Check the two words, independently of the model.
 
     Raises:
-        FreeUValueError: an empty one, a blank in the token, or both the same.
+        FreeUValueError: an empty one, a space in the token, or both are the same.
     """
     if not token or token.split() != [token]:
-        raise FreeUValueError(f"--token must be one word without blanks, such as sks, got {token!r}")
+        raise FreeUValueError(f"--token must be one word without spaces, such as sks, got {token!r}")
     if not class_noun.strip():
         raise FreeUValueError("--class-noun must say what kind of thing the subject is, such as cat, got nothing")
     if token.lower() in class_noun.lower().split():
-        raise FreeUValueError(f"--token {token!r} is the class noun too: take a rare word for it, such as sks")
+        raise FreeUValueError(f"--token {token!r} is the class noun too: use a rare word, such as sks")
 
 
 def check_rare(token: str, tokenizers: Sequence[Any]) -> None:
-    """Make sure that the model's tokenizers can spell the token, and that it is no word that they know well.
+    """Check that the token is a rare word for the model's tokenizers.
 
-    A word that a tokenizer has a number of its own for, among the first ``COMMON``, means something already: training
-    would have to overwrite that. Any other word is spelled with pieces, which together mean nothing.
+    A word that is a single entry of the vocabulary, among the first ``COMMON``, has a meaning that training would have
+    to overwrite. Any other word is split into pieces, which together have none.
 
     Args:
         token: one word.
@@ -46,11 +46,11 @@ def check_rare(token: str, tokenizers: Sequence[Any]) -> None:
         known = len(pieces) == 1 and (numbers[0] < COMMON or pieces[0] in tokenizer.get_added_vocab())
         if known:
             raise FreeUValueError(
-                f"--token {token!r} is in the model's vocabulary already (number {numbers[0]}) and means something: "
-                "take a rare word, such as sks"
+                f"--token {token!r} is in the model's vocabulary already (number {numbers[0]}) and has a meaning: "
+                "use a rare word, such as sks"
             )
         if not 1 <= len(pieces) <= MOST_PIECES:
             raise FreeUValueError(
-                f"--token {token!r} is spelled with {len(pieces)} tokens of the model's vocabulary, and 1 to "
-                f"{MOST_PIECES} are welcome: take a shorter word, such as sks"
+                f"--token {token!r} is split into {len(pieces)} tokens of the model's vocabulary, and 1 to "
+                f"{MOST_PIECES} are allowed: use a shorter word, such as sks"
             )

@@ -1,4 +1,4 @@
-"""What a DreamBooth training is asked to do, and everything that can be wrong with it before a model is loaded."""
+"""Settings of a DreamBooth training, and the checks that need no model."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from freeu.pipelines.io.inputs import MAX_SEED, check_side
 from freeu.pipelines.options.option import Argument, Option, check_bounds, check_range
 
 LEAST, MOST = 3, 100
-"""Images of a subject; the paper uses 3 to 5 (section 3), trainers of persons and styles some dozens."""
+"""Number of training images; the paper uses 3 to 5 (section 3), trainings of persons and styles some dozens."""
 WHY = (
-    "from fewer, DreamBooth learns the image rather than its subject (the paper takes 3 to 5); more are a data set "
+    "from fewer, DreamBooth learns the image rather than its subject (the paper uses 3 to 5); more are a data set "
     "for plain fine-tuning"
 )
 TOKEN, CLASS = "{token}", "{class}"
@@ -29,7 +29,7 @@ SAMPLES = (
     f"a {TOKEN} {CLASS} on a red background",
     f"a {CLASS} on a blue background",
 )
-"""Prompts of the images that are generated while it learns; the last shows what becomes of the class."""
+"""Prompts of the samples during the training; the last one shows the class."""
 _SUBJECT, _CLASS, _SAMPLES = "Subject", "Class", "Samples and checkpoints"
 
 DTYPES = ("auto", "float32", "bfloat16")
@@ -40,53 +40,53 @@ class DreamBooth:
     """A training (Ruiz et al., CVPR 2023, arXiv:2208.12242).
 
     Args:
-        pictures: folder with images of one subject.
-        token: the rare word that will mean it.
-        class_noun: what kind of thing it is.
+        images: folder with images of one subject.
+        token: the rare word for the subject.
+        class_noun: what kind of thing the subject is.
         prompt: the caption of every image without one of its own, with ``{token}`` and ``{class}`` in it. Without the
-            token, captions are the prompts of the class.
+            token, captions are the prompts of the class images.
         model, model_config, variant: as in ``request.Request``.
         steps: of the optimizer.
         batch: images of the subject in a step, and as many of the class.
         learning_rate: None takes ``dreambooth.learning_rate``.
-        text_share: the text encoders' part of the learning rate.
-        seed: of everything that is drawn at random.
-        full: learn all weights of the U-Net instead of a LoRA.
+        text_share: learning rate of the text encoders, as a fraction of that of the U-Net.
+        seed: of all random numbers.
+        full: train all weights of the U-Net instead of a LoRA.
         rank, alpha, layers: of the LoRA, see ``lora.add_lora``.
-        train_text_encoder: let the text encoders learn too.
+        train_text_encoder: train the text encoders too.
         prior: keep the class as it is (prior preservation, section 3.2).
-        class_pictures: images of the class, which the model generates itself; at least so many, the same number of each
-            caption.
+        class_images: images of the class, which the model generates before the training; at least so many, the same
+            number for each caption.
         prior_weight: of their loss; the paper's lambda.
-        most_snr: see ``denoising.Denoiser``.
-        size: side in pixels at which the images are used; None is the model's.
+        snr_gamma: see ``denoising.Denoiser``.
+        size: side in pixels to which the images are cropped; None is the model's.
         sample_prompts: with ``{token}`` and ``{class}``; None takes ``SAMPLES``.
         sample_steps: steps between samples; 0 generates none.
         checkpoint_steps: steps between checkpoints.
-        gradient_checkpointing: spend time to save memory.
-        dtype: "auto", "float32" or "bfloat16"; float16 would need its losses scaled.
+        gradient_checkpointing: less memory, more time.
+        dtype: "auto", "float32" or "bfloat16"; float16 would need loss scaling.
         device, threads: as in ``request.Request``.
     """
 
     PANEL: ClassVar[str] = "Training"
 
-    pictures: Annotated[Path, Argument(f"A folder with {LEAST} to {MOST} images of one subject.", "IMAGES")]
+    images: Annotated[Path, Argument(f"A folder with {LEAST} to {MOST} images of one subject.", "IMAGES")]
     class_noun: Annotated[
-        str, Option("What kind of thing it is, in a word that the model knows.", "NOUN", panel=_SUBJECT)
+        str, Option("What kind of thing the subject is, in a word that the model knows.", "NOUN", panel=_SUBJECT)
     ]
-    token: Annotated[str, Option("A rare word that will mean it.", "WORD", panel=_SUBJECT)] = "sks"
+    token: Annotated[str, Option("A rare word that will name the subject.", "WORD", panel=_SUBJECT)] = "sks"
     prompt: Annotated[
         str,
         Option(
-            "The caption of the images, with {token} and {class} in their places; a text file beside an image, 3.txt "
-            "beside 3.png, holds its own.",
+            "Caption of the images, with {token} and {class} in it; a text file beside an image (3.txt beside 3.png) "
+            "is its own caption.",
             "TEXT",
             panel=_SUBJECT,
         ),
     ] = PROMPT
     size: Annotated[
         int | None,
-        Option("Side of the squares that are cut from the images (default: the model's).", "PIXELS", panel=_SUBJECT),
+        Option("Side to which images are cropped and resized (default: the model's).", "PIXELS", panel=_SUBJECT),
     ] = None
     model: str | None = None
     model_config: Path | None = None
@@ -96,7 +96,8 @@ class DreamBooth:
     learning_rate: Annotated[
         float | None,
         Option(
-            "Default: 1e-4 for a LoRA and 5e-6 for all weights in Stable Diffusion, more in narrower models.",
+            "Learning rate (default: 1e-4 for a LoRA and 5e-6 for all weights in Stable Diffusion, more in narrower "
+            "models).",
             "RATE",
             bounds=(1e-9, 1.0),
         ),
@@ -104,21 +105,20 @@ class DreamBooth:
     rank: Annotated[int, Option("Rank of the LoRA.", "N")] = 8
     alpha: Annotated[float | None, Option("Alpha of the LoRA, scaled by A / rank (default: the rank).", "A")] = None
     layers: Annotated[
-        str, Option("What the LoRA changes: attention, or all (feed-forward and convolutions too).", "NAME")
+        str, Option("Layers with LoRA: attention, or all (feed-forward and convolutions too).", "NAME")
     ] = "attention"
     full: Annotated[bool, Option("Train all weights of the U-Net instead of a LoRA.")] = False
     train_text_encoder: Annotated[
         bool, Option("Train the text encoder too.", names=("--train-text-encoder/--no-train-text-encoder",))
     ] = False
     text_share: Annotated[
-        float, Option("The text encoder's part of the learning rate.", "SHARE", bounds=(0.0, 10.0))
+        float, Option("Learning rate of the text encoder over that of the U-Net.", "SHARE", bounds=(0.0, 10.0))
     ] = 1.0
-    most_snr: Annotated[
+    snr_gamma: Annotated[
         float | None,
         Option(
-            "Min-SNR weighting of the timesteps, usually 5 (default: all weigh the same).",
+            "Min-SNR weighting of the timesteps, usually 5 (default: none).",
             "GAMMA",
-            ("--snr-gamma",),
             bounds=(0.1, 1_000.0),
         ),
     ] = None
@@ -126,17 +126,16 @@ class DreamBooth:
     prior: Annotated[
         bool,
         Option(
-            "Prior preservation: keep the class as the model generates it now.",
+            "Prior preservation: keep the class as the model generates it before.",
             names=("--prior/--no-prior",),
             panel=_CLASS,
         ),
     ] = True
-    class_pictures: Annotated[
+    class_images: Annotated[
         int,
         Option(
             "Images of the class, which the model generates before the training.",
             "N",
-            ("--class-images",),
             old=("--class-pictures",),
             panel=_CLASS,
             bounds=(1, 10_000),
@@ -148,7 +147,7 @@ class DreamBooth:
     sample_prompts: Annotated[
         list[str] | None,
         Option(
-            "A prompt to sample during the training, with {token} and {class}; may be given again.",
+            "Prompt of a sample during the training, with {token} and {class}; may be given again.",
             "TEXT",
             ("--sample-prompt",),
             panel=_SAMPLES,
@@ -199,22 +198,22 @@ class DreamBooth:
         return list(dict.fromkeys(texts))
 
     def filled(self, prompt: str) -> str:
-        """A prompt with the two words in their places."""
+        """A prompt with the two words filled in."""
         return " ".join(prompt.replace(TOKEN, self.token).replace(CLASS, self.class_noun).split())
 
     def check(self) -> None:
-        """Everything that can be wrong without reading an image or a model.
+        """Check everything that can be checked without reading an image or a model.
 
         Raises:
             FreeUValueError: the first thing that is wrong, with its value and the fix.
         """
         check_identifier(self.token, self.class_noun)
         if TOKEN not in self.prompt:
-            raise FreeUValueError(f"--prompt must hold {TOKEN}, where the token goes, got {self.prompt!r}")
+            raise FreeUValueError(f"--prompt must contain {TOKEN}, got {self.prompt!r}")
         if not all(prompt.strip() for prompt in self.samples):
             raise FreeUValueError("--sample-prompt is empty: write what the image should show")
         if self.class_prompts([self.filled(self.prompt)]) == [""]:
-            raise FreeUValueError(f"--prompt {self.prompt!r} says nothing but the token: add {CLASS}")
+            raise FreeUValueError(f"--prompt {self.prompt!r} has only the token: add {CLASS}")
         check_bounds(self)
         check_range("--threads", self.threads, 1, 4_096)
         check_rank(self.rank, self.alpha)
@@ -225,5 +224,5 @@ class DreamBooth:
         if self.dtype not in DTYPES:
             raise FreeUValueError(
                 f"--dtype must be {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, got {self.dtype!r}"
-                + (": float16 would need its losses scaled" if self.dtype == "float16" else "")
+                + (": float16 would need loss scaling" if self.dtype == "float16" else "")
             )

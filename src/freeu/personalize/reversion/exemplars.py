@@ -1,4 +1,4 @@
-"""Exemplars of a relation: images with captions in which one word, that of the relation, is the same."""
+"""Exemplars of a relation: images whose captions contain the token of the relation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 LINES, TEMPLATES = "captions.jsonl", "text.json"
-"""Files with the captions of a whole folder: one caption a line, or the published layout, names and lists of texts."""
+"""Files with the captions of a folder: one caption per line, or the layout of the published exemplars."""
 PLACE = "{}"
-"""What stands for the relation in ``TEMPLATES``."""
+"""Placeholder of the relation in ``TEMPLATES``."""
 LEAST, MOST = 2, 1_000
 
 
@@ -28,29 +28,29 @@ class Exemplar:
 
     Args:
         name: of its file.
-        picture: RGB, upright.
-        captions: at least one; the relation's word is in each.
+        image: RGB, EXIF rotation applied.
+        captions: at least one; each contains the token.
     """
 
     name: str
-    picture: Image
+    image: Image
     captions: tuple[str, ...]
 
 
 def read_exemplars(folder: Path, token: str) -> tuple[Exemplar, ...]:
-    """All images of a folder with their captions, in the order of their names.
+    """All images of a folder with their captions, sorted by name.
 
     Captions stand in ``captions.jsonl`` (lines of {"file": "1.png", "caption": "a cat <R> a box"}; an image may have
     several), in ``text.json`` ({"1.png": ["cat {} box"]}, as the published exemplars have them), or beside each image
     in a text file of its name ("1.txt" or "1.png.txt", one caption a line).
 
     Args:
-        folder: it is read, not its folders.
-        token: the word for the relation.
+        folder: with the images; its subfolders are not read.
+        token: of the relation.
 
     Raises:
-        FreeUValueError: fewer than 2 images, one that cannot be read or has no caption, a caption without the word
-            or of no image, or captions in two of these ways.
+        FreeUValueError: fewer than 2 images, an unreadable image or one without a caption, a caption without the token
+            or without an image, or captions in two of these forms.
     """
     examples = read_examples(folder, LEAST, MOST, "one image cannot tell a relation from the objects in it")
     ways = [name for name in (LINES, TEMPLATES) if (folder / name).is_file()]
@@ -72,11 +72,11 @@ def read_exemplars(folder: Path, token: str) -> tuple[Exemplar, ...]:
         for caption in found[name]:
             if token not in caption:
                 raise FreeUValueError(
-                    f"the caption {caption!r} of {name} lacks the word {token!r} for the relation: write it between "
-                    "the nouns, or name your word with --token"
+                    f"the caption {caption!r} of {name} lacks the token {token!r}: write it between the nouns, or give "
+                    "your token with --token"
                 )
     return tuple(
-        Exemplar(example.name, example.picture, tuple(dict.fromkeys(found[example.name]))) for example in examples
+        Exemplar(example.name, example.image, tuple(dict.fromkeys(found[example.name]))) for example in examples
     )
 
 
@@ -106,7 +106,7 @@ def _of_templates(path: Path, names: Sequence[str], token: str) -> dict[str, lis
 
 def _add(found: dict[str, list[str]], name: Any, texts: Sequence[Any], where: str, names: Sequence[str]) -> None:
     if name not in names:
-        raise FreeUValueError(f"{where} has a caption for {name!r}, and no such image is in the folder")
+        raise FreeUValueError(f"{where} has a caption for {name!r}, but there is no such image in the folder")
     for text in texts:
         if not isinstance(text, str) or not text.strip():
             raise FreeUValueError(f"{where}: a caption must be a text, got {text!r}")

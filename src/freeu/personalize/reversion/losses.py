@@ -1,4 +1,4 @@
-"""What makes a learned word a relation (ReVersion, Huang et al., arXiv:2303.13495): steering and focal timesteps."""
+"""The two parts of ReVersion (Huang et al., arXiv:2303.13495): relation steering and focal timestep sampling."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TEMPERATURE = 0.07
-"""Of the contrastive loss, as published."""
+"""Temperature of the contrastive loss, as published."""
 
 PREPOSITIONS = (
     *("aboard", "about", "above", "across", "against", "along", "among", "around", "at", "atop", "before", "behind"),
     *("below", "beneath", "beside", "between", "beyond", "by", "down", "from", "in", "inside", "into", "near", "of"),
     *("off", "on", "onto", "opposite", "out", "outside", "over", "past", "round", "through", "throughout", "to"),
     *("toward", "towards", "under", "underneath", "up", "upon", "with", "within", "without"),
-    # Those of several words ("to the left of", "on top of", "in back of") have one that says the relation.
+    # The decisive words of compound ones ("to the left of", "on top of", "in back of").
     *("left", "right", "top", "back", "front", "next"),
 )
-"""Words that say relations, towards which a learned one is steered where the model has them as one token."""
+"""Words for relations, towards which the token is steered; those that are a single token of the model."""
 
 _FUNCTION_WORDS = (
     *("a", "an", "the", "and", "or", "but", "if", "as", "than", "then", "so", "not", "no", "both", "each", "all"),
@@ -36,33 +36,33 @@ _SILENT = frozenset((*PREPOSITIONS, *_FUNCTION_WORDS))
 
 
 def basis_words(tokenizer: Any, left_out: Collection[str] = ()) -> dict[str, int]:
-    """``PREPOSITIONS`` that a tokenizer has as one token, with its number, without those that are left out.
+    """``PREPOSITIONS`` that are a single token of a tokenizer, with its id, without those that are left out.
 
     Raises:
-        FreeUValueError: a word to leave out that is not among them.
+        FreeUValueError: a word in ``left_out`` that is not among them.
     """
     found = {word: ids[0] for word in PREPOSITIONS if len(ids := _ids(tokenizer, word)) == 1}
     for word in left_out:
         if word not in found:
             known = ", ".join(found) or "none"
             raise FreeUValueError(
-                f"{word!r} is no preposition that this model knows, so it cannot be left out: {known}"
+                f"{word!r} is no preposition that this model has as one token, so it cannot be left out: {known}"
             )
     return {word: number for word, number in found.items() if word not in left_out}
 
 
 def content_words(caption: str, token: str) -> list[str]:
-    """The words of a caption that say what is in the image, in order: no prepositions, articles or pronouns.
+    """The content words of a caption, in order: no prepositions, articles or pronouns.
 
     Args:
-        token: the word for the relation; it is none of them.
+        token: of the relation; it is left out.
     """
     words = re.findall(r"[^\W_]+", caption.replace(token, " ").lower())
     return [word for word in words if word not in _SILENT]
 
 
 def tokens_of(tokenizer: Any, words: Iterable[str]) -> list[int]:
-    """The tokens of all words, one after the other."""
+    """The token ids of all words, concatenated."""
     return [number for word in words for number in _ids(tokenizer, word)]
 
 
@@ -71,15 +71,15 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def steering_loss(relation: Tensor, positives: Tensor, negatives: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """How far a word's embedding is from prepositions beside other words (arXiv:2303.13495, relation steering).
+    """The contrastive loss that pulls an embedding towards prepositions (arXiv:2303.13495, relation steering).
 
     The multi-instance InfoNCE of the paper, -log(P / (P + N)): P sums exp(cosine / temperature) over the positives, N
     over the negatives.
 
     Args:
-        relation: shape (width,); only this one is to be learned.
+        relation: the trained embedding, shape (width,); only this one gets a gradient.
         positives: embeddings of prepositions, shape (number, width), at least one.
-        negatives: embeddings of other words, shape (number, width); none give 0.
+        negatives: embeddings of other words, shape (number, width); without any the loss is 0.
         temperature: above 0.
 
     Returns:
@@ -94,14 +94,14 @@ def steering_loss(relation: Tensor, positives: Tensor, negatives: Tensor, temper
 
 
 def focal_weights(steps: int, importance: float) -> Tensor:
-    """Probability of each timestep 0 ... steps - 1: (1 - importance * cos(pi t / steps)) / steps, made to add up to 1.
+    """Probability of each timestep 0 ... steps - 1: (1 - importance * cos(pi t / steps)) / steps, normalized.
 
-    Relations are decided while there is much noise, so noisy timesteps come up more often (arXiv:2303.13495,
+    Relations are decided at high noise levels, so noisy timesteps are sampled more often (arXiv:2303.13495,
     relation-focal importance sampling).
 
     Args:
         steps: of the noise schedule.
-        importance: 0 (all alike) to 1; 0.5 as published.
+        importance: 0 (uniform) to 1; 0.5 as published.
 
     Returns:
         shape (steps,), float64.
@@ -114,7 +114,7 @@ def focal_weights(steps: int, importance: float) -> Tensor:
 
 
 class FocalDenoiser(Denoiser):
-    """A ``Denoiser`` that generates noisy timesteps more often.
+    """A ``Denoiser`` that samples noisy timesteps more often.
 
     Args:
         pipe: see ``Denoiser``.
@@ -127,7 +127,7 @@ class FocalDenoiser(Denoiser):
         self._reached = focal_weights(int(self.schedule.config.num_train_timesteps), importance).cumsum(0)
 
     def timesteps(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Timesteps of a batch, one from each of ``batch`` parts of the schedule that are equally probable.
+        """Timesteps of a batch, stratified: one from each of ``batch`` equally probable parts of the schedule.
 
         Returns:
             shape (batch,), int64, on the CPU, in random order.
@@ -136,6 +136,6 @@ class FocalDenoiser(Denoiser):
 
         places = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
         order = torch.randperm(batch, generator=generator)
-        # The last part may end a rounding error below 1.
+        # The cumulative sum may end a rounding error below 1.
         found = torch.searchsorted(self._reached, places.double(), right=True).clamp(max=len(self._reached) - 1)
         return found[order]

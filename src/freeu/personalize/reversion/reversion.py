@@ -1,7 +1,7 @@
-"""Relation inversion (ReVersion, Huang et al., arXiv:2303.13495): learn a word for a relation from a few images.
+"""Relation inversion (ReVersion, Huang et al., arXiv:2303.13495): train a token for a relation on a few images.
 
-One embedding is learned; the U-Net, the text encoder and the autoencoder stay as they are. The loss is that of textual
-inversion (Gal et al., arXiv:2208.01618) with the two additions of ``reversion_losses``.
+One embedding is trained; U-Net, text encoder and VAE are fixed. The loss is that of textual inversion (Gal et al.,
+arXiv:2208.01618) with the two additions in ``losses``.
 """
 
 from __future__ import annotations
@@ -14,13 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeUValueError
 from freeu.personalize.reversion.exemplars import Exemplar
-from freeu.personalize.reversion.learned_word import LearnedWord
 from freeu.personalize.reversion.losses import FocalDenoiser, basis_words, content_words, steering_loss, tokens_of
+from freeu.personalize.reversion.placeholder import PlaceholderToken
 from freeu.personalize.reversion.settings import RATE, Settings
-from freeu.personalize.training.drawing import sample_sheet
-from freeu.personalize.training.examples import encode, pictures_sha, squared
+from freeu.personalize.training.examples import encode, images_sha, squared
 from freeu.personalize.training.record import RECORD, SCHEMA, claim, read_record, refuse_other_files
-from freeu.personalize.training.training import AtStep, Pace, Training, generator_of, mean_losses, seed_of, turn
+from freeu.personalize.training.samples import sample_sheet
+from freeu.personalize.training.training import (
+    AtStep,
+    OptimizerSettings,
+    Training,
+    batch_rows,
+    generator_of,
+    mean_losses,
+    seed_of,
+)
 from freeu.pipelines.io.output import OutputFolder, file_sha
 from freeu.pipelines.models.loading import Loaded, quiet
 from freeu.pipelines.runs.manifest import as_json, environment
@@ -35,13 +43,13 @@ KIND = "freeu-reversion"
 
 
 @dataclass(frozen=True)
-class LearntWord:
-    """What a complete training left.
+class LearnedEmbedding:
+    """The result of a complete training.
 
     Args:
-        token: the word.
+        token: of the relation.
         path: of its embedding.
-        model, variant, model_config: what it was learned with, as the options of those names.
+        model, variant, model_config: the model that it was trained with, as the options of those names.
         fingerprint: of that model.
     """
 
@@ -53,30 +61,30 @@ class LearntWord:
     fingerprint: str
 
     def notes(self, plan: Plan) -> Iterator[str]:
-        """What a user should know before the word is generated."""
+        """What a user should know before generating with the token."""
         if plan.model.fingerprint != self.fingerprint:
-            yield f"{self.token} was learned with another model than {plan.model.name}, and may mean less there"
+            yield f"{self.token} was trained with another model than {plan.model.name}: it may work less well"
 
 
-def find_learnt(folder: Path) -> LearntWord:
-    """The word in the folder of a training.
+def find_learned(folder: Path) -> LearnedEmbedding:
+    """The embedding in the folder of a training.
 
     Raises:
-        FreeUValueError: no such folder, a training that is not complete, or a damaged record.
+        FreeUValueError: no such folder, an unfinished training, or a damaged record.
     """
     record = read_record(folder, KIND)
     if record is None:
         raise FreeUValueError(f"{folder} holds no {RECORD}: give the folder that freeu reversion train wrote")
     if not record.get("complete"):
-        raise FreeUValueError(f"the training in {folder} is not complete: give its command again, and it goes on")
+        raise FreeUValueError(f"the training in {folder} is not finished: give its command again to resume it")
     model = {name: record["model"].get(name) for name in ("reference", "fingerprint", "variant", "model_config")}
     token = record.get("token")
     texts = (token, model["reference"], model["fingerprint"])
     options = (model["variant"], model["model_config"])
     if not all(isinstance(x, str) for x in texts) or not all(x is None or isinstance(x, str) for x in options):
-        raise FreeUValueError(f"{folder / RECORD} is damaged: it names no token or no model")
+        raise FreeUValueError(f"{folder / RECORD} is damaged: token or model are missing")
     place = model["model_config"]
-    return LearntWord(
+    return LearnedEmbedding(
         str(token),
         folder / EMBEDDING,
         str(model["reference"]),
@@ -87,21 +95,21 @@ def find_learnt(folder: Path) -> LearntWord:
 
 
 class Inversion:
-    """A training that can be interrupted, and what it writes.
+    """A resumable training, and the files that it writes.
 
-    While it lives, the pipeline knows the word as it is learned so far.
+    While it exists, the pipeline knows the token with its current embedding.
 
     Args:
-        loaded: the pipeline; its weights are not changed, but a row is added to the embedding of the text encoder.
-        plan: of the images that are generated on the way, with the arm "baseline" alone.
-        exemplars: of ``reversion_exemplars.read_exemplars``.
-        settings: see there.
+        loaded: the pipeline; its weights do not change, but a row is added to the embedding of each text encoder.
+        plan: of the samples, with the arm "baseline" alone.
+        exemplars: of ``read_exemplars``.
+        settings: see ``Settings``.
         folder: new, or that of an earlier run of the same training.
-        sample_every: steps between such images; 0 generates none.
+        sample_every: steps between samples; 0 generates none.
 
     Raises:
-        FreeUValueError: a word that the model knows already, captions that are too long, prepositions that it does not
-            know, a pipeline of another kind, or a folder with another training.
+        FreeUValueError: a token in the model's vocabulary, captions that are too long, unknown prepositions, an
+            unsupported pipeline, or a folder with another training.
     """
 
     def __init__(
@@ -117,31 +125,31 @@ class Inversion:
         self.exemplars, self._sample_every = tuple(exemplars), sample_every
         pipe = loaded.pipe
         self._denoiser = FocalDenoiser(pipe, settings.importance, settings.dtype)
-        self.word = LearnedWord(pipe, settings.token, settings.start_word)
+        self.placeholder = PlaceholderToken(pipe, settings.token, settings.start_word)
         if settings.learning_rate is None:
-            # As many digits as people read, so that the number can be given on a command line.
-            rate = float(f"{RATE * self.word.size:.3g}")
+            # Rounded, so that the number can be given on the command line.
+            rate = float(f"{RATE * self.placeholder.size:.3g}")
             settings = replace(settings, learning_rate=rate)
         assert settings.learning_rate is not None
         self.settings = settings
         try:
-            places = self.word.places if settings.steering_weight else []
+            places = self.placeholder.slots if settings.steering_weight else []
             self._steering = [_Steering(place.tokenizer, place.encoder, settings) for place in places]
             for exemplar in self.exemplars:
                 for caption in exemplar.captions:
-                    self.word.check_caption(caption)
-            pictures = [squared(exemplar.picture, loaded.native) for exemplar in self.exemplars]
+                    self.placeholder.check_caption(caption)
+            images = [squared(exemplar.image, loaded.native) for exemplar in self.exemplars]
             identity = {
                 "method": KIND,
                 "model": plan.model.fingerprint,
-                "exemplars": pictures_sha(pictures),
+                "exemplars": images_sha(images),
                 "captions": [list(exemplar.captions) for exemplar in self.exemplars],
                 **{name: value for name, value in asdict(settings).items() if name not in ("steps", "learning_rate")},
             }
             self._training = Training(
-                self.word.parameters(),
+                self.placeholder.parameters(),
                 self._losses_of,
-                Pace(settings.steps, settings.learning_rate, checkpoint_steps=50),
+                OptimizerSettings(settings.steps, settings.learning_rate, checkpoint_steps=50),
                 folder,
                 identity,
                 seed=settings.seed,
@@ -149,18 +157,18 @@ class Inversion:
             refuse_other_files(folder, KIND)
             self._training.checkpoint.check()
             with quiet(), deterministic(plan.device, plan.threads):
-                self._latents = encode(pipe.vae, pictures)
+                self._latents = encode(pipe.vae, images)
         except BaseException:
-            self.word.remove()
+            self.placeholder.remove()
             raise
 
     @property
     def step(self) -> int:
-        """Steps that are made."""
+        """Number of steps made."""
         return self._training.step
 
     def resume(self) -> bool:
-        """Go on where an earlier run in the folder stopped; says whether there was one.
+        """Resume an earlier run in the folder; returns whether there was one.
 
         Raises:
             FreeUValueError: a damaged checkpoint, or one of more steps.
@@ -173,52 +181,52 @@ class Inversion:
             )
         return found
 
-    def go(self, at_step: AtStep = lambda step, losses: None) -> None:
+    def train(self, at_step: AtStep = lambda step, losses: None) -> None:
         """Train to the end and write ``learned_embeds.safetensors`` and ``training.json``.
 
         Args:
-            at_step: told after every step.
+            at_step: called after every step.
 
         Raises:
-            KeyboardInterrupt: the same call, on a new object after ``resume``, goes on bit for bit.
-            FreeURuntimeError: as ``Training.go``.
+            KeyboardInterrupt: a new object resumes bit-identically after ``resume``.
+            FreeURuntimeError: as ``Training.train``.
         """
         output = OutputFolder(self.folder)
         claim(output, self._record(complete=False))
 
         def after(step: int, losses: Mapping[str, float]) -> None:
             if self._sample_every and (step % self._sample_every == 0 or step >= self.settings.steps):
-                self._draw_samples(step)
+                self._generate_samples(step)
             at_step(step, losses)
 
         with quiet(), deterministic(self.plan.device, self.plan.threads):
-            self._training.go(after)
-        self.word.remove()
+            self._training.train(after)
+        self.placeholder.remove()
         with output.file(EMBEDDING) as part:
-            self.word.save(part)
+            self.placeholder.save(part)
         output.write(RECORD, as_json(self._record(complete=True)))
 
     def _losses_of(self, step: int) -> Mapping[str, Tensor]:
         import torch
 
         settings = self.settings
-        rows = turn(settings.seed, len(self.exemplars), settings.batch, step)
+        rows = batch_rows(settings.seed, len(self.exemplars), settings.batch, step)
         chance = random.Random(seed_of(settings.seed, "captions", step))
         captions = [chance.choice(self.exemplars[row].captions) for row in rows]
         noise = generator_of(settings.seed, "noise", step)
-        with self._denoiser.arithmetic():
-            errors = self._denoiser.error(self._latents[rows], self._denoiser.conditions(captions), noise)
+        with self._denoiser.autocast():
+            errors = self._denoiser.loss(self._latents[rows], self._denoiser.encode_prompts(captions), noise)
         losses = {"denoising": errors.mean()}
         if self._steering:
             steered = [
                 each.loss(place.vector, captions, chance)
-                for each, place in zip(self._steering, self.word.places, strict=True)
+                for each, place in zip(self._steering, self.placeholder.slots, strict=True)
             ]
             losses["steering"] = settings.steering_weight * torch.stack(steered).mean()
         return losses
 
-    def _draw_samples(self, step: int) -> None:
-        """A sheet of images, unless it is there from an earlier run of the same training."""
+    def _generate_samples(self, step: int) -> None:
+        """Write a sheet of samples, unless an earlier run of the same training has."""
         import torch
 
         name = f"step-{step:06d}.png"
@@ -228,7 +236,7 @@ class Inversion:
                 samples.write(name, sample_sheet(self.loaded, self.plan, f"{self.settings.token}, step {step}"))
 
     def _record(self, complete: bool) -> dict[str, Any]:
-        """What ``training.json`` holds; no path of the machine is in it but that of the model."""
+        """What ``training.json`` holds; the only path in it is that of the model."""
         path = self.folder / EMBEDDING
         return {
             "kind": KIND,
@@ -261,15 +269,15 @@ class _Steering:
         self.positives = basis_words(tokenizer, settings.left_out)
         if len(self.positives) < settings.positives:
             raise FreeUValueError(
-                f"--positives {settings.positives} are more than the {len(self.positives)} prepositions that this "
-                "model knows as one token: ask for fewer, or leave steering out with --steering-weight 0"
+                f"--positives {settings.positives} exceeds the {len(self.positives)} prepositions that this model has "
+                "as one token: use fewer, or disable steering with --steering-weight 0"
             )
         self._tokenizer, self._token, self._count = tokenizer, settings.token, settings.positives
         self._embeddings = encoder.get_input_embeddings().weight.detach().float()
 
     def loss(self, vector: Tensor, captions: Sequence[str], chance: random.Random) -> Tensor:
-        """Prepositions, as many for each caption, against the words of the captions."""
+        """The loss with prepositions sampled for each caption as positives, and the captions' words as negatives."""
         words = list(self.positives.values())
-        drawn = [number for _ in captions for number in chance.sample(words, self._count)]
+        sampled = [number for _ in captions for number in chance.sample(words, self._count)]
         others = tokens_of(self._tokenizer, (word for text in captions for word in content_words(text, self._token)))
-        return steering_loss(vector, self._embeddings[drawn], self._embeddings[others])
+        return steering_loss(vector, self._embeddings[sampled], self._embeddings[others])

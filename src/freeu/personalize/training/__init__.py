@@ -1,4 +1,4 @@
-"""What every training shares: the resumable run, its checkpoint and record, the images it learns from, its samples.
+"""What every training shares: the resumable run, its checkpoint and record, the training images, the samples.
 
-Imports pipelines; knows no method.
+Imports pipelines; contains no training method.
 """

@@ -1,4 +1,4 @@
-"""The loss of a diffusion U-Net on given latents and prompts, for models of Stable Diffusion's kind."""
+"""The denoising loss of a U-Net on latents and prompts, for Stable Diffusion and SDXL."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """What the U-Net is told of the prompts.
+class PromptEmbeddings:
+    """Encoded prompts.
 
     Args:
-        words: shape (batch, length, width).
+        embeds: shape (batch, length, width).
         pooled: of SDXL, shape (batch, width), else None.
     """
 
-    words: Tensor
+    embeds: Tensor
     pooled: Tensor | None = None
 
-    def rows(self, numbers: Sequence[int]) -> Conditions:
-        """Those prompts, in that order."""
-        places = list(numbers)
-        return Conditions(self.words[places], self.pooled[places] if self.pooled is not None else None)
+    def rows(self, numbers: Sequence[int]) -> PromptEmbeddings:
+        """The prompts of these indices, in that order."""
+        chosen = list(numbers)
+        return PromptEmbeddings(self.embeds[chosen], self.pooled[chosen] if self.pooled is not None else None)
 
-    def detached(self) -> Conditions:
-        """The same, without a graph."""
-        return Conditions(self.words.detach(), self.pooled.detach() if self.pooled is not None else None)
+    def detached(self) -> PromptEmbeddings:
+        """The same, without gradients."""
+        return PromptEmbeddings(self.embeds.detach(), self.pooled.detach() if self.pooled is not None else None)
 
 
 class Denoiser:
-    """Noise on latents, the U-Net's answer, and how far it is from right.
+    """Noises latents, runs the U-Net on them, and gives the error of its prediction.
 
     Args:
         pipe: a ``StableDiffusionPipeline`` or ``StableDiffusionXLPipeline``; its scheduler says what the U-Net predicts
             and how noise is added.
-        most_snr: the gamma of min-SNR weighting (Hang et al., arXiv:2303.09556, section 3.4), usually 5: timesteps with
-            a higher signal-to-noise ratio weigh less. None weighs the error of the prediction the same at all
-            timesteps, as DreamBooth does (arXiv:2208.12242, Eq. 1) and the training scripts of diffusers.
-        dtype: of the arithmetic inside ``arithmetic()``: "float32", or "bfloat16" by autocast.
+        snr_gamma: of min-SNR weighting (Hang et al., arXiv:2303.09556, section 3.4), usually 5: timesteps with a higher
+            signal-to-noise ratio weigh less. None weighs all timesteps alike, as DreamBooth (arXiv:2208.12242, Eq. 1)
+            and the training scripts of diffusers do.
+        dtype: inside ``autocast()``: "float32" or "bfloat16".
 
     Raises:
-        FreeUValueError: a pipeline of another kind, an inpainting model, or a scheduler whose prediction is unknown.
+        FreeUValueError: an unsupported pipeline, an inpainting model, or an unknown prediction type.
     """
 
-    def __init__(self, pipe: Any, most_snr: float | None = None, dtype: str = "float32") -> None:
+    def __init__(self, pipe: Any, snr_gamma: float | None = None, dtype: str = "float32") -> None:
         from diffusers import DDPMScheduler
 
         kind = type(pipe).__name__
@@ -62,7 +62,7 @@ class Denoiser:
             raise FreeUValueError(f"{kind} cannot be trained here: use a model of {' or '.join(PIPELINES)}")
         if pipe.unet.config.in_channels != pipe.vae.config.latent_channels:
             raise FreeUValueError(
-                f"this U-Net takes {pipe.unet.config.in_channels} channels and the autoencoder has "
+                f"this U-Net takes {pipe.unet.config.in_channels} channels and the VAE has "
                 f"{pipe.vae.config.latent_channels}: use a text-to-image model, not one for inpainting or editing"
             )
         self.pipe = pipe
@@ -72,11 +72,11 @@ class Denoiser:
             raise FreeUValueError(
                 f"the model's scheduler predicts {self.prediction!r}: known are {', '.join(PREDICTIONS)}"
             )
-        self.most_snr = most_snr
+        self.snr_gamma = snr_gamma
         self.dtype = dtype
 
-    def arithmetic(self) -> AbstractContextManager[object]:
-        """A block in which matrices are multiplied in the ``dtype``; parameters keep their own."""
+    def autocast(self) -> AbstractContextManager[object]:
+        """A ``with`` block that computes in ``dtype``; parameters keep their own."""
         import torch
 
         if self.dtype == "float32":
@@ -88,15 +88,15 @@ class Denoiser:
         found: torch.device = self.pipe.unet.device
         return found
 
-    def conditions(self, prompts: Sequence[str]) -> Conditions:
-        """What the text encoders say of prompts; with a graph if they are being trained."""
+    def encode_prompts(self, prompts: Sequence[str]) -> PromptEmbeddings:
+        """The encoded prompts; with gradients if the text encoders are trained."""
         found = self.pipe.encode_prompt(
             prompt=list(prompts), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )
-        return Conditions(found[0], found[2] if len(found) == 4 else None)
+        return PromptEmbeddings(found[0], found[2] if len(found) == 4 else None)
 
     def timesteps(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Timesteps of a batch, one from each of ``batch`` equal parts of the schedule, so that losses are less noisy.
+        """Timesteps of a batch, stratified: one from each of ``batch`` equal parts of the schedule.
 
         Returns:
             shape (batch,), int64, on the CPU, in random order.
@@ -108,13 +108,13 @@ class Denoiser:
         order = torch.randperm(batch, generator=generator)
         return (places * steps).long().clamp(max=steps - 1)[order]
 
-    def error(self, latents: Tensor, conditions: Conditions, generator: torch.Generator) -> Tensor:
-        """Squared error of the prediction for each latent, at timesteps and with noise that are sampled.
+    def loss(self, latents: Tensor, embeddings: PromptEmbeddings, generator: torch.Generator) -> Tensor:
+        """Squared error of the prediction for each latent, at sampled timesteps and with sampled noise.
 
         Args:
             latents: shape (batch, channels, height, width), of ``examples.encode``.
-            conditions: of as many prompts.
-            generator: of torch, on the CPU, so that the same is generated on every device.
+            embeddings: of as many prompts.
+            generator: a torch generator on the CPU, so that every device samples the same.
 
         Returns:
             shape (batch,), float32, weighted.
@@ -125,35 +125,35 @@ class Denoiser:
         timesteps = self.timesteps(len(latents), generator).to(self.device)
         noise = torch.randn(latents.shape, generator=generator).to(self.device)
         noisy = self.schedule.add_noise(latents, noise, timesteps)
-        answer = self.predict(noisy, timesteps, conditions)
+        prediction = self.predict(noisy, timesteps, embeddings)
         if self.prediction == "epsilon":
             target = noise
         elif self.prediction == "v_prediction":
             target = self.schedule.get_velocity(latents, noise, timesteps)
         else:
             target = latents
-        errors = (answer.float() - target).square().mean(dim=(1, 2, 3))
-        return errors if self.most_snr is None else errors * self._weights(timesteps)
+        errors = (prediction.float() - target).square().mean(dim=(1, 2, 3))
+        return errors if self.snr_gamma is None else errors * self._weights(timesteps)
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
-        """The U-Net's answer, shape (batch, channels, height, width)."""
+    def predict(self, noisy: Tensor, timesteps: Tensor, embeddings: PromptEmbeddings) -> Tensor:
+        """The U-Net's prediction, shape (batch, channels, height, width)."""
         unet = self.pipe.unet
         more: dict[str, Any] = {}
-        if conditions.pooled is not None:
+        if embeddings.pooled is not None:
             factor = self.pipe.vae_scale_factor
             height, width = (side * factor for side in noisy.shape[-2:])
-            # Original size, upper left corner of the crop, size: of an image that was not cut.
+            # Original size, top left corner of the crop, target size: of an image that was not cropped.
             ids = noisy.new_tensor([[height, width, 0, 0, height, width]]).repeat(len(noisy), 1)
-            more["added_cond_kwargs"] = {"text_embeds": conditions.pooled, "time_ids": ids.to(conditions.pooled.dtype)}
-        found: Tensor = unet(noisy.to(unet.dtype), timesteps, encoder_hidden_states=conditions.words, **more).sample
+            more["added_cond_kwargs"] = {"text_embeds": embeddings.pooled, "time_ids": ids.to(embeddings.pooled.dtype)}
+        found: Tensor = unet(noisy.to(unet.dtype), timesteps, encoder_hidden_states=embeddings.embeds, **more).sample
         return found
 
     def _weights(self, timesteps: Tensor) -> Tensor:
         """Min-SNR weights for what the model predicts: min(SNR, gamma) in terms of the clean latent."""
-        assert self.most_snr is not None
+        assert self.snr_gamma is not None
         kept = self.schedule.alphas_cumprod.to(timesteps.device)[timesteps]
         snr = kept / (1 - kept)
-        weights: Tensor = snr.clamp(max=self.most_snr)
+        weights: Tensor = snr.clamp(max=self.snr_gamma)
         if self.prediction == "epsilon":
             weights = weights / snr
         elif self.prediction == "v_prediction":

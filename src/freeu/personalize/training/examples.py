@@ -1,4 +1,4 @@
-"""The images that a training learns from: read from a folder, cut to the model's size, encoded to latents once."""
+"""Training images: read from a folder, cropped to the model's size, encoded to latents once."""
 
 from __future__ import annotations
 
@@ -26,28 +26,27 @@ class Example:
 
     Args:
         name: of its file.
-        picture: RGB, upright, transparent parts on white.
-        caption: what the text file beside it says ("3.txt" beside "3.png"), or None.
+        image: RGB, EXIF rotation applied, transparent parts on white.
+        caption: content of the text file beside it ("3.txt" beside "3.png"), or None.
     """
 
     name: str
-    picture: Image
+    image: Image
     caption: str | None = None
 
 
 def read_examples(folder: Path, least: int, most: int, why: str) -> tuple[Example, ...]:
-    """All images of a folder, in the order of their names, each with its caption if a text file beside it holds one.
+    """All images of a folder, sorted by name, each with its caption if there is a text file beside it.
 
-    Other files and hidden ones are not looked at.
+    Other files, hidden files and subfolders are ignored.
 
     Args:
-        folder: it is read, not its folders.
-        least, most: how many images are welcome.
-        why: what so many are needed for, to end the message with.
+        folder: with the images.
+        least, most: allowed number of images.
+        why: the reason for these limits, for the message.
 
     Raises:
-        FreeUValueError: no folder, too few or too many images, one or a caption that cannot be read, or the same
-            image twice.
+        FreeUValueError: no folder, too few or too many images, an unreadable image or caption, or the same image twice.
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
@@ -66,7 +65,7 @@ def read_examples(folder: Path, least: int, most: int, why: str) -> tuple[Exampl
     examples = tuple(Example(path.name, open_image(path), _caption(path.with_suffix(".txt"))) for path in files)
     names: dict[str, str] = {}
     for example in examples:
-        first = names.setdefault(pixel_sha(example.picture), example.name)
+        first = names.setdefault(pixel_sha(example.image), example.name)
         if first != example.name:
             raise FreeUValueError(f"{folder}: {first} and {example.name} are the same image: remove one of them")
     return examples
@@ -85,48 +84,48 @@ def _caption(path: Path) -> str | None:
     return text
 
 
-def squared(picture: Image, side: int) -> Image:
-    """The middle of an image as a square of ``side`` pixels (Lanczos)."""
+def squared(image: Image, side: int) -> Image:
+    """The central square of an image, resized to ``side`` pixels (Lanczos)."""
     from PIL import ImageOps
     from PIL.Image import Resampling
 
-    if picture.size == (side, side):
-        return picture
-    return ImageOps.fit(picture, (side, side), Resampling.LANCZOS)
+    if image.size == (side, side):
+        return image
+    return ImageOps.fit(image, (side, side), Resampling.LANCZOS)
 
 
-def pictures_sha(pictures: Sequence[Image]) -> str:
+def images_sha(images: Sequence[Image]) -> str:
     """SHA-256 of the pixels of several images, in their order."""
     digest = hashlib.sha256()
-    for picture in pictures:
-        digest.update(pixel_sha(picture).encode())
+    for image in images:
+        digest.update(pixel_sha(image).encode())
     return digest.hexdigest()
 
 
-def encode(vae: Any, pictures: Sequence[Image]) -> Tensor:
-    """Latents as the U-Net sees them: the mean of each image's distribution, scaled; one image at a time.
+def encode(vae: Any, images: Sequence[Image]) -> Tensor:
+    """Scaled latents of images, the mean of the VAE's distribution; one image at a time.
 
     Args:
-        vae: of a pipeline of diffusers.
-        pictures: RGB, of one size, sides that the autoencoder divides.
+        vae: of a diffusers pipeline.
+        images: RGB, of one size, sides divisible by the VAE's factor.
 
     Returns:
-        shape (images, channels, height, width), float32, on the autoencoder's device.
+        shape (images, channels, height, width), float32, on the VAE's device.
     """
     import torch
 
     first = next(vae.parameters())
-    # The autoencoder of SDXL overflows in float16 and says so.
+    # SDXL's VAE overflows in float16, which its config says.
     upcast = first.dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
     dtype = torch.float32 if upcast else first.dtype
     if upcast:
         vae.to(torch.float32)
     found = []
     with torch.no_grad():
-        for picture in pictures:
-            pixels = pixels_of(picture).to(first.device, dtype)
+        for image in images:
+            pixels = pixels_of(image).to(first.device, dtype)
             encoded = vae.encode(pixels)
-            # AutoencoderTiny gives latents, the others a distribution.
+            # AutoencoderTiny returns latents, others a distribution.
             found.append(encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode())
     if upcast:
         vae.to(first.dtype)
@@ -135,10 +134,10 @@ def encode(vae: Any, pictures: Sequence[Image]) -> Tensor:
     return (latents - shift) * float(vae.config.scaling_factor)
 
 
-def pixels_of(picture: Image) -> Tensor:
-    """An image as diffusers' autoencoders take it: shape (1, 3, height, width), float32, -1..1."""
+def pixels_of(image: Image) -> Tensor:
+    """An image as input of diffusers' VAEs: shape (1, 3, height, width), float32, -1..1."""
     import numpy as np
     import torch
 
-    array = np.asarray(picture.convert("RGB"), dtype=np.float32)
+    array = np.asarray(image.convert("RGB"), dtype=np.float32)
     return torch.from_numpy(array).permute(2, 0, 1)[None] / 127.5 - 1.0

@@ -1,4 +1,4 @@
-"""Low-rank changes of a model's weights (LoRA, arXiv:2106.09685): put in with PEFT, written for diffusers and kohya."""
+"""LoRA (arXiv:2106.09685): added with PEFT, saved in the layouts of diffusers and kohya."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 EVERYWHERE = (*ATTENTION, "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "conv1", "conv2")
 LAYERS = {"attention": ATTENTION, "all": EVERYWHERE}
-"""Which layers of the U-Net are changed: projections of attention alone, or feed-forward and convolutions too."""
+"""Layers of the U-Net with LoRA: attention projections alone, or feed-forward and convolutions too."""
 TEXT = ("q_proj", "k_proj", "v_proj", "out_proj")
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 _KOHYA = {"unet": "lora_unet", "text_encoder": "lora_te", "text_encoder_2": "lora_te2"}
@@ -31,15 +31,15 @@ MAX_RANK = 512
 def add_lora(
     pipe: Any, rank: int, alpha: float | None = None, layers: str = "attention", text: bool = False, seed: int = 0
 ) -> dict[str, Parameter]:
-    """Put a LoRA that changes nothing yet into a pipeline, and let it alone require gradients.
+    """Add an untrained LoRA, which has no effect yet, to a pipeline; only its weights require gradients.
 
     Args:
-        pipe: a pipeline of diffusers, changed.
-        rank: of the changes, 1 to 512.
-        alpha: the changes are multiplied by alpha / rank; None is the rank.
+        pipe: a diffusers pipeline, changed in place.
+        rank: 1 to 512.
+        alpha: the LoRA is scaled by alpha / rank; None is the rank.
         layers: a name of ``LAYERS``.
-        text: whether the text encoders are changed too.
-        seed: of the first values.
+        text: whether the text encoders get LoRA too.
+        seed: of the initial values.
 
     Returns:
         the matrices by name, float32.
@@ -80,11 +80,11 @@ def trained_parts(pipe: Any, text: bool) -> list[tuple[str, Any]]:
 
 
 def lora_state(pipe: Any, text: bool = False) -> dict[str, Tensor]:
-    """The matrices of ``add_lora`` as diffusers names them ("unet.….lora_A.weight"), with alpha / rank inside.
+    """The matrices of ``add_lora`` by diffusers' names ("unet.….lora_A.weight"), scaled by alpha / rank.
 
-    That factor is multiplied into the second matrix, so that programs generate the same whether they read it or not.
-    diffusers' older names ("….lora.down.weight") are no choice: it has them for attention alone, and of a file with
-    both it loads half. Text encoders are named as before transformers 5, which diffusers understands with either.
+    The scale is multiplied into the second matrix, so that programs that ignore alpha generate the same. diffusers'
+    older names ("….lora.down.weight") exist for attention alone, and of a file with both kinds it loads half. Text
+    encoders have their names of transformers 4, which diffusers reads with any version.
     """
     from peft.utils import get_peft_model_state_dict
 
@@ -119,10 +119,10 @@ def save_lora(pipe: Any, output: OutputFolder, kohya_name: str, text: bool = Fal
 
 
 def for_kohya(state: Mapping[str, Tensor], two_encoders: bool = False) -> dict[str, Tensor]:
-    """The same matrices by kohya's names: ``lora_unet_…_to_q.lora_down.weight`` with ``.alpha`` beside each pair.
+    """The same matrices by kohya's names: ``lora_unet_…_to_q.lora_down.weight``, with an ``.alpha`` for each pair.
 
     Args:
-        two_encoders: whether the model has two text encoders, as SDXL, whose first is then "te1".
+        two_encoders: whether the model has two text encoders, as SDXL; the first one is then "te1".
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""``training.json``: what was learned from what, with which settings; it marks the folder of a training."""
+"""``training.json``: data, settings and results of a training; it marks the folder of a training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCHEMA = 1
 
 
 def read_record(folder: Path, kind: str) -> dict[str, Any] | None:
-    """What the folder of a training says of itself, or None if it holds no such file.
+    """The record of a training, or None if the folder has none.
 
     Args:
         folder: of ``freeu dreambooth train`` and its like.
@@ -43,7 +43,7 @@ def read_record(folder: Path, kind: str) -> dict[str, Any] | None:
 
 
 def refuse_other_files(folder: Path, kind: str) -> None:
-    """Refuse a folder that holds something else than a training of this kind. Nothing is created.
+    """Refuse a folder that holds anything other than a training of this kind. Nothing is created.
 
     Raises:
         FreeUValueError: not a folder, one with other files, or the training is of another kind.
@@ -62,7 +62,7 @@ def refuse_other_files(folder: Path, kind: str) -> None:
 
 
 def claim(output: OutputFolder, record: Mapping[str, Any]) -> None:
-    """Write the record of a training that begins, or make sure that the same one goes on.
+    """Write the record of a new training, or check that the folder belongs to the same one.
 
     Args:
         output: the folder.

@@ -1,4 +1,4 @@
-"""One resumable training run. What step n sees follows from the seed and n alone, so a resumed run is the same run."""
+"""A resumable training run. Step n depends on the seed, n and the weights alone, so a resumed run is bit-identical."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
 
 CHECKPOINT = "checkpoint"
-"""Name of the folder, inside a training's folder, that holds its state."""
+"""Name of the checkpoint's folder inside the folder of a training."""
 
 AtStep = Callable[[int, Mapping[str, float]], None]
-"""Told after each step, and once at the beginning: how many steps are made, and the losses of the last one."""
+"""Called after each step, and once at the start: how many steps are made, and the losses of the last one."""
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How long a training is and how fast it learns.
+class OptimizerSettings:
+    """Settings of AdamW, its learning rate schedule, and how often a checkpoint is written.
 
     Args:
         steps: of the optimizer.
         learning_rate: the highest.
-        warmup: steps over which the rate rises to it.
-        cosine: whether the rate falls to zero along half a cosine after that; else it stays.
+        warmup: steps of linear warm-up to it.
+        cosine: whether the rate falls to zero along half a cosine after that; else it is constant.
         betas, weight_decay, epsilon: of AdamW (arXiv:1711.05101); the defaults are those of torch.
-        most_gradient: the norm to which a longer gradient is cut.
-        checkpoint_steps: between checkpoints.
+        max_grad_norm: norm to which gradients are clipped.
+        checkpoint_steps: steps between checkpoints.
     """
 
     steps: int
@@ -51,11 +51,11 @@ class Pace:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
     epsilon: float = 1e-8
-    most_gradient: float = 1.0
+    max_grad_norm: float = 1.0
     checkpoint_steps: int = 100
 
     def rate(self, step: int) -> float:
-        """Learning rate of the step after ``step`` steps."""
+        """Learning rate of the next step after ``step`` steps."""
         warm = min(1.0, (step + 1) / max(1, self.warmup))
         done = max(0.0, step - self.warmup) / max(1, self.steps - self.warmup)
         fall = 0.5 + 0.5 * math.cos(math.pi * min(1.0, done)) if self.cosine else 1.0
@@ -69,17 +69,17 @@ def seed_of(seed: int, *purpose: object) -> int:
 
 
 def generator_of(seed: int, *purpose: object) -> torch.Generator:
-    """A generator of torch, on the CPU, for one purpose."""
+    """A torch generator, on the CPU, for one purpose."""
     import torch
 
     return torch.Generator("cpu").manual_seed(seed_of(seed, *purpose))
 
 
-def turn(seed: int, count: int, batch: int, step: int) -> list[int]:
-    """Which of ``count`` examples a step's batch holds: all of them in an order that is re-rendered for every round.
+def batch_rows(seed: int, count: int, batch: int, step: int) -> list[int]:
+    """Which of ``count`` examples are in the batch of a step: all of them, reshuffled every epoch.
 
     Args:
-        count, batch: at least 1; a batch may be longer than a round.
+        count, batch: at least 1; a batch may be longer than an epoch.
     """
     found = []
     for place in range(step * batch, (step + 1) * batch):
@@ -93,29 +93,29 @@ class Training:
     """Steps of AdamW on named parameters, with checkpoints.
 
     Args:
-        parameters: what is learned, by name; all require gradients. They are changed in place.
-        losses_of: the losses of a step by name, which are added; ``step`` counts from 0. What it draws at random must
-            come from ``generator_of(seed, ..., step)``, or from torch's own generators, which are set for every step.
-        pace: see there.
-        folder: where the state is kept, in ``folder/checkpoint``.
-        identity: see ``Checkpoint``. It need not hold the pace and the seed, which are added; the number of steps is
-            no part of it while the rate stays the same, so that a training can be made longer.
-        seed: of everything that is drawn at random.
-        after_step: called when the optimizer has changed the parameters, for instance to put back rows of an embedding
-            that are not to be learned; it must follow from the parameters alone.
-        share: of the learning rate, for a parameter's name.
+        parameters: to be trained, by name; all require gradients. They are changed in place.
+        losses_of: the losses of a step by name, which are added; ``step`` counts from 0. Its random numbers must come
+            from ``generator_of(seed, ..., step)``, or from torch's own generators, which are seeded for every step.
+        optimizer: see ``OptimizerSettings``.
+        folder: of the training; the state is kept in ``folder/checkpoint``.
+        identity: see ``Checkpoint``. Optimizer settings and seed are added to it; the number of steps is no part of it
+            while the learning rate is constant, so that a training can be made longer.
+        seed: of all random numbers.
+        after_step: called when the optimizer has changed the parameters, for instance to restore rows of an embedding
+            that are not trained; it must depend on the parameters alone.
+        share: factor of the learning rate, for a parameter's name.
 
     Attributes:
         step: how many steps are made.
         losses: every step's losses by name.
-        seconds: of training so far, over all sittings.
+        seconds: of training so far, over all runs.
     """
 
     def __init__(
         self,
         parameters: Mapping[str, Parameter],
         losses_of: Callable[[int], Mapping[str, Tensor]],
-        pace: Pace,
+        optimizer: OptimizerSettings,
         folder: Path,
         identity: Mapping[str, Any],
         *,
@@ -125,29 +125,30 @@ class Training:
     ) -> None:
         import torch
 
-        assert parameters, "there must be something to learn"
+        assert parameters, "there must be something to train"
         self.parameters = dict(parameters)
-        self.pace, self.seed = pace, seed
-        self.checkpoint = Checkpoint(folder / CHECKPOINT, {**identity, "seed": seed, **_identity_of(pace)})
+        self.settings, self.seed = optimizer, seed
+        self.checkpoint = Checkpoint(folder / CHECKPOINT, {**identity, "seed": seed, **_identity_of(optimizer)})
         self.step, self.seconds = 0, 0.0
         self.losses: dict[str, list[float]] = {}
         self._losses_of, self._after_step = losses_of, after_step
         self._shares = {name: share(name) for name in self.parameters}
         self._optimizer = torch.optim.AdamW(
             [{"params": [value], "name": name} for name, value in self.parameters.items()],
-            lr=pace.learning_rate,
-            betas=pace.betas,
-            eps=pace.epsilon,
-            weight_decay=pace.weight_decay,
+            lr=optimizer.learning_rate,
+            betas=optimizer.betas,
+            eps=optimizer.epsilon,
+            weight_decay=optimizer.weight_decay,
             fused=True,
         )
 
     @property
-    def over(self) -> bool:
-        return self.step >= self.pace.steps
+    def finished(self) -> bool:
+        """Whether all steps are made."""
+        return self.step >= self.settings.steps
 
     def resume(self) -> bool:
-        """Go on from the checkpoint, if there is one.
+        """Resume from the checkpoint, if there is one.
 
         Raises:
             FreeUValueError: the checkpoint is damaged, or of another training.
@@ -161,7 +162,7 @@ class Training:
         found = {name: value.shape for name, value in state.tensors.items() if name.startswith("weights/")}
         if wanted != found:
             raise FreeUValueError(
-                f"the checkpoint {self.checkpoint.folder} holds other weights than this training learns "
+                f"the checkpoint {self.checkpoint.folder} holds other weights than this training has "
                 f"({len(found)} there, {len(wanted)} here): name a folder that does not exist yet"
             )
         for name, value in self.parameters.items():
@@ -175,7 +176,7 @@ class Training:
         return True
 
     def save(self) -> None:
-        """Write the checkpoint; before the first step there is nothing to keep."""
+        """Write the checkpoint; before the first step there is none."""
         if not self.step:
             return
         tensors: dict[str, Tensor] = {}
@@ -185,15 +186,15 @@ class Training:
             tensors |= {f"{part}/{name}": kept[part] for part in ("exp_avg", "exp_avg_sq")}
         self.checkpoint.write(State(self.step, tensors, self.losses, self.seconds))
 
-    def go(self, at_step: AtStep = lambda step, losses: None) -> None:
-        """Train to the end; leaves a checkpoint, also after SIGINT or SIGTERM.
+    def train(self, at_step: AtStep = lambda step, losses: None) -> None:
+        """Train to the end; writes a checkpoint, also after SIGINT or SIGTERM.
 
         Args:
-            at_step: may generate images with the weights as they are, but must not change them.
+            at_step: may generate images with the current weights, but must not change them.
 
         Raises:
             KeyboardInterrupt: stopped by a signal; the checkpoint holds every step that was made.
-            FreeURuntimeError: a loss is no longer a number, or the disk is full; the last checkpoint is untouched.
+            FreeURuntimeError: a loss is no longer a number, or the disk is full; the last checkpoint is unchanged.
         """
         import torch
 
@@ -203,10 +204,10 @@ class Training:
         try:
             with stop.listening(), torch.random.fork_rng(devices=[device.index or 0 for device in devices]):
                 at_step(self.step, {name: values[-1] for name, values in self.losses.items()})
-                while not self.over:
+                while not self.finished:
                     with stop.later():
                         losses = self._train_step(saved)
-                    if self.step % self.pace.checkpoint_steps == 0 and not self.over:
+                    if self.step % self.settings.checkpoint_steps == 0 and not self.finished:
                         self.save()
                         saved = self.step
                     at_step(self.step, losses)
@@ -220,7 +221,7 @@ class Training:
 
         began = time.perf_counter()
         torch.manual_seed(seed_of(self.seed, "step", self.step))
-        rate = self.pace.rate(self.step)
+        rate = self.settings.rate(self.step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate * self._shares[group["name"]]
         losses = self._losses_of(self.step)
@@ -230,11 +231,11 @@ class Training:
                 kept = f"the checkpoint of step {saved} is kept" if saved else "nothing was kept"
                 raise FreeURuntimeError(
                     f"the {name} loss is {number} at step {self.step}: lower the learning rate "
-                    f"({self.pace.learning_rate:g}); {kept}"
+                    f"({self.settings.learning_rate:g}); {kept}"
                 )
         self._optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.pace.most_gradient)
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
         self._optimizer.step()
         self._after_step()
         self.step += 1
@@ -245,14 +246,14 @@ class Training:
 
 
 class _Stop:
-    """SIGINT and SIGTERM become ``KeyboardInterrupt``, in the middle of a step only when the step is over."""
+    """SIGINT and SIGTERM become ``KeyboardInterrupt``; during a step it is raised when the step is over."""
 
     def __init__(self) -> None:
         self._waits = self._asked = False
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the signals over; only Python's main thread can."""
+        """Handle the signals, for a ``with`` block; only Python's main thread can."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -265,7 +266,7 @@ class _Stop:
 
     @contextlib.contextmanager
     def later(self) -> Iterator[None]:
-        """A block that is not to be interrupted."""
+        """A ``with`` block that is not interrupted."""
         self._waits = True
         try:
             yield
@@ -280,26 +281,26 @@ class _Stop:
             raise KeyboardInterrupt
 
 
-def _identity_of(pace: Pace) -> dict[str, Any]:
-    """What of a pace decides the steps that are behind."""
+def _identity_of(settings: OptimizerSettings) -> dict[str, Any]:
+    """The optimizer settings that determine the steps made so far."""
     found: dict[str, Any] = {
-        "learning rate": pace.learning_rate,
-        "warm-up": pace.warmup,
-        "schedule": "cosine" if pace.cosine else "constant",
+        "learning rate": settings.learning_rate,
+        "warm-up": settings.warmup,
+        "schedule": "cosine" if settings.cosine else "constant",
         "optimizer": {
-            "betas": list(pace.betas),
-            "weight decay": pace.weight_decay,
-            "epsilon": pace.epsilon,
-            "most gradient": pace.most_gradient,
+            "betas": list(settings.betas),
+            "weight decay": settings.weight_decay,
+            "epsilon": settings.epsilon,
+            "most gradient": settings.max_grad_norm,
         },
     }
-    if pace.cosine:
-        found["steps"] = pace.steps
+    if settings.cosine:
+        found["steps"] = settings.steps
     return found
 
 
 def mean_losses(losses: Mapping[str, list[float]], points: int = 200) -> list[dict[str, float]]:
-    """Losses of a training as at most ``points`` rows: the last step of each stretch and its mean losses."""
+    """Losses of a training as at most ``points`` rows: the last step of each interval and its mean losses."""
     steps = max((len(values) for values in losses.values()), default=0)
     width = max(1, math.ceil(steps / points))
     return [
