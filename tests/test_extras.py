@@ -177,6 +177,12 @@ def test_every_extra_is_for_something():
             assert name == "freeu" or name in BY_OTHERS or extra in users, f"nothing of freeu[{extra}] imports {name}"
 
 
+def test_every_extra_is_documented():
+    page = (SOURCE.parents[1] / "docs" / "install.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE)
+    assert set(named) == PROJECT["optional-dependencies"].keys() - {"dev"}
+
+
 def test_all_is_all():
     extras = PROJECT["optional-dependencies"]
     assert declared("all") == frozenset().union(*(declared(extra) for extra in extras.keys() - {"dev"}))
