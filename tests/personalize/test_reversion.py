@@ -193,8 +193,8 @@ def test_the_file_is_read_by_diffusers_and_means_what_was_learnt(tmp_path: Path,
                 text_encoder=getattr(other, f"text_encoder{end}"),
             )
     read = Denoiser(other).encode_prompts(["cat <R> box"])
-    assert torch.equal(learnt.words, read.words)
-    assert torch.equal(kept.words, read.words)
+    assert torch.equal(learnt.embeds, read.embeds)
+    assert torch.equal(kept.embeds, read.embeds)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
