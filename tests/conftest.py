@@ -16,6 +16,7 @@ from command_line import run_cli
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
+    torch.set_num_threads(1)  # whatever an earlier test has left
     torch.manual_seed(0)
     random.seed(0)
 

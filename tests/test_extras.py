@@ -49,6 +49,7 @@ OPTIONAL = {
 }
 # Declared and imported by no module of freeu: who imports them instead.
 BY_OTHERS = {
+    "freeu-zoo-video": "freeu-zoo, by its installed name",
     "freeu-zoo": "freeu itself, by its installed name",
     "python-multipart": "FastAPI, for forms",
     "psycopg": "SQLAlchemy, for PostgreSQL",

@@ -156,7 +156,7 @@ def test_plain_sweeps_scale_everything():
     torch.testing.assert_close(
         freeu.ops.filter_skip(s, config.s[0], config.threshold, config.mask, high_gain=config.high_gain), 0.6 * s
     )
-    with pytest.raises(FreeUValueError, match="backbone factor other than 1"):
+    with pytest.raises(FreeUValueError, match="backbone factor b other than 1"):
         Variants(freeu.FreeUConfig(s=(0.5, 0.5)), LIGHT)
 
 
@@ -205,7 +205,7 @@ def test_what_noise_says_too_is_no_evidence(values, control, sign, beyond):
         (("--figure", "2"), "--figure 2: available figures are 3, 4, 5"),
         (("--form", "square"), "--form must be one of radial, diagonal"),
         (("--steps", "1"), "--steps must be at least 2, got 1"),
-        (("--b", "1,1", "--s", "0.5,0.5"), "backbone factor other than 1"),
+        (("--b", "1,1", "--s", "0.5,0.5"), "backbone factor b other than 1"),
         (("--b", "1,1.2", "--s", "1,1", "--end", "0"), "end"),
         (("--prompts", "empty.txt"), "holds no prompt"),
         (("--preset", "sd99"), "sd99"),
