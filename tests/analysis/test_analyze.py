@@ -45,6 +45,8 @@ def test_a_whole_run(run, prompts, tmp_path):
     # Two prompts decide nothing.
     assert {one["answer"] for one in results["verdicts"]} == {"undecided"}
     assert out.count("undecided") == 3 * len(results["verdicts"])
+    assert "fewer than 5 prompts decide no claim" in out
+    assert "This run has 2, so every claim is undecided" in (folder / "report.html").read_text()
     for place in (folder / "figures", folder / "control" / "figures"):
         names = {path.name for path in place.iterdir()}
         assert {int(name[7:9]) for name in names} == set(FIGURES)

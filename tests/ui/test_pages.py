@@ -47,6 +47,8 @@ def test_the_report(watched, tmp_path):
     page.set_viewport_size({"width": 390, "height": 800})
     page.wait_for_timeout(1_000)  # plots follow the window with a delay
     assert watched.fits()
+    legend, title = (page.locator(f"[data-plot] .{part}").first.bounding_box() for part in ("legend", "xtitle"))
+    assert legend["y"] >= title["y"] + title["height"]
     watched.screenshot("report-phone")
     assert (watched.errors, watched.outside) == ([], [])
 

@@ -133,7 +133,8 @@ def _default_prompts(model: str | None, count: int) -> tuple[str, ...]:
 
 
 def _summary(results: dict[str, Any]) -> list[str]:
-    """A line for each verdict."""
+    """A line for each verdict, and why all are undecided if there are too few prompts."""
+    from freeu.analysis.measurement.content import LEAST_PROMPTS
     from freeu.analysis.table import number
 
     lines = []
@@ -143,4 +144,6 @@ def _summary(results: dict[str, Any]) -> list[str]:
             f"Fig. {one['figure']:>2}  {one['answer']:<9}  {one['claim']}  {number(one)}"
             + (f"  (random weights: {other['answer']}, {other['value']:+.3g}; {other['beyond']})" if other else "")
         )
+    if len(results["plan"]["prompts"]) < LEAST_PROMPTS:
+        lines.append(f"fewer than {LEAST_PROMPTS} prompts decide no claim: give more")
     return lines
