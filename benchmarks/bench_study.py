@@ -1,8 +1,8 @@
-"""120 raters vote over HTTP while the server is killed: how long a vote takes, and whether an acknowledged one is lost.
+"""Load test: 120 raters vote over HTTP while the server is killed. Latency of votes, and lost votes.
 
-Each rater waits 3 s between votes, so 40 votes a second arrive in all; each also fetches the two pictures that a
-browser would load ahead. The server is a process of its own with SQLite and every commit synced; it is killed with
-SIGKILL several times and started again. A rater whose vote was not acknowledged sends the same vote until it is.
+Each rater waits 3 s between votes, 40 votes per second in all, and fetches the two images that a browser would
+preload. The server is a process of its own with SQLite and every commit synced. It is killed with SIGKILL several times
+and restarted. A rater sends a vote again until it is acknowledged.
 
     python benchmarks/bench_study.py --seconds 60 --kills 5
 """
@@ -49,20 +49,20 @@ FILE_BYTES = 30_000
 
 @dataclass
 class Tally:
-    """What the raters saw."""
+    """Counts and times on the side of the raters."""
 
-    seconds: list[float] = field(default_factory=list)  # of votes that were answered while the server was up
-    disturbed: list[float] = field(default_factory=list)  # of those that met a kill: from the first try on
+    seconds: list[float] = field(default_factory=list)  # latency of votes while the server was up
+    disturbed: list[float] = field(default_factory=list)  # latency of votes during a restart, from the first try on
     acknowledged: dict[str, str] = field(default_factory=dict)
-    waiting: int = 0  # votes on their way
-    recovery: list[float] = field(default_factory=list)  # from each start until no vote was waiting any more
+    waiting: int = 0  # votes not yet acknowledged
+    recovery: list[float] = field(default_factory=list)  # from each start until no vote was waiting
     retries: int = 0
-    pictures: int = 0
+    images: int = 0
     problems: Counter[str] = field(default_factory=Counter)
 
 
 def make_study(path: Path, tasks: int) -> StudyFolder:
-    """A study with a slot for every rater: 60 pairs of noise, files of one size."""
+    """A study with a slot for every rater: 60 pairs of noise, files of equal size."""
     media = path / "media"
     media.mkdir(parents=True)
     dice = random.Random(0)
@@ -118,14 +118,14 @@ class Server:
         self._process.wait()
 
     def stop(self) -> int:
-        """End it with SIGTERM; its exit status."""
+        """Stop it with SIGTERM; its exit status."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(30)
 
 
 async def join(client: httpx.AsyncClient) -> Any:
-    """Give consent; the first state."""
+    """Give consent and return the first state."""
     page = await client.get("/")
     token = re.search(r'name="csrf" value="(\w+)"', page.text)
     assert token
@@ -149,7 +149,7 @@ async def rate(
         due += EVERY
         state = await _vote(client, tally, state, dice.choice(("left", "right", "tie")), down)
         if state["following"]:
-            await _pictures(client, tally, state["following"])
+            await _images(client, tally, state["following"])
 
 
 async def _vote(
@@ -177,25 +177,25 @@ async def _vote(
     return answer.json()["state"]
 
 
-async def _pictures(client: httpx.AsyncClient, tally: Tally, following: dict[str, str]) -> None:
+async def _images(client: httpx.AsyncClient, tally: Tally, following: dict[str, str]) -> None:
     for side in ("left", "right"):
         with contextlib.suppress(httpx.TransportError):
             answer = await client.get(f"/media/{following[side]}")
-            tally.pictures += answer.status_code == 200
-            tally.problems[f"picture {answer.status_code}"] += answer.status_code not in (200,)
+            tally.images += answer.status_code == 200
+            tally.problems[f"image {answer.status_code}"] += answer.status_code not in (200,)
 
 
 async def run(server: Server, seconds: float, kills: int) -> tuple[Tally, float]:
-    """Let everybody vote, and kill the server now and then; the tally and the seconds without a server."""
+    """Let all raters vote and kill the server several times; the tally and the seconds without a server."""
     tally, down, off = Tally(), asyncio.Event(), 0.0
-    plain = ssl.create_default_context()  # one for all: no request needs it, and making it takes time
+    plain = ssl.create_default_context()  # shared: no request needs it, and creating it takes time
     async with contextlib.AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(httpx.AsyncClient(base_url=server.address, timeout=20, verify=plain))
             for _ in range(RATERS)
         ]
         gc.collect()
-        gc.freeze()  # a pause of the raters' own collector is no latency of the server
+        gc.freeze()  # garbage collection of the raters must not count as latency of the server
         states = [await join(client) for client in clients]
         begin = time.perf_counter() + 0.5
         people = [
@@ -210,7 +210,7 @@ async def run(server: Server, seconds: float, kills: int) -> tuple[Tally, float]
             await asyncio.to_thread(server.start)
             off += time.perf_counter() - gone
             back = time.perf_counter()
-            while tally.waiting > 1 and time.perf_counter() - back < 10.0:  # what had piled up belongs to the kill
+            while tally.waiting > 1 and time.perf_counter() - back < 10.0:  # the backlog belongs to the restart
                 await asyncio.sleep(0.02)
             tally.recovery.append(time.perf_counter() - back)
             down.clear()
@@ -219,7 +219,7 @@ async def run(server: Server, seconds: float, kills: int) -> tuple[Tally, float]
 
 
 def quantiles(seconds: list[float]) -> dict[str, float]:
-    """In milliseconds."""
+    """Quantiles in milliseconds."""
     ordered = sorted(seconds)
     places = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99, "max_ms": 1.0}
     return {
@@ -261,7 +261,7 @@ def main() -> None:
         "votes": {"count": len(tally.seconds), **found, "target_p99_ms": TARGET_MS},
         "votes_that_met_a_kill": {"count": len(tally.disturbed), **quantiles(tally.disturbed)},
         "votes_per_second": round((len(tally.seconds) + len(tally.disturbed)) / options.seconds, 1),
-        "pictures": tally.pictures,
+        "pictures": tally.images,
         "processor_seconds": {
             "server": round(sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]), 1),
             "raters": round(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]), 1),

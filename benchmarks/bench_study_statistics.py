@@ -1,10 +1,11 @@
-"""What the study's intervals, tests and rules keep of what they promise: simulated studies of the paper's kind.
+"""Coverage of the study's intervals, size of its tests, effect of its rules: simulated studies of the paper's kind.
 
     python benchmarks/bench_study_statistics.py [--studies 1000]
 
-Coverage of each 95 % interval and size of each 5 % test, with and without raters and prompts that differ; a planted
-preference, with spammers before and after the rules; a planted ranking. Every rate has its Monte-Carlo standard error,
-and is called "as promised" within two of them, else liberal or conservative. Writes results/study-statistics.json.
+Coverage of each 95 % interval and size of each 5 % test, with and without differences between raters and prompts; a
+simulated preference with spammers, before and after the rules; a simulated ranking. Every rate has its Monte-Carlo
+standard error and is called "as promised" (nominal) within two of them, else liberal or conservative.
+Writes results/study-statistics.json.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from freeu.study.store.votes import answers
 QUESTION = "quality"
 DRAWS = 1_000
 APART = 100_000
-"""Between the seeds of two rows."""
-# Raters, prompts, pairs for each rater.
+"""Distance between the seeds of two rows."""
+# Raters, prompts, pairs per rater.
 DESIGNS = {"30 raters x 20 prompts": (30, 20, 20), "120 raters x 15 of 60 prompts": (120, 60, 15)}
 # Standard deviations between raters and between prompts, in logits.
 SPREADS = {"all alike": (0.0, 0.0), "raters and prompts differ": (0.6, 0.6), "prompts differ much": (0.2, 1.0)}
@@ -38,15 +39,15 @@ TRUTHS = (0.5, 0.85)
 
 
 def rate(hits: list[bool], promised: float) -> dict[str, Any]:
-    """A rate with its Monte-Carlo standard error, and what that says of the promise.
+    """A rate with its Monte-Carlo standard error, compared with the nominal rate.
 
     Args:
-        hits: one for each study.
-        promised: the rate that was promised; for a test the size, for an interval the coverage.
+        hits: one per study.
+        promised: the nominal rate: the size of a test, the coverage of an interval.
     """
     value = float(np.mean(hits))
     error = math.sqrt(promised * (1.0 - promised) / len(hits))
-    misses = value if promised < 0.5 else 1.0 - value  # how often it was wrong
+    misses = value if promised < 0.5 else 1.0 - value  # error rate
     allowed = promised if promised < 0.5 else 1.0 - promised
     word = "as promised"
     if abs(misses - allowed) > 2.0 * error:
@@ -57,8 +58,8 @@ def rate(hits: list[bool], promised: float) -> dict[str, Any]:
 def studies(plan: StudyPlan, behaviour: Behaviour, number: int, first: int) -> Iterator[Ballots]:
     """Simulated studies of one plan.
 
-    Whatever is random is drawn anew for each question, so that each of the two questions of a crowd is a study. Seeds
-    begin at ``first``: rows of one seed would share their luck, since the same numbers stand behind them.
+    All randomness is independent for each question, so that each of the two questions is a study of its own. Seeds
+    begin at ``first``: rows with equal seeds would be correlated.
     """
     for seed in range(first, first + number // 2):
         given = answers(plan, SimulatedRaters(plan, behaviour, seed).votes())
@@ -67,7 +68,7 @@ def studies(plan: StudyPlan, behaviour: Behaviour, number: int, first: int) -> I
 
 
 def coverage(number: int) -> list[dict[str, Any]]:
-    """Coverage of the three intervals and, where the truth is one half, size of the two tests."""
+    """Coverage of the three intervals and, where the true share is 0.5, size of the two tests."""
     rows = []
     for design, (raters, prompts, per_rater) in DESIGNS.items():
         plan = bare_plan(raters, prompts, pairs_per_rater=per_rater)
@@ -96,7 +97,7 @@ def coverage(number: int) -> list[dict[str, Any]]:
 
 
 def spammers(number: int, truth: float = 0.7) -> list[dict[str, Any]]:
-    """The share that is found of a planted one, with a fifth of the raters choosing by chance."""
+    """The estimated share for a simulated preference, with a fifth of the raters choosing at random."""
     rows = []
     for checks in (2, 4, 5):
         plan = bare_plan(30, 20, checks=checks, repeats=2)
@@ -141,7 +142,7 @@ def spammers(number: int, truth: float = 0.7) -> list[dict[str, Any]]:
 
 
 def ranking(number: int) -> dict[str, Any]:
-    """A planted ranking of four arms: bias of the scores, coverage of their intervals, how often the first is found."""
+    """A simulated ranking of four arms: bias of scores, coverage of their intervals, how often the best is found."""
     arms = [f"arm {n}" for n in range(4)]
     scores = np.array([-0.75, -0.25, 0.25, 0.75])
     plan = bare_plan(60, 20, 4, pairs_per_rater=20, ties=True)
@@ -170,7 +171,7 @@ def mean(values: list[Any]) -> dict[str, float]:
 
 
 def show(data: dict[str, Any]) -> None:
-    """Print the main of it."""
+    """Print a summary."""
     for row in data["coverage"]:
         cells = [
             f"{name} {row[name]['rate']:.3f} ({row[name]['verdict']})" for name in ("wilson", "clustered", "bootstrap")

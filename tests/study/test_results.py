@@ -171,7 +171,7 @@ def test_conclusions_say_what_the_numbers_say(study):
         {**found, "arms": [{"name": "arm 0", "label": "plain"}, {"name": "arm 1", "label": "with FreeU"}]}
     )
     assert "No conclusions about people" in told["conclusions"][0]
-    assert told["conclusions"][2].startswith("Quality: with FreeU is preferred to plain (with FreeU: ")
+    assert told["conclusions"][2].startswith("Quality: “with FreeU” is preferred to “plain” (“with FreeU”: ")
     early = [replace(vote, plan=plan.sha256) for vote in votes[:90]]
     told = conclusions(results(plan, early, draws=100))
     assert not any("people" in line for line in told["conclusions"])

@@ -398,7 +398,7 @@ def test_a_small_study_reduces_the_defaults_and_says_so(tmp_path, names, words, 
         )
         if name not in words and number < default
     ]
-    note = f"freeu: with {counted(pairs, 'pair')} per rater there are {' and '.join(reduced)}\n"
+    note = f"freeu: only {counted(pairs, 'pair')} per rater, so {' and '.join(reduced)}\n"
     assert (note in err) == bool(reduced)
     assert f"each with {counted(pairs, 'pair')}, {counted(checks, 'attention check')} and" in out
 

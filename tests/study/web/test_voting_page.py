@@ -138,7 +138,7 @@ def test_a_rater_goes_on_by_touch_on_another_device(site, contexts, folder):
     start(desk.page, address)
     desk.page.keyboard.press("ArrowRight")
     ready(desk.page, 1)
-    desk.page.get_by_role("link", name="Continue on another device").click()
+    desk.page.get_by_role("link", name="Switch device").click()
     assert serious(desk.page) == []
     desk.screenshot("study-link")
     personal = desk.page.locator("[data-address]").inner_text()

@@ -77,7 +77,8 @@ def _prompts(main: Mapping[str, Any]) -> int:
 
 
 def _sentence(one: Mapping[str, Any], labels: Mapping[str, str], level: float) -> str:
-    first, second, found = labels[one["first"]], labels[one["second"]], one["preference"]
+    first, second = (f"“{labels[one[name]]}”" for name in ("first", "second"))
+    found = one["preference"]
     ends = found["clustered"]
     numbers = f"({second}: {percent(found['share'])}, {percent(level, 0)} confidence interval {interval(ends)})"
     answer, question = verdict(one, level), one["question"].capitalize()

@@ -144,7 +144,7 @@ def _find(analysis: Mapping[str, Any], question: str, first: str, second: str) -
 def _tests(results: Mapping[str, Any], labels: Mapping[str, str]) -> list[dict[str, Any]]:
     """Every comparison with its statistics, without and with excluded raters."""
     rows = []
-    for name, words in (("main", "without excluded"), ("everyone", "all raters")):
+    for name, words in (("main", "included"), ("everyone", "all")):
         for one in results[name]["comparisons"]:
             of = one["preference"]
             rows.append({**of, **one, "who": words, "label": labels[one["second"]], "other": labels[one["first"]]})

@@ -12,7 +12,7 @@ _EN = {
     "demonstration": "Demonstration with simulated raters. Nothing here is evidence about people.",
     "language": "Language",
     "privacy": "Privacy",
-    "link": "Continue on another device",
+    "link": "Switch device",
     "welcome": "You will see pairs of images. Both images of a pair were generated from the same prompt, a short text "
     "description. Choose the one that answers the question better. There are no right or wrong answers: your own "
     "judgment counts.",
@@ -103,7 +103,7 @@ _ZH = {
     "demonstration": "演示：评分者由程序模拟。此处的结果不能作为关于真人的证据。",
     "language": "语言",
     "privacy": "隐私",
-    "link": "换设备继续",
+    "link": "更换设备",
     "welcome": "每次您会看到两张图片，它们由同一个提示词（一段简短的文字描述）生成。"
     "请选择更符合问题的一张。没有对错之分，请按自己的判断回答。",
     "welcome_video": "每次您会看到两段无声短视频，它们由同一个提示词（一段简短的文字描述）生成。"

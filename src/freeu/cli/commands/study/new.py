@@ -282,7 +282,7 @@ def _reduced(material: Material, pairs: int | None, checks: int | None, repeats:
         )
         if given is None and number < default
     ]
-    return f"with {counted(load.pairs, 'pair')} per rater there are {' and '.join(reduced)}" if reduced else ""
+    return f"only {counted(load.pairs, 'pair')} per rater, so {' and '.join(reduced)}" if reduced else ""
 
 
 def _summary(made: StudyFolder) -> Iterator[str]:
@@ -302,7 +302,8 @@ def _summary(made: StudyFolder) -> Iterator[str]:
         f"{counted(kinds['check'], 'attention check')} and {counted(kinds['repeat'], 'repeat')}: "
         f"{counted(len(plan.slots[0]), 'answer')} to {counted(len(plan.questions), 'question')}"
     )
-    yield f"{'-'.join(map(str, sorted({min(per), max(per)})))} votes per pair and question"
+    least, most = min(per), max(per)
+    yield f"{counted(most, 'vote') if least == most else f'{least}-{most} votes'} per pair and question"
     effect = detectable_effect(plan.raters, PowerSettings(kinds["vote"], len(prompts), arms))
     found = "cannot detect any preference" if effect is None else f"detects a preference of {effect:.1%}"
     yield f"{found} with power 80% at alpha 0.05 (correlations {RHO:g}; see freeu study power)"

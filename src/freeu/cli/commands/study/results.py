@@ -117,10 +117,10 @@ def _print(found: Mapping[str, Any]) -> None:
         ("over", "left"),
         ("share", "right"),
         (f"{percent(found['level'], 0)} CI", "left"),
-        ("adjusted p", "right"),
+        ("p (Holm)", "right"),
         ("verdict", "left"),
     ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        table.add_column(name, justify=justify, no_wrap=name not in ("votes for", "over"))  # type: ignore[arg-type]
     for one in main["comparisons"]:
         of = one["preference"]
         table.add_row(
