@@ -181,7 +181,7 @@ def show(data: dict[str, Any]) -> None:
     for row in data["spammers"]:
         print(
             f"{row['spammers']}, {row['checks']} checks: everyone {row['share_with_everyone']['mean']:.3f}, by rule "
-            f"{row['share_by_rule']['mean']:.3f} of {row['truth']}; left out {row['spammers_left_out']['mean']:.0%} of "
+            f"{row['share_by_rule']['mean']:.3f} of {row['truth']}; excluded {row['spammers_left_out']['mean']:.0%} of "
             f"them, {row['others_left_out']['mean']:.1%} of the others"
         )
     one = data["ranking"]

@@ -11,7 +11,7 @@ from PIL import Image, ImageFile, PngImagePlugin
 from study.materials import frames_of, make_image, video
 
 from freeu.study.media.info import NOISE
-from freeu.study.media.media import clean_copies, encode_png, noised_copy, pad_to_equal_size, read_image
+from freeu.study.media.media import clean_copies, encode_png, noisy_copy, pad_to_equal_size, read_image
 from freeu.study.media.video import read_video_info
 
 SECRET = b"SECRET"
@@ -111,13 +111,13 @@ def test_noise_is_seeded_strong_and_of_the_same_image(tmp_path):
     # Mid-grey, where clipping takes little away.
     path = tmp_path / "grey.png"
     Image.new("RGB", (64, 64), (128, 128, 128)).save(path)
-    noisy = decoded(noised_copy(path, 3)).astype(float)
+    noisy = decoded(noisy_copy(path, 3)).astype(float)
     assert noisy.std() == pytest.approx(NOISE, rel=0.1)
     assert noisy.mean() == pytest.approx(128, abs=3)
-    assert noised_copy(path, 3) == noised_copy(path, 3) != noised_copy(path, 4)
+    assert noisy_copy(path, 3) == noisy_copy(path, 3) != noisy_copy(path, 4)
     make_image("x", "y").save(path)
     smooth = np.asarray(make_image("x", "y")).astype(float)
-    assert np.corrcoef(decoded(noised_copy(path, 3)).ravel(), smooth.ravel())[0, 1] > 0.5
+    assert np.corrcoef(decoded(noisy_copy(path, 3)).ravel(), smooth.ravel())[0, 1] > 0.5
 
 
 def test_transparent_and_turned_images(tmp_path):
@@ -189,9 +189,9 @@ def test_padded_videos_play_the_same(tmp_path):
         np.testing.assert_array_equal(checked_video(data, tmp_path / "out.mp4"), frames_of(source))
 
 
-def test_noised_videos(tmp_path):
+def test_noisy_videos(tmp_path):
     source = video(tmp_path / "a.mp4")
-    frames, before = checked_video(noised_copy(source, 3), tmp_path / "out.mp4"), frames_of(source)
+    frames, before = checked_video(noisy_copy(source, 3), tmp_path / "out.mp4"), frames_of(source)
     assert frames.shape == before.shape
     assert np.abs(frames - before).mean() > 30
     assert np.corrcoef(frames.ravel(), before.ravel())[0, 1] > 0.3

@@ -1,4 +1,4 @@
-"""Images and videos of a study, re-encoded so that no file reveals its arm.
+"""Images and videos of a study, rewritten without metadata, so that no file reveals its arm.
 
 Imports pipelines.io.
 """

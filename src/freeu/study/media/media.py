@@ -97,7 +97,7 @@ def encode_png(image: Image) -> bytes:
     return buffer.getvalue()
 
 
-def noised(image: Image, seed: int) -> Image:
+def noisy(image: Image, seed: int) -> Image:
     """The image with strong Gaussian noise, for attention checks.
 
     Args:
@@ -152,7 +152,7 @@ def clean_copies(paths: list[Path]) -> list[bytes]:
     return [encode_png(read_image(path)) for path in paths]
 
 
-def noised_copy(path: Path, seed: int) -> bytes:
+def noisy_copy(path: Path, seed: int) -> bytes:
     """A copy with strong noise, for an attention check.
 
     Args:
@@ -160,7 +160,7 @@ def noised_copy(path: Path, seed: int) -> bytes:
         seed: of the noise.
     """
     if path.suffix.lower() == ".mp4":
-        from freeu.study.media.video import noised_video
+        from freeu.study.media.video import noisy_video
 
-        return noised_video(path, seed)
-    return encode_png(noised(read_image(path), seed))
+        return noisy_video(path, seed)
+    return encode_png(noisy(read_image(path), seed))

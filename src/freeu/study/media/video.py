@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import OutputContainer
 
-NOISED = {"crf": "28", "preset": "medium"}
+NOISY = {"crf": "28", "preset": "medium"}
 """x264 settings for noisy copies: noise needs many bits, and its details do not matter."""
 
 
@@ -64,14 +64,14 @@ def copy_videos(paths: Sequence[Path]) -> list[bytes]:
     return [_copied(path) if ready else _encoded(path, CLEAN, None) for path in paths]
 
 
-def noised_video(path: Path, seed: int) -> bytes:
+def noisy_video(path: Path, seed: int) -> bytes:
     """The video with strong Gaussian noise, for attention checks.
 
     Args:
         path: as ``read_video_info`` accepts it.
         seed: of the noise.
     """
-    return _encoded(path, NOISED, np.random.default_rng(seed))
+    return _encoded(path, NOISY, np.random.default_rng(seed))
 
 
 def _is_ready(path: Path) -> bool:

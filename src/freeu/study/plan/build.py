@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from freeu.pipelines.io.output import refuse_foreign
-from freeu.study.media.media import clean_copies, noised_copy, pad_to_equal_size
+from freeu.study.media.media import clean_copies, noisy_copy, pad_to_equal_size
 from freeu.study.plan.design import Design, Trial, make_design
 from freeu.study.plan.folder import StudyFolder
 from freeu.study.plan.material import Group, Material
@@ -35,7 +35,7 @@ def new_study(
     demonstration: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> StudyFolder:
-    """Design a study and write its folder. Files are re-encoded, so that nothing in them reveals the arm.
+    """Design a study and write its folder. Files are copied without metadata, so that nothing reveals the arm.
 
     The design is a function of the order of the material and the seed. The ids of items and tasks are random each time.
 
@@ -128,7 +128,7 @@ def _fill(
     for number, check in enumerate(design.checks, 1):
         group = material.groups[check.group]
         source = group.files[check.arm]
-        both = [*clean_copies([source]), noised_copy(source, whole["seed"] + number)]
+        both = [*clean_copies([source]), noisy_copy(source, whole["seed"] + number)]
         names = add(group, [material.arms[check.arm].name, CHECK_ARM], both)
         pairs.append(Pair(f"c{number:04d}", group.prompt, names[0], names[1], check=True))
     items.sort(key=lambda item: item.id)  # sorted by random id: the order of writing would reveal the arms

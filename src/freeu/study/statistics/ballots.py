@@ -146,7 +146,7 @@ def rater_names(plan: StudyPlan, votes: Sequence[Vote]) -> dict[str, str]:
 
     Args:
         plan: of the study.
-        votes: counted ones; raters are named in the order of their first vote.
+        votes: the counted votes; raters are named in the order of their first vote.
     """
     names: dict[str, str] = {}
     taken: dict[int, int] = {}

@@ -15,7 +15,7 @@ from freeu.study.statistics.clustering import Interval, cell_sums, percentile_in
 from freeu.study.store.votes import Answer
 
 DRAWS = 500
-"""Number of bootstrap resamples; every resample is fitted anew."""
+"""Number of bootstrap resamples; every resample is fitted separately."""
 MOST_LOST = 0.01
 """With a larger share of resamples without a finite estimate, no interval is given."""
 _FAR, _STEPS = 10.0, 200
