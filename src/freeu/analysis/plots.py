@@ -174,20 +174,20 @@ def _grid(canvas: Any, grid: Grid) -> None:
     maps = [cell.pixels for line in grid.cells for cell in line if cell.is_map]
     for row, line in enumerate(grid.cells):
         for column, cell in enumerate(line):
-            place = axes[row][column]
+            axis = axes[row][column]
             if cell.is_map:
                 # Each map has its own range: their structure is compared, not their values.
-                place.imshow(cell.pixels, cmap="cividis")
+                axis.imshow(cell.pixels, cmap="cividis")
             else:
-                place.imshow(cell.pixels, interpolation="nearest")
-            place.set_xticks([])
-            place.set_yticks([])
-            for spine in place.spines.values():
+                axis.imshow(cell.pixels, interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            for spine in axis.spines.values():
                 spine.set_visible(False)
             if row == 0:
-                place.set_title(grid.columns[column], fontsize=8)
+                axis.set_title(grid.columns[column], fontsize=8)
             if column == 0:
-                place.set_ylabel(_wrapped(grid.rows[row]), fontsize=7, rotation=0, ha="right", va="center")
+                axis.set_ylabel(_wrapped(grid.rows[row]), fontsize=7, rotation=0, ha="right", va="center")
     if maps and not all(np.isfinite(one).all() for one in maps):
         raise FreeUValueError("a feature map holds values that are not finite: it cannot be plotted")
 

@@ -140,13 +140,13 @@ def along(frames: Iterable[Any], estimator: FlowEstimator | None = None) -> Flow
     Raises:
         FreeUValueError: fewer frames, or not frames of one size.
     """
-    clip = check_frames(frames)
+    found = check_frames(frames)
     if estimator is not None:
-        return estimator(clip[0], clip[-1])
-    tracker = Tracker(clip[-1])
-    for frame in reversed(clip[1:-1]):
+        return estimator(found[0], found[-1])
+    tracker = Tracker(found[-1])
+    for frame in reversed(found[1:-1]):
         tracker.follow(frame)
-    return tracker.follow(clip[0])
+    return tracker.follow(found[0])
 
 
 def at_latent(flow: Flow, factor: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

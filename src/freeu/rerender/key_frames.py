@@ -139,11 +139,11 @@ class KeyFrames:
         return generated
 
     def _next_kept(self, number: int) -> Frame:
-        picture = self._kept.pop(0)
-        assert picture[0] == number, "the same video is cut into the same segments"
-        if not self._kept:  # what follows goes on from here
+        kept, image = self._kept.pop(0)
+        assert kept == number, "the same video is cut into the same segments"
+        if not self._kept:  # the next key frame is a new one
             self._generator.load(self._output.path / _state(number))
-        return picture[1]
+        return image
 
     def _earlier(self) -> list[tuple[int, Frame]]:
         """The key frames of an earlier run with their numbers; none of them if one is damaged."""

@@ -65,7 +65,7 @@ def figure_8(runs: Runs, variants: Variants) -> Figure:
     """Channel means of backbone features over the steps."""
     traces = runs.traces(variants.none)
     path = _paths(traces[0])[-1]
-    grid = _maps(runs, traces[0], path, lambda place: place.part == "backbone" and not place.changed, ("backbone",))
+    grid = _maps(runs, traces[0], path, lambda key: key.part == "backbone" and not key.changed, ("backbone",))
     own, other = [], []
     last = runs.shown[-1]
     for number, found in enumerate(traces):
@@ -96,12 +96,12 @@ def figure_14(runs: Runs, variants: Variants) -> Figure:
     off, on = runs.traces(variants.none), runs.traces(variants.freeu)
     path = _paths(off[0])[-1]
     grids = tuple(
-        _maps(runs, found[0], path, lambda place: place.part == "fused", (variant.label,))
+        _maps(runs, found[0], path, lambda key: key.part == "fused", (variant.label,))
         for found, variant in ((off, variants.none), (on, variants.freeu))
     )
 
     with_freeu, without = (
-        [[one for place, each in found.features.items() if place.part == "fused" for one in each] for found in traces]
+        [[one for key, each in found.features.items() if key.part == "fused" for one in each] for found in traces]
         for traces in (on, off)
     )
     return Figure(
@@ -132,7 +132,7 @@ def _minus(
 
 def _paths(found: Trace) -> list[str]:
     """Paths of the sites in the order of the decoder."""
-    return list(dict.fromkeys(place.path for place in found.features))
+    return list(dict.fromkeys(key.path for key in found.features))
 
 
 def _blocks(found: Trace) -> dict[str, list[str]]:
@@ -146,7 +146,7 @@ def _blocks(found: Trace) -> dict[str, list[str]]:
 
 def _maps(runs: Runs, found: Trace, path: str, wanted: Callable[[FeatureKey], bool], rows: tuple[str, ...]) -> Grid:
     cells = tuple(
-        Cell(next(v for (place, at), v in found.maps.items() if at == step and place.path == path and wanted(place)))
+        Cell(next(v for (key, at), v in found.maps.items() if at == step and key.path == path and wanted(key)))
         for step in runs.shown
     )
     return Grid(f"{rows[0]}, {path}", rows, tuple(f"step {step + 1}" for step in runs.shown), (cells,))

@@ -111,20 +111,20 @@ class FeatureSpectra:
         if not self.timesteps or time != self.timesteps[-1]:
             self._close()
             self.timesteps.append(time)
-        place = FeatureKey(features.site.path, features.part, features.changed)
-        self._open.setdefault(place, SpectrumSum()).add(features.tensor)
+        key = FeatureKey(features.site.path, features.part, features.changed)
+        self._open.setdefault(key, SpectrumSum()).add(features.tensor)
         step = len(self.timesteps) - 1
         if step in self.maps_at:
-            self.maps[place, step] = channel_mean(features.tensor)[self.map_of].cpu().numpy()
+            self.maps[key, step] = channel_mean(features.tensor)[self.map_of].cpu().numpy()
 
     def spectra(self) -> dict[FeatureKey, tuple[Spectrum, ...]]:
         """By key, one spectrum for each step."""
         self._close()
-        return {place: tuple(found) for place, found in self._done.items()}
+        return {key: tuple(found) for key, found in self._done.items()}
 
     def _close(self) -> None:
-        for place, found in self._open.items():
-            self._done.setdefault(place, []).append(spectrum(found, self.form))
+        for key, found in self._open.items():
+            self._done.setdefault(key, []).append(spectrum(found, self.form))
         self._open = {}
 
 
@@ -194,15 +194,15 @@ def decode(pipe: Any, latents: Tensor) -> NDArray[np.float32]:
 def write_trace(found: Trace) -> bytes:
     """Everything of a trace but its frames, as the bytes of an ``.npz`` file."""
     arrays: dict[str, Any] = {"timesteps": np.array(found.timesteps)}
-    places = list(found.features)
-    arrays["places"] = np.array([json.dumps(place) for place in places])
+    keys = list(found.features)
+    arrays["places"] = np.array([json.dumps(key) for key in keys])
     for name, spectra in (
         ("latents", found.latents),
-        *((f"features-{i}", found.features[p]) for i, p in enumerate(places)),
+        *((f"features-{i}", found.features[p]) for i, p in enumerate(keys)),
     ):
         arrays |= {f"{name}-{key}": value for key, value in _pack(spectra).items()}
-    for (place, step), values in found.maps.items():
-        arrays[f"map-{places.index(place)}-{step}"] = values
+    for (key, step), values in found.maps.items():
+        arrays[f"map-{keys.index(key)}-{step}"] = values
     for step, values in found.stages.items():
         arrays[f"stage-{step}"] = values
     buffer = io.BytesIO()
@@ -215,14 +215,14 @@ def read_trace(path: Path, frames: Frames) -> Trace | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        places = [FeatureKey(*json.loads(str(text))) for text in arrays["places"]]
-        features = {place: _unpack(arrays, f"features-{i}") for i, place in enumerate(places)}
+        keys = [FeatureKey(*json.loads(str(text))) for text in arrays["places"]]
+        features = {key: _unpack(arrays, f"features-{i}") for i, key in enumerate(keys)}
         maps = {}
         stages = {}
         for name, values in arrays.items():
             kind, *numbers = name.split("-")
             if kind == "map":
-                maps[places[int(numbers[0])], int(numbers[1])] = values
+                maps[keys[int(numbers[0])], int(numbers[1])] = values
             elif kind == "stage":
                 stages[int(numbers[0])] = values
         return Trace(frames, tuple(arrays["timesteps"].tolist()), _unpack(arrays, "latents"), features, maps, stages)

@@ -46,23 +46,23 @@ class CLIP(Judge):
 
         if batch < 1:
             raise FreeUValueError(f"batch must be at least 1, got {batch}")
-        place = str(path)
-        if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
-            raise FreeUValueError(f"{place} holds no CLIP: it has no config.json")
+        where = str(path)
+        if Path(where).is_dir() and not (Path(where) / "config.json").is_file():
+            raise FreeUValueError(f"{where} holds no CLIP: it has no config.json")
         try:
             with _quiet():
-                self._model = CLIPModel.from_pretrained(place, local_files_only=True, dtype=getattr(torch, dtype))
-                self._tokenizer = CLIPTokenizer.from_pretrained(place, local_files_only=True)
-                self._processor = _processor_class().from_pretrained(place, local_files_only=True)
+                self._model = CLIPModel.from_pretrained(where, local_files_only=True, dtype=getattr(torch, dtype))
+                self._tokenizer = CLIPTokenizer.from_pretrained(where, local_files_only=True)
+                self._processor = _processor_class().from_pretrained(where, local_files_only=True)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise FreeUValueError(
-                f"cannot load a CLIP from {place}: {reason} (give a directory with CLIPModel, tokenizer and image "
+                f"cannot load a CLIP from {where}: {reason} (give a directory with CLIPModel, tokenizer and image "
                 "processor, or a hub id in the local cache)"
             ) from None
         self._model = self._model.to(device).eval()
         self._device, self._batch = device, batch
-        self.name = Path(place).name
+        self.name = Path(where).name
 
     def image_features(self, images: Sequence[Image]) -> Floats:
         """Unit feature vectors of images of any size, float64 of shape (n, d)."""

@@ -83,13 +83,13 @@ def find_learned(folder: Path) -> LearnedEmbedding:
     options = (model["variant"], model["model_config"])
     if not all(isinstance(x, str) for x in texts) or not all(x is None or isinstance(x, str) for x in options):
         raise FreeUValueError(f"{folder / RECORD} is damaged: token or model are missing")
-    place = model["model_config"]
+    config = model["model_config"]
     return LearnedEmbedding(
         str(token),
         folder / EMBEDDING,
         str(model["reference"]),
         model["variant"],
-        None if place is None else Path(place),
+        None if config is None else Path(config),
         str(model["fingerprint"]),
     )
 
@@ -133,8 +133,8 @@ class Inversion:
         assert settings.learning_rate is not None
         self.settings = settings
         try:
-            places = self.placeholder.slots if settings.steering_weight else []
-            self._steering = [_Steering(place.tokenizer, place.encoder, settings) for place in places]
+            steered = self.placeholder.slots if settings.steering_weight else []
+            self._steering = [_Steering(slot.tokenizer, slot.encoder, settings) for slot in steered]
             for exemplar in self.exemplars:
                 for caption in exemplar.captions:
                     self.placeholder.check_caption(caption)
@@ -219,8 +219,8 @@ class Inversion:
         losses = {"denoising": errors.mean()}
         if self._steering:
             steered = [
-                each.loss(place.vector, captions, chance)
-                for each, place in zip(self._steering, self.placeholder.slots, strict=True)
+                each.loss(slot.vector, captions, chance)
+                for each, slot in zip(self._steering, self.placeholder.slots, strict=True)
             ]
             losses["steering"] = settings.steering_weight * torch.stack(steered).mean()
         return losses

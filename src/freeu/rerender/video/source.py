@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from freeu.errors import FreeUValueError
 from freeu.extras import need
 from freeu.pipelines.io.clip_files import PICTURES, Clip, open_video, read_clip
+from freeu.wording import counted
 
 if TYPE_CHECKING:
     from freeu.pipelines.io.clip_files import Frame
@@ -78,7 +79,7 @@ def open_source(path: Path, frames: int | None = None) -> Source:
     source = Source(clip, min(frames or len(clip), len(clip)), sound, (clip.width, clip.height))
     if sum(1 for _ in source) < 2:
         asked = "" if len(clip) < 2 else f", and --frames {frames} uses one of them"
-        raise FreeUValueError(f"{path} has {len(clip)} frame{'s' * (len(clip) != 1)}{asked}: a video has at least 2")
+        raise FreeUValueError(f"{path} has {counted(len(clip), 'frame')}{asked}: a video has at least 2")
     return source
 
 
