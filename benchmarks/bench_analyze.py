@@ -1,4 +1,4 @@
-"""What looking costs: a 20-step picture of mini-sd watched at every site and step, against the same picture plain.
+"""What spectral analysis costs: a 20-step image of mini-sd measured at every site and step, against a plain one.
 
     python benchmarks/bench_analyze.py [--pairs 9]
 
@@ -41,7 +41,7 @@ def prepared() -> Prepared:
 
 
 def peak_megabytes(watched: bool) -> float:
-    """Peak resident memory of this process after one picture."""
+    """Peak resident memory of this process after one image."""
     made = prepared()
     picture = next(made.plan.pictures())
     with quiet():
@@ -64,12 +64,12 @@ def main() -> None:
     made = prepared()
     pipe, plan = made.loaded.pipe, made.plan
     picture = next(plan.pictures())
-    ways = {
+    runs = {
         "plain": lambda: draw(pipe, plan, picture),
         "watched": lambda: trace(pipe, plan, picture, maps_at=SHOWN, decode_at=SHOWN),
     }
     with quiet():
-        seconds = interleaved(ways, options.pairs, warmup=1)
+        seconds = interleaved(runs, options.pairs, warmup=1)
     ratios = [b / a for a, b in zip(seconds["plain"], seconds["watched"], strict=True)]
     peaks = {
         name: [
@@ -78,7 +78,7 @@ def main() -> None:
             )
             for _ in range(3)
         ]
-        for name in ways
+        for name in runs
     }
     more = statistics.median(peaks["watched"]) - statistics.median(peaks["plain"])
     threads = torch.get_num_threads()

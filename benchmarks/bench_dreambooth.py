@@ -1,15 +1,14 @@
-"""Whether a taught subject is drawn as asked, and what FreeU does to it, on the embedded model.
+"""Subject and prompt fidelity of DreamBooth, and the effect of FreeU on it, on the embedded model.
 
     python benchmarks/bench_dreambooth.py [--subjects bear,owl,...] [--prompts 20] [--seeds 0-1] [--work DIR]
 
-For each subject a LoRA is trained from five pictures, and 20 prompts (other backgrounds, other styles, several of it,
-beside things that the model knows) are drawn with the LoRA at its full weight: without FreeU, with the presets sd14
-and gentle, and with plain guidance that is as strong as sd14; then, with the first seed alone, at half and at 1.3
-times the weight and by the model as it was, without FreeU and with sd14: whether FreeU changes more, such as
-saturation, where there is a LoRA.
-The scene reader says what is there, the judge how much it looks like the five pictures. Differences are paired by
-prompt and seed, and their intervals resample whole prompts. Every step resumes; pictures and trainings stay in --work.
-Writes results/dreambooth.json and results/dreambooth.md.
+For each subject a LoRA is trained on five images, and 20 prompts (other backgrounds, other styles, several of it,
+next to objects that the model knows) are generated with the LoRA at weight 1: without FreeU, with the presets sd14 and
+gentle, and with a CFG scale as strong as sd14; then, with the first seed alone, at weights 0.5 and 1.3 and without the
+LoRA, without FreeU and with sd14, to see whether FreeU changes more, such as saturation, with a LoRA.
+The scene reader names what is in the images, the judge measures the similarity to the five images. Differences are
+paired by prompt and seed, and their intervals resample whole prompts. Every step resumes; images and trainings stay in
+--work. Writes results/dreambooth.json and results/dreambooth.md.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ from freeu.pipelines.runs.request import Request, Sources
 
 SUBJECTS = ("bear", "owl", "swan", "pear", "tractor")
 WEIGHTS = {1.0: "none,sd14,gentle,calibrated:sd14", 0.5: "none,sd14", 1.3: "none,sd14", 0.0: "none,sd14"}
-"""Arms by the weight of the LoRA; 0 is the model as it was."""
+"""Arms by the weight of the LoRA; 0 is the model without it."""
 MEASURES = (
     "subject_fidelity",
     "noun",
@@ -62,12 +61,12 @@ MEASURES = (
     "contrast",
     "feature_diversity",
 )
-SHOWN = {"noun": "nouns", "all_asked": "all that is asked", "feature_diversity": "diversity of seeds"}
+SHOWN = {"noun": "nouns", "all_asked": "all attributes correct", "feature_diversity": "diversity of seeds"}
 
 Row = dict[str, Any]
 
 
-def taught(name: str, folder: Path, options: argparse.Namespace) -> Path:
+def trained_folder(name: str, folder: Path, options: argparse.Namespace) -> Path:
     """The folder of a subject's training, which is finished when this returns."""
     subjects.write(folder, name, prompts=options.prompts)
     settings = DreamBooth(
@@ -85,9 +84,9 @@ def taught(name: str, folder: Path, options: argparse.Namespace) -> Path:
     return train(settings, folder / "training").folder
 
 
-def drawn(name: str, folder: Path, weight: float, judges: Judges, options: argparse.Namespace) -> list[Row]:
-    """The values of every picture of a subject with its LoRA at a weight, under all arms."""
-    training = taught(name, folder, options)
+def values_of(name: str, folder: Path, weight: float, judges: Judges, options: argparse.Namespace) -> list[Row]:
+    """The values of every image of a subject with its LoRA at a weight, under all arms."""
+    training = trained_folder(name, folder, options)
     subject = find_subject(training, weight or 1.0)
     prompts: tuple[Prompt, ...] = read_prompts(str(folder / "prompts.jsonl"))
     request = Request(
@@ -116,7 +115,7 @@ def drawn(name: str, folder: Path, weight: float, judges: Judges, options: argpa
     real = examples(folder, judges)
     assert judges.clip is not None
     features = features_of_files(judges.clip, [place / row["file"] for row in results["pictures"]])
-    # The judge knows the subject by its own noun: what was drawn is set against the caption of the real scene.
+    # The judge knows the subject by its own noun, so images are scored against the caption of the real scene.
     texts = [prompt.text.replace(f"{subject.token} {subject.class_noun}", name) for prompt in prompts]
     captions = judges.clip.text_features(texts)[[row["prompt"] for row in results["pictures"]]]
     rows: list[Row] = []
@@ -129,7 +128,7 @@ def drawn(name: str, folder: Path, weight: float, judges: Judges, options: argpa
 
 
 def with_diversity(rows: list[Row], features: Any) -> list[Row]:
-    """Rows to which the mean cosine distance between a picture and the other seeds of its prompt was added."""
+    """Rows with the mean cosine distance between an image and the other seeds of its prompt added."""
     for number, row in enumerate(rows):
         same = [
             other
@@ -142,13 +141,13 @@ def with_diversity(rows: list[Row], features: Any) -> list[Row]:
 
 
 def examples(folder: Path, judges: Judges) -> Any:
-    """Features of the pictures that were learnt from."""
+    """Features of the training images."""
     assert judges.clip is not None
     return features_of_files(judges.clip, images_in(folder, "the subject"))
 
 
 def bounds(folder: Path, judges: Judges) -> dict[str, list[float]]:
-    """Subject fidelity of real scenes that were not learnt from, and of what the model draws for the class."""
+    """Subject fidelity of real scenes that are no training images, and of class images."""
     assert judges.clip is not None
     real = examples(folder, judges)
     alone = [prompt.layout == "single" for prompt in read_prompts(str(folder / "prompts.jsonl"))]
@@ -202,8 +201,8 @@ def beyond_model(rows: Sequence[Row], weight: float, arm: str) -> dict[str, Any]
     ]
 
     def changes(at: float, measure: str) -> list[float | None]:
-        drawn = [[values[at, name, cluster, seed].get(measure) for name in (arm, "none")] for cluster, seed in both]
-        return [None if on is None or off is None else on - off for on, off in drawn]
+        pairs = [[values[at, name, cluster, seed].get(measure) for name in (arm, "none")] for cluster, seed in both]
+        return [None if on is None or off is None else on - off for on, off in pairs]
 
     found = {}
     for measure in MEASURES:
@@ -226,8 +225,8 @@ def table(data: dict[str, Any]) -> str:
         "",
         "Subject fidelity lies between "
         + " and ".join(f"{value['value']:.3f} ({name})" for name, value in reversed(data["bounds"].items()))
-        + ". Each cell is the mean; below it, for an arm with FreeU or other guidance, the paired difference to none "
-        "at the same weight of the LoRA, with its 95 % interval.",
+        + ". Each cell is the mean; below it, for an arm with FreeU or another CFG scale, the paired difference to "
+        "none at the same weight of the LoRA, with its 95 % interval.",
         "",
         "| LoRA weight | arm | " + " | ".join(SHOWN.get(name, name.replace("_", " ")) for name in measures) + " |",
         "|---|---|" + "---:|" * len(measures),
@@ -239,7 +238,7 @@ def table(data: dict[str, Any]) -> str:
     beyond = ("saturation", "contrast", "all_asked")
     lines += [
         "",
-        "How much more FreeU changes with the LoRA than by the model as it was, the same prompts and seed:",
+        "How much more FreeU changes with the LoRA than without it, at the same prompts and seed:",
         "",
         "| LoRA weight | arm | " + " | ".join(SHOWN.get(name, name.replace("_", " ")) for name in beyond) + " |",
         "|---|---|" + "---:|" * len(beyond),
@@ -313,7 +312,7 @@ def main() -> None:
     for name in names:
         folder = options.work / name
         for weight in WEIGHTS:
-            rows += drawn(name, folder, weight, judges, options)
+            rows += values_of(name, folder, weight, judges, options)
         found.append((name, bounds(folder, judges)))
         record = json.loads((folder / "training" / "training.json").read_text())
         losses = record["losses"][-max(1, len(record["losses"]) // 10) :]
@@ -329,8 +328,8 @@ def main() -> None:
         "trained": trained,
         "prompts": options.prompts,
         "seeds": options.seeds,
-        "training": f"{options.steps} steps of {identity['batch']} pictures and as many of the class, "
-        f"{options.class_images} pictures of the class, learning rate {record['learning_rate']:.2g}",
+        "training": f"{options.steps} steps of {identity['batch']} images and as many of the class, "
+        f"{options.class_images} class images, learning rate {record['learning_rate']:.2g}",
         "identity": {key: identity[key] for key in ("learns", "text encoder", "batch", "size", "dtype")},
         "bounds": pooled(found),
         "bounds_by_subject": {name: {key: float(np.mean(value)) for key, value in one.items()} for name, one in found},
@@ -345,8 +344,8 @@ def main() -> None:
     print(table(data))
     print(f"wrote {path} and {text}")
     if options.sheet:
-        pictures = [picture for name in names for picture in shown(options.work / name)]
-        write_sheet(pictures, "The first two prompts of each subject, seed 0, LoRA weight 1", options.sheet)
+        images = [image for name in names for image in shown(options.work / name)]
+        write_sheet(images, "The first two prompts of each subject, seed 0, LoRA weight 1", options.sheet)
 
 
 if __name__ == "__main__":

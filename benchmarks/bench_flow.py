@@ -1,10 +1,10 @@
-"""Flow on films of known motion, and the frames between two key frames that it makes.
+"""Optical flow on videos of known motion, and the frames between two key frames made with it.
 
     python benchmarks/bench_flow.py
 
-Endpoint error and occlusion of plain DIS and of ``steady_flow``, 1, 4 and 8 frames apart; how near the frames between
-two key frames come to the film's own, as they are (identity) and in colours that drift from one key frame to the other
-(blend), beside a gradient-domain blend. Writes results/flow.json and results/flow.md.
+Endpoint error and occlusion of plain DIS and of ``steady_flow``, 1, 4 and 8 frames apart; how close the frames between
+two key frames are to those of the video, with its own key frames (identity) and with key frames whose colours drift
+(blend), compared with a gradient-domain blend. Writes results/flow.json and results/flow.md.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 import cv2
-import known_films
+import known_videos
 import numpy as np
 import scipy.fft
 from common import RESULTS, conditions, save
-from known_films import Film
+from known_videos import KnownVideo
 from numpy.typing import NDArray
 
 from freeu.motion.estimate import along
@@ -40,17 +40,17 @@ def psnr(got: NDArray[Any], want: NDArray[Any]) -> float:
     return 99.0 if error == 0.0 else 10.0 * float(np.log10(255.0**2 / error))
 
 
-def flow_row(film: Film, apart: int, method: str) -> dict[str, Any]:
-    """Errors of the flow from the film's first frame to the one so many frames later."""
-    frames = film.frames[: apart + 1]
+def flow_row(video: KnownVideo, apart: int, method: str) -> dict[str, Any]:
+    """Errors of the flow from the video's first frame to the one so many frames later."""
+    frames = video.frames[: apart + 1]
     start = time.perf_counter()
     flow: Flow = optical_flow(frames[0], frames[-1]) if method == "DIS" else along(frames)
     seconds = time.perf_counter() - start
-    truth, visible = film.truth(0, apart)
+    truth, visible = video.truth(0, apart)
     miss = np.linalg.norm(flow.forward - truth, axis=2)
     hit = float((~visible & ~flow.traceable).sum())
     return {
-        "film": film.name,
+        "film": video.name,
         "apart": apart,
         "method": method,
         "error_px": float(miss[visible].mean()),
@@ -62,14 +62,14 @@ def flow_row(film: Film, apart: int, method: str) -> dict[str, Any]:
     }
 
 
-def identity_row(film: Film, method: str) -> dict[str, Any]:
-    """How near the frames between come to the film's own if the key frames are the film's own."""
+def identity_row(video: KnownVideo, method: str) -> dict[str, Any]:
+    """How close the frames between are to those of the video if the key frames are its own."""
     estimator = optical_flow if method == "DIS" else None
-    drawn = list(propagate(film.frames, film.frames[0], film.frames[-1], estimator))
-    ratios = [psnr(got, want) for got, want in zip(drawn[1:-1], film.frames[1:-1], strict=True)]
-    held = [psnr(film.frames[0 if step < COUNT // 2 else -1], film.frames[step]) for step in range(1, COUNT - 1)]
+    generated = list(propagate(video.frames, video.frames[0], video.frames[-1], estimator))
+    ratios = [psnr(got, want) for got, want in zip(generated[1:-1], video.frames[1:-1], strict=True)]
+    held = [psnr(video.frames[0 if step < COUNT // 2 else -1], video.frames[step]) for step in range(1, COUNT - 1)]
     return {
-        "film": film.name,
+        "film": video.name,
         "method": method,
         "mean_db": np.mean(ratios),
         "worst_db": min(ratios),
@@ -78,7 +78,7 @@ def identity_row(film: Film, method: str) -> dict[str, Any]:
 
 
 def recoloured(frame: NDArray[np.uint8], time: float) -> Floats:
-    """A frame in colours that drift in time from one key frame's to the other's, by place as well."""
+    """A frame in colours that drift in time from one key frame to the other, and vary over the image."""
     values, rows = frame.astype(np.float64), np.linspace(-1.0, 1.0, frame.shape[0])[:, None, None]
     first = 128.0 + 0.75 * (values - 128.0) * (1.0, 0.9, 0.8) + (12.0, -4.0, 6.0) * rows
     last = 128.0 + 0.75 * (values - 128.0) * (0.85, 0.9, 1.0) + (-8.0, 10.0, 4.0) - (6.0, 2.0, -8.0) * rows
@@ -86,7 +86,7 @@ def recoloured(frame: NDArray[np.uint8], time: float) -> Floats:
 
 
 def plain_blend(before: Any, after: Any, seen_before: Any, seen_after: Any, time: float) -> NDArray[np.uint8]:
-    """Shares by time and sight alone: no colours matched, no contrast given back."""
+    """Weights by time and visibility alone: no colours matched, no contrast restored."""
     return np.asarray(np.clip(np.rint(_mixed(before, after, seen_before, seen_after, time)), 0, 255), np.uint8)
 
 
@@ -97,13 +97,13 @@ def _mixed(before: Any, after: Any, seen_before: Any, seen_after: Any, time: flo
 
 
 def gradient_blend(before: Any, after: Any, seen_before: Any, seen_after: Any, time: float) -> NDArray[np.uint8]:
-    """Gradients of the one that has the larger share, colours of the mixture: screened Poisson by cosine transform."""
+    """Gradients of the one with the larger weight, colours of the mixture: screened Poisson by cosine transform."""
     colours = _mixed(before, after, seen_before, seen_after, time)
     later = (time * (seen_after + 1e-3) > (1.0 - time) * (seen_before + 1e-3))[..., None]
     divergence = np.zeros_like(colours)
     for axis in (0, 1):
         steps = np.diff(np.where(later, after, before), axis=axis)
-        # Across a border between the two neither's gradient holds: both agree with the one, or the mean is taken.
+        # At a border between the two neither's gradient is valid: take the mean.
         both = np.diff(later.astype(int), axis=axis) != 0
         steps = np.where(both, (np.diff(before, axis=axis) + np.diff(after, axis=axis)) / 2.0, steps)
         pad = [(0, 0)] * 3
@@ -119,33 +119,33 @@ def gradient_blend(before: Any, after: Any, seen_before: Any, seen_after: Any, t
 
 
 BLENDS: dict[str, Callable[..., NDArray[np.uint8]]] = {
-    "shares only": plain_blend,
+    "weights only": plain_blend,
     "gradient domain": gradient_blend,
     "colours matched": blending.blend,
 }
 
 
-def blend_rows(film: Film) -> list[dict[str, Any]]:
-    """Each blend on key frames whose colours drift, against the film in the colours of each frame's time."""
+def blend_rows(video: KnownVideo) -> list[dict[str, Any]]:
+    """Each blend on key frames whose colours drift, compared with the video in the colours of each moment."""
     first, last = (
-        np.clip(np.rint(recoloured(film.frames[end], float(-end))), 0, 255).astype(np.uint8) for end in (0, -1)
+        np.clip(np.rint(recoloured(video.frames[end], float(-end))), 0, 255).astype(np.uint8) for end in (0, -1)
     )
-    flows = [(along(film.frames[step::-1]), along(film.frames[step:])) for step in (2, 4, 6)]
+    flows = [(along(video.frames[step::-1]), along(video.frames[step:])) for step in (2, 4, 6)]
     rows = []
     for name, blend in BLENDS.items():
         ratios, contrasts = [], []
         for step, (back, forth) in zip((2, 4, 6), flows, strict=True):
-            frame, moment = film.frames[step], step / (COUNT - 1)
-            weights = [propagation.confidence(frame, film.frames[end], flow) for end, flow in ((0, back), (-1, forth))]
+            frame, moment = video.frames[step], step / (COUNT - 1)
+            weights = [propagation.confidence(frame, video.frames[end], flow) for end, flow in ((0, back), (-1, forth))]
             warped = [propagation.warped_key(key, flow) for key, flow in ((first, back), (last, forth))]
             got = blend(*warped, *weights, moment)
             ratios.append(psnr(got, recoloured(frame, moment)))
-            # Detail drawn apart: noise that the two key frames do not share.
+            # Independent detail: noise that the two key frames do not share.
             draws = np.random.default_rng(step)
             noisy = [part + 12.0 * draws.standard_normal(part.shape).astype(np.float32) for part in warped]
             added = blend(*[np.asarray(part, np.float32) for part in noisy], *weights, moment).astype(np.float64) - got
             contrasts.append(float(added.std()) / 12.0)
-        rows.append({"film": film.name, "blend": name, "mean_db": np.mean(ratios), "detail_kept": np.mean(contrasts)})
+        rows.append({"film": video.name, "blend": name, "mean_db": np.mean(ratios), "detail_kept": np.mean(contrasts)})
     return rows
 
 
@@ -157,14 +157,14 @@ def mean(rows: list[dict[str, Any]], key: str, **where: Any) -> float:
 def tables(data: dict[str, Any]) -> str:
     """The results as Markdown."""
     lines = [
-        "# Flow on films of known motion",
+        "# Flow on videos of known motion",
         "",
         "Made by `python benchmarks/bench_flow.py`; all rows in flow.json.",
         "",
     ]
     lines += [
-        "| films | frames apart | endpoint error px, DIS | steady | off by > 1 px, DIS | steady |"
-        " hidden: precision, DIS | steady | recall, DIS | steady |",
+        "| videos | frames apart | endpoint error px, DIS | steady | off by > 1 px, DIS | steady |"
+        " occluded: precision, DIS | steady | recall, DIS | steady |",
         "|---" * 10 + "|",
     ]
     for kind in ("textured", "emoji"):
@@ -177,21 +177,23 @@ def tables(data: dict[str, Any]) -> str:
             lines.append(f"| {kind} | {apart} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        f"Key frames {COUNT - 1} apart, drawn as they are: PSNR in dB of the frames between; *held* repeats the nearer"
+        f"The video's own key frames, {COUNT - 1} apart: PSNR in dB of the frames between; *held* repeats the nearer"
         " key frame.",
         "",
-        "| film | held | DIS mean | worst | steady mean | worst |",
+        "| video | held | DIS mean | worst | steady mean | worst |",
         "|---" * 6 + "|",
     ]
-    for film in dict.fromkeys(row["film"] for row in data["identity"]):
-        cells = [f"{mean(data['identity'], 'held_db', film=film):.1f}"]
+    for video in dict.fromkeys(row["film"] for row in data["identity"]):
+        cells = [f"{mean(data['identity'], 'held_db', film=video):.1f}"]
         for method in ("DIS", "steady"):
-            cells += [f"{mean(data['identity'], key, film=film, method=method):.1f}" for key in ("mean_db", "worst_db")]
-        lines.append(f"| {film} | " + " | ".join(cells) + " |")
+            cells += [
+                f"{mean(data['identity'], key, film=video, method=method):.1f}" for key in ("mean_db", "worst_db")
+            ]
+        lines.append(f"| {video} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "Key frames in colours that drift: PSNR in dB against the film in each moment's colours; detail that the key"
-        " frames do not share: what is left of its strength.",
+        "Key frames whose colours drift: PSNR in dB to the video in the colours of each moment; contrast left of detail"
+        " that the key frames do not share.",
         "",
         "| blend | textured dB | emoji dB | textured detail | emoji detail |",
         "|---" * 5 + "|",
@@ -214,14 +216,14 @@ def main() -> None:
         "identity": [],
         "blend": [],
     }
-    groups = {"textured": known_films.textured_films(COUNT), "emoji": known_films.emoji_films(8, COUNT)}
-    for kind, films in groups.items():
-        for film in films:
+    groups = {"textured": known_videos.textured_videos(COUNT), "emoji": known_videos.emoji_videos(8, COUNT)}
+    for kind, videos in groups.items():
+        for video in videos:
             for method in ("DIS", "steady"):
-                data["flow"] += [flow_row(film, apart, method) | {"kind": kind} for apart in APART]
-                data["identity"].append(identity_row(film, method) | {"kind": kind})
-            data["blend"] += [row | {"kind": kind} for row in blend_rows(film)]
-            print(film.name, flush=True)
+                data["flow"] += [flow_row(video, apart, method) | {"kind": kind} for apart in APART]
+                data["identity"].append(identity_row(video, method) | {"kind": kind})
+            data["blend"] += [row | {"kind": kind} for row in blend_rows(video)]
+            print(video.name, flush=True)
     save("flow", data)
     (RESULTS / "flow.md").write_text(tables(data))
     print(tables(data))

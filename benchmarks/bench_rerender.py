@@ -1,17 +1,16 @@
-"""Whether a film drawn anew holds together, what each stage is good for, and what FreeU does to it; embedded models.
+"""Consistency of re-rendered videos, the effect of each stage, and the effect of FreeU; embedded models.
 
     python benchmarks/bench_rerender.py [--clips 10] [--arms NAME,...] [--work DIR]
 
-Each clip is an emoji drawn flat that moves over 24 frames, and is drawn anew as 3D with the embedded canny ControlNet,
-a key frame every 8 frames. Arms: frame by frame (every frame is a key frame, none knows of another), all stages, all
-without each one and none of them, and the stages that are on unless told otherwise, all of these without FreeU; and
-these last with the presets sd14 and gentle, each before and after the ControlNet's residuals. The same noise
-everywhere.
+Each source video is a flat emoji that moves over 24 frames; it is re-rendered as 3D with the embedded Canny ControlNet,
+a key frame every 8 frames. Arms without FreeU: frame by frame (every frame is an independent key frame), all stages,
+all but each one, no stage, and the default stages; with FreeU: the default stages with the presets sd14 and gentle,
+each before and after the ControlNet's residuals. The noise is the same everywhere.
 
-Measured on the films as they were written: the warping error by the motion of the video from one frame to the next and
-over 8 frames, flicker by the film's own motion, the drift of colours, sharpness and how it changes, what the scene
-reader finds of what was asked, and whether edges are where those of the video are. Differences are paired by clip, and
-their intervals resample clips. Every step resumes. Writes results/rerender.json and results/rerender.md.
+Measured on the written videos: the warping error by the motion of the source from one frame to the next and over 8
+frames, flicker by the output's own motion, colour drift, sharpness and its change, what the scene reader finds of what
+the prompt asks for, and whether edges are where those of the source are. Differences are paired by video, and their
+intervals resample videos. Every step resumes. Writes results/rerender.json and results/rerender.md.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ PRESETS = ("sd14", "gentle")
 
 @dataclass(frozen=True)
 class Arm:
-    """How a film is made: the stages, a key frame every so many frames, and FreeU's preset and order, if any."""
+    """How a video is made: the stages, a key frame every so many frames, and FreeU's preset and order, if any."""
 
     stages: tuple[str, ...] = STAGES
     every: int = EVERY
@@ -93,7 +92,7 @@ MEASURES = {
     "noun": "noun",
     "style": "style",
     "background": "background",
-    "all_asked": "all asked",
+    "all_asked": "all attributes correct",
 }
 OWN_MEASURE = {
     "cross-frame": "warping_far",
@@ -102,15 +101,15 @@ OWN_MEASURE = {
     "fidelity": "fading",
     "colour": "colour_drift",
 }
-"""What each stage exists for; less is better in all of these."""
+"""The target measure of each stage; lower is better in all of these."""
 
 Row = dict[str, float]
 
 
 class Remembered:
-    """The flow of one video as ``freeu rerender`` finds it, found once for all arms.
+    """The flow of one source video as ``freeu rerender`` computes it, computed once for all arms.
 
-    Asked for a pair of frames that the run follows, it gives what ``Tracker`` gave there; ``steady_flow`` otherwise.
+    For a pair of frames that a run tracks it is the flow of ``Tracker``; otherwise ``steady_flow``.
     """
 
     def __init__(self, frames: Sequence[Frame]) -> None:
@@ -143,7 +142,7 @@ def _pair(target: Frame, reference: Frame) -> tuple[bytes, bytes]:
 
 @dataclass
 class Video:
-    """A video to be drawn anew, and what of it serves all arms."""
+    """A source video, and what all arms need of it."""
 
     path: Path
     prompt: str
@@ -155,7 +154,7 @@ class Video:
 
 
 def videos(count: int, folder: Path) -> list[Video]:
-    """Flat emoji in motion; each noun and the motions in turn, backgrounds on which it can be seen."""
+    """Flat emoji in motion; a new noun each, the motions in rotation, backgrounds on which it is visible."""
     world = shipped("mini-sd").world
     draw = random.Random("rerender")
     nouns = draw.sample(list(world.nouns), len(world.nouns))
@@ -187,7 +186,7 @@ def videos(count: int, folder: Path) -> list[Video]:
 
 
 def loaded(video: Video, folder: Path, options: argparse.Namespace) -> Job:
-    """A job of the model with its ControlNet, which ``varied`` makes others of."""
+    """A job with model and ControlNet, from which ``varied`` makes others."""
     request = Request(
         command="generate",
         prompts=(video.prompt,),
@@ -201,7 +200,7 @@ def loaded(video: Video, folder: Path, options: argparse.Namespace) -> Job:
 
 
 def varied(job: Job, video: Video, arm: Arm) -> Job:
-    """The same model on another video, as an arm says."""
+    """The job of an arm for another video."""
     config = None
     if arm.preset is not None:
         config = freeu.preset(arm.preset).replace(control=arm.order)
@@ -217,7 +216,7 @@ def varied(job: Job, video: Video, arm: Arm) -> Job:
     )
 
 
-class Said:
+class Counter:
     """Counts key frames."""
 
     def __init__(self) -> None:
@@ -231,8 +230,8 @@ class Said:
     def frame(self, arm: str, frame: int) -> None: ...
 
 
-def measured(path: Path, video: Video, judges: Judges) -> Row:
-    """All measures of one film."""
+def measures(path: Path, video: Video, judges: Judges) -> Row:
+    """All measures of one output video."""
     found = list(read_clip(path))
     measured = measure_video(found, judges)
     row: Row = {name: value for name, value in score_video_alignment(video.spec, measured).items() if value is not None}
@@ -260,7 +259,7 @@ def _mean(pairs: Iterable[tuple[float, int]]) -> float:
 
 
 def _drift(later: Frame, earlier: Frame, flow: Flow) -> float:
-    """By how many levels the colours of what both show differ as a whole, mean of the three."""
+    """Difference of the mean colours of what both frames show, in levels, mean over channels."""
     apart = (later.astype(np.float64) - warp_back(earlier, flow))[flow.traceable]
     return float(np.abs(apart.mean(axis=0)).mean())
 
@@ -300,10 +299,11 @@ def table(data: dict[str, Any]) -> str:
     lines = [
         "# Rerender on the embedded models",
         "",
-        f"{len(data['clips'])} clips of {FRAMES} frames, flat to 3D, key frames every {EVERY} frames; "
-        f"{data['steps']} steps, strength {data['strength']:g}, control scale {data['control_scale']:g}, seed 0. "
+        f"{len(data['clips'])} videos of {FRAMES} frames, flat to 3D, key frames every {EVERY} frames; "
+        f"{data['steps']} steps, denoising strength {data['strength']:g}, ControlNet weight "
+        f"{data['control_scale']:g}, seed 0. "
         f"The default stages are {', '.join(data['default_stages'])}. Warping error, flicker and colour drift are in "
-        "levels of 255. In brackets: 95 % bootstrap intervals over clips.",
+        "levels of 255. In brackets: 95 % bootstrap intervals over videos.",
         "",
         "| arm | " + " | ".join(MEASURES.values()) + " |",
         "|---|" + "---:|" * len(MEASURES),
@@ -312,7 +312,7 @@ def table(data: dict[str, Any]) -> str:
         lines.append(f"| {arm} | " + " | ".join(_short(numbers["mean"][name]["value"]) for name in MEASURES) + " |")
     lines += [
         "",
-        "Differences, paired by clip:",
+        "Differences, paired by video:",
         "",
         "| arm | to | " + " | ".join(MEASURES.values()) + " |",
         "|---|---|" + "---:|" * len(MEASURES),
@@ -336,7 +336,7 @@ def _interval(estimate: dict[str, Any]) -> str:
 
 
 def write_strip(found: Sequence[Video], work: Path, path: Path) -> None:
-    """Frames of the first clips: the video, and what frame by frame and the default make of it, row by row, as PNG."""
+    """Frames of the first videos as PNG, three rows each: source, frame by frame, default."""
     places = [*range(0, FRAMES - 1, 3), FRAMES - 1]
     rows = []
     for video in found:
@@ -350,7 +350,7 @@ def write_strip(found: Sequence[Video], work: Path, path: Path) -> None:
 
 
 def folder_of(arm: str) -> str:
-    """The folder of an arm's films."""
+    """The folder of an arm's videos."""
     return arm.replace(" ", "-").replace(";", "")
 
 
@@ -364,7 +364,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--work", type=Path, default=Path("work/rerender"))
     parser.add_argument("--name", default="rerender", help="of the files in results")
-    parser.add_argument("--sheet", type=Path, help="a PNG to write: frames of the first three clips")
+    parser.add_argument("--sheet", type=Path, help="a PNG to write: frames of the first three videos")
     options = parser.parse_args()
     wanted = options.arms.split(",")
     judges = Judges(reader=load_reader())
@@ -376,14 +376,15 @@ def main() -> None:
         for name in wanted:
             arm = ARMS[name]
             place = options.work / video.path.stem / folder_of(name)
-            began, said = time.perf_counter(), Said()
-            record = run_rerender(varied(job, video, arm), OutputFolder(place), said)
+            began, counter = time.perf_counter(), Counter()
+            record = run_rerender(varied(job, video, arm), OutputFolder(place), counter)
             kind = next(kind for kind in VIDEOS if kind in record["films"])
-            if said.count:
+            if counter.count:
                 seconds[name].append(time.perf_counter() - began)
-            rows[name].append(measured(place / VIDEOS[kind], video, judges))
+            rows[name].append(measures(place / VIDEOS[kind], video, judges))
             print(
-                f"{video.path.stem}: {name}, {said.count} key frames, {time.perf_counter() - began:.0f} s", flush=True
+                f"{video.path.stem}: {name}, {counter.count} key frames, {time.perf_counter() - began:.0f} s",
+                flush=True,
             )
     names = [video.path.stem for video in found]
     data = {

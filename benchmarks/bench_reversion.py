@@ -1,18 +1,17 @@
-"""Whether a learnt word for a relation works with other nouns, and what FreeU does to it, on the embedded model.
+"""Whether a trained token for a relation works with other nouns, and the effect of FreeU, on the embedded model.
 
     python benchmarks/bench_reversion.py [--relations inside,behind,...] [--prompts 24] [--seeds 0-1] [--work DIR]
 
-For each relation a word is learnt from 10 scenes, and 24 prompts with nouns that are in none of them are drawn with
+For each relation a token is trained on 10 scenes, and 24 prompts with nouns that are in none of them are generated with
 
-- reversion: the word as ReVersion learns it, with the words that name the relation left out of the positives,
+- reversion: the token trained by ReVersion, with the words that name the relation left out of the positives,
 - reversion-all: the same with all prepositions among the positives,
-- plain: the word as plain textual inversion learns it,
-- and: the word "and", which the embeddings began as: what chance gives,
-- own: the model's own words for the relation, which it was trained on: what can be reached,
+- plain: the token trained by plain textual inversion,
+- and: the word "and", the initial embedding: what chance gives,
+- own: the model's own words for the relation, which it was trained on: what is possible,
 
-all without FreeU, and the first of them with the presets sd14 and gentle as well. The scene reader says how the objects
-stand.
-Every step resumes; the pictures stay in --work. Writes results/reversion.json and results/reversion.md.
+all without FreeU, and the first one with the presets sd14 and gentle as well. The scene reader recognizes the relation.
+Every step resumes; the images stay in --work. Writes results/reversion.json and results/reversion.md.
 """
 
 from __future__ import annotations
@@ -54,36 +53,36 @@ from freeu.pipelines.runs.request import Request, Sources
 TOKEN, START = "<R>", "and"
 RELATIONS = ("left of", "above", "on", "inside", "behind")
 ARMS = {"reversion": "none,sd14,gentle"}
-"""By the way; without FreeU where nothing is said."""
+"""Arms by way; others are without FreeU."""
 WAYS: dict[str, Callable[[Settings], Settings]] = {
     "reversion": lambda settings: settings,
     "reversion-all": lambda settings: replace(settings, left_out=()),
     "plain": lambda settings: replace(settings.plain(), left_out=()),
 }
-"""How a word is learnt."""
+"""Ways to train a token."""
 MEASURES = ("relation", "relation_read", "relation_given_nouns", "noun_strict", "noun", "style", "background")
 
 
 def own_words(relation: str) -> tuple[str, ...]:
-    """Prepositions in the phrases for a relation, and in those for its inverse, which would give it away as well."""
+    """Prepositions in the phrases for a relation and for its inverse, which would name it as well."""
     phrases = captions.PHRASES[relation] + captions.PHRASES.get(INVERSE.get(relation, ""), ())
     return tuple(dict.fromkeys(word for phrase in phrases for word in phrase.split() if word != "the"))
 
 
 def request(prompts: Sequence[Prompt], seeds: str, embedding: Path | None) -> Prepared:
-    """The embedded model, with a learnt word or without."""
-    asked = Request(
+    """The embedded model, with a trained token or without."""
+    wanted = Request(
         command="generate",
         prompts=tuple(prompt.text for prompt in prompts),
         sampling=SamplingOptions(seeds=seeds),
         run=RunOptions(threads=torch.get_num_threads()),
         add_ons=AddOns(embeddings=() if embedding is None else (find_embedding(embedding),)),
     )
-    return prepare(asked, Sources(find_model(None)))
+    return prepare(wanted, Sources(find_model(None)))
 
 
-def learn(exemplars: Path, folder: Path, settings: Settings, prompts: Sequence[Prompt]) -> dict[str, Any]:
-    """Learn a word, or go on learning it; what its record says."""
+def train_token(exemplars: Path, folder: Path, settings: Settings, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """Train a token, or resume its training; returns its record."""
     record = read_record(folder, KIND)
     if record is None or not record["complete"]:
         prepared = request(prompts[:4], "0", None)
@@ -96,10 +95,10 @@ def learn(exemplars: Path, folder: Path, settings: Settings, prompts: Sequence[P
 
 
 def relation_read(spec: PromptSpec, reading: Reading) -> float:
-    """Whether the relation is read between two objects of which at least one has the asked noun in its place.
+    """Whether the relation is correct, with at least one of the two nouns correct and in its role.
 
-    Stricter measures fall with every noun that is misread, as small ones inside others are; this one tells whether the
-    objects stand as asked.
+    Stricter measures also count misread nouns, which are frequent for small objects inside others; this one measures
+    the relation itself.
     """
     if len(reading.nouns) != 2 or reading.relation is None:
         return 0.0
@@ -110,10 +109,10 @@ def relation_read(spec: PromptSpec, reading: Reading) -> float:
     return float(stands and any(a == b for a, b in zip(spec.nouns, nouns, strict=True)))
 
 
-def draw(
+def generate_and_score(
     prepared: Prepared, prompts: Sequence[Prompt], reader: Reader, folder: Path, arms: str = "none"
 ) -> dict[str, Any]:
-    """Draw and score one word under its arms: values by arm and measure, in the order of prompts and seeds."""
+    """Generate and score one token under its arms: values by arm and measure, in the order of prompts and seeds."""
     experiment = Experiment(
         tuple(prompts),
         parse_arms(arms),
@@ -178,15 +177,14 @@ def pooled(by_relation: dict[str, Any]) -> dict[str, Any]:
 def table(data: dict[str, Any]) -> str:
     """The results as Markdown."""
     lines = [
-        "# A word for a relation, with nouns that it was not learnt from",
+        "# A token for a relation, with nouns that were not in its training images",
         "",
         f"mini-sd, {data['prompts']} prompts for each relation, seeds {data['seeds']}; percent, with 95 % intervals",
-        "over prompts. `relation`: both nouns are read and stand as asked. `relation read`: the relation is read and",
-        "one noun at least is in its place. `given nouns`: `relation` among pictures with both nouns right. `nouns`:",
-        "both are there and nothing else.",
+        "over prompts. `relation`: both nouns and the relation correct. `relation read`: relation correct, at least",
+        "one noun correct. `given nouns`: `relation` among images with both nouns correct. `nouns`: both and no other.",
     ]
     for name, part in {"all relations": data["all"], **data["by_relation"]}.items():
-        lines += ["", f"## {name}", "", "| word | FreeU | relation | relation read | given nouns | nouns |"]
+        lines += ["", f"## {name}", "", "| token | FreeU | relation | relation read | given nouns | nouns |"]
         lines.append("|---|---|---|---|---|---|")
         for way, arms in part["means"].items():
             for arm, means in arms.items():
@@ -218,7 +216,7 @@ def _percent(estimate: dict[str, Any] | None, sign: str = "") -> str:
 
 
 SHOWN = (("reversion", "none"), ("reversion", "sd14"), ("plain", "none"), ("own", "none"))
-"""Words and arms of the sheet."""
+"""Tokens and arms of the sheet."""
 
 
 def shown(place: Path, prompts: Sequence[Prompt]) -> list[tuple[str, Path]]:
@@ -237,12 +235,12 @@ def shown(place: Path, prompts: Sequence[Prompt]) -> list[tuple[str, Path]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--relations", default=",".join(RELATIONS))
-    parser.add_argument("--ways", default=",".join(WAYS), help="how words are learnt")
+    parser.add_argument("--ways", default=",".join(WAYS), help="how tokens are trained")
     parser.add_argument("--exemplars", type=int, default=10)
     parser.add_argument("--prompts", type=int, default=24)
     parser.add_argument("--seeds", default="0-1")
     parser.add_argument("--steps", type=int, default=Settings.steps, help="of each training")
-    parser.add_argument("--work", type=Path, default=Path("reversion-work"), help="where pictures and words are kept")
+    parser.add_argument("--work", type=Path, default=Path("reversion-work"), help="where images and trainings are kept")
     parser.add_argument("--name", default="reversion", help="of the files in results/")
     parser.add_argument("--sheet", type=Path, help="a PNG to write: the first two prompts of each relation")
     options = parser.parse_args()
@@ -262,16 +260,18 @@ def main() -> None:
         settings = Settings(token=TOKEN, start_word=START, steps=options.steps, left_out=own_words(relation))
         values[relation], training[relation] = {}, {}
         for way in options.ways.split(","):
-            print(f"{relation}: learning {way}", flush=True)
-            record = learn(place / "exemplars", place / way, WAYS[way](settings), prompts)
+            print(f"{relation}: training {way}", flush=True)
+            record = train_token(place / "exemplars", place / way, WAYS[way](settings), prompts)
             training[relation][way] = {name: record[name] for name in ("settings", "seconds", "losses", "embedding")}
             prepared = request(prompts, options.seeds, place / way)
-            values[relation][way] = draw(prepared, prompts, reader, place / f"{way}-pictures", ARMS.get(way, "none"))
+            values[relation][way] = generate_and_score(
+                prepared, prompts, reader, place / f"{way}-pictures", ARMS.get(way, "none")
+            )
         for way, words in (("and", START), ("own", captions.PHRASES[relation][0])):
             print(f"{relation}: {words}", flush=True)
             said = [dataclasses.replace(one, text=one.text.replace(TOKEN, words)) for one in prompts]
             prepared = request(said, options.seeds, None)
-            values[relation][way] = draw(prepared, said, reader, place / f"{way}-pictures")
+            values[relation][way] = generate_and_score(prepared, said, reader, place / f"{way}-pictures")
         sheet += shown(place, prompts) if options.sheet else []
     data = {
         "conditions": conditions(),

@@ -1,8 +1,8 @@
-"""Scenes per second on one core, from number to picture and captions; and seconds of a picture of mini-sd.
+"""Scenes per second on one core, from number to image and captions; and seconds per image of mini-sd.
 
-    python benchmarks/bench_scenes.py [--rounds 9] [--pictures 7]
+    python benchmarks/bench_scenes.py [--rounds 9] [--images 7]
 
-Scenes are of every noun, style and layout. A picture has 20 steps with guidance, on all threads, one at a time.
+Scenes are of every noun, style and layout. An image has 20 steps with guidance, on all threads, one at a time.
 Writes results/scenes.json.
 """
 
@@ -38,8 +38,8 @@ def scene_seconds(rounds: int) -> list[float]:
     return seconds
 
 
-def picture_seconds(count: int) -> list[float]:
-    """Seconds of single pictures, after one to warm up."""
+def image_seconds(count: int) -> list[float]:
+    """Seconds of single images, after one to warm up."""
     pipe = StableDiffusionPipeline.from_pretrained(freeu_zoo.model_path())
     pipe.set_progress_bar_config(disable=True)
     seconds = []
@@ -53,16 +53,16 @@ def picture_seconds(count: int) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--pictures", type=int, default=7)
+    parser.add_argument("--images", type=int, default=7)
     options = parser.parse_args()
     first, *rest = scene_seconds(options.rounds)
-    pictures = picture_seconds(options.pictures)
+    images = image_seconds(options.images)
     low, middle, high = (EACH / value for value in statistics.quantiles(rest, n=4)[::-1])
-    cold, drawn = EACH / first, statistics.median(pictures)
+    cold, median = EACH / first, statistics.median(images)
     print(f"scenes/s on one core: median {middle:.0f} (quartiles {low:.0f}, {high:.0f}); the first {EACH}: {cold:.0f}")
-    print(f"mini-sd, 20 steps: median {drawn:.2f} s a picture, on {torch.get_num_threads()} threads")
+    print(f"mini-sd, 20 steps: median {median:.2f} s per image, on {torch.get_num_threads()} threads")
     data = {"conditions": conditions(), "scenes_per_round": EACH, "seconds": rest, "first_seconds": first}
-    print(f"written to {save('scenes', {**data, 'scenes_per_second': middle, 'picture_seconds': pictures})}")
+    print(f"written to {save('scenes', {**data, 'scenes_per_second': middle, 'image_seconds': images})}")
 
 
 if __name__ == "__main__":

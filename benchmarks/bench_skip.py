@@ -1,8 +1,8 @@
-"""filter_skip against diffusers' fourier_filter, on a slice of a concatenated buffer: the main case.
+"""filter_skip against diffusers' fourier_filter, on a slice of a concatenated buffer, as in a U-Net.
 
     python benchmarks/bench_skip.py [--rounds 60] [--forms]
 
-Three functions run in turn on the same features: diffusers' FFT form, the closed form out of place, the closed form in
+Interleaved runs of three functions on the same features: diffusers' FFT form, the closed form out of place and in
 place. One thread and all threads, float32 and bfloat16. Writes results/skip.json and prints the table.
 """
 
@@ -24,8 +24,8 @@ SCALE = 0.9
 def measure(shape: tuple[int, ...], dtype: torch.dtype, rounds: int) -> dict[str, object]:
     """Median times and paired ratios at one shape and dtype."""
     batch, channels, height, width = shape
-    # The skip is the second half of what the decoder concatenated. A fresh buffer for the version in place, since
-    # thousands of rounds on the same values would fade them to nothing.
+    # The skip is the second half of what the decoder concatenated. The version in place has its own buffer, since
+    # thousands of rounds reduce its values to 0.
     buffer = torch.randn(batch, 2 * channels, height, width).to(dtype)
     skip, own = buffer[:, channels:], buffer.clone()[:, channels:]
     seconds = interleaved(

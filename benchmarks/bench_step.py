@@ -1,9 +1,9 @@
-"""What FreeU costs a whole denoising step of a U-Net with the size of Stable Diffusion 1.5.
+"""What FreeU costs in a whole denoising step of a U-Net with the size of Stable Diffusion 1.5.
 
     python benchmarks/bench_step.py [--pairs 20] [--batch 2] [--dtype bfloat16]
 
-Random weights (the time does not depend on them), 64x64 latents, guidance's batch of 2. Interleaved pairs of steps
-without and with FreeU, and beside them the time of the hooks alone, which noise of the machine cannot hide. Writes
+Random weights (the time does not depend on them), 64x64 latents, batch of 2 as with CFG. Interleaved pairs of steps
+without and with FreeU, and the time of the hooks alone, which is less affected by noise of the machine. Writes
 results/step.json.
 """
 

@@ -1,10 +1,10 @@
-"""What a clip takes on the embedded miniature ModelScope: time with and without FreeU, and memory of long clips.
+"""What a video takes on the embedded miniature ModelScope: time with and without FreeU, and memory of long videos.
 
     python benchmarks/bench_video.py [--clips 3] [--steps 20] [--rounds 10]
 
-Clips of 8 frames of 128x128 are drawn in turn without and with FreeU; steps of the U-Net are timed in turn for every
-way to treat the frames; made-up latents of 8, 64 and 256 frames are decoded and encoded in a process each, whose peak
-memory is read. Writes results/video.json.
+Videos of 8 frames of 128x128 are generated in interleaved runs without and with FreeU; so are steps of the U-Net for
+every way to treat the frames; random latents of 8, 64 and 256 frames are decoded and encoded in separate processes,
+whose peak memory is measured. Writes results/video.json.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def config(name: str) -> freeu.FreeUConfig:
 
 
 def clips(pipe: Any, count: int, steps: int) -> dict[str, list[float]]:
-    """Seconds of whole clips, decoding included, in turn."""
+    """Seconds of whole videos, decoding included, in interleaved runs."""
 
     def draw() -> None:
         generator = torch.Generator().manual_seed(0)
@@ -62,7 +62,7 @@ def clips(pipe: Any, count: int, steps: int) -> dict[str, list[float]]:
 
 
 def unet_steps(pipe: Any, rounds: int) -> dict[str, dict[str, float]]:
-    """Time of one guided call of the U-Net for every way, in turn, and what it costs beside none."""
+    """Time of one guided call of the U-Net for every way in interleaved runs, and its ratio to that without FreeU."""
     unet = pipe.unet
     sample, words = torch.randn(2, 4, 8, 32, 32), torch.randn(2, 32, unet.config.cross_attention_dim)
 
@@ -87,7 +87,7 @@ def unet_steps(pipe: Any, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def decode(frames: int) -> None:
-    """Decode and encode made-up latents; prints the peak memory of this process before and after, in MiB."""
+    """Decode and encode random latents; prints the peak memory of this process before and after, in MiB."""
     pipe = load(find_model(None, "DEFAULT_VIDEO_MODEL")).pipe
     latents = torch.randn(1, 4, frames, 32, 32, generator=torch.Generator().manual_seed(0))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

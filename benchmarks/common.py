@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def conditions() -> dict[str, Any]:
-    """Versions, processor and commit, so that a number can be read years later."""
+    """Versions, processor and commit, so that a number can be understood years later."""
     import diffusers
 
     import freeu
@@ -42,7 +42,7 @@ def conditions() -> dict[str, Any]:
 
 
 def interleaved(functions: dict[str, Callable[[], Any]], rounds: int, warmup: int = 3) -> dict[str, list[float]]:
-    """Seconds of each function, run in turn (A B C, C B A, ...), so that a drifting machine hurts all alike."""
+    """Seconds of each function in interleaved runs (A B C, C B A, ...): drift of the machine affects all alike."""
     for _ in range(warmup):
         for function in functions.values():
             function()
@@ -62,7 +62,7 @@ def summary(seconds: list[float]) -> dict[str, float]:
 
 
 def save(name: str, data: dict[str, Any]) -> Path:
-    """Write results/NAME.json by way of a temporary name."""
+    """Write results/NAME.json atomically."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     part = path.with_suffix(".part")
@@ -71,13 +71,13 @@ def save(name: str, data: dict[str, Any]) -> Path:
     return path
 
 
-def write_sheet(pictures: list[tuple[str, Path]], title: str, path: Path) -> None:
-    """Pictures, four in a row, each under its caption, as PNG."""
+def write_sheet(images: list[tuple[str, Path]], title: str, path: Path) -> None:
+    """Images, four in a row, each under its caption, as PNG."""
     from PIL import Image
 
     from freeu.personalize.training.samples import sheet
 
-    opened = [(caption, Image.open(file).convert("RGB")) for caption, file in pictures]
+    opened = [(caption, Image.open(file).convert("RGB")) for caption, file in images]
     part = path.with_suffix(".part")
     sheet(opened, title).save(part, format="PNG")
     part.replace(path)
