@@ -309,7 +309,9 @@ def test_nothing_unblinds(tmp_path):
     """No name of an arm, no kind of a task, no path: in no page, no JSON, no address and no header."""
     study = make_study(tmp_path / "study")
     plan = study.plan
-    words = {CHECK_ARM, "repeat", "SD + FreeU", "first_left", "noised", "noisy", "arm"} | {pair.id for pair in plan.pairs}
+    words = {CHECK_ARM, "repeat", "SD + FreeU", "first_left", "noised", "noisy", "arm"} | {
+        pair.id for pair in plan.pairs
+    }
     words |= {item.sha256 for item in plan.items} | {str(tmp_path), "secrets"}
     sizes, headers, pages = set(), set(), {}
     with Store(database_url(study.path), plan) as store:
