@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_unet
 
 import freeu
+from conftest import tiny_unet
 from freeu.adapters import adapter_for
 from freeu.analysis import TransferSum
 from freeu.core.capture import PARTS, Capture

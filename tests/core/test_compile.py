@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from conftest import tiny_inputs, tiny_unet
 from tolerances import UNET, relative_error
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import freeu
+from conftest import tiny_inputs, tiny_unet
 from freeu.errors import FreeURuntimeError
 
 FACTORS = {"b": (1.3, 1.4), "s": (0.9, 0.2)}

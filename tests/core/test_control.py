@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import diffusers
 import pytest
 import torch
-from conftest import tiny_inputs, tiny_sdxl_unet, tiny_unet
 from tiny_pipelines import tiny_motion_unet, tiny_video_unet
 from tolerances import GRADIENT, UNET, relative_error
 
 import freeu
+from conftest import tiny_inputs, tiny_sdxl_unet, tiny_unet
 from freeu.adapters.diffusers import _RESIDUALS
 from freeu.ops import reference
 

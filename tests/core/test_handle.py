@@ -5,10 +5,10 @@ import gc
 
 import pytest
 import torch
-from conftest import tiny_inputs, tiny_unet
 from tolerances import UNET, relative_error
 
 import freeu
+from conftest import tiny_inputs, tiny_unet
 from freeu.errors import FreeURuntimeError, FreeUValueError, NoEffectWarning
 from freeu.ops import reference
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from conftest import tiny_inputs, tiny_unet
 from tiny_pipelines import tiny_video_unet
 from tolerances import UNET, relative_error
 
 import freeu
+from conftest import tiny_inputs, tiny_unet
 from freeu.adapters import adapter_for
 from freeu.config import OVER_TIME
 from freeu.core.capture import Capture
