@@ -42,7 +42,7 @@ def lowest() -> dict[str, str]:
     lines = [*project["dependencies"], *(line for name in extras.keys() - {"dev"} for line in extras[name])]
     found = {}
     for line in lines:
-        if line.split("[")[0] in ("freeu", "freeu-zoo"):
+        if re.match(r"freeu(-zoo)?(-video)?(\[|$)", line):
             continue
         bound = BOUND.match(line)
         if bound is None:
