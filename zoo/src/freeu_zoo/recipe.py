@@ -295,7 +295,7 @@ def smoke(recipe: Recipe) -> Recipe:
     return replace(
         recipe,
         name=f"{recipe.name}-smoke",
-        world=replace(recipe.world, nouns=recipe.world.nouns[:4]),
+        world=replace(recipe.world, nouns=recipe.world.nouns[:4], styles=recipe.world.styles[:2]),
         data=replace(recipe.data, scenes=32, extra_sprites=0),
         vae=replace(recipe.vae, width=16, minutes=0.03, polish_minutes=0.03, batch=4),
         text=replace(recipe.text, width=32, layers=1, heads=4, batch=8, samples=min(recipe.text.samples, 32)),
@@ -303,7 +303,7 @@ def smoke(recipe: Recipe) -> Recipe:
             recipe.unet, widths=(16, 32, 64), samples=32, batch=8, warmup=2, checkpoint_minutes=0.02, captions=2
         ),
         video=replace(recipe.video, frames=4, short=3, short_samples=min(recipe.video.short_samples, 16), head_width=4),
-        sampling=replace(recipe.sampling, steps=3),
+        sampling=replace(recipe.sampling, steps=1),
         judge=replace(recipe.judge, width=48, layers=1, heads=2, projection=32, samples=64, batch=16),
         reader=replace(recipe.reader, widths=(8, 16, 32, 64), samples=64, batch=16),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import graphlib
 import math
 import os
 import signal
@@ -82,7 +83,8 @@ def _smoke_all(work: Path | None, threads: int, device: str) -> None:
     """Run every shipped recipe, made tiny, end to end in one folder (a temporary one, unless ``work`` is given)."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = work or Path(temporary)
-        for name in sorted(_names(), key=lambda name: shipped(name).parent is not None):
+        parents = {name: [parent] if (parent := shipped(name).parent) else [] for name in _names()}
+        for name in graphlib.TopologicalSorter(parents).static_order():
             began = time.monotonic()
             Job(smoke(shipped(name)), folder, None, threads, device).run("all")
             print(f"{name}: every stage ran, {time.monotonic() - began:.0f} s", flush=True)
