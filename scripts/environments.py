@@ -150,7 +150,12 @@ class Environment:
                     fine, why = answer.status == 200 and b"<html" in answer.read().lower(), f"HTTP {answer.status}"
                 break
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=60)
+        try:
+            rest, _ = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            rest, _ = process.communicate()
+            why = "Ctrl-C does not end it"
         name = " ".join(map(str, ("freeu", *words)))
         self.note(name, fine and process.returncode in (0, 130), time.monotonic() - begun, seen + rest, why)
 

@@ -78,7 +78,7 @@ def main() -> int:
     env = Environment(folder / "lowest", folder / "work", given.python or lowest_python())
     (folder / "bounds.txt").write_text("".join(f"{name}=={version}\n" for name, version in bounds.items()))
     pinned = ("--constraint", folder / "bounds.txt", "--find-links", folder / "wheels")
-    env.install(*pinned, f"freeu[all] @ {wheels['freeu'].as_uri()}", "pytest", "hypothesis")
+    env.install(*pinned, f"freeu[all] @ {wheels['freeu'].as_uri()}", "pytest", "hypothesis", "jaxtyping", "beartype")
     env.install("--no-deps", *wheels.values(), "--force-reinstall")
 
     sources = folder / "sources"  # of the same moment as the wheels

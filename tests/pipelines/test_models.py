@@ -172,6 +172,24 @@ def test_damaged_weights_are_named_in_one_line(sd_dir: Path, cli: Callable[..., 
     assert [path.name for path in work.iterdir()] == ["broken"]
 
 
+@pytest.mark.parametrize(("part", "name"), [("text_encoder", "CLIPTextModel"), ("unet", "UNet2DConditionModel")])
+def test_missing_weights_are_not_made_up(
+    part: str, name: str, sd_dir: Path, cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(sd_dir, folder)
+    (path,) = (folder / part).glob("*.safetensors")
+    weights = load_file(path)
+    weights.pop(min(weights))
+    save_file(weights, path, {"format": "pt"})
+    outcome = cli("generate", "a fox", "--model", folder, *QUICK, "--output", tmp_path / "images")
+    assert outcome.code == 2
+    assert outcome.one_line().startswith(f"freeu: model lacks weights of its {name}: ")
+    assert not (tmp_path / "images").exists()
+
+
 def test_fingerprints_follow_the_weights_and_not_the_place(sd_dir: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(sd_dir, copy)

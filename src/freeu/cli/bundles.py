@@ -114,13 +114,14 @@ class _Bundle:
 
 def flattened(function: Callable[..., None]) -> Callable[..., None]:
     """The same function with the fields of its bundles as parameters of their own."""
-    hints = typing.get_type_hints(function, include_extras=True)
+    # Not get_type_hints: on Python 3.10 it hides the Annotated of a parameter with the default None in an Optional.
+    parameters = inspect.signature(function, eval_str=True).parameters
     flat: dict[str, inspect.Parameter] = {}
     bundles: dict[str, _Bundle] = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        bundle = _Bundle.of(hints[name])
+    for name, parameter in parameters.items():
+        bundle = _Bundle.of(parameter.annotation)
         if bundle is None:
-            flat[name] = parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+            flat[name] = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             continue
         bundles[name] = bundle
         for one in bundle.parameters():

@@ -19,7 +19,7 @@ from freeu.extras import need
 
 if TYPE_CHECKING:
     import numpy as np
-    from av import VideoFrame
+    from av import Packet, VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
@@ -284,13 +284,10 @@ class ClipWriter:
             self._base = {"gif": Fraction(1, 100), "webp": Fraction(1, 1000), "mp4": 1 / rate}[form]
             context.time_base = self._base
             self._rate = rate
-            self._remarks: Any = None
+            self._remarks = RemarkFilter(self._stream) if form == "mp4" else None
             if form == "mp4":
-                from av.bitstream import BitStreamFilterContext
-
                 for name, value in COLOUR.items():
                     setattr(context, name, value)
-                self._remarks = BitStreamFilterContext(NO_REMARKS, H264)
 
     def __enter__(self) -> ClipWriter:
         return self
@@ -326,7 +323,7 @@ class ClipWriter:
 
     def _send(self, frame: VideoFrame | None) -> None:
         for packet in self._stream.encode(frame):
-            self._container.mux(self._remarks.filter(packet) if self._remarks else packet)
+            self._container.mux(self._remarks(packet) if self._remarks else packet)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -348,6 +345,27 @@ class ClipWriter:
             yield
         except av.FFmpegError as error:
             raise OSError(error.errno, error.strerror or str(error), str(self._path)) from None
+
+
+class RemarkFilter:
+    """Takes x264's remarks out of packets.
+
+    Args:
+        stream: of the encoder that makes the packets.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._stream = stream
+        self._filter: Any = None
+
+    def __call__(self, packet: Packet[VideoStream]) -> list[Packet[VideoStream]]:
+        """What is to be written in place of the packet."""
+        if self._filter is None:
+            from av.bitstream import BitStreamFilterContext
+
+            # PyAV before 18 takes a stream, no name of a codec, and the stream is set up with its first packet.
+            self._filter = BitStreamFilterContext(NO_REMARKS, self._stream)
+        return self._filter.filter(packet)  # type: ignore[no-any-return]
 
 
 def _fill(plane: Any, pixels: Frame) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,12 +136,13 @@ def load(
     with quiet():
         check_classes(source.class_name, unet_class(source), loras, embeddings)
         first = "text" if motion_adapter is not None else task
-        if source.modelscope is not None:
-            pipe = _convert(source, first, dtype, variant, model_config)
-        elif source.kind == "file":
-            pipe = _load_file(source, first, dtype, model_config)
-        else:
-            pipe = _load(source, first, dtype, variant)
+        with _no_weights_missing(source.label):
+            if source.modelscope is not None:
+                pipe = _convert(source, first, dtype, variant, model_config)
+            elif source.kind == "file":
+                pipe = _load_file(source, first, dtype, model_config)
+            else:
+                pipe = _load(source, first, dtype, variant)
         if motion_adapter is not None:
             pipe = _set_in_motion(pipe, motion_adapter, task, dtype, source)
         if getattr(pipe, "unet", None) is None:
@@ -316,6 +319,45 @@ def describe_pipeline(pipe: Any, source: ModelSource, task: str) -> Loaded:
         frames=int(frames) if clips else None,
         fps=int(world.get("default_fps", family.fps if family is not None else 8)) if clips else None,
     )
+
+
+class _Collector(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _no_weights_missing(label: str) -> Iterator[None]:
+    """Refuse a model some of whose weights are in no file: both libraries make up random ones, and only warn."""
+    import transformers
+
+    collector = _Collector()
+    libraries = [logging.getLogger(name) for name in ("diffusers", "transformers")]
+    before = [(library.level, library.handlers) for library in libraries]
+    for library in libraries:
+        library.setLevel(logging.WARNING)
+        library.handlers = [collector]
+    try:
+        yield
+    finally:
+        for library, (level, handlers) in zip(libraries, before, strict=True):
+            library.setLevel(level)
+            library.handlers = handlers
+    for message in collector.messages:
+        if "newly initialized" in message:
+            # "Some weights of NAME were not ..." of diffusers and transformers 4, "NAME LOAD REPORT" of transformers 5.
+            found = re.search(r"Some weights of (\w+)|(\w+) LOAD REPORT", re.sub(r"\x1b\[\d*m", "", message))
+            part = (found[1] or found[2]) if found else "a part"
+            raise FreeUValueError(
+                f"{label} lacks weights of its {part}: the files are not complete, or not written as transformers "
+                f"{transformers.__version__} reads them (a newer one may)"
+            )
 
 
 @contextlib.contextmanager

@@ -14,7 +14,17 @@ import numpy as np
 
 from freeu.errors import FreeUValueError
 from freeu.extras import need
-from freeu.pipelines.io.clip_files import CLEAN, COLOUR, H264, NO_REMARKS, NO_TAGS, YUV420, check_frame, open_video
+from freeu.pipelines.io.clip_files import (
+    CLEAN,
+    COLOUR,
+    H264,
+    NO_REMARKS,
+    NO_TAGS,
+    YUV420,
+    RemarkFilter,
+    check_frame,
+    open_video,
+)
 from freeu.study.media.info import MediaInfo, add_noise
 
 if TYPE_CHECKING:
@@ -110,7 +120,6 @@ def _copied(path: Path) -> bytes:
 
 def _encoded(path: Path, quality: dict[str, str], noise: np.random.Generator | None) -> bytes:
     from av import VideoFrame
-    from av.bitstream import BitStreamFilterContext
 
     with _written() as (output, result), open_video(path) as (container, stream):
         target = output.add_stream("libx264", rate=stream.average_rate, options=quality)
@@ -120,7 +129,7 @@ def _encoded(path: Path, quality: dict[str, str], noise: np.random.Generator | N
         kept = source.pix_fmt == YUV420
         for name, value in COLOUR.items():
             setattr(context, name, getattr(source, name) if kept else value)
-        remarks = BitStreamFilterContext(NO_REMARKS, H264)
+        remarks = RemarkFilter(target)
         start: int | None = None
         for frame in container.decode(stream):
             plain = frame if kept else frame.reformat(format=YUV420, dst_colorspace=1, dst_color_range=1)
@@ -131,7 +140,7 @@ def _encoded(path: Path, quality: dict[str, str], noise: np.random.Generator | N
             start = time if start is None else start
             plain.pts, plain.time_base, plain.pict_type = time - start, frame.time_base, 0
             for packet in target.encode(plain):
-                output.mux(remarks.filter(packet))
+                output.mux(remarks(packet))
         for packet in target.encode():
-            output.mux(remarks.filter(packet))
+            output.mux(remarks(packet))
     return result[0]

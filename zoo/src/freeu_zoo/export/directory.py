@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from freeu_zoo.files import replace_directory, write_json
+from safetensors.torch import load_file, save_file
+
+from freeu_zoo.files import replace_directory, write_atomically, write_json
 
 
 def finish(new: Path, destination: Path) -> None:
@@ -34,6 +36,17 @@ def vocabulary_files(folder: Path) -> None:
     write_json(folder / "vocab.json", model["vocab"])
     lines = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"])]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def prefix_text_encoder(folder: Path) -> None:
+    """Name a CLIP text encoder's weights as published models do: transformers before 5 reads no others.
+
+    It would begin with random weights instead, and not fail.
+    """
+    path = folder / "model.safetensors"
+    prefix = "text_model."
+    weights = {prefix + name.removeprefix(prefix): value for name, value in load_file(path).items()}
+    write_atomically(path, lambda part: save_file(weights, part, {"format": "pt"}))
 
 
 def tidy(path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from freeu_zoo import __version__, card, grid
-from freeu_zoo.export.directory import finish, parts, tidy, training_facts, vocabulary_files
+from freeu_zoo.export.directory import finish, parts, prefix_text_encoder, tidy, training_facts, vocabulary_files
 from freeu_zoo.files import write_json
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import diffusion, text, unet, vae
@@ -60,6 +60,7 @@ def export(recipe: Recipe, home: Path, coder: Path, destination: Path, samples: 
         torch.nn.Module.to(model, torch.float16)
     made.save_pretrained(new, safe_serialization=True)
     vocabulary_files(new / "tokenizer")
+    prefix_text_encoder(new / "text_encoder")
     for name in ("vae", "unet"):
         tidy(new / name / "config.json")
     facts = describe(recipe, numbers, parts(made))

@@ -12,7 +12,7 @@ from diffusers import TextToVideoSDPipeline
 from freeu_zoo import __version__, card
 from freeu_zoo.errors import ZooError
 from freeu_zoo.export import clip_sheet
-from freeu_zoo.export.directory import finish, parts, tidy, training_facts, vocabulary_files
+from freeu_zoo.export.directory import finish, parts, prefix_text_encoder, tidy, training_facts, vocabulary_files
 from freeu_zoo.files import write_json
 from freeu_zoo.recipe import Recipe, shipped
 from freeu_zoo.training import diffusion, video
@@ -61,6 +61,7 @@ def export(recipe: Recipe, home: Path, parent: Parent, destination: Path, sample
         torch.nn.Module.to(model, torch.float16)
     made.save_pretrained(new, safe_serialization=True)
     vocabulary_files(new / "tokenizer")
+    prefix_text_encoder(new / "text_encoder")
     for name in ("vae", "unet"):
         tidy(new / name / "config.json")
     facts = describe(recipe, numbers, parts(made))
