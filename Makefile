@@ -37,8 +37,9 @@ $(VENV)/demo.stamp: pyproject.toml zoo/pyproject.toml zoo-video/pyproject.toml c
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable zoo --editable zoo-video --editable '.[demo]'
 	touch $@
 
+# freeu also without extras: only then does pip take freeu[personalize], which zoo[train] asks for, from here.
 $(VENV)/dev.stamp: pyproject.toml zoo/pyproject.toml zoo-video/pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable 'zoo[train]' --editable zoo-video --editable '.[demo,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --editable 'zoo[train]' --editable zoo-video --editable '.[demo,dev]'
 	touch $@ $(VENV)/demo.stamp
 
 clean:

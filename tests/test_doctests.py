@@ -45,6 +45,8 @@ def examples() -> Iterator[tuple[str, Any]]:
     yield "freeu.Stage", freeu.Stage
     yield "freeu.Schedule", freeu.Schedule
     yield "freeu.Schedule.weight", freeu.Schedule.weight
+    yield "freeu.personalize.Checkpoint", freeu.personalize.Checkpoint
+    yield "freeu.personalize.StopSignals", freeu.personalize.StopSignals
 
 
 @pytest.mark.parametrize(("name", "found"), [pytest.param(*one, id=one[0]) for one in examples()])

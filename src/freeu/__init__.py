@@ -17,7 +17,7 @@ from freeu.presets import Preset, preset, presets
 from freeu.schedule import Schedule, Stage
 
 if TYPE_CHECKING:
-    from freeu import analysis, evaluate, ops
+    from freeu import analysis, evaluate, ops, personalize
     from freeu.api import Inspection, active, apply, enabled, inspect, recommend
     from freeu.core.patch import Handle
     from freeu.core.site import Site
@@ -44,6 +44,7 @@ __all__ = [
     "evaluate",
     "inspect",
     "ops",
+    "personalize",
     "preset",
     "presets",
     "recommend",
@@ -58,7 +59,7 @@ _NEED_TORCH = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("analysis", "evaluate", "ops"):
+    if name in ("analysis", "evaluate", "ops", "personalize"):
         return importlib.import_module(f"freeu.{name}")
     for home, names in _NEED_TORCH.items():
         if name in names:

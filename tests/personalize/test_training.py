@@ -13,11 +13,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
+from freeu.personalize import Checkpoint, TrainingState
 from freeu.personalize.training.training import OptimizerSettings, Training, batch_rows, generator_of, mean_losses
+from freeu.pipelines.io.output import OutputFolder
 
 SETTINGS = OptimizerSettings(steps=12, learning_rate=1e-2, warmup=3, checkpoint_steps=5)
 
@@ -199,6 +202,74 @@ def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
     again.train()
     assert again.losses == run.losses
     assert time.time() - begun < 5
+
+
+@pytest.mark.parametrize("broken", ["tensors", "state"])
+@pytest.mark.parametrize("step", [3, 4])
+def test_a_write_that_fails_leaves_the_old_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, broken: str
+) -> None:
+    """Also one of the same step with other tensors; what it left is cleared by the next write."""
+    checkpoint = Checkpoint(tmp_path, {"rank": 4})
+    old = TrainingState(3, {"weights": torch.zeros(3)}, {"loss": [0.5]}, 1.23456789)
+    checkpoint.write(old)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / ".step-000002.safetensors.1.part").write_bytes(b"begun")
+    new = TrainingState(step, {"weights": torch.ones(3)}, {"loss": [0.25]}, 2.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(*{"tensors": (safetensors.torch, "save_file"), "state": (OutputFolder, "write")}[broken], killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.write(new)
+    for state in (old, new):
+        found = checkpoint.read()
+        assert found is not None
+        assert (found.step, found.series, found.seconds) == (state.step, state.series, state.seconds)
+        assert torch.equal(found.tensors["weights"], state.tensors["weights"])
+        checkpoint.write(new)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_state_of_version_0_1_is_read(tmp_path: Path) -> None:
+    run, _ = training(tmp_path)
+    run.train()
+    path = tmp_path / "checkpoint/state.json"
+    path.write_text(path.read_text().replace('"series"', '"losses"'))
+    other, _ = training(tmp_path)
+    assert other.resume()
+    assert other.losses == run.losses
+
+
+@pytest.mark.parametrize("series", [None, [1.0], {"loss": 1.0}, {"loss": ["1"]}])
+def test_a_state_without_series_is_damaged(tmp_path: Path, series: object) -> None:
+    checkpoint = Checkpoint(tmp_path, {})
+    checkpoint.write(TrainingState(1, {"weights": torch.zeros(3)}))
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"series": series}))
+    with pytest.raises(FreeUValueError, match=r"damaged .*delete it to begin anew"):
+        checkpoint.read()
+
+
+def test_a_state_whose_tensors_are_gone_is_damaged(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path, {})
+    checkpoint.write(TrainingState(1, {"weights": torch.zeros(3)}))
+    (tmp_path / "step-000001.safetensors").unlink()
+    with pytest.raises(FreeUValueError, match=r"damaged \(step-000001.safetensors is missing\)"):
+        checkpoint.read()
+
+
+def test_a_nested_setting_that_differs_is_named(tmp_path: Path) -> None:
+    Checkpoint(tmp_path, {"unet": {"widths": (16, 32), "heads": 4}}).write(TrainingState(1, {"a": torch.zeros(1)}))
+    with pytest.raises(FreeUValueError, match=r"\(unet: widths: \[16, 32\] there, \[16, 64\] now\)"):
+        Checkpoint(tmp_path, {"unet": {"widths": (16, 64), "heads": 4}}).read()
+
+
+def test_a_folder_that_cannot_be_written_is_told_without_an_option(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FreeURuntimeError, match=r"cannot write .*: name another folder"):
+        Checkpoint(tmp_path / "file" / "checkpoint", {}).write(TrainingState(1, {"a": torch.zeros(1)}))
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from freeu import FreeUError
 from freeu_zoo import recipe as recipes
 from freeu_zoo.errors import ZooError
 from freeu_zoo.recipe import Recipe, read, shipped, smoke
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         job = Job(chosen, options.work or Path("work"), options.output, options.threads, options.device)
         job.minutes = options.minutes
         job.run(options.stage)
-    except ZooError as error:
+    except (ZooError, FreeUError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -111,11 +112,16 @@ class Job:
         """Where the finished model goes."""
         return self.output or self.work / "models" / self.recipe.name
 
+    def has_checkpoint(self, name: str) -> bool:
+        """Whether a training of that name has left one: its folder alone may be of a crash before the first."""
+        return (self.home / f"{name}.ckpt" / "state.json").exists()
+
     def run(self, stage: str = "all") -> Path:
         """Run one stage, or all that are not done yet; return the model's directory (which exists after ``export``).
 
         Raises:
             ZooError: no such stage, sprites cannot be fetched, or an earlier stage is missing.
+            FreeUError: a checkpoint is damaged or of another recipe, or cannot be written.
         """
         stages = STAGES[self.recipe.kind]
         if stage not in (*stages, "all"):
@@ -154,7 +160,7 @@ class Job:
 
     def _run_parent(self) -> None:
         parent = self._parent()
-        if parent is not None and not (parent.home / "unet.ckpt").exists():
+        if parent is not None and not parent.has_checkpoint("unet"):
             self.say(f"first its parent, {parent.recipe.name}")
             for stage in ("sprites", "vae", "text", "unet"):
                 parent.run(stage)
@@ -247,7 +253,7 @@ class Job:
         from freeu_zoo.export.video import export
         from freeu_zoo.training.video import Parent
 
-        if not (self.home / "unet.ckpt").exists():  # asked before a parent that is not shipped would be trained
+        if not self.has_checkpoint("unet"):  # asked before a parent that is not shipped would be trained
             raise ZooError(f"nothing trained in {self.home} yet; run --stage unet first")
         export(self.recipe, self.home, Parent(self._shipped_parent()), self.destination)
         return True
@@ -272,7 +278,7 @@ class Job:
     def _control_export(self, forced: bool) -> bool:
         from freeu_zoo.export import control
 
-        if not (self.home / "control.ckpt").exists():  # asked before a parent that is not shipped would be trained
+        if not self.has_checkpoint("control"):  # asked before a parent that is not shipped would be trained
             raise ZooError(f"nothing trained in {self.home} yet; run --stage control first")
         control.export(self.recipe, self.home, self._shipped_parent(), self.destination)
         return True

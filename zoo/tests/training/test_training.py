@@ -17,10 +17,12 @@ from freeu_zoo import recipe as recipes
 from freeu_zoo.errors import ZooError
 from freeu_zoo.training import control, diffusion, judge, text_lesson, unet
 from freeu_zoo.training import reader as reader_training
-from freeu_zoo.training.checkpoint import SHARD_BYTES, Checkpoint, State
 from freeu_zoo.training.latents import Latents
 from freeu_zoo.training.run import Run, rate
 from freeu_zoo.world import layouts, scenes
+
+from freeu import FreeUValueError
+from freeu.personalize import Checkpoint, TrainingState
 
 
 def quiet(line: str) -> None:
@@ -117,7 +119,7 @@ def test_a_signal_ends_a_run_that_the_same_command_continues(tmp_path, monkeypat
     assert handlers == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     assert train.main(command) == 0
     said = capsys.readouterr().out
-    assert "reader: resumed at step 2" in said
+    assert "reader: resumed at step 3" in said  # the step in which it was stopped was ended
     assert "reader: checkpoint at step 4, 100%" in said
 
 
@@ -169,30 +171,44 @@ def test_layouts_follow_the_boxes() -> None:
 
 def test_damaged_and_foreign_checkpoints_are_refused(tmp_path) -> None:
     path = tmp_path / "x.ckpt"
-    Checkpoint(path, {"width": "1"}).write(State({"a": torch.ones(3)}, {"step": 1}))
-    with pytest.raises(ZooError, match="belongs to another recipe"):
+    Checkpoint(path, {"width": "1"}).write(TrainingState(1, {"a": torch.ones(3)}))
+    with pytest.raises(FreeUValueError, match=r"holds another training .*width: 1 there, 2 now"):
         Checkpoint(path, {"width": "2"}).read()
-    shard = path / "000.safetensors"
-    shard.write_bytes(shard.read_bytes()[:-2])
-    with pytest.raises(ZooError, match="is damaged"):
+    tensors = path / "step-000001.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-2])
+    with pytest.raises(FreeUValueError, match="is damaged"):
         Checkpoint(path, {"width": "1"}).read()
     (path / "state.json").write_text("{")
-    with pytest.raises(ZooError, match="is damaged"):
+    with pytest.raises(FreeUValueError, match="is damaged"):
         Checkpoint(path, {"width": "1"}).read()
     assert Checkpoint(tmp_path / "none", {}).read() is None
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_checkpoints_come_in_small_files(tmp_path) -> None:
-    many = {f"t{i}": torch.full((1_500_000,), float(i)) for i in range(8)}  # 6 MB each
-    checkpoint = Checkpoint(tmp_path / "x.ckpt", {})
-    checkpoint.write(State(many, {}))
-    files = list((tmp_path / "x.ckpt").glob("*.safetensors"))
-    assert len(files) == 4
-    assert max(path.stat().st_size for path in files) <= SHARD_BYTES
-    state = checkpoint.read()
-    assert state is not None
-    assert all(torch.equal(state.tensors[name], value) for name, value in many.items())
+def test_a_run_refuses_a_checkpoint_of_another_recipe_in_one_line(tmp_path, capsys) -> None:
+    recipe = recipes.smoke(recipes.shipped("reader"))
+    settings = dataclasses.replace(recipe.reader, seed=recipe.reader.seed + 1)
+    other = reader_training.identity(dataclasses.replace(recipe, reader=settings))
+    folder = tmp_path / recipe.name / "reader.ckpt"
+    Checkpoint(folder, other).write(TrainingState(1, {"a": torch.ones(3)}))
+    for stage in ("train", "export"):
+        assert train.main(["reader", "--smoke", "--stage", stage, "--work", str(tmp_path)]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("error: ")
+        assert f"{folder} holds another training (reader: seed: {settings.seed} there" in err
+        assert len(err.strip().splitlines()) == 1
+
+
+def test_the_curve_outlives_a_checkpoint(tiny, data, tmp_path) -> None:
+    run = unet.Trainer(tiny, data, tmp_path, quiet)
+    run.step, run.seconds = 2, 1.23456789
+    for curve in ([], [[1, 0.5, 0.25, 0.125], [2, 1.23456789, 0.1, 0.2]]):
+        run.curve = curve
+        run.save()
+        again = unet.Trainer(tiny, data, tmp_path, quiet)
+        assert again.resume()
+        assert again.curve == curve
+        assert unet.averaged(tiny, tmp_path)[1] == {"step": 2, "seconds": 1.23456789, "curve": curve}
 
 
 @pytest.mark.parametrize("relation", layouts.RELATIONS)

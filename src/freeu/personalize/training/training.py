@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import random
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
-from freeu.personalize.training.checkpoint import Checkpoint, State
+from freeu.personalize.training.checkpoint import Checkpoint, TrainingState
+from freeu.personalize.training.signals import StopSignals
 
 if TYPE_CHECKING:
     import torch
@@ -130,6 +127,7 @@ class Training:
         self.settings, self.seed = optimizer, seed
         self.checkpoint = Checkpoint(folder / CHECKPOINT, {**identity, "seed": seed, **_identity_of(optimizer)})
         self.step, self.seconds = 0, 0.0
+        self._saved = 0  # the step of the checkpoint
         self.losses: dict[str, list[float]] = {}
         self._losses_of, self._after_step = losses_of, after_step
         self._shares = {name: share(name) for name in self.parameters}
@@ -172,19 +170,21 @@ class Training:
                 "step": torch.tensor(float(state.step), device=value.device),
                 **{part: state.tensors[f"{part}/{name}"].to(value.device) for part in ("exp_avg", "exp_avg_sq")},
             }
-        self.step, self.losses, self.seconds = state.step, state.losses, state.seconds
+        self.step, self.losses, self.seconds = state.step, state.series, state.seconds
+        self._saved = self.step
         return True
 
     def save(self) -> None:
-        """Write the checkpoint; before the first step there is none."""
-        if not self.step:
+        """Write the checkpoint, unless it is there; before the first step there is none."""
+        if self.step == self._saved:
             return
         tensors: dict[str, Tensor] = {}
         for name, value in self.parameters.items():
             kept = self._optimizer.state[value]
             tensors[f"weights/{name}"] = value
             tensors |= {f"{part}/{name}": kept[part] for part in ("exp_avg", "exp_avg_sq")}
-        self.checkpoint.write(State(self.step, tensors, self.losses, self.seconds))
+        self.checkpoint.write(TrainingState(self.step, tensors, self.losses, self.seconds))
+        self._saved = self.step
 
     def train(self, at_step: AtStep = lambda step, losses: None) -> None:
         """Train to the end; writes a checkpoint, also after SIGINT or SIGTERM.
@@ -198,25 +198,23 @@ class Training:
         """
         import torch
 
-        stop = _Stop()
-        saved = self.step
+        stop = StopSignals()
         devices = {value.device for value in self.parameters.values() if value.device.type == "cuda"}
         try:
             with stop.listening(), torch.random.fork_rng(devices=[device.index or 0 for device in devices]):
                 at_step(self.step, {name: values[-1] for name, values in self.losses.items()})
                 while not self.finished:
                     with stop.later():
-                        losses = self._train_step(saved)
+                        losses = self._train_step()
                     if self.step % self.settings.checkpoint_steps == 0 and not self.finished:
                         self.save()
-                        saved = self.step
                     at_step(self.step, losses)
         except KeyboardInterrupt:
             self.save()
             raise
         self.save()
 
-    def _train_step(self, saved: int) -> dict[str, float]:
+    def _train_step(self) -> dict[str, float]:
         import torch
 
         began = time.perf_counter()
@@ -228,7 +226,7 @@ class Training:
         numbers = {name: value.item() for name, value in losses.items()}
         for name, number in numbers.items():
             if not math.isfinite(number):
-                kept = f"the checkpoint of step {saved} is kept" if saved else "nothing was kept"
+                kept = f"the checkpoint of step {self._saved} is kept" if self._saved else "nothing was kept"
                 raise FreeURuntimeError(
                     f"the {name} loss is {number} at step {self.step}: lower the learning rate "
                     f"({self.settings.learning_rate:g}); {kept}"
@@ -243,42 +241,6 @@ class Training:
             self.losses.setdefault(name, []).append(number)
         self.seconds += time.perf_counter() - began
         return numbers
-
-
-class _Stop:
-    """SIGINT and SIGTERM become ``KeyboardInterrupt``; during a step it is raised when the step is over."""
-
-    def __init__(self) -> None:
-        self._waits = self._asked = False
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Handle the signals, for a ``with`` block; only Python's main thread can."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._heard) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    @contextlib.contextmanager
-    def later(self) -> Iterator[None]:
-        """A ``with`` block that is not interrupted."""
-        self._waits = True
-        try:
-            yield
-        finally:
-            self._waits = False
-        if self._asked:
-            raise KeyboardInterrupt
-
-    def _heard(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
-        if not self._waits:
-            raise KeyboardInterrupt
 
 
 def _identity_of(settings: OptimizerSettings) -> dict[str, Any]:

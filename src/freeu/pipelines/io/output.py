@@ -51,10 +51,11 @@ class OutputFolder:
 
     Args:
         path: created with its parents at the first write.
+        option: of the command line that names it, for messages; None if there is none.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, option: str | None = "--output") -> None:
+        self.path, self.option = path, option
         self._created: list[Path] = []
 
     def write(self, name: str, data: bytes | str) -> Path:
@@ -85,13 +86,12 @@ class OutputFolder:
         except OSError as error:
             self._undo(part)
             if error.errno in _NO_SPACE:
+                again = f"with {self.option} {self.path} to go on" if self.option else "again"
                 raise FreeURuntimeError(
-                    f"no space left on the disk while writing {target}: free some, then run the same command with "
-                    f"--output {self.path} to go on"
+                    f"no space left on the disk while writing {target}: free some, then run the same command {again}"
                 ) from None
-            raise FreeURuntimeError(
-                f"cannot write {target}: {error.strerror or error}: choose another --output"
-            ) from None
+            other = f"choose another {self.option}" if self.option else "name another folder"
+            raise FreeURuntimeError(f"cannot write {target}: {error.strerror or error}: {other}") from None
         except BaseException:
             self._undo(part)
             raise

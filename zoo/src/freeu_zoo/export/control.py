@@ -12,6 +12,7 @@ import torch
 from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionPipeline
 from PIL import Image
 
+from freeu.personalize import Checkpoint
 from freeu_zoo import __version__, card
 from freeu_zoo.errors import ZooError
 from freeu_zoo.export.directory import finish, tidy, training_facts
@@ -19,8 +20,7 @@ from freeu_zoo.files import write_atomically, write_json
 from freeu_zoo.grid import sheet
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import control
-from freeu_zoo.training.checkpoint import Checkpoint
-from freeu_zoo.training.run import average_of
+from freeu_zoo.training.run import average_of, facts_of
 from freeu_zoo.world import captions, edges
 from freeu_zoo.world.scenes import SIZE, Scene, compose, held_out_scenes
 
@@ -43,7 +43,7 @@ def network(recipe: Recipe, home: Path, parent: Path) -> tuple[ControlNetModel, 
     pipe: Any = StableDiffusionPipeline.from_pretrained(parent)
     made = control.build(pipe.unet)
     made.load_state_dict(average_of(state))
-    return made.eval(), state.facts
+    return made.eval(), facts_of(state)
 
 
 def export(recipe: Recipe, home: Path, parent: Path, destination: Path, samples: bool = True) -> None:

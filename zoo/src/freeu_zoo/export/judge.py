@@ -7,14 +7,14 @@ from pathlib import Path
 
 from transformers import CLIPImageProcessorPil
 
+from freeu.personalize import Checkpoint
 from freeu_zoo import __version__, card
 from freeu_zoo.errors import ZooError
 from freeu_zoo.export.directory import finish, training_facts, vocabulary_files
 from freeu_zoo.files import write_json
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import judge, text
-from freeu_zoo.training.checkpoint import Checkpoint
-from freeu_zoo.training.run import average_of
+from freeu_zoo.training.run import average_of, facts_of
 from freeu_zoo.world.scenes import SIZE, held_out_scenes
 
 
@@ -49,7 +49,7 @@ def export(recipe: Recipe, home: Path, destination: Path) -> None:
         "nouns": list(recipe.world.nouns),
         "parameters": sum(p.numel() for p in model.parameters()),
         "retrieval_of_500_held_out": round(accuracy, 4),
-        "training": training_facts(state.facts, recipe.judge.batch),
+        "training": training_facts(facts_of(state), recipe.judge.batch),
     }
     write_json(new / "freeu-zoo.json", facts)
     (new / "README.md").write_text(card.text(facts), encoding="utf-8")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from freeu.personalize import Checkpoint
 from freeu_zoo import __version__, card
 from freeu_zoo.errors import ZooError
 from freeu_zoo.export.directory import finish, training_facts
@@ -16,8 +17,7 @@ from freeu_zoo.files import write_json
 from freeu_zoo.reader import Network, SceneReader
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import reader as training
-from freeu_zoo.training.checkpoint import Checkpoint
-from freeu_zoo.training.run import average_of
+from freeu_zoo.training.run import average_of, facts_of
 from freeu_zoo.world import degrade
 from freeu_zoo.world.scenes import compose, held_out_scenes
 
@@ -57,7 +57,7 @@ def export(recipe: Recipe, home: Path, destination: Path) -> None:
         "accuracy_on_1000_held_out": {
             kind: {name: round(value, 4) for name, value in found.items()} for kind, found in scores.items()
         },
-        "training": training_facts(state.facts, recipe.reader.batch),
+        "training": training_facts(facts_of(state), recipe.reader.batch),
     }
     write_json(new / "freeu-zoo.json", facts)
     (new / "README.md").write_text(card.text(facts), encoding="utf-8")

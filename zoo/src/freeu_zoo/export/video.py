@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers import TextToVideoSDPipeline
 
+from freeu.personalize import Checkpoint
 from freeu_zoo import __version__, card
 from freeu_zoo.errors import ZooError
 from freeu_zoo.export import clip_sheet
@@ -16,8 +17,7 @@ from freeu_zoo.export.directory import finish, parts, prefix_text_encoder, tidy,
 from freeu_zoo.files import write_json
 from freeu_zoo.recipe import Recipe, shipped
 from freeu_zoo.training import diffusion, video
-from freeu_zoo.training.checkpoint import Checkpoint
-from freeu_zoo.training.run import average_of
+from freeu_zoo.training.run import average_of, facts_of
 from freeu_zoo.training.video import Parent
 from freeu_zoo.world import captions, clips
 from freeu_zoo.world.scenes import SIZE
@@ -45,7 +45,7 @@ def pipeline(recipe: Recipe, home: Path, parent: Parent) -> tuple[TextToVideoSDP
         unet=network,
         scheduler=diffusion.scheduler(),
     )
-    return made, state.facts
+    return made, facts_of(state)
 
 
 def export(recipe: Recipe, home: Path, parent: Parent, destination: Path, samples: bool = True) -> None:

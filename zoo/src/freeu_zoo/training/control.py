@@ -6,7 +6,6 @@ model, which stays as it is. The additions begin at zero.
 
 from __future__ import annotations
 
-import json
 import random
 from dataclasses import asdict
 from pathlib import Path
@@ -19,9 +18,9 @@ from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from torch import Tensor
 
+from freeu.personalize import Checkpoint
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import diffusion, text, vae
-from freeu_zoo.training.checkpoint import Checkpoint
 from freeu_zoo.training.run import OptimizerSettings, Prefetch, Run, Say
 from freeu_zoo.world import captions, edges
 from freeu_zoo.world.scenes import Scene, SceneMaker, compose, held_out_scenes
@@ -121,12 +120,12 @@ class Trainer(Run):
         return sum(losses) / len(losses)
 
 
-def identity(recipe: Recipe) -> dict[str, str]:
+def identity(recipe: Recipe) -> dict[str, Any]:
     """What a checkpoint must agree with. The length of the run is left out: a run may be prolonged."""
     free = {"samples", "level", "checkpoint_minutes", "grid_minutes"}
     settings = {key: value for key, value in asdict(recipe.unet).items() if key not in free}
     return {
-        "control": json.dumps(settings),
-        "parent": str(recipe.parent),
-        "world": json.dumps([recipe.world.nouns, recipe.world.styles]),
+        "control": settings,
+        "parent": recipe.parent,
+        "world": [recipe.world.nouns, recipe.world.styles],
     }

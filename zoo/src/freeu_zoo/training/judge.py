@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from dataclasses import asdict
 from pathlib import Path
@@ -13,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from freeu.personalize import Checkpoint
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import text
-from freeu_zoo.training.checkpoint import Checkpoint
 from freeu_zoo.training.run import OptimizerSettings, Prefetch, Run, Say
 from freeu_zoo.world import captions, degrade
 from freeu_zoo.world.scenes import SIZE, Scene, SceneMaker, compose, held_out_scenes
@@ -104,10 +103,10 @@ def _words(scene: Scene, draw: random.Random) -> str:
     return captions.caption(scene, draw) if draw.random() < 0.3 else captions.full_caption(scene, draw)
 
 
-def identity(recipe: Recipe) -> dict[str, str]:
+def identity(recipe: Recipe) -> dict[str, Any]:
     """What a checkpoint must agree with."""
     settings = {name: value for name, value in asdict(recipe.judge).items() if name not in ("samples", "level")}
-    return {"judge": json.dumps([settings, asdict(recipe.text)]), "world": json.dumps(recipe.world.nouns)}
+    return {"judge": settings, "text": asdict(recipe.text), "world": recipe.world.nouns}
 
 
 @torch.no_grad()

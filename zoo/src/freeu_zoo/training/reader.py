@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from freeu.personalize import Checkpoint
 from freeu_zoo.reader import NUMBERS, RELATIONS, SLOTS, Network, SceneReader, Words
 from freeu_zoo.recipe import Recipe
-from freeu_zoo.training.checkpoint import Checkpoint
 from freeu_zoo.training.run import OptimizerSettings, Prefetch, Run, Say
 from freeu_zoo.world import degrade
 from freeu_zoo.world.scenes import Scene, SceneMaker, Thing, compose, held_out_scenes
@@ -103,10 +103,10 @@ def words_of(recipe: Recipe) -> Words:
     return Words(recipe.world.nouns, recipe.world.styles, recipe.world.colours)
 
 
-def identity(recipe: Recipe) -> dict[str, str]:
+def identity(recipe: Recipe) -> dict[str, Any]:
     """What a checkpoint must agree with."""
     settings = {name: value for name, value in asdict(recipe.reader).items() if name not in ("samples", "level")}
-    return {"reader": json.dumps(settings), "world": json.dumps(asdict(words_of(recipe)))}
+    return {"reader": settings, "world": asdict(words_of(recipe))}
 
 
 def accuracy(reader: SceneReader, scenes: Sequence[Scene], images: Sequence[Image.Image]) -> dict[str, float]:

@@ -13,12 +13,18 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from freeu.personalize import Checkpoint, StopSignals, TrainingState
 from freeu_zoo.recipe import JudgeRecipe, ReaderRecipe, UnetRecipe
-from freeu_zoo.training.checkpoint import Checkpoint, State
 
 Say = Callable[[str], None]
 Batch = TypeVar("Batch")
 Settings = UnetRecipe | JudgeRecipe | ReaderRecipe
+
+CURVE = ("step", "seconds", "loss", "held_out")
+"""What each row of a run's curve says: the mean loss since the row before, and the measure on held-out scenes.
+
+A checkpoint has these columns as its series.
+"""
 
 
 @dataclass(frozen=True)
@@ -194,7 +200,7 @@ class Run(ABC):
         """Go on from the checkpoint, if there is one.
 
         Raises:
-            ZooError: the checkpoint is damaged or of another recipe.
+            FreeUValueError: the checkpoint is damaged or of another recipe.
         """
         state = self.checkpoint.read()
         if state is None:
@@ -205,7 +211,7 @@ class Run(ABC):
             parts[part][rest] = value.to(self.device)
         self.model.load_state_dict(parts["model"])
         self.ema = parts["ema"]
-        self.step, self.seconds, self.curve = (state.facts[name] for name in ("step", "seconds", "curve"))
+        self.step, self.seconds, self.curve = facts_of(state).values()
         self.say(f"{self.name}: resumed at step {self.step}, {self.seconds / 60:.1f} minutes")
         for name, parameter in self.model.named_parameters():
             if name in parts["exp_avg"]:
@@ -223,7 +229,9 @@ class Run(ABC):
         for name, parameter in self.model.named_parameters():
             kept = self.optimizer.state.get(parameter, {})
             tensors |= {f"{part}/{name}": kept[part] for part in ("exp_avg", "exp_avg_sq") if part in kept}
-        self.checkpoint.write(State(tensors, {"step": self.step, "seconds": self.seconds, "curve": self.curve}))
+        columns = zip(*self.curve, strict=True) if self.curve else [()] * len(CURVE)
+        series = {name: list(column) for name, column in zip(CURVE, columns, strict=True)}
+        self.checkpoint.write(TrainingState(self.step, tensors, series, self.seconds))
 
     def go(self, minutes: float = math.inf, now_and_then: Callable[[], None] | None = None, every: float = 20) -> bool:
         """Train until all samples were seen or this sitting's minutes are over; leaves a checkpoint.
@@ -236,29 +244,27 @@ class Run(ABC):
             whether the whole run is over.
 
         Raises:
-            FloatingPointError: the loss is no longer finite.
+            KeyboardInterrupt: stopped by SIGINT or SIGTERM; the checkpoint holds every step that was made.
+            FloatingPointError: the loss or the measure is no longer finite.
         """
         losses: list[float] = []
+        stop = StopSignals()
         started = saved = called = self.seconds
         try:
-            while self.progress() < 1 and self.seconds - started < minutes * 60:
-                began = time.monotonic()
-                loss = self.train_step()
-                if not math.isfinite(loss):
-                    raise FloatingPointError(f"loss {loss} at step {self.step}; the last checkpoint is before it")
-                losses.append(loss)
-                # Only training counts: validation and images take no part.
-                self.seconds += time.monotonic() - began
-                if len(losses) == self.settings.report_steps or self.progress() >= 1:
-                    self._report(losses)
-                    losses = []
-                if self.seconds - saved > self.settings.checkpoint_minutes * 60:
-                    saved = self.seconds
-                    self.save()
-                if now_and_then is not None and self.seconds - called > every * 60:
-                    called = self.seconds
-                    self.save()
-                    now_and_then()
+            with stop.listening():
+                while self.progress() < 1 and self.seconds - started < minutes * 60:
+                    with stop.later():  # for validation the model holds other weights, which must not be saved
+                        losses.append(self._timed_step())
+                        if len(losses) == self.settings.report_steps or self.progress() >= 1:
+                            self._report(losses)
+                            losses = []
+                    if self.seconds - saved > self.settings.checkpoint_minutes * 60:
+                        saved = self.seconds
+                        self.save()
+                    if now_and_then is not None and self.seconds - called > every * 60:
+                        called = self.seconds
+                        self.save()
+                        now_and_then()
         except KeyboardInterrupt:
             self.save()
             raise
@@ -269,9 +275,20 @@ class Run(ABC):
         self.say(f"{self.name}: checkpoint at step {self.step}, {self.progress():.0%} of the run")
         return over
 
+    def _timed_step(self) -> float:
+        """``train_step``; only training counts as seconds, validation and images take no part."""
+        began = time.monotonic()
+        loss = self.train_step()
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"loss {loss} at step {self.step}; the last checkpoint is before it")
+        self.seconds += time.monotonic() - began
+        return loss
+
     def _report(self, losses: list[float]) -> None:
         held_out = self.validate()
         seen = self.step * self.settings.batch
+        if not math.isfinite(held_out):
+            raise FloatingPointError(f"held out {held_out} at step {self.step}; the last checkpoint is before it")
         mean = sum(losses) / len(losses)
         self.curve.append([self.step, self.seconds, mean, held_out])
         self.say(
@@ -280,6 +297,12 @@ class Run(ABC):
         )
 
 
-def average_of(state: State) -> dict[str, Tensor]:
+def facts_of(state: TrainingState) -> dict[str, Any]:
+    """Step, seconds and curve of the run that a checkpoint is of."""
+    curve = [list(row) for row in zip(*(state.series[name] for name in CURVE), strict=True)]
+    return {"step": state.step, "seconds": state.seconds, "curve": curve}
+
+
+def average_of(state: TrainingState) -> dict[str, Tensor]:
     """The averaged weights in a checkpoint."""
     return {name.removeprefix("ema/"): value for name, value in state.tensors.items() if name.startswith("ema/")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import random
 from dataclasses import asdict
 from pathlib import Path
@@ -16,12 +15,12 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from freeu.personalize import Checkpoint
 from freeu_zoo.errors import ZooError
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import diffusion, text, text_lesson
-from freeu_zoo.training.checkpoint import Checkpoint
 from freeu_zoo.training.latents import Latents
-from freeu_zoo.training.run import OptimizerSettings, Run, Say
+from freeu_zoo.training.run import OptimizerSettings, Run, Say, facts_of
 from freeu_zoo.world import captions
 
 
@@ -171,15 +170,15 @@ def _order(seed: int, epoch: int, count: int) -> list[int]:
     return order
 
 
-def identity(recipe: Recipe) -> dict[str, str]:
+def identity(recipe: Recipe) -> dict[str, Any]:
     """What a checkpoint must agree with. The length of the run is left out: a run may be prolonged."""
     free = {"samples", "level", "checkpoint_minutes", "grid_minutes"}
     settings = {key: value for key, value in asdict(recipe.unet).items() if key not in free}
     size = {key: asdict(recipe.text)[key] for key in ("width", "layers", "heads", "length")}
     return {
-        "unet": json.dumps(settings),
-        "text": json.dumps(size),
-        "world": json.dumps([recipe.world.nouns, recipe.world.styles]),
+        "unet": settings,
+        "text": size,
+        "world": [recipe.world.nouns, recipe.world.styles],
     }
 
 
@@ -187,7 +186,8 @@ def averaged(recipe: Recipe, home: Path) -> tuple[dict[str, dict[str, Tensor]], 
     """The averaged weights of a run by part ("unet", "text"), and its step, seconds and curve.
 
     Raises:
-        ZooError: nothing was trained there, or the checkpoint is damaged or of another recipe.
+        ZooError: nothing was trained there.
+        FreeUValueError: the checkpoint is damaged or of another recipe.
     """
     state = Checkpoint(home / "unet.ckpt", identity(recipe)).read()
     if state is None:
@@ -198,4 +198,4 @@ def averaged(recipe: Recipe, home: Path) -> tuple[dict[str, dict[str, Tensor]], 
         part, _, key = rest.partition(".")
         if kind == "ema" and part in parts:
             parts[part][key] = value
-    return parts, state.facts
+    return parts, facts_of(state)

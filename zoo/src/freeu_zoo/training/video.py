@@ -15,10 +15,10 @@ from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from freeu.personalize import Checkpoint
 from freeu_zoo.errors import ZooError
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import diffusion, text, text_lesson, vae
-from freeu_zoo.training.checkpoint import Checkpoint
 from freeu_zoo.training.run import OptimizerSettings, Run, Say
 from freeu_zoo.training.unet import LayoutProbe
 from freeu_zoo.world import clips
@@ -223,15 +223,15 @@ class Trainer(Run):
         return sum(losses) / len(losses)
 
 
-def identity(recipe: Recipe) -> dict[str, str]:
+def identity(recipe: Recipe) -> dict[str, Any]:
     """What a checkpoint must agree with. The length of the run is left out: a run may be prolonged."""
     free = {"samples", "level", "checkpoint_minutes", "grid_minutes"}
     settings = {key: value for key, value in asdict(recipe.unet).items() if key not in free}
     size = {key: asdict(recipe.text)[key] for key in ("width", "layers", "heads", "length")}
     video = {key: value for key, value in asdict(recipe.video).items() if key != "short_samples"}
     return {
-        "unet": json.dumps(settings),
-        "text": json.dumps(size),
-        "video": json.dumps(video),
-        "world": json.dumps([recipe.world.nouns, recipe.world.styles]),
+        "unet": settings,
+        "text": size,
+        "video": video,
+        "world": [recipe.world.nouns, recipe.world.styles],
     }
