@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 import freeu
 
@@ -182,6 +184,25 @@ def test_every_extra_is_documented():
     page = (SOURCE.parents[1] / "docs" / "install.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE)
     assert set(named) == PROJECT["optional-dependencies"].keys() - {"dev"}
+
+
+def test_lower_bounds_are_those_that_were_run():
+    """``python scripts/lower_bounds.py`` installs them; a bound that changes has to be run again."""
+    run = json.loads((SOURCE.parents[1] / "benchmarks" / "results" / "lower-bounds.json").read_text(encoding="utf-8"))
+    extras = PROJECT["optional-dependencies"]
+    lines = [*PROJECT["dependencies"], *(line for extra in extras.keys() - {"dev"} for line in extras[extra])]
+    bounds = {}
+    for requirement in map(Requirement, lines):
+        if not canonical(requirement.name).startswith("freeu"):
+            (bound,) = (one.version for one in requirement.specifier if one.operator == ">=")
+            bounds[canonical(requirement.name)] = bound
+    assert run["bounds"] == bounds
+    assert {name: Version(held) for name, held in run["held"].items()} == {
+        name: Version(bound) for name, bound in bounds.items()
+    }
+    assert PROJECT["requires-python"] == ">=" + ".".join(run["python"].split(".")[:2])
+    assert all(check["passed"] for check in run["checks"])
+    assert len(run["checks"]) > 40
 
 
 def test_all_is_all():
