@@ -23,7 +23,7 @@ from freeu.pipelines.runs.plan import Picture, Plan
 from freeu.pipelines.runs.prepare import Prepared, prepare
 from freeu.pipelines.runs.request import Request, check_request
 from freeu.pipelines.runs.run import deterministic, settings_of
-from freeu.pipelines.sweep.axes import Axis, Settings
+from freeu.pipelines.sweep.axes import Axis, Settings, canonical
 
 KIND, SCHEMA = "freeu-sweep", 1
 MAX_CELLS = 5_000
@@ -52,7 +52,7 @@ class Sweep:
 
     def __post_init__(self) -> None:
         names = [axis.name for axis in self.axes]
-        if len(set(names)) < len(names):
+        if len({canonical(name) for name in names}) < len(names):
             raise FreeUValueError(f"two axes sweep the same: {', '.join(names)}")
         if self.count > MAX_CELLS:
             raise FreeUValueError(f"a sweep of {self.count} places is too large: at most {MAX_CELLS}")
