@@ -13,11 +13,13 @@ from freeu.cli.errors import StoppedError, stopped
 from freeu.cli.terminal import tell
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.model import ChosenModel, ModelOptions
-from freeu.pipelines.options.option import Option, check_bounds, check_range, given_flags
+from freeu.pipelines.options.option import Option, check_bounds, check_range, flag, given, given_flags
 from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.options.sampling import FrameOptions, PromptOptions, SamplingOptions
 
 OLD = {"images": ("--pictures",)}
+SAMPLING = SamplingOptions(seeds="0-1")
+"""Sampling where nothing is given: two seeds, so that diversity can be measured."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def evaluate(
     ],
     arms: ArmOptions,
     scoring: ScoringOptions,
-    sampling: Annotated[SamplingOptions, Defaults(seeds="0-1")],
+    sampling: Annotated[SamplingOptions, Defaults(seeds=SAMPLING.seeds)],
     options: Annotated[ModelOptions, Without("model")],
     run: RunOptions,
     chosen: ChosenModel,
@@ -94,9 +96,9 @@ def evaluate(
     from freeu.extras import need
 
     if images:
-        asked = [*(["MODEL"] if chosen.model is not None else []), *given_flags(arms, video, options)]
-        asked += given_flags(replace(sampling, seeds="0")) if sampling.seeds == "0-1" else given_flags(sampling)
-        asked += ["--dtype"] if run.dtype != "auto" else []
+        asked = [*(["MODEL"] if given(chosen) else []), *given_flags(arms, video, options)]
+        asked += [flag(SamplingOptions, name) for name in given(sampling, SAMPLING)]
+        asked += [flag(RunOptions, name) for name in given(run) if name == "dtype"]
         if asked:
             raise FreeUValueError(f"--images are there already: leave {asked[0]} out")
     found = read_prompts(prompts)
