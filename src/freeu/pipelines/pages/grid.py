@@ -1,4 +1,4 @@
-"""One image of all images, labelled: a band for each prompt, under it every seed without and with FreeU."""
+"""All images in one, labelled: a band for each prompt, under it every seed without and with FreeU."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_COLUMNS = 4
 
 
 def make_grid(folder: Path, manifest: Manifest, title: str) -> Image:
-    """Generate the labelled grid of a run.
+    """Make the labelled grid of a run.
 
     Args:
         folder: where the images are.

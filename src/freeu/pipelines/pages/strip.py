@@ -86,7 +86,7 @@ def thinned(frames: int, columns: int = MAX_COLUMNS) -> list[int]:
 
 
 def make_strip(folder: Path, manifest: Manifest, title: str) -> Image:
-    """Generate the labelled strip of a run: under every prompt and seed a row without and a row with FreeU.
+    """Make the labelled strip of a run: under every prompt and seed a row without and a row with FreeU.
 
     Args:
         folder: where the videos are.

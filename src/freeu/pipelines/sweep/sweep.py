@@ -133,7 +133,7 @@ def run_sweep(
         if record is None:
             record = claim(output, _record(sweep, prepared, made_with), "sweep", kept=("pictures",))
         loaded(prepared)
-        say("drawing")
+        say("generating")
         with quiet(), deterministic(prepared.plan.device, prepared.plan.threads):
             for cell in group:
                 shown[cell.place] = _make(prepared, cell, output, record, made_with)

@@ -157,9 +157,7 @@ def _from_manifests(folders: Sequence[Path], names: Sequence[str]) -> _Found:
         model = plan.model.name if plan.model.kind == "hub" else Path(plan.model.name).name
         added = added_text(plan.add_ons())
         model += f" with {added}" if added else ""
-        found.source.append(
-            f"{name}: freeu {plan.command}, {model}, {plan.steps} steps, guidance scale {plan.guidance:g}"
-        )
+        found.source.append(f"{name}: freeu {plan.command}, {model}, {plan.steps} steps, CFG scale {plan.guidance:g}")
     return found
 
 
