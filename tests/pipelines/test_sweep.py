@@ -177,15 +177,15 @@ def test_a_sweep_goes_on(
     words = ("sweep", "--model", sd_dir, *BASE, "--x", "prompt=a|b", "--y", "end=0.5,1")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert cli(*words, "--output", whole).code == 0
-    draw, calls = sweep.draw, []
+    generate, calls = sweep.generate_image, []
 
     def interrupted(*args: Any) -> Any:
         calls.append(args[2].prompt)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return draw(*args)
+        return generate(*args)
 
-    monkeypatch.setattr(sweep, "draw", interrupted)
+    monkeypatch.setattr(sweep, "generate_image", interrupted)
     monkeypatch.setattr("sys.argv", ["freeu", "sweep"])
     outcome = cli(*words, "--output", parts)
     assert outcome.code == 130

@@ -131,8 +131,8 @@ def _generate_and_score(
     folder: Path,
 ) -> None:
     from freeu.evaluate.experiment.arms import parse_arms
-    from freeu.evaluate.experiment.video_files import are_clips
-    from freeu.pipelines.models.sources.families import draws_clips
+    from freeu.evaluate.experiment.video_files import are_videos
+    from freeu.pipelines.models.sources.families import generates_videos
     from freeu.pipelines.runs.prepare import prepare
     from freeu.pipelines.runs.request import Request, check_request
 
@@ -140,11 +140,13 @@ def _generate_and_score(
     check_bounds(arms)
     check_range("--frames", video.frames, 2, 1_000)
     texts = PromptOptions([prompt.text for prompt in prompts]).collect()
-    request = Request("generate", texts, sampling, model, run, add_ons=model.add_ons(), frames=video.frames, clips=True)
+    request = Request(
+        "generate", texts, sampling, model, run, add_ons=model.add_ons(), frames=video.frames, allow_videos=True
+    )
     sources = check_request(request, folder)
-    videos_given = are_clips(real)
+    videos_given = are_videos(real)
     if sources.model.class_name:
-        _check_kinds(draws_clips(sources.model), real, videos_given)
+        _check_kinds(generates_videos(sources.model), real, videos_given)
     judges, names = _judges(prompts, scoring, run.device, bool(real))
     prepared = prepare(request, sources)
     _check_kinds(prepared.plan.frames is not None, real, videos_given)  # a model of the hub is known only now

@@ -10,7 +10,7 @@ from freeu.errors import FreeUValueError, unknown_name
 from freeu.pipelines.options.option import Option, check_bounds
 from freeu.pipelines.options.sampling import DENOISING_STRENGTH
 
-CLIP_FORMATS = ("mp4", "webp", "gif")
+VIDEO_FORMATS = ("mp4", "webp", "gif")
 MAX_FPS = 120
 
 
@@ -71,6 +71,6 @@ def parse_formats(text: str) -> tuple[str, ...]:
     """
     names = [name.strip().lower() for name in text.split(",")]
     for name in names:
-        if name not in CLIP_FORMATS:
-            raise unknown_name("--format", name, CLIP_FORMATS)
+        if name not in VIDEO_FORMATS:
+            raise unknown_name("--format", name, VIDEO_FORMATS)
     return tuple(dict.fromkeys(["mp4", *names]))
