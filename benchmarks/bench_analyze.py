@@ -21,7 +21,7 @@ from freeu.analysis.measurement.trace import trace
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.sampling import SamplingOptions
-from freeu.pipelines.runs.draw import draw
+from freeu.pipelines.runs.generate import generate_image
 from freeu.pipelines.runs.prepare import Prepared, prepare
 from freeu.pipelines.runs.request import Request, check_request
 
@@ -43,13 +43,13 @@ def prepared() -> Prepared:
 def peak_megabytes(watched: bool) -> float:
     """Peak resident memory of this process after one image."""
     made = prepared()
-    picture = next(made.plan.pictures())
+    planned = next(made.plan.images())
     with quiet():
-        draw(made.loaded.pipe, made.plan, picture)
+        generate_image(made.loaded.pipe, made.plan, planned)
         if watched:
-            trace(made.loaded.pipe, made.plan, picture, maps_at=SHOWN, decode_at=SHOWN)
+            trace(made.loaded.pipe, made.plan, planned, maps_at=SHOWN, decode_at=SHOWN)
         else:
-            draw(made.loaded.pipe, made.plan, picture)
+            generate_image(made.loaded.pipe, made.plan, planned)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -63,10 +63,10 @@ def main() -> None:
         return
     made = prepared()
     pipe, plan = made.loaded.pipe, made.plan
-    picture = next(plan.pictures())
+    planned = next(plan.images())
     runs = {
-        "plain": lambda: draw(pipe, plan, picture),
-        "watched": lambda: trace(pipe, plan, picture, maps_at=SHOWN, decode_at=SHOWN),
+        "plain": lambda: generate_image(pipe, plan, planned),
+        "watched": lambda: trace(pipe, plan, planned, maps_at=SHOWN, decode_at=SHOWN),
     }
     with quiet():
         seconds = interleaved(runs, options.pairs, warmup=1)

@@ -93,7 +93,7 @@ def values_of(name: str, folder: Path, weight: float, judges: Judges, options: a
         command="generate",
         prompts=tuple(prompt.text for prompt in prompts),
         sampling=SamplingOptions(
-            seeds=options.seeds if weight == 1.0 else str(parse_seeds(options.seeds)[0]), steps=options.draw_steps
+            seeds=options.seeds if weight == 1.0 else str(parse_seeds(options.seeds)[0]), steps=options.image_steps
         ),
         model=ModelOptions(subject.model),
         run=RunOptions(threads=options.threads),
@@ -298,7 +298,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300, help="of each training")
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate (default: 2e-3)")
     parser.add_argument("--class-images", type=int, default=30)
-    parser.add_argument("--draw-steps", type=int, default=None, help="denoising steps (default: the model's)")
+    parser.add_argument("--image-steps", type=int, default=None, help="denoising steps (default: the model's)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--work", type=Path, default=Path("work/dreambooth"))
     parser.add_argument("--name", default="dreambooth", help="of the files in results")

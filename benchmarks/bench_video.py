@@ -47,18 +47,18 @@ def config(name: str) -> freeu.FreeUConfig:
     return freeu.FreeUConfig.parse(WAYS[name]) if WAYS[name] else freeu.preset(name)
 
 
-def clips(pipe: Any, count: int, steps: int) -> dict[str, list[float]]:
+def videos(pipe: Any, count: int, steps: int) -> dict[str, list[float]]:
     """Seconds of whole videos, decoding included, in interleaved runs."""
 
-    def draw() -> None:
+    def generate() -> None:
         generator = torch.Generator().manual_seed(0)
         pipe(PROMPT, num_frames=8, num_inference_steps=steps, guidance_scale=3.0, generator=generator)
 
     def with_freeu() -> None:
         with freeu.enabled(pipe, "modelscope-v1"):
-            draw()
+            generate()
 
-    return interleaved({"none": draw, "modelscope-v1": with_freeu}, count, warmup=0)
+    return interleaved({"none": generate, "modelscope-v1": with_freeu}, count, warmup=0)
 
 
 def unet_steps(pipe: Any, rounds: int) -> dict[str, dict[str, float]]:
@@ -116,7 +116,7 @@ def main() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         memory.append(json.loads(done.stdout.splitlines()[-1]))
     pipe = load(find_model(None, "DEFAULT_VIDEO_MODEL")).pipe
-    whole = clips(pipe, options.clips, options.steps)
+    whole = videos(pipe, options.clips, options.steps)
     data = {
         "conditions": conditions(),
         "clip": {"frames": 8, "size": 128, "steps": options.steps, "guidance": 3.0},

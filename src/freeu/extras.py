@@ -20,5 +20,5 @@ def need(extra: str, *modules: str) -> None:
 
 
 def need_diffusers() -> None:
-    """Everything that making pictures takes."""
+    """Everything that making images takes."""
     need("diffusers", "diffusers", "transformers", "accelerate", "safetensors", "PIL", "numpy", "jinja2")

@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals that resample whole prompts, because pictures of one prompt are not independent."""
+"""Means with bootstrap intervals that resample whole prompts, because images of one prompt are not independent."""
 
 from __future__ import annotations
 

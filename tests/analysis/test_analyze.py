@@ -79,7 +79,7 @@ def test_an_interrupted_analysis_goes_on_and_ends_equal(run, prompts, tmp_path, 
     words = ("analyze", "--prompts", prompts, "--steps", "2", "--threads", "1", "--figure", "13", "--figure", "16")
     assert run(*words, "--output", tmp_path / "whole")[0] == 0
 
-    draw, trace, calls = runs.draw_frames, runs.trace, []
+    draw, trace, calls = runs.generate_frames, runs.trace, []
 
     def interrupted(original):
         def call(*args, **kwargs):
@@ -90,7 +90,7 @@ def test_an_interrupted_analysis_goes_on_and_ends_equal(run, prompts, tmp_path, 
 
         return call
 
-    monkeypatch.setattr(runs, "draw_frames", interrupted(draw))
+    monkeypatch.setattr(runs, "generate_frames", interrupted(draw))
     monkeypatch.setattr(runs, "trace", interrupted(trace))
     monkeypatch.setattr("sys.argv", ["freeu", "analyze"])
     parts = tmp_path / "parts"

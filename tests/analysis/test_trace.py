@@ -10,7 +10,7 @@ import torch
 import freeu
 from freeu.analysis import FeatureSpectra, SpectrumSum, watch
 from freeu.analysis.measurement.trace import FeatureKey, decode, read_trace, trace, write_trace
-from freeu.pipelines.runs.draw import draw
+from freeu.pipelines.runs.generate import generate_image
 
 CONFIG = freeu.preset("sd14")
 
@@ -20,11 +20,11 @@ def case(request, plan):
     """A plan with one image."""
     config = CONFIG if request.param == "freeu" else None
     made = replace(plan, arms=(request.param,), config=config)
-    return made, next(made.pictures())
+    return made, next(made.images())
 
 
 def test_the_picture_is_the_same_to_the_bit(mini, case):
-    plain, _ = draw(mini.pipe, *case)
+    plain, _ = generate_image(mini.pipe, *case)
     seen = trace(mini.pipe, *case, maps_at=(0, 2), decode_at=(0, 2))
     assert np.array_equal(np.asarray(plain), np.asarray(seen.image))
     assert len(seen.timesteps) == len(seen.latents) == 3
@@ -58,10 +58,10 @@ def test_spectra_are_those_of_the_features(mini, case):
         kept.setdefault((features.site.path, features.part, features.changed), []).append(features.tensor.clone())
 
     with watch(mini.pipe, keep):
-        draw(mini.pipe, *case)
+        generate_image(mini.pipe, *case)
     seen = FeatureSpectra(form="diagonal", parts=("skip", "backbone"))
     with watch(mini.pipe, seen):
-        draw(mini.pipe, *case)
+        generate_image(mini.pipe, *case)
     for place, steps in seen.spectra().items():
         for tensor, found in zip(kept[place], steps, strict=True):
             assert found.energy == pytest.approx(float(tensor.double().square().mean()), rel=1e-6)

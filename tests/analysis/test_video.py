@@ -18,7 +18,7 @@ from freeu.metadata import read_png
 from freeu.pipelines.io.frames import frames_bytes, middle, read_frames
 from freeu.pipelines.models.loading import load
 from freeu.pipelines.models.sources.sources import find_model
-from freeu.pipelines.runs.draw import draw_frames
+from freeu.pipelines.runs.generate import generate_frames
 
 FRAMES = 3
 
@@ -66,7 +66,7 @@ def test_maps_and_stages_are_of_the_middle_frame(video_dir, plan):
     loaded = load(find_model(str(video_dir)))
     assert (loaded.task, loaded.frames) == ("video", 16)
     made = replace(plan, task="video", frames=FRAMES, width=16, height=16, steps=2, prompts=("a red fox",))
-    picture = next(made.pictures())
+    picture = next(made.images())
     kept = {}
 
     def keep(features):
@@ -74,7 +74,7 @@ def test_maps_and_stages_are_of_the_middle_frame(video_dir, plan):
             kept[features.site.path] = features.tensor.clone()
 
     with watch(loaded.pipe, keep):
-        draw_frames(loaded.pipe, made, picture)
+        generate_frames(loaded.pipe, made, picture)
     seen = trace(loaded.pipe, made, picture, maps_at=(1,), decode_at=(1,))
     assert len(kept) == 6
     for path, features in kept.items():

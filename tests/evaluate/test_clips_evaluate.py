@@ -11,7 +11,7 @@ from tiny_pipelines import save_pipeline, tiny_video_unet
 
 from freeu.evaluate import kernel_distance
 from freeu.evaluate.experiment.arms import parse_arms
-from freeu.evaluate.experiment.video_files import is_clip, video_frames
+from freeu.evaluate.experiment.video_files import is_video, video_frames
 from freeu.evaluate.experiment.video_scoring import features_of_videos
 from freeu.evaluate.metrics.clip import CLIP
 from freeu.pipelines.io.frames import frames_bytes
@@ -130,7 +130,7 @@ def test_files_of_clips(tmp_path):
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "text.png").write_text("no image")
     names = ("clips/0.png", "clips/1.png", "moves.webp", "rests.webp", "text.mp4", "text.png")
-    assert [is_clip(tmp_path / name) for name in names] == [True, True, True, False, True, False]
+    assert [is_video(tmp_path / name) for name in names] == [True, True, True, False, True, False]
 
 
 @pytest.mark.parametrize(

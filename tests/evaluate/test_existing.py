@@ -131,6 +131,8 @@ def test_folders_of_one_name_are_told_apart(tmp_path):
         (("--images", "empty"), "--images empty holds no images"),
         (("--images", "foreign"), "is not a manifest of freeu"),
         (("--images", "two", "--arms", "none"), "--images are there already: leave --arms out"),
+        (("--images", "two", "--seeds", "0"), "--images are there already: leave --seeds out"),
+        (("--images", "two", "--dtype", "float32"), "--images are there already: leave --dtype out"),
         (("--images", "two", "--steps", "3"), "leave --steps out"),
         (("mini-sd", "--images", "two"), "leave MODEL out"),
         (("--images", "two", "--threads", "0"), "--threads must lie in 1 to 4096"),

@@ -100,7 +100,7 @@ def test_the_class_is_what_the_model_draws_for_it(taught: Any, sd_dir: Path, cli
     )
     assert made.code == 0, made.err
     mine, theirs = (read_manifest(place) for place in (folder / "class-pictures", tmp_path / "x"))
-    assert [one.sha256 for one in mine.pictures.values()] == [one.sha256 for one in theirs.pictures.values()]
+    assert [one.sha256 for one in mine.images.values()] == [one.sha256 for one in theirs.images.values()]
 
 
 def test_both_files_change_the_model_alike(taught: Any, sd_dir: Path) -> None:
@@ -215,7 +215,7 @@ def test_drawing_without_and_with_freeu(taught: Any, sd_dir: Path, cli: Any, tmp
     plain = cli("compare", "a sks cat", *common, "--model", sd_dir, "--lora", lora, "--output", tmp_path / "b")
     assert plain.code == 0, plain.err
     other = read_manifest(tmp_path / "b")
-    assert [one.sha256 for one in manifest.pictures.values()] == [one.sha256 for one in other.pictures.values()]
+    assert [one.sha256 for one in manifest.images.values()] == [one.sha256 for one in other.images.values()]
     again = cli("generate", "--from", tmp_path / "a/manifest.json", "--output", tmp_path / "c")
     assert again.code == 0, again.err
 
@@ -287,7 +287,7 @@ def test_captions_beside_pictures(sd_dir: Path, subject_dir: Path, tmp_path: Pat
     assert record["identity"]["captions"] == ["a sks cat", "a sks cat on red", "one SKS cat at night", "a sks cat"]
     of_class = read_manifest(taught / "class-pictures")
     assert of_class.plan.prompts == ("a cat", "a cat on red", "one cat at night")
-    assert len(of_class.pictures) == 6  # at least five, and as many for each prompt
+    assert len(of_class.images) == 6  # at least five, and as many for each prompt
     (folder / "2.txt").write_text("one cat at night")
     with pytest.raises(FreeUValueError, match=r"the caption of 2\.png lacks the token"):
         train(settings, tmp_path / "other")

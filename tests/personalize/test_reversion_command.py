@@ -118,7 +118,7 @@ def test_the_word_is_what_was_learnt(learnt: Path, model: Path, tmp_path: Path) 
     for name, folder in (("a", learnt), ("b", other)):
         words = ("--steps", "2", "--threads", "1", "--b", "1.2,1.2", "--output", tmp_path / name)
         assert run_cli("reversion", "generate", folder, "cow <R> van", *words)[0] == 0
-        shas.append(read_manifest(tmp_path / name).pictures["p000-s0000-baseline.png"].sha256)
+        shas.append(read_manifest(tmp_path / name).images["p000-s0000-baseline.png"].sha256)
     assert shas[0] != shas[1]
 
 

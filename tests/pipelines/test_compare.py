@@ -36,7 +36,7 @@ def test_the_folder_holds_pictures_grid_page_and_manifest(compared: tuple[Path, 
 
 
 def test_freeu_changes_every_picture(compared: tuple[Path, Any]) -> None:
-    records = read_manifest(compared[0]).pictures
+    records = read_manifest(compared[0]).images
     for base in (name for name in records if "baseline" in name):
         assert records[base].sha256 != records[base.replace("baseline", "freeu")].sha256
 
@@ -151,15 +151,15 @@ def test_an_interrupted_run_goes_on_and_ends_equal(
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert cli("compare", *AGAIN, "--model", sd_dir, "--output", whole).code == 0
 
-    draw, calls = run.draw, []
+    generate, calls = run.generate_image, []
 
     def interrupted(*args: Any) -> Any:
         calls.append(args[2].file)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return draw(*args)
+        return generate(*args)
 
-    monkeypatch.setattr(run, "draw", interrupted)
+    monkeypatch.setattr(run, "generate_image", interrupted)
     monkeypatch.setattr("sys.argv", ["freeu", "compare", "a red fox"])
     outcome = cli("compare", *AGAIN, "--model", sd_dir, "--output", parts)
     assert outcome.code == 130
@@ -245,5 +245,5 @@ def test_identity_settings_are_told(sd_dir: Path, cli: Callable[..., Any], work:
     )
     assert outcome.code == 0
     assert "will be equal" in outcome.one_line()
-    off, on = read_manifest(work / "o").pictures.values()
+    off, on = read_manifest(work / "o").images.values()
     assert off.sha256 == on.sha256

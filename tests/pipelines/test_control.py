@@ -101,9 +101,9 @@ def test_the_picture_steers_and_so_does_the_order(run, cli, sd_dir, files, tmp_p
         words = ("compare", "a fox", "--controlnet", files / "edges", "--control-image", files / "square.png", *options)
         outcome = cli(*words, "--model", sd_dir, *SHORT, "--output", tmp_path / name)
         assert outcome.code == 0, outcome.err
-        return {one.arm: one.sha256 for one in read_manifest(tmp_path / name).pictures.values()}
+        return {one.arm: one.sha256 for one in read_manifest(tmp_path / name).images.values()}
 
-    usual = {one.arm: one.sha256 for one in read_manifest(run[0]).pictures.values()}
+    usual = {one.arm: one.sha256 for one in read_manifest(run[0]).images.values()}
     before = drawn("before", "--controlnet-weight", "0.8", "--skip-filter-order", "before")
     assert before["baseline"] == usual["baseline"]
     assert before["freeu"] != usual["freeu"]

@@ -54,7 +54,7 @@ def test_image_to_image_and_inpainting(
         assert (manifest.plan.width, manifest.plan.height) == (16, 24)
         with Image.open(folder / "p000-s0000-freeu.png") as image:
             assert image.size == (16, 24)
-        off, on = manifest.pictures.values()
+        off, on = manifest.images.values()
         assert off.sha256 != on.sha256
         assert (folder / "input-mask.png").exists() == bool(extra)
         assert read_png(folder / "p000-s0000-freeu.png")["image_sha256"] == manifest.plan.image_sha
@@ -127,7 +127,7 @@ def test_xl_and_lcm_load_by_their_own_classes(
         assert (outcome.code, outcome.err) == (0, "")
         manifest = read_manifest(folder)
         assert manifest.plan.model.class_name == name
-        off, on = manifest.pictures.values()
+        off, on = manifest.images.values()
         assert off.sha256 != on.sha256
 
 

@@ -347,7 +347,7 @@ def test_from_end_to_end(original: Original, texts: Path, cli: Callable[..., Any
     )
     assert plan.model.fingerprint.startswith("sha256:")
     assert (plan.frames, plan.task) == (5, "video"), "frames are those of configuration.json"
-    off, on = manifest.pictures.values()
+    off, on = manifest.images.values()
     assert off.sha256 != on.sha256
     outcome = cli("generate", "--from", tmp_path / "out", "--output", tmp_path / "again")
     assert (outcome.code, outcome.err) == (0, "")

@@ -19,7 +19,7 @@ from freeu.pipelines.pages import grid as grids
 from freeu.pipelines.pages import lettering
 from freeu.pipelines.pages import page as pages
 from freeu.pipelines.pages.page import first_zoom, zooms
-from freeu.pipelines.runs.manifest import Manifest, PictureRecord, environment_differences, read_manifest
+from freeu.pipelines.runs.manifest import ImageRecord, Manifest, environment_differences, read_manifest
 from freeu.pipelines.runs.plan import ModelReference, Plan
 
 
@@ -203,12 +203,10 @@ def test_differences_are_told_by_name() -> None:
 def _folder(tmp_path: Path, plan: Plan) -> Manifest:
     """A folder with a plain image for each of a plan."""
     manifest = Manifest(plan, {})
-    for picture in plan.pictures():
+    for picture in plan.images():
         shade = (200, 60, 40) if picture.arm == "freeu" else (40, 60, 200)
         Image.new("RGB", (plan.width, plan.height), shade).save(tmp_path / picture.file)
-        manifest.pictures[picture.file] = PictureRecord(
-            picture.file, picture.prompt, picture.seed, picture.arm, "", 0.0
-        )
+        manifest.images[picture.file] = ImageRecord(picture.file, picture.prompt, picture.seed, picture.arm, "", 0.0)
     return manifest
 
 
@@ -245,8 +243,8 @@ def test_a_page_of_many_bytes_holds_compressed_pictures_and_says_so(
 def test_a_picture_of_the_safety_checker_is_marked(tmp_path: Path) -> None:
     manifest = _folder(tmp_path, make_plan())
     assert "blacked out" not in pages.make_page(tmp_path, manifest)
-    name, record = manifest.pictures.popitem()
-    manifest.pictures[name] = replace(record, flagged=True)
+    name, record = manifest.images.popitem()
+    manifest.images[name] = replace(record, flagged=True)
     assert pages.make_page(tmp_path, manifest).count("blacked out by the model") == 1
 
 

@@ -34,7 +34,11 @@ BASE = ("--steps", "2", "--threads", "1")
         ("version=1,2", (1, 2)),
         ("preset=off,sd14", ("off", "sd14")),
         ("config=b1=1.1 b2=1.2 s1=0.9 s2=0.3 v=2|off", ("b1=1.1 b2=1.2 s1=0.9 s2=0.3 v=2", "off")),
+        ("guidance-scale=5,7.5", (5.0, 7.5)),
         ("cfg=5,7.5", (5.0, 7.5)),
+        ("guidance=5:6:0.5", (5.0, 5.5, 6.0)),  # its name in version 0.1
+        ("high-gain=0.5", (0.5,)),
+        ("negative-prompt=a|b", ("a", "b")),
         ("sampler=DPM++ 2M Karras|ddim", ("dpm++2m-karras", "ddim")),
         ("channels=first,all", ("first", "all")),
         ("steps=10:30:10", (10, 20, 30)),
@@ -76,7 +80,7 @@ def test_wrong_axes_are_one_line(text: str, message: str) -> None:
 
 def test_every_axis_changes_what_it_names() -> None:
     values = {
-        **dict.fromkeys(("b1", "b2", "b3", "s1", "s2", "s3", "b", "s", "high_gain", "start", "end", "strength"), 0.5),
+        **dict.fromkeys(("b1", "b2", "b3", "s1", "s2", "s3", "b", "s", "high-gain", "start", "end", "strength"), 0.5),
         "ramp": 0.25,
         "version": 1,
         "threshold": 2,
@@ -97,12 +101,14 @@ def test_every_axis_changes_what_it_names() -> None:
         elif name in ("b", "s"):
             assert {getattr(stage, name) for stage in changed.stages} == {0.5}
         else:
-            assert getattr(changed, "guidance" if name == "halves" else name) == value
+            assert getattr(changed, "guidance" if name == "halves" else name.replace("-", "_")) == value
     assert Settings(preset="sd15").freeu(base) == freeu.preset("sd15")
     assert Settings(preset="off").freeu(base) is None
     assert Settings(config="b1=1.1 b2=1.1 s1=1.0 s2=1.0 v=1").freeu(base) == freeu.FreeUConfig(b=(1.1, 1.1), version=1)
-    of_run = {"prompt", "negative_prompt", "seed", "steps", "guidance", "scheduler", "model", "preset", "config"}
+    of_run = {"prompt", "negative-prompt", "seed", "steps", "guidance-scale", "scheduler", "model", "preset", "config"}
     assert set(AXES) == values.keys() | of_run
+    for name in ("guidance-scale", "cfg", "guidance"):
+        assert Settings().with_value(name, 3.0) == Settings(guidance=3.0)
 
 
 def test_whole_settings_come_before_their_fields() -> None:
@@ -171,15 +177,15 @@ def test_a_sweep_goes_on(
     words = ("sweep", "--model", sd_dir, *BASE, "--x", "prompt=a|b", "--y", "end=0.5,1")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert cli(*words, "--output", whole).code == 0
-    draw, calls = sweep.draw, []
+    generate, calls = sweep.generate_image, []
 
     def interrupted(*args: Any) -> Any:
         calls.append(args[2].prompt)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return draw(*args)
+        return generate(*args)
 
-    monkeypatch.setattr(sweep, "draw", interrupted)
+    monkeypatch.setattr(sweep, "generate_image", interrupted)
     monkeypatch.setattr("sys.argv", ["freeu", "sweep"])
     outcome = cli(*words, "--output", parts)
     assert outcome.code == 130
@@ -212,6 +218,7 @@ def test_schedulers_and_models_are_axes(sd_dir: Path, cli: Callable[..., Any], t
         (("a", "b", "--x", "b1=1,2"), "several prompts make an axis"),
         (("a", "--x", "prompt=a|b"), "leave the prompt out"),
         (("a", "--x", "b1=1,2", "--y", "b1=1,2"), "two axes sweep the same"),
+        (("a", "--x", "cfg=1,2", "--y", "guidance-scale=3,4"), "two axes sweep the same"),
         (("a", "--x", "seed=0-199", "--y", "b1=0:10:0.1"), "too large"),
         (("a", "--x", "start=0.5", "--y", "end=0.3,0.6"), "start must be smaller than end"),
         (("a", "--x", "b1=99"), "--x: b"),

@@ -63,7 +63,7 @@ def test_the_frames_are_those_of_diffusers(filmed: tuple[Path, Any], video_dir: 
 
     import freeu
 
-    records = read_manifest(filmed[0]).pictures
+    records = read_manifest(filmed[0]).images
     plan = read_manifest(filmed[0]).plan
     pipe = TextToVideoSDPipeline.from_pretrained(video_dir)
     pipe.set_progress_bar_config(disable=True)
@@ -138,11 +138,11 @@ def test_films_and_strips_hold_one_frame_at_a_time(filmed: tuple[Path, Any], tmp
 
     def peak(count: int) -> int:
         made = replace(plan, width=side, height=side, frames=count, prompts=("x",), seeds=(0,))
-        for clip in made.pictures():
+        for clip in made.images():
             with ClipWriter(tmp_path / clip.file, "mp4", 8, side, side) as writer:
                 for number in range(count):
                     writer.add(np.full((side, side, 3), 3 * number, np.uint8))
-        names = [clip.file for clip in made.pictures()]
+        names = [clip.file for clip in made.images()]
         gc.collect()
         tracemalloc.start()  # which counts the arrays that frames are decoded to
         make_side_by_side(tmp_path, (names[0], names[1]), made, tmp_path / "film.mp4")
@@ -191,7 +191,7 @@ def test_an_interrupted_run_goes_on_and_ends_equal(
     words = (*SHORT[:2], "3-4", *SHORT[3:], "--model", video_dir, "--output")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert cli("video", *words, whole).code == 0
-    draw, calls = video_run.draw_latents, []
+    draw, calls = video_run.generate_latents, []
 
     def interrupted(*args: Any) -> Any:
         calls.append(args[2].file)
@@ -199,7 +199,7 @@ def test_an_interrupted_run_goes_on_and_ends_equal(
             raise KeyboardInterrupt
         return draw(*args)
 
-    monkeypatch.setattr(video_run, "draw_latents", interrupted)
+    monkeypatch.setattr(video_run, "generate_latents", interrupted)
     monkeypatch.setattr("sys.argv", ["freeu", "video", "a red fox"])
     outcome = cli("video", *words, parts)
     assert outcome.code == 130
@@ -248,7 +248,7 @@ def test_identity_settings_and_options_over_time(video_dir: Path, cli: Callable[
     outcome = cli(*words, "--freeu-strength", "0", "--output", tmp_path / "same")
     assert outcome.code == 0
     assert "videos with and without FreeU will be equal" in outcome.one_line()
-    off, on = read_manifest(tmp_path / "same").pictures.values()
+    off, on = read_manifest(tmp_path / "same").images.values()
     assert off.sha256 == on.sha256
     assert {path.suffix for path in (tmp_path / "same").glob("*-freeu.*")} == {".mp4", ".gif"}
 
@@ -258,7 +258,7 @@ def test_identity_settings_and_options_over_time(video_dir: Path, cli: Callable[
     assert config is not None
     assert (config.over_time, config.frame_strength, config.time_threshold) == ("shared", (1.0, 0.5), 1)
     assert cli(*words, "--b", "1.3,1.4", "--output", tmp_path / "plain").code == 0
-    shas = {read_manifest(tmp_path / name).pictures[f"{CLIPS[1]}.mp4"].sha256 for name in ("over", "plain")}
+    shas = {read_manifest(tmp_path / name).images[f"{CLIPS[1]}.mp4"].sha256 for name in ("over", "plain")}
     assert len(shas) == 2
 
 

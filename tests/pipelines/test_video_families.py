@@ -91,7 +91,7 @@ def test_from_end_to_end(
     manifest = read_manifest(tmp_path / "out")
     plan = manifest.plan
     assert (plan.model.class_name, plan.task, plan.frames, plan.width, plan.height) == (cls, task, 3, 32, 16)
-    off, on = manifest.pictures.values()
+    off, on = manifest.images.values()
     assert off.sha256 != on.sha256, "FreeU changes the video"
     clip = read_clip(tmp_path / "out" / off.file)
     assert (clip.frames, clip.width, clip.height) == (3, 32, 16)
@@ -123,7 +123,7 @@ def test_svd_draws_what_diffusers_draws(families: Path, cli: Callable[..., Any],
         decode_chunk_size=2,
         generator=torch.Generator().manual_seed(0),
     ).frames[0]
-    assert read_manifest(tmp_path / "out").pictures["p000-s0000-baseline.mp4"].sha256 == frames_sha(frames)
+    assert read_manifest(tmp_path / "out").images["p000-s0000-baseline.mp4"].sha256 == frames_sha(frames)
 
 
 def test_an_input_video_is_read_at_the_wanted_rate(families: Path, cli: Callable[..., Any], tmp_path: Path) -> None:

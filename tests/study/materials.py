@@ -8,7 +8,7 @@ from PIL import Image
 
 from freeu.config import FreeUConfig
 from freeu.pipelines.io.inputs import pixel_sha
-from freeu.pipelines.runs.manifest import Manifest, PictureRecord
+from freeu.pipelines.runs.manifest import ImageRecord, Manifest
 from freeu.pipelines.runs.plan import ModelReference, Plan
 
 
@@ -56,10 +56,10 @@ def compared_folder(
     )
     path.mkdir(parents=True)
     manifest = Manifest(plan, {})
-    for one in plan.pictures():
+    for one in plan.images():
         image = make_image(f"{one.prompt} {one.seed}", one.arm if one.arm == "baseline" else f"{b}")
         image.save(path / one.file)
-        manifest.pictures[one.file] = PictureRecord(
+        manifest.images[one.file] = ImageRecord(
             one.file, one.prompt, one.seed, one.arm, pixel_sha(image), 1.0, (one.index, one.seed) in flagged
         )
     (path / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")

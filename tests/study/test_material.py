@@ -41,7 +41,7 @@ def test_a_compared_folder(tmp_path):
     assert [(group.prompt, group.seed) for group in material.groups] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert [path.name for path in material.groups[3].files] == ["p001-s0001-baseline.png", "p001-s0001-freeu.png"]
     assert (material.media, material.groups[0].width, material.groups[0].height) == ("image", 64, 48)
-    assert material.source == ("run: freeu compare, tiny, 20 steps, guidance scale 7.5",)
+    assert material.source == ("run: freeu compare, tiny, 20 steps, CFG scale 7.5",)
     assert not material.notes
     assert read_material([folder / "manifest.json"]) == material
 

@@ -135,7 +135,7 @@ def test_settings_reach_the_plan(tmp_path):
     assert (plan.title, plan.seed, plan.languages, plan.ties, plan.raters) == ("Which?", 5, ("zh",), True, 3)
     assert (plan.questions, plan.rules, plan.demonstration) == (QUESTIONS[1:], rules, True)
     assert plan.prompts == ("a fox", "a dog")
-    assert plan.source == ("run: freeu compare, tiny, 20 steps, guidance scale 7.5",)
+    assert plan.source == ("run: freeu compare, tiny, 20 steps, CFG scale 7.5",)
     assert plan.arms[1].settings["b"] == [1.3, 1.4]
     assert {item.seed for item in plan.items} == {0, 1}
     assert len(plan.slots) == 4

@@ -1,6 +1,6 @@
-"""U-Nets of diffusers whose up-blocks concatenate: those for pictures and those for clips.
+"""U-Nets of diffusers whose up-blocks concatenate: those for images and those for videos.
 
-In those for clips the spatial layers, which the sites belong to, see (batch x frames) pictures: the frames of a clip
+In those for videos the spatial layers, which the sites belong to, see (batch x frames) images: the frames of a video
 are rows of the batch that follow each other. Between them stand temporal layers.
 """
 
@@ -17,7 +17,7 @@ from freeu.core.hooks import Host, Residuals, no_residuals
 from freeu.core.site import Site
 from freeu.errors import NoSitesError
 
-# The classes, and which axis of their sample counts the frames of a clip.
+# The classes, and which axis of their sample counts the frames of a video.
 FAMILIES: dict[str, int | None] = {
     "UNet2DConditionModel": None,
     "UNet2DModel": None,
@@ -44,7 +44,7 @@ class DiffusersHost(Host):
     """Calls of diffusers' U-Nets, and diffusers' own FreeU.
 
     Args:
-        frames_axis: of the sample of a U-Net for clips; None for pictures.
+        frames_axis: of the sample of a U-Net for videos; None for images.
     """
 
     def __init__(self, frames_axis: int | None = None) -> None:
@@ -131,8 +131,8 @@ def _control(place: int, both: bool, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def _spatial(resnet: Any) -> Any:
-    """The resnet that sees pictures, and whose widths are those of its wrapper."""
-    if type(resnet).__name__ == "SplitInferenceModule":  # FreeNoise: runs long clips in chunks of frames
+    """The resnet that sees images, and whose widths are those of its wrapper."""
+    if type(resnet).__name__ == "SplitInferenceModule":  # FreeNoise: runs long videos in chunks of frames
         resnet = resnet.module
     return getattr(resnet, "spatial_res_block", resnet)  # Stable Video Diffusion: a temporal resnet follows it
 

@@ -1,7 +1,7 @@
 """Video U-Nets of the ``modelscope`` package: UNetSD (text-to-video synthesis) and those built after its pattern.
 
 Their forward is a loop: ``x = torch.cat([x, xs.pop()], dim=1)`` before each entry of ``output_blocks``, whose first
-layer, a ResBlock, receives x of shape (batch x frames, channels, height, width), frames of a clip in a row.
+layer, a ResBlock, receives x of shape (batch x frames, channels, height, width), frames of a video in a row.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from freeu.analysis.measurement.variants import FULL, LIGHT
 from freeu.api import unet_of
 from freeu.config import FreeUConfig
 from freeu.pipelines.models.loading import describe_pipeline
-from freeu.pipelines.models.sources.families import CLIP_PIPELINES
+from freeu.pipelines.models.sources.families import TEXT_TO_VIDEO_PIPELINES
 from freeu.pipelines.models.sources.sources import ModelSource
 from freeu.pipelines.runs.plan import ModelReference, Plan
 
@@ -61,7 +61,7 @@ def make_figures(
     """
     name = type(pipe).__name__
     source = ModelSource("directory", name, None, name)
-    loaded = describe_pipeline(pipe, source, "video" if name in CLIP_PIPELINES else "text")
+    loaded = describe_pipeline(pipe, source, "video" if name in TEXT_TO_VIDEO_PIPELINES else "text")
     parameter = next(unet_of(pipe).parameters())
     examined = freeu.recommend(pipe) if config is None else config
     plan = Plan(

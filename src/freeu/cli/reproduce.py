@@ -81,9 +81,9 @@ def _compare(then: Manifest, now: Manifest, path: Path) -> None:
     from freeu.pipelines.runs.manifest import differences
 
     noun = then.plan.noun
-    equal = [name for name, record in then.pictures.items() if now.pictures[name].sha256 == record.sha256]
-    print(f"{len(equal)} of {len(then.pictures)} {noun}s are bit-identical to those of {path}")
-    if len(equal) == len(then.pictures):
+    equal = [name for name, record in then.images.items() if now.images[name].sha256 == record.sha256]
+    print(f"{len(equal)} of {len(then.images)} {noun}s are bit-identical to those of {path}")
+    if len(equal) == len(then.images):
         return
     changes = differences(then, now)
     if not changes:

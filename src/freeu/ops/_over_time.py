@@ -42,8 +42,8 @@ def map_range(mean: Tensor, frames: int, over_time: str) -> tuple[Tensor, Tensor
     """
     if over_time not in OVER_TIME:
         raise unknown_name("over_time", over_time, OVER_TIME)
-    clips = check_frames(mean.shape[0], frames)
-    maps = mean.reshape(clips, frames, *mean.shape[1:])
+    videos = check_frames(mean.shape[0], frames)
+    maps = mean.reshape(videos, frames, *mean.shape[1:])
     if over_time == "shared":
         maps = maps.mean(dim=1, keepdim=True).expand(maps.shape)
     low, high = (extreme(maps, dim=(3, 4), keepdim=True) for extreme in (torch.amin, torch.amax))
@@ -52,7 +52,7 @@ def map_range(mean: Tensor, frames: int, over_time: str) -> tuple[Tensor, Tensor
     elif over_time == "smooth":
         weights = smoothing(frames, mean)
         low, high = (torch.einsum("st,bt...->bs...", weights, value) for value in (low, high))
-    low, high = (value.expand(clips, frames, 1, 1, 1).flatten(0, 1) for value in (low, high))
+    low, high = (value.expand(videos, frames, 1, 1, 1).flatten(0, 1) for value in (low, high))
     return maps.flatten(0, 1), low, high
 
 
@@ -85,9 +85,9 @@ def time_band(frames: int, threshold: int, like: Tensor) -> Tensor:
 
 def project(x: Tensor, frames: int, threshold: int) -> Tensor:
     """The slow part of features (videos * frames, C, H, W): their projection onto ``time_band``."""
-    clips = check_frames(x.shape[0], frames)
+    videos = check_frames(x.shape[0], frames)
     band = time_band(frames, threshold, x)
-    return torch.einsum("st,bt...->bs...", band, x.reshape(clips, frames, *x.shape[1:])).flatten(0, 1)
+    return torch.einsum("st,bt...->bs...", band, x.reshape(videos, frames, *x.shape[1:])).flatten(0, 1)
 
 
 def frame_weights(strengths: tuple[float, ...], frames: int, like: Tensor) -> Tensor:

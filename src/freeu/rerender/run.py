@@ -17,7 +17,7 @@ from freeu.pipelines.io.frames import FramesSha
 from freeu.pipelines.io.output import MANIFEST, OutputFolder, file_sha
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.runs.manifest import as_json, claim
-from freeu.pipelines.runs.plan import Picture
+from freeu.pipelines.runs.plan import PlannedImage
 from freeu.pipelines.runs.run import deterministic, settings_of
 from freeu.rerender.key_frames import KeyFrames, Progress
 from freeu.rerender.request import Job
@@ -101,8 +101,8 @@ def _make_arm(job: Job, arm: str, output: OutputFolder, record: dict[str, Any], 
 
 def about(job: Job, arm: str, record: dict[str, Any]) -> dict[str, Any]:
     """The settings embedded in a video; they contain no paths."""
-    picture = Picture(0, job.settings.prompt, job.settings.seed, arm)
-    found = settings_of(job.plan, picture, record["environment"])
+    planned = PlannedImage(0, job.settings.prompt, job.settings.seed, arm)
+    found = settings_of(job.plan, planned, record["environment"])
     found |= {name: record[name] for name in ("video", "settings", "keys_by", "raft")}
     control = record["control"]
     return found | {"control": control and {name: control[name] for name in ("name", "fingerprint")}}

@@ -34,7 +34,7 @@ def build(studio: Studio, note: str = "") -> gr.Blocks:
         gr.Markdown(f"# freeu studio\nThe same prompt and seed without and with FreeU. {note}")
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
-                inputs = _picture_inputs(studio, steps, guidance) | _freeu_inputs(recommended)
+                inputs = _image_inputs(studio, steps, guidance) | _freeu_inputs(recommended)
                 go = gr.Button("Generate", variant="primary", elem_id="generate")
             with gr.Column(scale=3, min_width=320):
                 pair = gr.ImageSlider(
@@ -57,7 +57,7 @@ def build(studio: Studio, note: str = "") -> gr.Blocks:
         seen = gr.State([])
         names = list(inputs)
 
-        def draw(*values: Any, progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
+        def generate(*values: Any, progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
             given = dict(zip([*names, "seen"], values, strict=True))
             before: list[tuple[Any, str]] = given.pop("seen")
             try:
@@ -72,8 +72,8 @@ def build(studio: Studio, note: str = "") -> gr.Blocks:
                     gr.Warning(" ".join(str(warning.message).split()))
             texts = found.texts()
             now = [(found.on, found.caption), *before][:GALLERY]
-            drawn = 2 - found.remembered
-            told = f"`{texts['short']}` · generated {drawn} of 2 images" + (", the rest was there" if drawn < 2 else "")
+            made = 2 - found.remembered
+            told = f"`{texts['short']}` · generated {made} of 2 images" + (", the rest was there" if made < 2 else "")
             figure = plotly_figure(found.spectra())
             return (
                 (found.off, found.on),
@@ -90,11 +90,11 @@ def build(studio: Studio, note: str = "") -> gr.Blocks:
         outputs = [pair, said, plot, python, as_json, short, command, gallery, seen]
         for start in (go.click, inputs["prompt"].submit):
             start(
-                draw,
+                generate,
                 [*inputs.values(), seen],
                 outputs,
                 concurrency_limit=1,
-                concurrency_id="drawing",
+                concurrency_id="generating",
                 api_visibility="private",
             )
 
@@ -121,13 +121,13 @@ def build(studio: Studio, note: str = "") -> gr.Blocks:
             inputs["model"],
             [inputs["steps"], inputs["guidance"], inputs["preset"], *moved],
             concurrency_limit=1,
-            concurrency_id="drawing",
+            concurrency_id="generating",
             api_visibility="private",
         )
     return page.queue(max_size=MAX_WAITING, api_open=False)
 
 
-def _picture_inputs(studio: Studio, steps: int, guidance: float) -> dict[str, Any]:
+def _image_inputs(studio: Studio, steps: int, guidance: float) -> dict[str, Any]:
     first = next(iter(studio.sources.values()))
     prompt = "a 3d fox on a blue background" if first.world else "a blue car is being filmed"
     made: dict[str, Any] = {

@@ -27,7 +27,7 @@ from freeu.pipelines.options.option import check_range
 from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.options.sampling import SamplingOptions
 from freeu.pipelines.pages.page import python_lines
-from freeu.pipelines.runs.draw import draw
+from freeu.pipelines.runs.generate import generate_image
 from freeu.pipelines.runs.plan import ARMS, Plan
 from freeu.pipelines.runs.prepare import Prepared, prepare
 from freeu.pipelines.runs.request import Request, Sources, check_request
@@ -98,8 +98,8 @@ class Pair:
     def spectra(self) -> Panel:
         """Relative log amplitude of both images."""
         lines = []
-        for picture, label, dashed in ((self.off, ARMS["baseline"], False), (self.on, ARMS["freeu"], True)):
-            pixels = torch.from_numpy(np.asarray(picture, dtype=np.float64) / 255.0).permute(2, 0, 1)
+        for image, label, dashed in ((self.off, ARMS["baseline"], False), (self.on, ARMS["freeu"], True)):
+            pixels = torch.from_numpy(np.asarray(image, dtype=np.float64) / 255.0).permute(2, 0, 1)
             curve = spectrum(pixels).curve
             lines.append(Series(label, tuple(curve.frequency.tolist()), tuple(curve.value.tolist()), dashed=dashed))
         return Panel("Spectra of the two images", FREQUENCY, AMPLITUDE, tuple(lines))
@@ -121,7 +121,7 @@ class Studio:
         self._run, self._add_ons = run, add_ons
         self._lock = threading.Lock()
         self._ready: tuple[tuple[str, str | None], Prepared] | None = None
-        self._pictures: OrderedDict[Plan, Image] = OrderedDict()
+        self._images: OrderedDict[Plan, Image] = OrderedDict()
 
     @property
     def models(self) -> list[str]:
@@ -159,10 +159,10 @@ class Studio:
             )
             off = replace(base, arms=("baseline",), config=None)
             on = off if request.config.identity else replace(base, arms=("freeu",), config=request.config)
-            remembered = sum(plan in self._pictures for plan in (off, on))
-            without = self._picture(prepared, off, progress)
-            drawn = self._picture(prepared, on, progress)
-        return Pair(without, drawn, replace(base, arms=("freeu",), config=request.config), remembered)
+            remembered = sum(plan in self._images for plan in (off, on))
+            without = self._image(prepared, off, progress)
+            with_freeu = self._image(prepared, on, progress)
+        return Pair(without, with_freeu, replace(base, arms=("freeu",), config=request.config), remembered)
 
     def _check(self, request: StudioRequest) -> None:
         if request.model not in self.sources:
@@ -195,20 +195,20 @@ class Studio:
             self._ready = ((model, scheduler), prepare(request, Sources(source)))
         return self._ready[1]
 
-    def _picture(self, prepared: Prepared, plan: Plan, progress: Progress) -> Image:
-        if plan not in self._pictures:
+    def _image(self, prepared: Prepared, plan: Plan, progress: Progress) -> Image:
+        if plan not in self._images:
             what = ARMS[plan.arms[0]]
             with quiet(), deterministic(plan.device, plan.threads):
-                self._pictures[plan], _ = draw(
+                self._images[plan], _ = generate_image(
                     prepared.loaded.pipe,
                     plan,
-                    next(plan.pictures()),
+                    next(plan.images()),
                     on_step=lambda fraction, _latents: progress(f"generating {what}", fraction),
                 )
-            while len(self._pictures) > KEPT:
-                self._pictures.popitem(last=False)
-        self._pictures.move_to_end(plan)
-        return self._pictures[plan]
+            while len(self._images) > KEPT:
+                self._images.popitem(last=False)
+        self._images.move_to_end(plan)
+        return self._images[plan]
 
 
 def check_models(names: list[str], add_ons: AddOns = AddOns()) -> list[ModelSource]:

@@ -217,7 +217,7 @@ def _at(sweep: Sweep) -> tuple[str, ...]:
 def _grid(runs: Runs, shown: Sequence[Variant], title: str, columns: Sequence[str] | None = None) -> Grid:
     """A row for each prompt (its first seed), a column for each variant."""
     first = [place for place, index in enumerate(runs.clusters) if index not in runs.clusters[:place]]
-    rows = tuple(runs.generated(shown[0])[place].picture.prompt for place in first)
+    rows = tuple(runs.generated(shown[0])[place].planned.prompt for place in first)
     cells = tuple(tuple(_cell(runs.generated(variant)[place]) for variant in shown) for place in first)
     return Grid(title, rows, tuple(columns or (variant.label for variant in shown)), cells)
 

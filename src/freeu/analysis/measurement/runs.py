@@ -18,8 +18,8 @@ from freeu.evaluate.metrics.statistics import STATISTICS, image_statistics
 from freeu.pipelines.io.frames import Frames, frames_bytes, middle, read_frames
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.models.loading import Loaded, quiet
-from freeu.pipelines.runs.draw import draw_frames
-from freeu.pipelines.runs.plan import Picture, Plan
+from freeu.pipelines.runs.generate import generate_frames
+from freeu.pipelines.runs.plan import Plan, PlannedImage
 from freeu.pipelines.runs.run import deterministic, settings_of
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ class Generated:
     """A generated image or video with its measures.
 
     Args:
-        picture: which prompt and seed.
+        planned: which prompt and seed.
         frames: the image, or the frames of a video.
         spectrum: of the red, green and blue planes of all frames.
         statistics: see ``freeu.evaluate.image_statistics``; means over frames.
     """
 
-    picture: Picture
+    planned: PlannedImage
     frames: Frames
     spectrum: Spectrum
     statistics: dict[str, float]
@@ -99,33 +99,33 @@ class Runs:
     @property
     def clusters(self) -> tuple[int, ...]:
         """Number of the prompt of each image."""
-        return tuple(picture.index for picture in self.plan.pictures())
+        return tuple(planned.index for planned in self.plan.images())
 
-    def _each(self, variant: Variant) -> list[tuple[Variant, Plan, Picture]]:
+    def _each(self, variant: Variant) -> list[tuple[Variant, Plan, PlannedImage]]:
         arm = "baseline" if variant.config is None else "freeu"
         plan = replace(self.plan, command="generate", arms=(arm,), config=variant.config)
-        return [(variant, plan, picture) for picture in plan.pictures()]
+        return [(variant, plan, planned) for planned in plan.images()]
 
-    def _image(self, variant: Variant, plan: Plan, picture: Picture) -> Generated:
-        path = self.folder / variant.name / picture.file
+    def _image(self, variant: Variant, plan: Plan, planned: PlannedImage) -> Generated:
+        path = self.folder / variant.name / planned.file
         found = self._read(path)
         if found is None:
-            found, _ = draw_frames(self.loaded.pipe, plan, picture)
-            self._write(path, found, plan, picture)
+            found, _ = generate_frames(self.loaded.pipe, plan, planned)
+            self._write(path, found, plan, planned)
         self.report()
         pixels = torch.from_numpy(np.array([np.asarray(frame) for frame in found]) / 255.0).permute(0, 3, 1, 2)
         each = [image_statistics(frame) for frame in found]
         statistics = {name: float(np.mean([one[name] for one in each])) for name in STATISTICS}
-        return Generated(picture, found, spectrum(pixels, self.form), statistics)
+        return Generated(planned, found, spectrum(pixels, self.form), statistics)
 
-    def _trace(self, variant: Variant, plan: Plan, picture: Picture) -> Trace:
-        path = self.folder / variant.name / picture.file
+    def _trace(self, variant: Variant, plan: Plan, planned: PlannedImage) -> Trace:
+        path = self.folder / variant.name / planned.file
         frames = self._read(path)
         found = None if frames is None else read_trace(path.with_suffix(".npz"), frames)
         if found is None:
-            found = trace(self.loaded.pipe, plan, picture, self.form, maps_at=self.shown, decode_at=self.shown)
+            found = trace(self.loaded.pipe, plan, planned, self.form, maps_at=self.shown, decode_at=self.shown)
             OutputFolder(path.parent).write(path.with_suffix(".npz").name, write_trace(found))
-            self._write(path, found.frames, plan, picture)
+            self._write(path, found.frames, plan, planned)
         self.report()
         return found
 
@@ -134,8 +134,8 @@ class Runs:
         found = read_frames(path)
         return found if found is not None and len(found) == (self.plan.frames or 1) else None
 
-    def _write(self, path: Path, frames: Frames, plan: Plan, picture: Picture) -> None:
-        OutputFolder(path.parent).write(path.name, frames_bytes(frames, settings_of(plan, picture, self.made_with)))
+    def _write(self, path: Path, frames: Frames, plan: Plan, planned: PlannedImage) -> None:
+        OutputFolder(path.parent).write(path.name, frames_bytes(frames, settings_of(plan, planned, self.made_with)))
 
 
 def _spread(steps: int, count: int) -> tuple[int, ...]:

@@ -26,12 +26,12 @@ from freeu.analysis.measurement.measure import Curve, Spectrum, SpectrumSum, cha
 from freeu.api import unet_of
 from freeu.core.capture import PARTS, Capture, Features, Observer
 from freeu.pipelines.io.frames import Frames, middle
-from freeu.pipelines.runs.draw import draw_frames
+from freeu.pipelines.runs.generate import generate_frames
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from freeu.pipelines.runs.plan import Picture, Plan
+    from freeu.pipelines.runs.plan import Plan, PlannedImage
 
 
 class FeatureKey(NamedTuple):
@@ -131,7 +131,7 @@ class FeatureSpectra:
 def trace(
     pipe: Any,
     plan: Plan,
-    picture: Picture,
+    planned: PlannedImage,
     form: str = "radial",
     maps_at: Collection[int] = (),
     decode_at: Collection[int] = (),
@@ -142,7 +142,7 @@ def trace(
 
     Args:
         pipe: the pipeline that the plan was made for.
-        picture: which prompt, seed and arm.
+        planned: which prompt, seed and arm.
         form: of the curves, see ``SpectrumSum.relative_log_amplitude``.
         maps_at: numbers of the steps (from 0) whose channel means are kept.
         decode_at: numbers of the steps whose latents are decoded to images.
@@ -166,7 +166,7 @@ def trace(
     # The batch holds the frames of a video one after another.
     seen = FeatureSpectra(form=form, maps_at=maps_at, map_of=frames // 2 - frames)
     with watch(pipe, seen):
-        generated, _ = draw_frames(pipe, plan, picture, on_step=on_step)
+        generated, _ = generate_frames(pipe, plan, planned, on_step=on_step)
     stages = {step: decode(pipe, found) for step, found in kept.items()}
     return Trace(generated, tuple(seen.timesteps), tuple(latents), seen.spectra(), seen.maps, stages)
 

@@ -63,7 +63,7 @@ def analyze(
     from freeu.analysis.measurement.variants import FULL, LIGHT
     from freeu.cli.terminal import tell
     from freeu.extras import need
-    from freeu.pipelines.models.sources.families import draws_clips
+    from freeu.pipelines.models.sources.families import generates_videos
     from freeu.pipelines.runs.prepare import prepare
     from freeu.pipelines.runs.request import Request, check_request
 
@@ -82,10 +82,10 @@ def analyze(
         freeu,
         options.add_ons(),
         frames=video.frames,
-        clips=True,
+        allow_videos=True,
     )
     found = check_request(request, folder)
-    if found.model.class_name and not draws_clips(found.model):
+    if found.model.class_name and not generates_videos(found.model):
         figures_for(None, asked)
     prepared = prepare(request, found)
 

@@ -13,11 +13,13 @@ from freeu.cli.errors import StoppedError, stopped
 from freeu.cli.terminal import tell
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.model import ChosenModel, ModelOptions
-from freeu.pipelines.options.option import Option, check_bounds, check_range, given_flags
+from freeu.pipelines.options.option import Option, check_bounds, check_range, flag, given, given_flags
 from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.options.sampling import FrameOptions, PromptOptions, SamplingOptions
 
 OLD = {"images": ("--pictures",)}
+SAMPLING = SamplingOptions(seeds="0-1")
+"""Sampling where nothing is given: two seeds, so that diversity can be measured."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def evaluate(
     ],
     arms: ArmOptions,
     scoring: ScoringOptions,
-    sampling: Annotated[SamplingOptions, Defaults(seeds="0-1")],
+    sampling: Annotated[SamplingOptions, Defaults(seeds=SAMPLING.seeds)],
     options: Annotated[ModelOptions, Without("model")],
     run: RunOptions,
     chosen: ChosenModel,
@@ -94,9 +96,9 @@ def evaluate(
     from freeu.extras import need
 
     if images:
-        asked = [*(["MODEL"] if chosen.model is not None else []), *given_flags(arms, video, options)]
-        asked += given_flags(replace(sampling, seeds="0")) if sampling.seeds == "0-1" else given_flags(sampling)
-        asked += ["--dtype"] if run.dtype != "auto" else []
+        asked = [*(["MODEL"] if given(chosen) else []), *given_flags(arms, video, options)]
+        asked += [flag(SamplingOptions, name) for name in given(sampling, SAMPLING)]
+        asked += [flag(RunOptions, name) for name in given(run) if name == "dtype"]
         if asked:
             raise FreeUValueError(f"--images are there already: leave {asked[0]} out")
     found = read_prompts(prompts)
@@ -129,8 +131,8 @@ def _generate_and_score(
     folder: Path,
 ) -> None:
     from freeu.evaluate.experiment.arms import parse_arms
-    from freeu.evaluate.experiment.video_files import are_clips
-    from freeu.pipelines.models.sources.families import draws_clips
+    from freeu.evaluate.experiment.video_files import are_videos
+    from freeu.pipelines.models.sources.families import generates_videos
     from freeu.pipelines.runs.prepare import prepare
     from freeu.pipelines.runs.request import Request, check_request
 
@@ -138,11 +140,13 @@ def _generate_and_score(
     check_bounds(arms)
     check_range("--frames", video.frames, 2, 1_000)
     texts = PromptOptions([prompt.text for prompt in prompts]).collect()
-    request = Request("generate", texts, sampling, model, run, add_ons=model.add_ons(), frames=video.frames, clips=True)
+    request = Request(
+        "generate", texts, sampling, model, run, add_ons=model.add_ons(), frames=video.frames, allow_videos=True
+    )
     sources = check_request(request, folder)
-    videos_given = are_clips(real)
+    videos_given = are_videos(real)
     if sources.model.class_name:
-        _check_kinds(draws_clips(sources.model), real, videos_given)
+        _check_kinds(generates_videos(sources.model), real, videos_given)
     judges, names = _judges(prompts, scoring, run.device, bool(real))
     prepared = prepare(request, sources)
     _check_kinds(prepared.plan.frames is not None, real, videos_given)  # a model of the hub is known only now

@@ -142,7 +142,7 @@ def generate(
     image: ImageInput,
     run: RunOptions,
 ) -> None:
-    """Generate a learned word with other nouns, without and with FreeU, as freeu compare does.
+    """Generate images with a learned word and other nouns, without and with FreeU, as freeu compare does.
 
     The model is the one that the word was learned with, unless --model names another.
     """

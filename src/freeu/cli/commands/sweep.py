@@ -39,7 +39,7 @@ def sweep(
     """Generate a grid over any settings: contact sheets, and a page to browse it and to compare any two cells.
 
     Axes: b1 b2 b3 s1 s2 s3, b and s (all stages), any other field of FreeU's settings, preset and config ("off":
-    without FreeU), prompt, negative-prompt, seed, steps, guidance (CFG scale), scheduler, model. Equal images are made
+    without FreeU), prompt, negative-prompt, seed, steps, guidance-scale or cfg, scheduler, model. Equal images are made
     once. An interrupted sweep goes on if the same command is given again with the same --output.
     """
     from freeu.cli.progress import Bar

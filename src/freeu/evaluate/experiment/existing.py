@@ -12,7 +12,7 @@ from freeu.evaluate.experiment.prompts import Prompt
 from freeu.evaluate.experiment.results import KIND, RESULTS, SCHEMA, TABLE, as_markdown
 from freeu.evaluate.experiment.scoring import Judges, Sample, images_in
 from freeu.evaluate.experiment.summary import score_everything
-from freeu.evaluate.experiment.video_files import are_clips
+from freeu.evaluate.experiment.video_files import are_videos
 from freeu.pipelines.io.inputs import short_names
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.runs.manifest import as_json, environment, read_manifest
@@ -79,9 +79,9 @@ def check_kinds(arms: Sequence[Existing], reference: Sequence[Path]) -> bool:
     Raises:
         FreeUValueError: one folder holds videos and another images; the message names both.
     """
-    kinds = {f"--images {arm.name}": are_clips(one.path for one in arm.samples) for arm in arms}
+    kinds = {f"--images {arm.name}": are_videos(one.path for one in arm.samples) for arm in arms}
     if reference:
-        kinds["--reference"] = are_clips(reference)
+        kinds["--reference"] = are_videos(reference)
     if len(set(kinds.values())) > 1:
         videos, images = (next(name for name, kind in kinds.items() if kind is wanted) for wanted in (True, False))
         raise FreeUValueError(f"{videos} holds videos and {images} holds images: they have no measures in common")
@@ -113,7 +113,7 @@ def _of_manifest(folder: Path, name: str, prompts: Sequence[Prompt]) -> list[Exi
             f"--images {folder} shows {len(plan.prompts)} of the {len(prompts)} prompts of --prompts: "
             f"remove those that it lacks from --prompts, such as {missing!r}"
         )
-    made = [picture for picture in plan.pictures() if (folder / picture.file).is_file()]
+    made = [planned for planned in plan.images() if (folder / planned.file).is_file()]
     if len(made) < plan.count or not manifest.complete:
         raise FreeUValueError(f"--images {folder} holds {len(made)} of its {plan.count} images: complete the run first")
     arms = []

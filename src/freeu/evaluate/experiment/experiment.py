@@ -93,7 +93,7 @@ def run_experiment(
                 calibration = asdict(_calibrate(loaded, experiment, config))
                 record["calibration"][arm.name] = calibration
                 output.write(MANIFEST, as_json(record))
-            # At 1 and below pipelines turn guidance off: 1 is the lowest scale that can be generated.
+            # At 1 and below pipelines turn guidance off: 1 is the lowest scale that can be used.
             plan = replace(plan, guidance=max(1.0, float(calibration["matched"])))
         plans[arm.name] = plan
     samples: dict[str, list[Sample]] = {}
@@ -103,8 +103,8 @@ def run_experiment(
         place = folder / arms[number].folder(number)
         maker = ImageMaker() if plan.frames is None else LosslessVideoMaker()
         made = make_run(Prepared(plan, loaded), OutputFolder(place), maker, progress)
-        pixels[name] = [made.pictures[picture.file].sha256 for picture in plan.pictures()]
-        samples[name] = [Sample(place / picture.file, picture.index, picture.seed) for picture in plan.pictures()]
+        pixels[name] = [made.images[planned.file].sha256 for planned in plan.images()]
+        samples[name] = [Sample(place / planned.file, planned.index, planned.seed) for planned in plan.images()]
     with quiet(), deterministic(experiment.plan.device, experiment.plan.threads):
         found = score_everything(
             samples,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from freeu.config import FreeUConfig
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.intervals import ratio_interval
-from freeu.pipelines.models.sources.families import CLIP_PIPELINES
+from freeu.pipelines.models.sources.families import TEXT_TO_VIDEO_PIPELINES
 from freeu.wording import counted
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def _check_pipeline(pipe: Any) -> None:
 
 
 def _generates_videos(pipe: Any) -> bool:
-    return type(pipe).__name__ in CLIP_PIPELINES
+    return type(pipe).__name__ in TEXT_TO_VIDEO_PIPELINES
 
 
 class _Probe:

@@ -111,7 +111,7 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
 
 
 def reference_images(folder: Path) -> list[Path]:
-    """The images or videos of a folder, as ``pictures_in``.
+    """The images or videos of a folder, as ``images_in``.
 
     Raises:
         FreeUValueError: no folder, or fewer than 2 images.

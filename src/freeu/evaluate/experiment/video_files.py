@@ -12,12 +12,12 @@ import numpy as np
 
 from freeu.errors import FreeUValueError
 from freeu.motion.measure import Frame
-from freeu.pipelines.io.clip_files import CLIP_SUFFIXES, CONTAINERS, read_clip
+from freeu.pipelines.io.clip_files import CONTAINERS, VIDEO_SUFFIXES, read_clip
 from freeu.pipelines.io.frames import frames_bytes
 from freeu.pipelines.io.output import OutputFolder
-from freeu.pipelines.runs.draw import OnStep, draw_frames
-from freeu.pipelines.runs.manifest import PictureRecord
-from freeu.pipelines.runs.plan import Picture, Plan
+from freeu.pipelines.runs.generate import OnStep, generate_frames
+from freeu.pipelines.runs.manifest import ImageRecord
+from freeu.pipelines.runs.plan import Plan, PlannedImage
 from freeu.pipelines.runs.prepare import Prepared
 from freeu.pipelines.runs.run import Made
 
@@ -28,16 +28,16 @@ class LosslessVideoMaker:
     def inputs(self, prepared: Prepared) -> Iterator[tuple[str, bytes]]:
         return iter(())
 
-    def intact(self, folder: Path, record: PictureRecord, plan: Plan) -> bool:
+    def intact(self, folder: Path, record: ImageRecord, plan: Plan) -> bool:
         with contextlib.suppress(FreeUValueError):
             return video_sha(video_frames(folder / record.file)) == record.sha256
         return False
 
     def make(
-        self, prepared: Prepared, picture: Picture, output: OutputFolder, settings: dict[str, Any], on_step: OnStep
+        self, prepared: Prepared, planned: PlannedImage, output: OutputFolder, settings: dict[str, Any], on_step: OnStep
     ) -> Made:
-        frames, flagged = draw_frames(prepared.loaded.pipe, prepared.plan, picture, on_step=on_step)
-        output.write(picture.file, frames_bytes(frames, settings))
+        frames, flagged = generate_frames(prepared.loaded.pipe, prepared.plan, planned, on_step=on_step)
+        output.write(planned.file, frames_bytes(frames, settings))
         return Made(video_sha(map(np.asarray, frames)), flagged)
 
 
@@ -66,19 +66,19 @@ def video_frames(path: Path) -> Iterator[Frame]:
             yield frame
 
 
-def are_clips(paths: Iterable[Path]) -> bool:
+def are_videos(paths: Iterable[Path]) -> bool:
     """Whether files are videos: one animated file is enough, since a static video may be stored as one frame."""
-    return any(map(is_clip, paths))
+    return any(map(is_video, paths))
 
 
-def is_clip(path: Path) -> bool:
+def is_video(path: Path) -> bool:
     """Whether a file is a video and not a still image, by its suffix or its number of frames; False if unreadable."""
     from PIL import Image
 
     suffix = path.suffix.lower()
     if suffix in CONTAINERS or suffix == ".gif":
         return True
-    if suffix not in CLIP_SUFFIXES:
+    if suffix not in VIDEO_SUFFIXES:
         return False
     with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(path) as image:
         return bool(getattr(image, "is_animated", False))

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 STATISTICS = ("brightness", "contrast", "saturation", "sharpness", "high_frequency")
-"""The numbers of ``picture_statistics``."""
+"""The numbers of ``image_statistics``."""
 
 
 def pixels(image: Image | Any) -> Floats:

@@ -22,7 +22,7 @@ from freeu.pipelines.pages.lettering import (
     shown_size,
     wrap,
 )
-from freeu.pipelines.runs.draw import draw
+from freeu.pipelines.runs.generate import generate_image
 from freeu.pipelines.runs.plan import ModelReference, Plan
 from freeu.pipelines.runs.prepare import Prepared
 from freeu.pipelines.runs.run import ImageMaker, Progress, make_run
@@ -78,23 +78,23 @@ def class_images(loaded: Loaded, plan: Plan, output: OutputFolder, progress: Pro
     from PIL import Image
 
     manifest = make_run(Prepared(plan, loaded), output, ImageMaker(), progress)
-    flagged = [record.file for record in manifest.pictures.values() if record.flagged]
+    flagged = [record.file for record in manifest.images.values() if record.flagged]
     if flagged:
         raise FreeURuntimeError(
             f"the model's safety checker blacked out {counted(len(flagged), 'image')} of the class ({flagged[0]}): "
             "use another --class-noun, or --no-prior"
         )
     found = []
-    for picture in plan.pictures():
-        with Image.open(output.path / picture.file) as image:
-            found.append((picture.index, image.convert("RGB")))
+    for planned in plan.images():
+        with Image.open(output.path / planned.file) as image:
+            found.append((planned.index, image.convert("RGB")))
     return found
 
 
 def sample_sheet(loaded: Loaded, plan: Plan, title: str) -> bytes:
     """The images of a plan side by side under a title, as PNG."""
     with quiet():
-        images = [(picture.prompt, draw(loaded.pipe, plan, picture)[0]) for picture in plan.pictures()]
+        images = [(planned.prompt, generate_image(loaded.pipe, plan, planned)[0]) for planned in plan.images()]
     buffer = io.BytesIO()
     sheet(images, title).save(buffer, format="PNG")
     return buffer.getvalue()

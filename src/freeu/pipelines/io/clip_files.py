@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".webm": "webm"}
 """What FFmpeg reads a file as, by its suffix."""
-PICTURES = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG"}
+IMAGE_FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG"}
 """What Pillow reads a file as, by its suffix."""
-CLIP_SUFFIXES = (*CONTAINERS, *PICTURES)
+VIDEO_SUFFIXES = (*CONTAINERS, *IMAGE_FORMATS)
 FORMATS = ("mp4", "webp", "gif")
 """What ``ClipWriter`` writes."""
 MAX_FRAMES, MAX_PIXELS = 3_000, 4096 * 4096
@@ -73,7 +73,8 @@ class Clip:
         return self.frames
 
     def __iter__(self) -> Iterator[Frame]:
-        found = _pictures(self.path) if self.path.suffix.lower() in PICTURES else _decoded(self.path, self.most)
+        suffix = self.path.suffix.lower()
+        found = _image_frames(self.path) if suffix in IMAGE_FORMATS else _decoded(self.path, self.most)
         count = 0
         for frame in found:
             count += 1
@@ -103,10 +104,10 @@ def read_clip(path: Path, most: int | None = None) -> Clip:
     """
     most = MAX_FRAMES if most is None else most
     suffix = path.suffix.lower()
-    if suffix not in CLIP_SUFFIXES:
-        raise FreeUValueError(f"{path} is no video that freeu reads: use {', '.join(CLIP_SUFFIXES)}")
-    if suffix in PICTURES:
-        return _picture_clip(path)
+    if suffix not in VIDEO_SUFFIXES:
+        raise FreeUValueError(f"{path} is no video that freeu reads: use {', '.join(VIDEO_SUFFIXES)}")
+    if suffix in IMAGE_FORMATS:
+        return _image_clip(path)
     need("video", "av", "numpy")
     with open_video(path) as (container, stream):
         count = stream.frames or sum(packet.pts is not None for packet in container.demux(stream))
@@ -167,11 +168,11 @@ def _decoded(path: Path, most: int) -> Iterator[Frame]:
 
 
 @contextlib.contextmanager
-def _opened_picture(path: Path) -> Iterator[Image]:
+def _opened_image(path: Path) -> Iterator[Image]:
     need("diffusers", "PIL", "numpy")
     from PIL import Image, UnidentifiedImageError
 
-    form = PICTURES[path.suffix.lower()]
+    form = IMAGE_FORMATS[path.suffix.lower()]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -213,8 +214,8 @@ def _repeats(durations: list[float]) -> list[int]:
     return [max(1, round(one / min(shown))) for one in durations]
 
 
-def _picture_clip(path: Path) -> Clip:
-    with _opened_picture(path) as image:
+def _image_clip(path: Path) -> Clip:
+    with _opened_image(path) as image:
         durations = _durations(image, path)
         size = image.size
     count = sum(_repeats(durations))
@@ -224,11 +225,11 @@ def _picture_clip(path: Path) -> Clip:
     return Clip(path, *size, count / seconds if seconds else 10.0, count)
 
 
-def _pictures(path: Path) -> Iterator[Frame]:
+def _image_frames(path: Path) -> Iterator[Frame]:
     import numpy as np
     from PIL import Image, ImageSequence
 
-    with _opened_picture(path) as image:
+    with _opened_image(path) as image:
         repeats = _repeats(_durations(image, path))
         image.seek(0)
         for times, frame in zip(repeats, ImageSequence.Iterator(image), strict=True):

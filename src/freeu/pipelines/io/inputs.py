@@ -95,7 +95,7 @@ def open_image(path: Path) -> Image:
 
 
 def open_mask(path: Path, image: Image) -> Image:
-    """A mask as 8-bit grey, white where the image is inpaint; it must have the image's size."""
+    """A mask as 8-bit grey, white where the image is inpainted; it must have the image's size."""
     from PIL import ImageOps
 
     mask = ImageOps.exif_transpose(_open(path)).convert("L")

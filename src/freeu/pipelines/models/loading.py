@@ -20,7 +20,7 @@ from freeu.pipelines.models.addons.add_ons import Embedding, Lora, check_fit
 from freeu.pipelines.models.addons.attaching import attach, check_classes
 from freeu.pipelines.models.addons.lora_files import unet_class
 from freeu.pipelines.models.schedulers import set_sampler
-from freeu.pipelines.models.sources.families import FAMILIES, MOTION, base_class, draws_clips, family_of
+from freeu.pipelines.models.sources.families import FAMILIES, MOTION, base_class, family_of, generates_videos
 from freeu.pipelines.models.sources.sources import ModelSource, check_checkpoint_keys, hub_snapshot
 from freeu.pipelines.models.sources.tasks import TASK_NAMES, VIDEO_TASKS
 
@@ -131,7 +131,7 @@ def load(
     if source.kind == "hub":
         source = hub_snapshot(source, variant)
     check_fit(source, loras, embeddings)
-    if task == "text" and draws_clips(source):
+    if task == "text" and generates_videos(source):
         task = "video"
     with quiet():
         check_classes(source.class_name, unet_class(source), loras, embeddings)
@@ -299,10 +299,10 @@ def describe_pipeline(pipe: Any, source: ModelSource, task: str) -> Loaded:
         return None
 
     world = source.world
-    clips = task in VIDEO_TASKS
+    videos = task in VIDEO_TASKS
     wide, high = default("width"), default("height")
     native = side * factor
-    if clips and isinstance(wide, int) and isinstance(high, int):
+    if videos and isinstance(wide, int) and isinstance(high, int):
         native = round(math.sqrt(wide * high))
     own = source.modelscope.frames if source.modelscope is not None else None
     frames = own or default("default_frames", "num_frames") or getattr(config, "num_frames", None) or 16
@@ -316,8 +316,8 @@ def describe_pipeline(pipe: Any, source: ModelSource, task: str) -> Loaded:
         multiple=math.lcm(SIDE_MULTIPLE, factor * levels),
         steps=int(default("default_steps", "num_inference_steps") or 30),
         guidance=7.5 if guidance is None else float(guidance),
-        frames=int(frames) if clips else None,
-        fps=int(world.get("default_fps", family.fps if family is not None else 8)) if clips else None,
+        frames=int(frames) if videos else None,
+        fps=int(world.get("default_fps", family.fps if family is not None else 8)) if videos else None,
     )
 
 

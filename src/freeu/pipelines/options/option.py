@@ -45,6 +45,7 @@ class Argument:
 
 def annotated_fields(cls: Any) -> dict[str, tuple[Any, Option | Argument]]:
     """The type and the option of each field of a dataclass that has one, in order."""
+    # The cached function is another one: mypy does not take ``type(options)`` for Hashable, which its argument must be.
     return _annotated_fields(cls)
 
 
@@ -68,11 +69,19 @@ def flag(cls: type, field: str) -> str:
     return option.names[0].partition("/")[0] if option.names else "--" + field.replace("_", "-")
 
 
-def given(options: Any) -> dict[str, Any]:
-    """The values of options that are not their defaults, by the names of their fields."""
+def given(options: Any, usual: Any = None) -> dict[str, Any]:
+    """The values of options that are not their defaults, by the names of their fields.
+
+    Args:
+        options: an instance of a dataclass of options.
+        usual: another instance, for a command whose defaults are not those of the class.
+    """
     known = annotated_fields(type(options))
     fields = [item for item in dataclasses.fields(options) if item.name in known]
-    values = {item.name: (getattr(options, item.name), item.default) for item in fields}
+    values = {
+        item.name: (getattr(options, item.name), item.default if usual is None else getattr(usual, item.name))
+        for item in fields
+    }
     return {name: value for name, (value, default) in values.items() if value != default and value != []}
 
 

@@ -8,8 +8,9 @@ from typing import Annotated, ClassVar
 
 from freeu.errors import FreeUValueError, unknown_name
 from freeu.pipelines.options.option import Option, check_bounds
+from freeu.pipelines.options.sampling import DENOISING_STRENGTH
 
-CLIP_FORMATS = ("mp4", "webp", "gif")
+VIDEO_FORMATS = ("mp4", "webp", "gif")
 MAX_FPS = 120
 
 
@@ -24,7 +25,7 @@ class VideoOptions:
     denoising_strength: Annotated[
         float | None,
         Option(
-            "Denoising strength of --video: how much of it is replaced (default 0.6).",
+            f"Denoising strength of --video: how much of it is replaced (default {DENOISING_STRENGTH:g}).",
             "0..1",
             ("--denoising-strength", "--denoise"),
             old=("--video-strength",),
@@ -70,6 +71,6 @@ def parse_formats(text: str) -> tuple[str, ...]:
     """
     names = [name.strip().lower() for name in text.split(",")]
     for name in names:
-        if name not in CLIP_FORMATS:
-            raise unknown_name("--format", name, CLIP_FORMATS)
+        if name not in VIDEO_FORMATS:
+            raise unknown_name("--format", name, VIDEO_FORMATS)
     return tuple(dict.fromkeys(["mp4", *names]))

@@ -1,4 +1,4 @@
-"""One image of all images, labelled: a band for each prompt, under it every seed without and with FreeU."""
+"""All images in one, labelled: a band for each prompt, under it every seed without and with FreeU."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_COLUMNS = 4
 
 
 def make_grid(folder: Path, manifest: Manifest, title: str) -> Image:
-    """Generate the labelled grid of a run.
+    """Make the labelled grid of a run.
 
     Args:
         folder: where the images are.
@@ -61,7 +61,7 @@ def make_grid(folder: Path, manifest: Manifest, title: str) -> Image:
     top = type_.line(type_.label) * len(head) + type_.line(type_.small) * len(foot)
     sheet = Image.new("RGB", (width, 2 * MARGIN + top + sum(heights)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    names = {(p.index, p.seed, p.arm): p.file for p in plan.pictures()}
+    names = {(p.index, p.seed, p.arm): p.file for p in plan.images()}
 
     def write(x: int, y: int, lines: list[str], size: int, ink: tuple[int, int, int]) -> int:
         for line in lines:
@@ -80,8 +80,8 @@ def make_grid(folder: Path, manifest: Manifest, title: str) -> Image:
             under = write(x, y + row * row_height, [f"seed {seed}"], type_.label, FAINT)
             for number, arm in enumerate(plan.arms):
                 left = x + number * (cell[0] + GAP)
-                with Image.open(folder / names[index, seed, arm]) as picture:
-                    sheet.paste(picture.convert("RGB").resize(cell, Image.Resampling.LANCZOS), (left, under))
+                with Image.open(folder / names[index, seed, arm]) as image:
+                    sheet.paste(image.convert("RGB").resize(cell, Image.Resampling.LANCZOS), (left, under))
                 if arms > 1:
                     write(left, under + cell[1] + 4, [ARMS[arm]], type_.label, INK)
         y += rows * row_height + 14

@@ -40,7 +40,7 @@ def shown_size(width: int, height: int, count: int) -> tuple[int, int]:
 
 @functools.cache
 def font(size: int) -> Any:
-    """The font that Pillow brings along, so that every machine generates the same labels."""
+    """The font that Pillow brings along, so that every machine renders the same labels."""
     from PIL import ImageFont
 
     return ImageFont.load_default(size)

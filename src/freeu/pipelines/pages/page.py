@@ -31,13 +31,13 @@ def make_page(folder: Path, manifest: Manifest, note: str = "") -> str:
         page says so).
     """
     plan = manifest.plan
-    total = sum((folder / name).stat().st_size for name in manifest.pictures)
+    total = sum((folder / name).stat().st_size for name in manifest.images)
     embed = _exact if total <= MAX_EXACT else _webp
-    names = {(p.index, p.seed, p.arm): p.file for p in plan.pictures()}
+    names = {(p.index, p.seed, p.arm): p.file for p in plan.images()}
 
     def side(index: int, seed: int, arm: str) -> dict[str, Any]:
         name = names[index, seed, arm]
-        record = manifest.pictures[name]
+        record = manifest.images[name]
         return {"src": embed(folder / name), "file": name, "flagged": record.flagged}
 
     prompts = [

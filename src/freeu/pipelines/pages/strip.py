@@ -48,11 +48,11 @@ def make_side_by_side(folder: Path, names: tuple[str, str], plan: Plan, target: 
     beside([folder / name for name in names], [ARMS[arm] for arm in plan.arms], plan.fps, target)
 
 
-def beside(clips: Sequence[Path], labels: Sequence[str], fps: float, target: Path) -> None:
+def beside(videos: Sequence[Path], labels: Sequence[str], fps: float, target: Path) -> None:
     """Write an MP4 that shows videos in step, from left to right, each under its label; a frame of each is in memory.
 
     Args:
-        clips: of one size and length. Those of less than 256 pixels are enlarged by a whole number, by Lanczos.
+        videos: of one size and length. Those of less than 256 pixels are enlarged by a whole number, by Lanczos.
         labels: of the videos.
         fps: frames per second.
         target: the file to write.
@@ -60,13 +60,13 @@ def beside(clips: Sequence[Path], labels: Sequence[str], fps: float, target: Pat
     import numpy as np
     from PIL import Image, ImageDraw
 
-    opened = [read_clip(path, MOST_FRAMES) for path in clips]
+    opened = [read_clip(path, MOST_FRAMES) for path in videos]
     width, height = opened[0].width, opened[0].height
     times = max(1, -(-SMALL // max(width, height)))
     cell = (times * width, times * height)
     type_ = Type(max(1.0, max(cell) / 512))
     band = type_.line(type_.label) + 8 & ~1
-    lefts = [number * (cell[0] + GAP) for number in range(len(clips))]
+    lefts = [number * (cell[0] + GAP) for number in range(len(videos))]
     sheet = Image.new("RGB", (lefts[-1] + cell[0], band + cell[1]), PAPER)
     draw = ImageDraw.Draw(sheet)
     for left, label in zip(lefts, labels, strict=True):
@@ -86,7 +86,7 @@ def thinned(frames: int, columns: int = MAX_COLUMNS) -> list[int]:
 
 
 def make_strip(folder: Path, manifest: Manifest, title: str) -> Image:
-    """Generate the labelled strip of a run: under every prompt and seed a row without and a row with FreeU.
+    """Make the labelled strip of a run: under every prompt and seed a row without and a row with FreeU.
 
     Args:
         folder: where the videos are.
@@ -122,7 +122,7 @@ def make_strip(folder: Path, manifest: Manifest, title: str) -> Image:
             y += type_.line(size)
         return y
 
-    clips = {(p.index, p.seed, p.arm): folder / p.file for p in plan.pictures()}
+    videos = {(p.index, p.seed, p.arm): folder / p.file for p in plan.images()}
     y = write(MARGIN, write(MARGIN, MARGIN, head, type_.label, INK), foot, type_.small, FAINT) + 14
     for index, band in enumerate(bands):
         draw.rounded_rectangle((MARGIN, y, width - MARGIN, y + type_.line(type_.prompt) * len(band) + 8), 6, BAND)
@@ -135,7 +135,7 @@ def make_strip(folder: Path, manifest: Manifest, title: str) -> Image:
             y += small
             for arm in plan.arms:
                 write(MARGIN, y + (cell[1] - line) // 2, [ARMS[arm]], type_.label, INK)
-                _paste_row(sheet, clips[index, seed, arm], places, cell, (MARGIN + side, y))
+                _paste_row(sheet, videos[index, seed, arm], places, cell, (MARGIN + side, y))
                 y += cell[1] + GAP
             y += PAIR_GAP
     return sheet

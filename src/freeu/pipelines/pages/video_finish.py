@@ -33,7 +33,7 @@ def finish_video(
     say("side by side")
     for index in range(len(plan.prompts)):
         for seed in plan.seeds:
-            off, on = (p for p in plan.pictures() if (p.index, p.seed) == (index, seed))
+            off, on = (p for p in plan.images() if (p.index, p.seed) == (index, seed))
             with output.file(f"{off.pair}-{TOGETHER}") as part:
                 make_side_by_side(output.path, (off.file, on.file), plan, part)
     say("strip and page")

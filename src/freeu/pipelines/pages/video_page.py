@@ -26,7 +26,7 @@ def make_video_page(folder: Path, manifest: Manifest, note: str = "") -> str:
     assert plan.frames is not None
     assert plan.fps is not None
     begins = "prompt" if plan.prompts[0] else "image"
-    names = {(p.index, p.seed, p.arm): folder / p.file for p in plan.pictures()}
+    names = {(p.index, p.seed, p.arm): folder / p.file for p in plan.images()}
     groups = [
         (
             prompt or "From the input image",

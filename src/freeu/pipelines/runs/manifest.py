@@ -21,12 +21,12 @@ PACKAGES = ("freeu", "torch", "diffusers", "transformers")
 
 
 @dataclass(frozen=True)
-class PictureRecord:
-    """One image that was made.
+class ImageRecord:
+    """One image or video that was made.
 
     Args:
         file: its name in the folder.
-        prompt, seed, arm: as in ``plan.Picture``.
+        prompt, seed, arm: as in ``plan.PlannedImage``.
         sha256: of its pixels (``inputs.pixel_sha``), or of the pixels of all frames before they were encoded
             (``decoding.FramesSha``).
         seconds: how long its pipeline call took.
@@ -50,15 +50,15 @@ class Manifest:
 
     plan: Plan
     environment: dict[str, str]
-    pictures: dict[str, PictureRecord] = field(default_factory=dict)
+    images: dict[str, ImageRecord] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
-        return all(picture.file in self.pictures for picture in self.plan.pictures())
+        return all(planned.file in self.images for planned in self.plan.images())
 
     def to_json(self) -> str:
         """The text of ``manifest.json``, images in the plan's order."""
-        records = [self.pictures[p.file] for p in self.plan.pictures() if p.file in self.pictures]
+        records = [self.images[p.file] for p in self.plan.images() if p.file in self.images]
         data = {
             "kind": KIND,
             "schema": SCHEMA,
@@ -70,7 +70,7 @@ class Manifest:
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
-def _plain(record: PictureRecord) -> dict[str, Any]:
+def _plain(record: ImageRecord) -> dict[str, Any]:
     data = asdict(record)
     if not record.files:
         del data["files"]
@@ -95,7 +95,7 @@ def read_manifest(path: Path) -> Manifest:
         records = _records(data.get("pictures"))
     except (FreeUValueError, TypeError) as error:
         raise FreeUValueError(f"the manifest {path} is damaged: {error}") from None
-    planned = {picture.file for picture in plan.pictures()}
+    planned = {planned.file for planned in plan.images()}
     for name in records:
         if name not in planned:
             raise FreeUValueError(f"the manifest {path} is damaged: image {name!r} is not in its plan")
@@ -108,11 +108,11 @@ def _strings(data: Any) -> dict[str, str]:
     return dict(data)
 
 
-def _records(data: Any) -> dict[str, PictureRecord]:
+def _records(data: Any) -> dict[str, ImageRecord]:
     if not isinstance(data, list):
         raise FreeUValueError("images must be a list")
-    known = {item.name for item in fields(PictureRecord)}
-    records: dict[str, PictureRecord] = {}
+    known = {item.name for item in fields(ImageRecord)}
+    records: dict[str, ImageRecord] = {}
     for entry in data:
         if not isinstance(entry, Mapping) or not known - {"files"} <= entry.keys() <= known:
             raise FreeUValueError(f"an image must have the fields {', '.join(sorted(known))}")
@@ -121,7 +121,7 @@ def _records(data: Any) -> dict[str, PictureRecord]:
         # Names are joined to the folder later: one with a path in it could lead elsewhere.
         if any(Path(name).name != name for name in _strings(entry.get("files", {}))):
             raise FreeUValueError("files of a video must be plain names")
-        records[entry["file"]] = PictureRecord(**entry)
+        records[entry["file"]] = ImageRecord(**entry)
     return records
 
 

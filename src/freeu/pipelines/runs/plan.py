@@ -28,7 +28,7 @@ from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.option import words
 from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
-from freeu.pipelines.options.video import CLIP_FORMATS, MAX_FPS, VideoOptions
+from freeu.pipelines.options.video import MAX_FPS, VIDEO_FORMATS, VideoOptions
 
 ARMS = {"baseline": "without FreeU", "freeu": "with FreeU"}
 COMMANDS = ("compare", "generate", "video")
@@ -63,7 +63,7 @@ class ModelReference:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PlannedImage:
     """One image or video to make: prompt number, prompt, seed, "baseline" or "freeu", and the suffix of its file."""
 
     index: int
@@ -108,7 +108,7 @@ class Plan:
         fps: frames per second of the videos' files, and what a model that asks for it is told; None where no such file
             is written.
         formats: of the videos' files, "mp4" first.
-        decode_chunk: frames that are decoded at once; a decoder that looks at neighbours generates others with another.
+        decode_chunk: frames that are decoded at once; a decoder that looks at neighbours depends on it.
         video_sha: SHA-256 of the frames of the input video at that size, or None.
         video_strength: 0..1, how much of the input video is replaced by noise.
         motion_adapter: what made a video model of ``model``, or None.
@@ -155,7 +155,7 @@ class Plan:
         video = self.command == "video"
         no_prompt = self.task == "image-to-video" and self.prompts == ("",)
         prompts = bool(self.prompts) and all(isinstance(prompt, str) and prompt for prompt in self.prompts)
-        known_formats = all(form in CLIP_FORMATS for form in self.formats)
+        known_formats = all(form in VIDEO_FORMATS for form in self.formats)
         checks = {
             "command": self.command in COMMANDS and (not video or self.task in VIDEO_TASKS),
             "prompts": prompts or no_prompt,
@@ -185,13 +185,13 @@ class Plan:
                 raise _unusable(name, getattr(self, name))
         check_together(self.loras, self.embeddings, self.fuse_loras)
 
-    def pictures(self) -> Iterator[Picture]:
+    def images(self) -> Iterator[PlannedImage]:
         """Every image in the order in which it is made: the images that belong together are neighbours."""
         suffix = ".mp4" if self.command == "video" else ".png"
         for index, prompt in enumerate(self.prompts):
             for seed in self.seeds:
                 for arm in self.arms:
-                    yield Picture(index, prompt, seed, arm, suffix)
+                    yield PlannedImage(index, prompt, seed, arm, suffix)
 
     @property
     def noun(self) -> str:

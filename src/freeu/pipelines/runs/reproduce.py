@@ -57,12 +57,12 @@ def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
     image = open_image(folder / INPUT_IMAGE) if plan.image_sha else None
     mask = open_mask(folder / INPUT_MASK, image) if plan.mask_sha and image else None
     read = open_image(folder / INPUT_CONTROL) if plan.control else None
-    for name, picture, sha in (
+    for name, given, sha in (
         (INPUT_IMAGE, image, plan.image_sha),
         (INPUT_MASK, mask, plan.mask_sha),
         (INPUT_CONTROL, read, plan.control.sha if plan.control else None),
     ):
-        if picture is not None and pixel_sha(picture) != sha:
+        if given is not None and pixel_sha(given) != sha:
             raise FreeUValueError(f"{folder / name} is not the image that the manifest names: its pixels differ")
     video = None
     if plan.video_sha is not None and plan.fps is not None:

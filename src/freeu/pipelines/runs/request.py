@@ -15,7 +15,7 @@ from freeu.pipelines.io.output import refuse_foreign
 from freeu.pipelines.models.addons.add_ons import AddOns, check_fit, check_together
 from freeu.pipelines.models.control.control import HIGH, LOW, Control, condition, control_class, named
 from freeu.pipelines.models.control.files import check_control_fit, fetch_control, find_control
-from freeu.pipelines.models.sources.families import refuse_clips
+from freeu.pipelines.models.sources.families import refuse_videos
 from freeu.pipelines.models.sources.sources import ModelSource, find_model
 from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions, config_changes
@@ -69,7 +69,7 @@ class Request:
         sampling, model, image, control, run: the options, see ``pipelines.options``.
         add_ons: LoRAs and embeddings; those of ``model`` once their files were read.
         freeu: None makes images without FreeU.
-        frames: of a model that makes video, where ``clips`` says that one is welcome.
+        frames: of a model that makes video, where ``allow_videos`` lets one in.
         words: that the embedded model was taught, besides its own.
     """
 
@@ -83,7 +83,7 @@ class Request:
     image: ImageInput = ImageInput()
     control: ControlOptions = ControlOptions()
     frames: int | None = None
-    clips: bool = False
+    allow_videos: bool = False
     words: tuple[str, ...] = ()
 
     default_model = "DEFAULT_MODEL"
@@ -131,8 +131,8 @@ class Request:
 
     def check_sources(self, found: Sources) -> None:
         """Whether the networks do what is asked, and fit together."""
-        if not self.clips:
-            refuse_clips(found.model)
+        if not self.allow_videos:
+            refuse_videos(found.model)
         if found.control is not None:
             if found.model.class_name:
                 control_class(found.model.class_name)
@@ -146,8 +146,8 @@ class Request:
 
     def check_loaded(self, loaded: Loaded) -> None:
         """What is known of a model only once it is loaded."""
-        if not self.clips:
-            refuse_clips(loaded.source)
+        if not self.allow_videos:
+            refuse_videos(loaded.source)
         if self.frames is not None and loaded.frames is None:
             raise FreeUValueError(
                 f"--frames is for models that generate video; {loaded.source.label} generates still images"

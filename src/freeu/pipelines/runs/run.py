@@ -18,9 +18,9 @@ from freeu.metadata import png_bytes
 from freeu.pipelines.io.inputs import pixel_sha
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.models.loading import quiet
-from freeu.pipelines.runs.draw import OnStep, draw
-from freeu.pipelines.runs.manifest import Manifest, PictureRecord, environment, environment_differences, read_manifest
-from freeu.pipelines.runs.plan import ARMS, INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, OF_VIDEO, Picture, Plan
+from freeu.pipelines.runs.generate import OnStep, generate_image
+from freeu.pipelines.runs.manifest import ImageRecord, Manifest, environment, environment_differences, read_manifest
+from freeu.pipelines.runs.plan import ARMS, INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, OF_VIDEO, Plan, PlannedImage
 from freeu.pipelines.runs.prepare import Prepared
 
 if TYPE_CHECKING:
@@ -65,12 +65,12 @@ class Maker(Protocol):
         """Names and bytes of the files that a reproduction starts from."""
         ...
 
-    def intact(self, folder: Path, record: PictureRecord, plan: Plan) -> bool:
+    def intact(self, folder: Path, record: ImageRecord, plan: Plan) -> bool:
         """Whether what was written is there, unchanged."""
         ...
 
     def make(
-        self, prepared: Prepared, picture: Picture, output: OutputFolder, settings: dict[str, Any], on_step: OnStep
+        self, prepared: Prepared, planned: PlannedImage, output: OutputFolder, settings: dict[str, Any], on_step: OnStep
     ) -> Made:
         """Generate one output and write it with its settings inside."""
         ...
@@ -85,7 +85,7 @@ class ImageMaker:
             if image is not None:
                 yield name, png(image)
 
-    def intact(self, folder: Path, record: PictureRecord, plan: Plan) -> bool:
+    def intact(self, folder: Path, record: ImageRecord, plan: Plan) -> bool:
         from PIL import Image
 
         with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(folder / record.file) as image:
@@ -93,18 +93,18 @@ class ImageMaker:
         return False
 
     def make(
-        self, prepared: Prepared, picture: Picture, output: OutputFolder, settings: dict[str, Any], on_step: OnStep
+        self, prepared: Prepared, planned: PlannedImage, output: OutputFolder, settings: dict[str, Any], on_step: OnStep
     ) -> Made:
-        image, flagged = draw(
+        image, flagged = generate_image(
             prepared.loaded.pipe,
             prepared.plan,
-            picture,
+            planned,
             prepared.image,
             prepared.mask,
             on_step,
             prepared.control_image,
         )
-        output.write(picture.file, png_bytes(image, settings))
+        output.write(planned.file, png_bytes(image, settings))
         return Made(pixel_sha(image), flagged)
 
 
@@ -124,22 +124,22 @@ def make_run(prepared: Prepared, output: OutputFolder, maker: Maker, progress: P
     progress = progress or Silent()
     plan = prepared.plan
     manifest = claimed(output, plan)
-    kept = {name: one for name, one in manifest.pictures.items() if maker.intact(output.path, one, plan)}
-    manifest.pictures = kept
+    kept = {name: one for name, one in manifest.images.items() if maker.intact(output.path, one, plan)}
+    manifest.images = kept
     if kept:
         progress.kept(len(kept))
     output.write(MANIFEST, manifest.to_json())
     for name, data in maker.inputs(prepared):
         output.write(name, data)
     with quiet(), deterministic(plan.device, plan.threads):
-        for todo in plan.pictures():
+        for todo in plan.images():
             if todo.file in kept:
                 continue
             began = time.perf_counter()
             settings = settings_of(plan, todo, manifest.environment)
             made = maker.make(prepared, todo, output, settings, telling(progress, todo.file))
             seconds = round(time.perf_counter() - began, 3)
-            manifest.pictures[todo.file] = PictureRecord(
+            manifest.images[todo.file] = ImageRecord(
                 todo.file, todo.prompt, todo.seed, todo.arm, made.sha, seconds, made.flagged, dict(made.files)
             )
             output.write(MANIFEST, manifest.to_json())
@@ -195,7 +195,7 @@ def deterministic(device: str, threads: int) -> Iterator[None]:
         cudnn.deterministic, cudnn.benchmark = settings
 
 
-def settings_of(plan: Plan, picture: Picture, made_with: Mapping[str, str]) -> dict[str, Any]:
+def settings_of(plan: Plan, planned: PlannedImage, made_with: Mapping[str, str]) -> dict[str, Any]:
     """The settings that go inside an image or video; no path of the machine is among them."""
     data = plan.to_dict()
     if plan.motion_adapter is not None:
@@ -204,12 +204,12 @@ def settings_of(plan: Plan, picture: Picture, made_with: Mapping[str, str]) -> d
     for one in (*added.get("loras", ()), *added.get("embeddings", ())):
         del one["reference"]
     return {
-        "prompt": picture.prompt,
+        "prompt": planned.prompt,
         "negative_prompt": plan.negative_prompt,
-        "seed": picture.seed,
-        "arm": picture.arm,
-        "arm_name": ARMS[picture.arm],
-        "config": plan.config.to_dict() if plan.config and picture.arm == "freeu" else None,
+        "seed": planned.seed,
+        "arm": planned.arm,
+        "arm_name": ARMS[planned.arm],
+        "config": plan.config.to_dict() if plan.config and planned.arm == "freeu" else None,
         "model": {"name": plan.model.name, "class": plan.model.class_name, "fingerprint": plan.model.fingerprint},
         "task": plan.task,
         "steps": plan.steps,

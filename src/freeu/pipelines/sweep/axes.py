@@ -43,7 +43,8 @@ class Settings:
 
     def with_value(self, name: str, value: Any) -> Settings:
         """These settings with the value of one axis."""
-        name = _SPELT.get(name, name)
+        name = canonical(name)
+        name = _FIELDS.get(name, name)
         if name in _OF_RUN:
             return replace(self, **{name: value})
         return replace(self, fields=(*self.fields, (name, value)))
@@ -72,7 +73,7 @@ class Axis:
     """One direction of a sweep.
 
     Args:
-        name: such as "b1", "seed" or "prompt".
+        name: as the user wrote it, such as "b1", "seed", "guidance-scale" or "cfg".
         values: in order; each was checked by itself.
     """
 
@@ -102,7 +103,7 @@ def parse_axis(option: str, text: str) -> Axis:
     if not equals or not given.strip():
         raise FreeUValueError(f"{option} must look like b1=1.0,1.2,1.4 or prompt=a fox|a cat, got {text!r}")
     number = re.fullmatch(r"([bs])([123])", name)
-    kind = "b1" if number else _SPELT.get(name, name)
+    kind = "b1" if number else canonical(name)
     if kind not in _READ:
         raise unknown_name("axis", name, ["b1", "s2", *(known for known in _READ if known != "b1")])
     if kind == "seed":
@@ -123,6 +124,11 @@ def parse_axis(option: str, text: str) -> Axis:
     if len(values) > MAX_VALUES:
         raise FreeUValueError(f"{option} has {len(values)} values, more than {MAX_VALUES}: make several sweeps")
     return Axis(name, tuple(values))
+
+
+def canonical(name: str) -> str:
+    """The one name of an axis that has several, as in ``AXES``."""
+    return _OTHER_NAMES.get(name, name)
 
 
 def _range(option: str, word: str) -> list[str]:
@@ -184,9 +190,9 @@ def _steps(word: str) -> int:
     return steps
 
 
-def _guidance(word: str) -> float:
+def _guidance_scale(word: str) -> float:
     scale = float(word)
-    check_range("guidance", scale, 0.0, 100.0)
+    check_range("guidance-scale", scale, 0.0, 100.0)
     return scale
 
 
@@ -203,21 +209,30 @@ def _field(name: str, read: Callable[[str], Any] = float) -> Callable[[str], Any
 
 
 _OF_RUN = {item.name for item in fields(Settings)} - {"fields"}
-_SPELT = {"negative-prompt": "negative_prompt", "high-gain": "high_gain", "cfg": "guidance", "sampler": "scheduler"}
+_FIELDS = {"guidance-scale": "guidance", "negative-prompt": "negative_prompt", "high-gain": "high_gain"}
+_OTHER_NAMES = {
+    "cfg": "guidance-scale",
+    "sampler": "scheduler",
+    # Of version 0.1.
+    "guidance": "guidance-scale",
+    "negative_prompt": "negative-prompt",
+    "high_gain": "high-gain",
+}
 _READ: dict[str, Callable[[str], Any]] = {
     "prompt": _text,
-    "negative_prompt": str,
+    "negative-prompt": str,
     "seed": int,
     "steps": _steps,
-    "guidance": _guidance,
+    "guidance-scale": _guidance_scale,
     "scheduler": sampler_name,
     "model": _text,
     "preset": _preset,
     "config": _config,
-    **{name: _field(name) for name in ("b1", "b", "s", "high_gain", "start", "end", "ramp", "strength")},
+    **{name: _field(name) for name in ("b1", "b", "s", "start", "end", "ramp", "strength")},
+    "high-gain": _field("high_gain"),
     **{name: _field(name, int) for name in ("version", "threshold")},
     **{name: _field(name, str) for name in ("profile", "mask", "channels", "share", "halves")},
 }
-_NUMBERS = {"b1", "b", "s", "high_gain", "start", "end", "ramp", "strength", "threshold", "steps", "guidance"}
+_NUMBERS = {"b1", "b", "s", "high-gain", "start", "end", "ramp", "strength", "threshold", "steps", "guidance-scale"}
 AXES = ("b1", "b2", "b3", "s1", "s2", "s3", *(name for name in _READ if name != "b1"))
 """The names of axes."""

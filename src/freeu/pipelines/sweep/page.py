@@ -111,15 +111,15 @@ def make_sheet(folder: Path, record: Mapping[str, Any], rows: list[list[str]], t
             for number, text in enumerate(wrap(sides[row], type_.label, left - 8)):
                 draw.text((MARGIN, y + number * line), text, FAINT, font=font(type_.label))
         for column, name in enumerate(files):
-            with Image.open(folder / name) as picture:
-                shown = picture.convert("RGB").resize(cell, Image.Resampling.LANCZOS)
+            with Image.open(folder / name) as image:
+                shown = image.convert("RGB").resize(cell, Image.Resampling.LANCZOS)
             sheet.paste(shown, (MARGIN + left + column * (cell[0] + GAP), y))
     return sheet
 
 
 def make_sweep_page(record: Mapping[str, Any], note: str = "") -> str:
     """A page that lies beside the images: pages, zoom, and any two places under a slider."""
-    pictures = {
+    images = {
         name: " · ".join(
             f"{key} {value}"
             for key, value in one.items()
@@ -139,5 +139,5 @@ def make_sweep_page(record: Mapping[str, Any], note: str = "") -> str:
         height=record["plan"]["height"],
         count=len(record["cells"]),
         distinct=len({cell["file"] for cell in record["cells"]}),
-        data=json.dumps(pictures).replace("<", "\\u003c"),
+        data=json.dumps(images).replace("<", "\\u003c"),
     )

@@ -17,13 +17,13 @@ from freeu.pipelines.io.inputs import pixel_sha
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.models.sources.sources import find_model
-from freeu.pipelines.runs.draw import draw
+from freeu.pipelines.runs.generate import generate_image
 from freeu.pipelines.runs.manifest import as_json, claim, environment
-from freeu.pipelines.runs.plan import Picture, Plan
+from freeu.pipelines.runs.plan import Plan, PlannedImage
 from freeu.pipelines.runs.prepare import Prepared, prepare
 from freeu.pipelines.runs.request import Request, check_request
 from freeu.pipelines.runs.run import deterministic, settings_of
-from freeu.pipelines.sweep.axes import Axis, Settings
+from freeu.pipelines.sweep.axes import Axis, Settings, canonical
 
 KIND, SCHEMA = "freeu-sweep", 1
 MAX_CELLS = 5_000
@@ -52,7 +52,7 @@ class Sweep:
 
     def __post_init__(self) -> None:
         names = [axis.name for axis in self.axes]
-        if len(set(names)) < len(names):
+        if len({canonical(name) for name in names}) < len(names):
             raise FreeUValueError(f"two axes sweep the same: {', '.join(names)}")
         if self.count > MAX_CELLS:
             raise FreeUValueError(f"a sweep of {self.count} places is too large: at most {MAX_CELLS}")
@@ -133,7 +133,7 @@ def run_sweep(
         if record is None:
             record = claim(output, _record(sweep, prepared, made_with), "sweep", kept=("pictures",))
         loaded(prepared)
-        say("drawing")
+        say("generating")
         with quiet(), deterministic(prepared.plan.device, prepared.plan.threads):
             for cell in group:
                 shown[cell.place] = _make(prepared, cell, output, record, made_with)
@@ -172,13 +172,13 @@ def _make(prepared: Prepared, cell: Cell, output: OutputFolder, record: dict[str
     file = f"{key[:20]}.png"
     known = record["pictures"].get(file)
     if known is None or not _intact(output.path / file, known["sha256"]):
-        picture: Picture = next(plan.pictures())
-        image, flagged = draw(prepared.loaded.pipe, plan, picture, prepared.image, prepared.mask)
-        output.write(file, png_bytes(image, settings_of(plan, picture, made_with)))
+        planned: PlannedImage = next(plan.images())
+        image, flagged = generate_image(prepared.loaded.pipe, plan, planned, prepared.image, prepared.mask)
+        output.write(file, png_bytes(image, settings_of(plan, planned, made_with)))
         record["pictures"][file] = {
             "sha256": pixel_sha(image),
-            "prompt": picture.prompt,
-            "seed": picture.seed,
+            "prompt": planned.prompt,
+            "seed": planned.seed,
             "config": str(plan.config) if plan.config else None,
             "steps": plan.steps,
             "guidance": plan.guidance,

@@ -21,7 +21,7 @@ def decode_frames(pipe: Any, latents: torch.Tensor, chunk: int) -> Iterator[Fram
     temporal decoder), it sees those of its chunk, just as in diffusers with that ``decode_chunk_size``.
 
     Args:
-        pipe: the pipeline that drew them.
+        pipe: the pipeline that made them.
         latents: of one video, as its ``output_type="latent"`` gives them.
         chunk: frames that are decoded, and in memory, at once.
 

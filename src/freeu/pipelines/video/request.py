@@ -51,7 +51,7 @@ class VideoRequest(Request):
 
     def check_options(self) -> None:
         self.video.check()
-        need("video", "av")  # before that of every image: this extra brings both
+        need("video", "av")  # before the extra that images need is asked for: this one brings both
 
     def check_files(self) -> None:
         if self.video.image is not None:
@@ -158,7 +158,7 @@ def _frames(clip: Clip, fps: int, count: int, size: tuple[int, int]) -> Frames:
             break
         times = places.count(place)
         if times:
-            picture = Image.fromarray(frame)
-            found += [resized(picture, None, size)[0]] * times
+            image = Image.fromarray(frame)
+            found += [resized(image, None, size)[0]] * times
     assert len(found) == count
     return tuple(found)

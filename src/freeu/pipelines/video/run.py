@@ -11,9 +11,9 @@ from typing import Any
 from freeu.pipelines.io.clip_files import ClipWriter
 from freeu.pipelines.io.frames import FramesSha, timed_bytes
 from freeu.pipelines.io.output import OutputFolder, file_sha
-from freeu.pipelines.runs.draw import OnStep, draw_latents
-from freeu.pipelines.runs.manifest import PictureRecord
-from freeu.pipelines.runs.plan import INPUT_IMAGE, INPUT_VIDEO, Picture, Plan
+from freeu.pipelines.runs.generate import OnStep, generate_latents
+from freeu.pipelines.runs.manifest import ImageRecord
+from freeu.pipelines.runs.plan import INPUT_IMAGE, INPUT_VIDEO, Plan, PlannedImage
 from freeu.pipelines.runs.prepare import Prepared
 from freeu.pipelines.runs.run import Made, png
 from freeu.pipelines.video.decoding import decode_frames
@@ -29,7 +29,7 @@ class VideoMaker:
             assert prepared.plan.fps is not None
             yield INPUT_VIDEO, timed_bytes(prepared.video, prepared.plan.fps)
 
-    def intact(self, folder: Path, record: PictureRecord, plan: Plan) -> bool:
+    def intact(self, folder: Path, record: ImageRecord, plan: Plan) -> bool:
         """Whether every file is there, byte for byte as it was written."""
         with contextlib.suppress(OSError):
             fitting = {Path(name).suffix[1:] for name in record.files} == set(plan.formats)
@@ -37,20 +37,22 @@ class VideoMaker:
         return False
 
     def make(
-        self, prepared: Prepared, picture: Picture, output: OutputFolder, settings: dict[str, Any], on_step: OnStep
+        self, prepared: Prepared, planned: PlannedImage, output: OutputFolder, settings: dict[str, Any], on_step: OnStep
     ) -> Made:
         pipe, plan = prepared.loaded.pipe, prepared.plan
-        latents = draw_latents(pipe, plan, picture, prepared.image, prepared.video, on_step)
-        return _write(pipe, latents, plan, picture, output, settings)
+        latents = generate_latents(pipe, plan, planned, prepared.image, prepared.video, on_step)
+        return _write(pipe, latents, plan, planned, output, settings)
 
 
-def _write(pipe: Any, latents: Any, plan: Plan, clip: Picture, output: OutputFolder, settings: dict[str, Any]) -> Made:
+def _write(
+    pipe: Any, latents: Any, plan: Plan, planned: PlannedImage, output: OutputFolder, settings: dict[str, Any]
+) -> Made:
     """Decode a video into all its files at once."""
     assert plan.fps is not None
     assert plan.decode_chunk is not None
     comment = json.dumps({"freeu": settings}, ensure_ascii=False)
     digest = FramesSha()
-    names = [clip.file_as(form) for form in plan.formats]
+    names = [planned.file_as(form) for form in plan.formats]
     with contextlib.ExitStack() as stack:
         # Renamed in reverse order, the MP4 last: once it is there, the others are too.
         parts = [stack.enter_context(output.file(name)) for name in names]

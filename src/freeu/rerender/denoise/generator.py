@@ -23,7 +23,7 @@ import numpy as np
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.motion.estimate import FlowEstimator, at_latent
 from freeu.motion.measure import Frame, check_frame, optical_flow
-from freeu.pipelines.runs.draw import OnStep
+from freeu.pipelines.runs.generate import OnStep
 from freeu.rerender.denoise import memory as store
 from freeu.rerender.denoise.attention import CrossFrame, decoder_attention
 from freeu.rerender.denoise.encoding import Autoencoder

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from freeu.errors import FreeUValueError
 from freeu.extras import need
-from freeu.pipelines.io.clip_files import PICTURES, Clip, open_video, read_clip
+from freeu.pipelines.io.clip_files import IMAGE_FORMATS, Clip, open_video, read_clip
 from freeu.wording import counted
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def open_source(path: Path, frames: int | None = None) -> Source:
     need("video", "av", "cv2")
     clip = read_clip(path, MOST)
     sound = False
-    if path.suffix.lower() not in PICTURES:
+    if path.suffix.lower() not in IMAGE_FORMATS:
         _check_rate(path)
         with open_video(path) as (container, _):
             sound = bool(container.streams.audio)

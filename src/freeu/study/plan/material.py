@@ -12,7 +12,7 @@ from freeu.pipelines.io.inputs import short_names
 from freeu.pipelines.io.output import MANIFEST, file_sha
 from freeu.pipelines.io.prompts import collect_prompts
 from freeu.pipelines.models.addons.add_ons import added_text
-from freeu.pipelines.runs.manifest import PictureRecord, read_manifest
+from freeu.pipelines.runs.manifest import ImageRecord, read_manifest
 from freeu.pipelines.runs.plan import ARMS
 from freeu.study.media.info import MediaInfo
 from freeu.study.media.media import read_media_info
@@ -137,33 +137,31 @@ def _from_manifests(folders: Sequence[Path], names: Sequence[str]) -> _Found:
             raise FreeUValueError(
                 f"{folder} has a prompt twice, so raters would see a pair twice: generate each prompt once"
             )
-        made = sum((folder / picture.file).is_file() for picture in plan.pictures())
+        made = sum((folder / planned.file).is_file() for planned in plan.images())
         if not manifest.complete or made < plan.count:
             raise FreeUValueError(
                 f"{folder} has {made} of its {plan.count} images: give its command again to complete it"
             )
-        flagged |= {(p.index, p.seed) for p in plan.pictures() if manifest.pictures[p.file].flagged}
+        flagged |= {(p.index, p.seed) for p in plan.images() if manifest.images[p.file].flagged}
     for index, seed in sorted(flagged):
         found.notes.append(f"excluded prompt {index + 1} with seed {seed}: a safety checker blacked out an image")
     for folder, name, manifest in zip(folders, names, manifests, strict=True):
         plan = manifest.plan
         for arm in plan.arms:
-            own = [p for p in plan.pictures() if p.arm == arm and (p.index, p.seed) not in flagged]
-            found.keys = [(picture.index, picture.seed) for picture in own]
+            own = [p for p in plan.images() if p.arm == arm and (p.index, p.seed) not in flagged]
+            found.keys = [(planned.index, planned.seed) for planned in own]
             short, label = (arm, ARMS[arm]) if len(folders) == 1 else (f"{name}/{arm}", f"{ARMS[arm]} ({name})")
             settings = plan.config.to_dict() if plan.config is not None and arm == "freeu" else None
-            files = [_recorded(folder, manifest.pictures[p.file]) for p in own]
+            files = [_recorded(folder, manifest.images[p.file]) for p in own]
             found.arms.append((Arm(short, label, settings), folder, files))
         model = plan.model.name if plan.model.kind == "hub" else Path(plan.model.name).name
         added = added_text(plan.add_ons())
         model += f" with {added}" if added else ""
-        found.source.append(
-            f"{name}: freeu {plan.command}, {model}, {plan.steps} steps, guidance scale {plan.guidance:g}"
-        )
+        found.source.append(f"{name}: freeu {plan.command}, {model}, {plan.steps} steps, CFG scale {plan.guidance:g}")
     return found
 
 
-def _recorded(folder: Path, record: PictureRecord) -> tuple[Path, str | None]:
+def _recorded(folder: Path, record: ImageRecord) -> tuple[Path, str | None]:
     """The file of an image or video, and the hash of its pixels where it can be verified.
 
     The manifest of a video hashes the frames before encoding, so the file is verified byte for byte instead.

@@ -110,8 +110,8 @@ def _limits(results: Mapping[str, Any]) -> list[str]:
     lines += [
         "The results hold for the models, settings, seeds and kinds of prompts that were shown, not for others.",
         "A share of votes says how often an arm was chosen, not how much better it is.",
-        "Other settings may have the same effect: FreeU acts in part like a higher guidance scale. Only an arm with a "
-        "matching guidance scale can separate the two.",
+        "Other settings may have the same effect: FreeU acts in part like a higher CFG scale. Only an arm with a "
+        "matching CFG scale can separate the two.",
         "A difference from the paper's numbers is not a finding: raters, prompts and models differ, and the paper "
         "reports no confidence intervals.",
     ]

@@ -19,7 +19,7 @@ from freeu.pipelines.models.sources.sources import ModelSource, check_hub, embed
 
 CLASS = "ControlNetModel"
 _WHAT = "give a diffusers directory, a .safetensors file, or a hub id (owner/name)"
-_ADVICE = "give a directory or a file with --control"
+_ADVICE = "give a directory or a file with --controlnet"
 _FILES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin")
 _WEIGHTS = "diffusion_pytorch_model"
 # What a ControlNet and the U-Net whose encoder it copies have in common, and how to say it.

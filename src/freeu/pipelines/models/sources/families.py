@@ -160,19 +160,19 @@ def frame_limit(*folders: Path) -> int | None:
     return None
 
 
-CLIP_PIPELINES = ("TextToVideoSDPipeline",)
+TEXT_TO_VIDEO_PIPELINES = ("TextToVideoSDPipeline",)
 """Pipelines of diffusers that generate videos from a text alone, and that ``freeu analyze`` takes."""
 
 
-def draws_clips(source: ModelSource) -> bool:
+def generates_videos(source: ModelSource) -> bool:
     """Whether a model generates videos from a text; of a hub id nobody knows before it has been fetched."""
-    return source.class_name in CLIP_PIPELINES
+    return source.class_name in TEXT_TO_VIDEO_PIPELINES
 
 
-def refuse_clips(source: ModelSource) -> None:
+def refuse_videos(source: ModelSource) -> None:
     """For what handles still images only: raise ``FreeUValueError`` for a model that generates videos."""
     if family_of(source.class_name) is not None:
-        takers = "freeu analyze and freeu video take it" if draws_clips(source) else "freeu video takes it"
+        takers = "freeu analyze and freeu video take it" if generates_videos(source) else "freeu video takes it"
         raise FreeUValueError(
             f"{source.label} ({source.class_name}) generates video, and this generates still images: {takers}"
         )

@@ -1,4 +1,4 @@
-"""One call of a pipeline for one image of a plan."""
+"""One call of a pipeline for one image or video of a plan."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.pipelines.io.frames import Frames
 from freeu.pipelines.models.schedulers import fresh_scheduler
-from freeu.pipelines.runs.plan import Picture, Plan
+from freeu.pipelines.runs.plan import Plan, PlannedImage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,35 +20,35 @@ OnStep = Callable[[float, Any], None]
 """Told at the end of each denoising step: the fraction (0..1) that is done, and the latents."""
 
 
-def draw(
+def generate_image(
     pipe: Any,
     plan: Plan,
-    picture: Picture,
+    planned: PlannedImage,
     image: Image | None = None,
     mask: Image | None = None,
     on_step: OnStep = lambda fraction, latents: None,
     control_image: Image | None = None,
 ) -> tuple[Image, bool]:
-    """One still image, and whether the safety checker blacked it out; arguments and errors as ``draw_frames``."""
-    frames, flagged = draw_frames(pipe, plan, picture, image, mask, on_step, control_image)
+    """``generate_frames`` for a model of still images: the one image instead of frames."""
+    frames, flagged = generate_frames(pipe, plan, planned, image, mask, on_step, control_image)
     assert len(frames) == 1, "callers that generate still images refuse models that generate videos"
     return frames[0], flagged
 
 
-def draw_frames(
+def generate_frames(
     pipe: Any,
     plan: Plan,
-    picture: Picture,
+    planned: PlannedImage,
     image: Image | None = None,
     mask: Image | None = None,
     on_step: OnStep = lambda fraction, latents: None,
     control_image: Image | None = None,
 ) -> tuple[Frames, bool]:
-    """One image or video, and whether the safety checker blacked it out.
+    """Generate one image or video, and say whether the safety checker blacked it out.
 
     Args:
         pipe: the pipeline that the plan was made for.
-        picture: which prompt, seed and arm of the plan.
+        planned: which prompt, seed and arm of the plan.
         image, mask: the inputs of the tasks "image" and "inpaint".
         on_step: changes nothing by what it returns.
         control_image: what the plan's ControlNet reads.
@@ -64,31 +64,31 @@ def draw_frames(
         "output_type": "pil",
     }
     if plan.control is not None:
-        # Where no image is begun with, the one that the ControlNet reads has its name.
+        # In text-to-image, pipelines call the image that the ControlNet reads "image".
         arguments["control_image" if plan.task != "text" else "image"] = control_image
         arguments["controlnet_conditioning_scale"] = plan.control.scale
         arguments["control_guidance_start"] = plan.control.start
         arguments["control_guidance_end"] = plan.control.end
-    result = _called(pipe, plan, picture, arguments, on_step)
+    result = _called(pipe, plan, planned, arguments, on_step)
     if plan.frames is not None:
         return tuple(frame.convert("RGB") for frame in result.frames[0]), False
     flags = getattr(result, "nsfw_content_detected", None)
     return (result.images[0].convert("RGB"),), bool(flags and flags[0])
 
 
-def draw_latents(
+def generate_latents(
     pipe: Any,
     plan: Plan,
-    picture: Picture,
+    planned: PlannedImage,
     image: Image | None = None,
     video: Frames | None = None,
     on_step: OnStep = lambda fraction, latents: None,
 ) -> Any:
-    """The latents of one video, for ``decoding.decode_frames``; the frames of none are in memory.
+    """Generate the latents of one video, for ``decoding.decode_frames``; its frames are not in memory.
 
     Args:
         image, video: what the tasks "image-to-video" and "video-to-video" begin with.
-        the others, and errors: as ``draw_frames``.
+        the others, and errors: as ``generate_frames``.
     """
     arguments = {
         "image": image,
@@ -99,10 +99,10 @@ def draw_latents(
         "target_fps": plan.fps,
         "output_type": "latent",
     }
-    return _called(pipe, plan, picture, arguments, on_step).frames
+    return _called(pipe, plan, planned, arguments, on_step).frames
 
 
-def _called(pipe: Any, plan: Plan, picture: Picture, special: dict[str, Any], on_step: OnStep) -> Any:
+def _called(pipe: Any, plan: Plan, planned: PlannedImage, special: dict[str, Any], on_step: OnStep) -> Any:
     """What the pipeline returns; it is given those arguments that it knows and that are not None."""
     import torch
 
@@ -110,14 +110,14 @@ def _called(pipe: Any, plan: Plan, picture: Picture, special: dict[str, Any], on
 
     fresh_scheduler(pipe)
     arguments: dict[str, Any] = {
-        "prompt": picture.prompt,
+        "prompt": planned.prompt,
         "negative_prompt": plan.negative_prompt or None,
         "num_inference_steps": plan.steps,
         "guidance_scale": plan.guidance,
         "width": plan.width,
         "height": plan.height,
         "num_frames": plan.frames,
-        "generator": torch.Generator("cpu").manual_seed(picture.seed),
+        "generator": torch.Generator("cpu").manual_seed(planned.seed),
         "callback_on_step_end": _reporter(pipe, on_step),
         # Pipelines that have not moved on to the other one.
         "callback": lambda step, _timestep, latents: on_step(min((step + 1) / plan.steps, 0.99), latents),
@@ -128,7 +128,7 @@ def _called(pipe: Any, plan: Plan, picture: Picture, special: dict[str, Any], on
     told = "callback_on_step_end" in known or "callback" in known
     try:
         with contextlib.nullcontext() if told else _counted_calls(pipe, plan.steps, on_step):
-            if picture.arm == "freeu":
+            if planned.arm == "freeu":
                 with freeu.enabled(pipe, plan.config) as handle:
                     result = pipe(**arguments)
                     handle.verify()

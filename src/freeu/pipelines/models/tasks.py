@@ -1,1 +1,0 @@
-"""The tasks of a pipeline: what it starts from, and what it makes."""
