@@ -320,7 +320,7 @@ class ClipWriter:
         plain = VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
         if self._form == "webp":
             return plain.reformat(format=_PIXELS["webp"])
-        return plain.reformat(format=YUV420, dst_colorspace=1, dst_color_range=1)
+        return as_yuv420(plain)
 
     def _send(self, frame: VideoFrame | None) -> None:
         for packet in self._stream.encode(frame):
@@ -346,6 +346,11 @@ class ClipWriter:
             yield
         except av.FFmpegError as error:
             raise OSError(error.errno, error.strerror or str(error), str(self._path)) from None
+
+
+def as_yuv420(frame: VideoFrame) -> VideoFrame:
+    """The frame in YUV 4:2:0, BT.709 in video range."""
+    return frame.reformat(format=YUV420, dst_colorspace="ITU709", dst_color_range="MPEG")
 
 
 class RemarkFilter:

@@ -22,6 +22,7 @@ from freeu.pipelines.io.clip_files import (
     NO_TAGS,
     YUV420,
     RemarkFilter,
+    as_yuv420,
     check_frame,
     open_video,
 )
@@ -132,7 +133,7 @@ def _encoded(path: Path, quality: dict[str, str], noise: np.random.Generator | N
         remarks = RemarkFilter(target)
         start: int | None = None
         for frame in container.decode(stream):
-            plain = frame if kept else frame.reformat(format=YUV420, dst_colorspace=1, dst_color_range=1)
+            plain = frame if kept else as_yuv420(frame)
             if noise is not None:
                 pixels = np.asarray(plain.to_ndarray(), dtype=np.uint8)
                 plain = VideoFrame.from_ndarray(add_noise(pixels, noise), YUV420)

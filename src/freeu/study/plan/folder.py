@@ -26,7 +26,7 @@ PLAN, MEDIA = "plan.json", "media"
 class _PlanFile:
     """The content of ``plan.json``. Pydantic checks every field by its type, also in nested objects."""
 
-    __pydantic_config__: ClassVar = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
     kind: Literal["freeu-study"]
     schema: Literal[1]
