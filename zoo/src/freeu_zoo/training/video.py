@@ -14,6 +14,7 @@ from diffusers import AutoencoderTiny, UNet3DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import CLIPTextModel
 
 from freeu.personalize import Checkpoint
 from freeu_zoo.errors import ZooError
@@ -93,7 +94,7 @@ class Parent:
 
     def encoder(self, tokenizer: Any, new: dict[str, Tensor]) -> dict[str, Tensor]:
         """Its text encoder's weights; words that it does not know are embedded as in ``new``."""
-        weights = load_file(self.folder / "text_encoder" / "model.safetensors")
+        weights = CLIPTextModel.from_pretrained(self.folder / "text_encoder").state_dict()
         known = json.loads((self.folder / "tokenizer" / "vocab.json").read_text(encoding="utf-8"))
         name = next(key for key in new if key.endswith("token_embedding.weight"))
         table = new[name].clone()
