@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
+safetensors = pytest.importorskip("safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,12 @@ def test_geometry_and_types(pipe) -> None:
     assert pipe.text_encoder.config.hidden_size == pipe.unet.config.cross_attention_dim
     assert pipe.tokenizer.tokenize("flying up") == ["flying</w>", "up</w>"]
     assert len(pipe.tokenizer) == pipe.text_encoder.config.vocab_size
+
+
+def test_transformers_before_5_reads_the_text_encoder_too() -> None:
+    folder = freeu_zoo.model_path(freeu_zoo.DEFAULT_VIDEO_MODEL)
+    with safetensors.safe_open(folder / "text_encoder" / "model.safetensors", "pt") as weights:
+        assert all(key.startswith("text_model.") for key in weights.keys())  # noqa: SIM118 (no mapping)
 
 
 def test_the_factors_mean_what_they_mean_for_the_image_model(pipe) -> None:

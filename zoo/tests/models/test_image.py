@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
+safetensors = pytest.importorskip("safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,11 @@ def test_draws_128_pixels_and_the_same_twice(pipe) -> None:
 
 def test_one_type_throughout(pipe) -> None:
     assert {pipe.unet.dtype, pipe.text_encoder.dtype, pipe.vae.dtype} == {torch.float32}
+
+
+def test_transformers_before_5_reads_the_text_encoder_too(model_folder) -> None:
+    with safetensors.safe_open(model_folder / "text_encoder" / "model.safetensors", "pt") as weights:
+        assert all(key.startswith("text_model.") for key in weights.keys())  # noqa: SIM118 (no mapping)
 
 
 def test_geometry(pipe) -> None:

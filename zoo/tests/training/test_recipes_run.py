@@ -1,0 +1,75 @@
+"""Every stage of every shipped recipe, made tiny: what it leaves can be loaded by those who will use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+# ruff: noqa: E402 (these imports need what is skipped for)
+diffusers = pytest.importorskip("diffusers")
+
+from freeu_zoo import recipe as recipes
+from freeu_zoo import train
+from freeu_zoo.reader import SceneReader
+from freeu_zoo.world import scenes
+from safetensors import safe_open
+from transformers import CLIPModel, CLIPTokenizer
+
+
+def run(work: Path, *recipe: str) -> None:
+    assert train.main([*recipe, "--smoke", "--work", str(work), "--threads", "1"]) == 0
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    run(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(work: Path) -> dict[str, Path]:
+    return {path.name.removesuffix("-smoke"): path for path in (work / "models").iterdir()}
+
+
+def test_every_recipe_leaves_a_model(models) -> None:
+    assert set(models) == {path.stem for path in recipes.FOLDER.glob("*.toml")}
+
+
+@pytest.mark.parametrize("name", ["mini-sd", "mini-modelscope", "mini-canny"])
+def test_a_model_has_its_card_and_samples(models, name) -> None:
+    for part in ("samples.png", "README.md", "freeu-zoo.json"):
+        assert (models[name] / part).exists()
+
+
+def test_image_video_and_control_models_load(models) -> None:
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(models["mini-sd"])
+    assert pipe.unet.config.block_out_channels == [16, 32, 64]
+    clips = diffusers.TextToVideoSDPipeline.from_pretrained(models["mini-modelscope"])
+    assert clips.unet.config.block_out_channels == [16, 32, 64]
+    assert clips.unet.config.attention_head_dim == 4
+    control = diffusers.ControlNetModel.from_pretrained(models["mini-canny"])
+    assert control.config.block_out_channels == [16, 32, 64]
+
+
+@pytest.mark.parametrize("name", ["mini-sd", "mini-modelscope"])
+def test_text_encoders_name_weights_as_published_models_do(models, name) -> None:
+    with safe_open(models[name] / "text_encoder" / "model.safetensors", "pt") as weights:
+        assert all(key.startswith("text_model.") for key in weights.keys())  # noqa: SIM118 (no mapping)
+
+
+def test_judge_and_reader_load(models) -> None:
+    assert CLIPModel.from_pretrained(models["judge"]).config.projection_dim == 32
+    assert CLIPTokenizer.from_pretrained(models["judge"]).model_max_length == 32
+    scene = scenes.SceneMaker(recipes.shipped("reader").world).scene(0)
+    (reading,) = SceneReader.load(models["reader"]).read([scenes.compose(scene)])
+    assert reading.count in (1, 2, 3, 4)
+
+
+def test_a_second_run_finds_everything_done_and_only_exports_again(work, models, capsys) -> None:
+    run(work, "mini-sd")
+    said = capsys.readouterr().out
+    assert "resumed at step 4" in said
+    assert "vae done" not in said
