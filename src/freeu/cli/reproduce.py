@@ -52,28 +52,28 @@ def reproduce(path: Path, *groups: Any, name: str) -> None:
     control = by_type.get(ControlOptions, ControlOptions()).control
     check_bounds(run)
     then = read_manifest(path)
-    folder = run.folder(name)
-    refuse_foreign(folder)
-    base = path if path.is_dir() else path.parent
-    if folder.resolve() == base.resolve():
-        raise FreeUValueError(f"--output {folder} is the folder of the manifest itself: name another one")
-    if adapter is not None and then.plan.motion_adapter is None:
-        raise FreeUValueError("the manifest's model has no motion adapter: leave --motion-adapter out")
-    if control is not None and then.plan.control is None:
-        raise FreeUValueError("the manifest's model has no ControlNet: leave --controlnet out")
-    if then.plan.command == "video":
-        from freeu.extras import need
+    with run.folder(name) as folder:
+        refuse_foreign(folder)
+        base = path if path.is_dir() else path.parent
+        if folder.resolve() == base.resolve():
+            raise FreeUValueError(f"--output {folder} is the folder of the manifest itself: name another one")
+        if adapter is not None and then.plan.motion_adapter is None:
+            raise FreeUValueError("the manifest's model has no motion adapter: leave --motion-adapter out")
+        if control is not None and then.plan.control is None:
+            raise FreeUValueError("the manifest's model has no ControlNet: leave --controlnet out")
+        if then.plan.command == "video":
+            from freeu.extras import need
 
-        need("video", "av")
-    elsewhere = Elsewhere(
-        model=model.model,
-        motion_adapter=adapter,
-        control=control,
-        add_ons=model.add_ons(),
-        device=None if run.device == "auto" else run.device,
-        threads=run.threads,
-    )
-    _compare(then, produce(reload(then.plan, base, elsewhere), folder), path)
+            need("video", "av")
+        elsewhere = Elsewhere(
+            model=model.model,
+            motion_adapter=adapter,
+            control=control,
+            add_ons=model.add_ons(),
+            device=None if run.device == "auto" else run.device,
+            threads=run.threads,
+        )
+        _compare(then, produce(reload(then.plan, base, elsewhere), folder), path)
 
 
 def _compare(then: Manifest, now: Manifest, path: Path) -> None:

@@ -18,22 +18,23 @@ if TYPE_CHECKING:
 
 def carry_out(
     request: Request,
-    folder: Path,
+    name: str = "freeu",
     say: Callable[[Plan], Iterable[str]] = lambda plan: (),
 ) -> Manifest:
     """Check a request, load its model, and make its images or videos.
 
     Args:
         request: of images or videos.
-        folder: the output.
+        name: what the name of the output folder begins with, if none was asked for.
         say: what a user should know of the plan besides what is always said.
     """
     from freeu.pipelines.runs.prepare import prepare
     from freeu.pipelines.runs.request import check_request
 
-    prepared = prepare(request, check_request(request, folder))
-    tell(*say(prepared.plan), *prepared.notes)
-    return produce(prepared, folder)
+    with request.run.folder(name) as folder:
+        prepared = prepare(request, check_request(request, folder))
+        tell(*say(prepared.plan), *prepared.notes)
+        return produce(prepared, folder)
 
 
 def produce(prepared: Prepared, folder: Path) -> Manifest:

@@ -292,6 +292,7 @@ def _part(kind: type[Part], raw: Any, where: str) -> Part:
 def smoke(recipe: Recipe) -> Recipe:
     """The same recipe made tiny: every stage runs, nothing is learned."""
     replace = dataclasses.replace
+    batch = 4 if recipe.kind == "video" else 8
     return replace(
         recipe,
         name=f"{recipe.name}-smoke",
@@ -300,9 +301,15 @@ def smoke(recipe: Recipe) -> Recipe:
         vae=replace(recipe.vae, width=16, minutes=0.03, polish_minutes=0.03, batch=4),
         text=replace(recipe.text, width=32, layers=1, heads=4, batch=8, samples=min(recipe.text.samples, 32)),
         unet=replace(
-            recipe.unet, widths=(16, 32, 64), samples=32, batch=8, warmup=2, checkpoint_minutes=0.02, captions=2
+            recipe.unet,
+            widths=(16, 32, 64),
+            samples=4 * batch,
+            batch=batch,
+            warmup=2,
+            checkpoint_minutes=0.02,
+            captions=2,
         ),
-        video=replace(recipe.video, frames=4, short=3, short_samples=min(recipe.video.short_samples, 16), head_width=4),
+        video=replace(recipe.video, frames=4, short=3, short_samples=min(recipe.video.short_samples, 8), head_width=4),
         sampling=replace(recipe.sampling, steps=1),
         judge=replace(recipe.judge, width=48, layers=1, heads=2, projection=32, samples=64, batch=16),
         reader=replace(recipe.reader, widths=(8, 16, 32, 64), samples=64, batch=16),

@@ -71,55 +71,59 @@ def analyze(
     if form not in FORMS:
         raise FreeUValueError(f"--form must be one of {', '.join(FORMS)}, got {form!r}")
     need("analysis", "matplotlib", "plotly", "scipy")
-    folder = run.folder("freeu-analyze")
-    texts = prompts.collect() if prompts else _default_prompts(chosen.model, FULL_PROMPTS if full else LIGHT_PROMPTS)
-    request = Request(
-        "generate",
-        texts,
-        sampling,
-        replace(options, model=chosen.model),
-        run,
-        freeu,
-        options.add_ons(),
-        frames=video.frames,
-        allow_videos=True,
-    )
-    found = check_request(request, folder)
-    if found.model.class_name and not generates_videos(found.model):
-        figures_for(None, asked)
-    prepared = prepare(request, found)
+    with run.folder("freeu-analyze") as folder:
+        texts = (
+            prompts.collect() if prompts else _default_prompts(chosen.model, FULL_PROMPTS if full else LIGHT_PROMPTS)
+        )
+        request = Request(
+            "generate",
+            texts,
+            sampling,
+            replace(options, model=chosen.model),
+            run,
+            freeu,
+            options.add_ons(),
+            frames=video.frames,
+            allow_videos=True,
+        )
+        found = check_request(request, folder)
+        if found.model.class_name and not generates_videos(found.model):
+            figures_for(None, asked)
+        prepared = prepare(request, found)
 
-    from freeu.analysis.analyze import REPORT, Analysis, run_analysis
-    from freeu.cli.progress import Bar
-    from freeu.pipelines.pages.finish import headline
+        from freeu.analysis.analyze import REPORT, Analysis, run_analysis
+        from freeu.cli.progress import Bar
+        from freeu.pipelines.pages.finish import headline
 
-    plan, world = prepared.plan, found.model.world
-    if sampling.steps is None and not full:
-        plan = replace(plan, steps=min(plan.steps, LIGHT_STEPS))
-    assert plan.config is not None
-    numbers = figures_for(plan.frames, asked)
-    if set(numbers) & set(VIDEO_FIGURES):
-        need("video", "cv2")
-    analysis = Analysis(plan, plan.config, numbers, FULL if full else LIGHT, form=form, random_baseline=random_baseline)
-    tell(*prepared.notes)
-    lines = headline(plan, world)
-    print(*lines, sep="\n", flush=True)
-    bar = Bar("generating", analysis.images)
-    try:
-        with bar:
-            results = run_analysis(
-                prepared.loaded,
-                analysis,
-                folder,
-                note=lines[0] if world else "",
-                say=bar.say,
-                report=bar.one,
-            )
-    except KeyboardInterrupt:
-        raise stopped(folder) from None
-    for line in _summary(results):
-        print(line)
-    print(f"wrote {folder / REPORT}, figures/, table.md and results.json")
+        plan, world = prepared.plan, found.model.world
+        if sampling.steps is None and not full:
+            plan = replace(plan, steps=min(plan.steps, LIGHT_STEPS))
+        assert plan.config is not None
+        numbers = figures_for(plan.frames, asked)
+        if set(numbers) & set(VIDEO_FIGURES):
+            need("video", "cv2")
+        analysis = Analysis(
+            plan, plan.config, numbers, FULL if full else LIGHT, form=form, random_baseline=random_baseline
+        )
+        tell(*prepared.notes)
+        lines = headline(plan, world)
+        print(*lines, sep="\n", flush=True)
+        bar = Bar("generating", analysis.images)
+        try:
+            with bar:
+                results = run_analysis(
+                    prepared.loaded,
+                    analysis,
+                    folder,
+                    note=lines[0] if world else "",
+                    say=bar.say,
+                    report=bar.one,
+                )
+        except KeyboardInterrupt:
+            raise stopped(folder) from None
+        for line in _summary(results):
+            print(line)
+        print(f"wrote {folder / REPORT}, figures/, table.md and results.json")
 
 
 def _default_prompts(model: str | None, count: int) -> tuple[str, ...]:

@@ -37,50 +37,50 @@ def check(
     freeu.check()
     check_range("--pairs", pairs, 3, 1_000)
     check_bounds(run)
-    folder = run.folder("freeu-check")
-    refuse_foreign(folder, resumable=False)
-    need_diffusers()
-    source = find_model(named.model)
+    with run.folder("freeu-check") as folder:
+        refuse_foreign(folder, resumable=False)
+        need_diffusers()
+        source = find_model(named.model)
 
-    import torch
+        import torch
 
-    from freeu.pipelines.check.check import Verdict, check_model
-    from freeu.pipelines.check.report import as_json, as_markdown, report_data
-    from freeu.pipelines.models.loading import load, pick_device, pick_dtype, quiet
-    from freeu.pipelines.runs.manifest import environment
-    from freeu.pipelines.runs.run import deterministic
+        from freeu.pipelines.check.check import Verdict, check_model
+        from freeu.pipelines.check.report import as_json, as_markdown, report_data
+        from freeu.pipelines.models.loading import load, pick_device, pick_dtype, quiet
+        from freeu.pipelines.runs.manifest import environment
+        from freeu.pipelines.runs.run import deterministic
 
-    device = pick_device(run.device)
-    dtype = pick_dtype(run.dtype, device)
-    threads = run.threads or torch.get_num_threads()
-    loaded = load(source, dtype=dtype, device=device, variant=files.variant, model_config=files.model_config)
-    config = freeu.resolve(loaded.pipe)
-    print(f"model {loaded.source.label}, FreeU {config} (profile {config.profile})", flush=True)
+        device = pick_device(run.device)
+        dtype = pick_dtype(run.dtype, device)
+        threads = run.threads or torch.get_num_threads()
+        loaded = load(source, dtype=dtype, device=device, variant=files.variant, model_config=files.model_config)
+        config = freeu.resolve(loaded.pipe)
+        print(f"model {loaded.source.label}, FreeU {config} (profile {config.profile})", flush=True)
 
-    def say(verdict: Verdict) -> None:
-        print(f"{'pass' if verdict.passed else 'FAIL'}  {verdict.name}: {verdict.text}", flush=True)
+        def say(verdict: Verdict) -> None:
+            print(f"{'pass' if verdict.passed else 'FAIL'}  {verdict.name}: {verdict.text}", flush=True)
 
-    try:
-        with quiet(), deterministic(device, threads):
-            step, verdicts = check_model(loaded, config, prompt, pairs, say)
-    except KeyboardInterrupt:
-        raise StoppedError("stopped; nothing was written: give the same command again") from None
-    assert loaded.source.path is not None
-    data = report_data(
-        loaded,
-        config,
-        step,
-        verdicts,
-        environment(device),
-        fingerprint=fingerprint(loaded.source.path),
-        dtype=dtype,
-        device=device,
-        threads=threads,
-    )
-    target = OutputFolder(folder)
-    target.write("report.json", as_json(data))
-    target.write("report.md", as_markdown(data))
-    print(f"wrote {folder / 'report.md'} and report.json")
-    failed = [verdict.name for verdict in verdicts if not verdict.passed]
-    if failed:
-        raise CheckFailedError(f"failed: {', '.join(failed)}; the report is in {folder}")
+        try:
+            with quiet(), deterministic(device, threads):
+                step, verdicts = check_model(loaded, config, prompt, pairs, say)
+        except KeyboardInterrupt:
+            raise StoppedError("stopped; nothing was written: give the same command again") from None
+        assert loaded.source.path is not None
+        data = report_data(
+            loaded,
+            config,
+            step,
+            verdicts,
+            environment(device),
+            fingerprint=fingerprint(loaded.source.path),
+            dtype=dtype,
+            device=device,
+            threads=threads,
+        )
+        target = OutputFolder(folder)
+        target.write("report.json", as_json(data))
+        target.write("report.md", as_markdown(data))
+        print(f"wrote {folder / 'report.md'} and report.json")
+        failed = [verdict.name for verdict in verdicts if not verdict.passed]
+        if failed:
+            raise CheckFailedError(f"failed: {', '.join(failed)}; the report is in {folder}")

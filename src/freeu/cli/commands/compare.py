@@ -26,4 +26,4 @@ def compare(
     from freeu.pipelines.runs.request import Request
 
     request = Request("compare", prompts.collect(), sampling, model, run, freeu, model.add_ons(), image, control)
-    carry_out(request, run.folder())
+    carry_out(request)

@@ -38,24 +38,24 @@ def train(
     from freeu.personalize.dreambooth import dreambooth as training
     from freeu.wording import counted
 
-    folder = run.folder("dreambooth")
-    settings = replace(
-        settings,
-        model=model.model,
-        model_config=model.model_config,
-        variant=model.variant,
-        device=run.device,
-        threads=run.threads,
-    )
-    try:
-        result = training.train(settings, folder, _progress())
-    except KeyboardInterrupt:
-        raise stopped(folder) from None
-    subject = f"{settings.token} {settings.class_noun}"
-    print(f'trained "{subject}" in {counted(result.steps, "step")}: {folder}')
-    for name, purpose in result.files:
-        print(f"  {folder / name}  {purpose}")
-    print(f'generate it: freeu dreambooth generate {folder} "a {subject}"')
+    with run.folder("dreambooth") as folder:
+        settings = replace(
+            settings,
+            model=model.model,
+            model_config=model.model_config,
+            variant=model.variant,
+            device=run.device,
+            threads=run.threads,
+        )
+        try:
+            result = training.train(settings, folder, _progress())
+        except KeyboardInterrupt:
+            raise stopped(folder) from None
+        subject = f"{settings.token} {settings.class_noun}"
+        print(f'trained "{subject}" in {counted(result.steps, "step")}: {folder}')
+        for name, purpose in result.files:
+            print(f"  {folder / name}  {purpose}")
+        print(f'generate it: freeu dreambooth generate {folder} "a {subject}"')
 
 
 def _progress() -> Any:
@@ -122,4 +122,4 @@ def generate(
         AddOns(subject.loras),
         words=(subject.token,),
     )
-    carry_out(request, run.folder(), subject.notes)
+    carry_out(request, say=subject.notes)

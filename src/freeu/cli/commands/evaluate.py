@@ -110,13 +110,13 @@ def evaluate(
     if scoring.reference_matches:
         real_scenes(real, found)
     need("eval", "scipy")
-    folder = run.folder("freeu-evaluate")
-    if images:
-        _score(images, found, real, scoring, run, folder)
-    else:
-        _generate_and_score(
-            found, real, arms, video, scoring, sampling, replace(options, model=chosen.model), run, folder
-        )
+    with run.folder("freeu-evaluate") as folder:
+        if images:
+            _score(images, found, real, scoring, run, folder)
+        else:
+            _generate_and_score(
+                found, real, arms, video, scoring, sampling, replace(options, model=chosen.model), run, folder
+            )
 
 
 def _generate_and_score(

@@ -35,4 +35,4 @@ def generate(
     switch.check(freeu, asked=control.skip_filter_order is not None)
     wanted = None if switch.no_freeu else freeu
     request = Request("generate", prompts.collect(), sampling, model, run, wanted, model.add_ons(), image, control)
-    carry_out(request, run.folder())
+    carry_out(request)

@@ -43,24 +43,24 @@ def rerender(
     from freeu.pipelines.runs.request import Request
     from freeu.rerender.request import Rerender, check_rerender, prepare_rerender
 
-    folder = run.folder("freeu-rerender")
-    switch.check(freeu, asked=compare)
-    if freeu.base() is None:
-        freeu = replace(freeu, preset=PRESET)
-    request = Request(
-        "compare" if compare else "generate",
-        PromptOptions([prompt]).collect(),
-        sampling,
-        model,
-        run,
-        None if switch.no_freeu else freeu,
-        model.add_ons(),
-        control=control,
-    )
-    wanted = Rerender(video, request, options)
-    job = prepare_rerender(wanted, check_rerender(wanted, folder))
-    tell(*job.notes)
-    _make(job, folder)
+    with run.folder("freeu-rerender") as folder:
+        switch.check(freeu, asked=compare)
+        if freeu.base() is None:
+            freeu = replace(freeu, preset=PRESET)
+        request = Request(
+            "compare" if compare else "generate",
+            PromptOptions([prompt]).collect(),
+            sampling,
+            model,
+            run,
+            None if switch.no_freeu else freeu,
+            model.add_ons(),
+            control=control,
+        )
+        wanted = Rerender(video, request, options)
+        job = prepare_rerender(wanted, check_rerender(wanted, folder))
+        tell(*job.notes)
+        _make(job, folder)
 
 
 def _make(job: Any, folder: Path) -> None:

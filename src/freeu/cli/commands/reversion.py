@@ -96,23 +96,23 @@ def train(
     settings.check()
     check_range("--sample-every", sample_every, 0, 1_000_000)
     check_bounds(run)
-    folder = run.folder("freeu-reversion")
-    refuse_other_files(folder, KIND)
-    need_diffusers()
-    found = read_exemplars(exemplars, settings.token)
-    samples = sample_prompt or [one.captions[0] for one in found[:4]]
-    request = Request("generate", tuple(samples), model=model, run=replace(run, dtype="float32"))
-    prepared = prepare(request, Sources(find_model(model.model)))
-    inversion = Inversion(prepared.loaded, prepared.plan, found, settings, folder, sample_every)
-    summary = f"training {settings.token} on {counted(len(found), 'image')} with {inversion.plan.model.name}"
-    print(f"{summary}: {counted(settings.steps, 'step')}", flush=True)
-    _run(inversion, settings.steps, folder)
-    print(f"wrote {settings.token} to {folder}")
-    print(f"  {folder / EMBEDDING}  for freeu (--embedding), diffusers, ComfyUI and A1111")
-    print(f"  {folder / RECORD}  settings and losses")
-    if sample_every:
-        print(f"  {folder / SAMPLES}  {'; '.join(samples)}")
-    print(f'generate it: freeu reversion generate {folder} "{samples[0]}"')
+    with run.folder("freeu-reversion") as folder:
+        refuse_other_files(folder, KIND)
+        need_diffusers()
+        found = read_exemplars(exemplars, settings.token)
+        samples = sample_prompt or [one.captions[0] for one in found[:4]]
+        request = Request("generate", tuple(samples), model=model, run=replace(run, dtype="float32"))
+        prepared = prepare(request, Sources(find_model(model.model)))
+        inversion = Inversion(prepared.loaded, prepared.plan, found, settings, folder, sample_every)
+        summary = f"training {settings.token} on {counted(len(found), 'image')} with {inversion.plan.model.name}"
+        print(f"{summary}: {counted(settings.steps, 'step')}", flush=True)
+        _run(inversion, settings.steps, folder)
+        print(f"wrote {settings.token} to {folder}")
+        print(f"  {folder / EMBEDDING}  for freeu (--embedding), diffusers, ComfyUI and A1111")
+        print(f"  {folder / RECORD}  settings and losses")
+        if sample_every:
+            print(f"  {folder / SAMPLES}  {'; '.join(samples)}")
+        print(f'generate it: freeu reversion generate {folder} "{samples[0]}"')
 
 
 def _run(inversion: Any, steps: int, folder: Path) -> None:
@@ -167,4 +167,4 @@ def generate(
         )
     add_ons = replace(model.add_ons(), embeddings=(find_embedding(learned.path, learned.token),))
     request = Request("compare", texts, sampling, model, run, freeu, add_ons, image)
-    carry_out(request, run.folder(), learned.notes)
+    carry_out(request, say=learned.notes)

@@ -61,27 +61,27 @@ def sweep(
     if len(prompts.prompts or ()) > 1:
         raise FreeUValueError('several prompts make an axis: --y "prompt=first|second"')
     texts = prompts.collect() if swept is None else (str(swept[0]),)
-    folder = run.folder("freeu-sweep")
-    wanted = Sweep(Request("generate", texts, sampling, model, run, freeu, model.add_ons(), image), axes)
-    check_sweep(wanted, folder)
+    with run.folder("freeu-sweep") as folder:
+        wanted = Sweep(Request("generate", texts, sampling, model, run, freeu, model.add_ons(), image), axes)
+        check_sweep(wanted, folder)
 
-    bar = Bar("generating", wanted.count, "cell")
-    said: list[str] = []
+        bar = Bar("generating", wanted.count, "cell")
+        said: list[str] = []
 
-    def loaded(prepared: Prepared) -> None:
-        """Say which miniature is used, and which words of the prompts it does not know; each once."""
-        plan, world = prepared.plan, prepared.loaded.source.world
-        asked = replace(plan, arms=("baseline",), config=None, prompts=swept or plan.prompts)
-        for line in filter(None, (embedded_note(plan, world), *notes(asked, world))):
-            if line not in said:
-                said.append(line)
-                tell(line)
+        def loaded(prepared: Prepared) -> None:
+            """Say which miniature is used, and which words of the prompts it does not know; each once."""
+            plan, world = prepared.plan, prepared.loaded.source.world
+            asked = replace(plan, arms=("baseline",), config=None, prompts=swept or plan.prompts)
+            for line in filter(None, (embedded_note(plan, world), *notes(asked, world))):
+                if line not in said:
+                    said.append(line)
+                    tell(line)
 
-    try:
-        with bar:
-            record = run_sweep(wanted, folder, bar.say, bar.one, loaded)
-    except KeyboardInterrupt:
-        raise stopped(folder) from None
-    names = finish_sweep(OutputFolder(folder), record, " ".join(said))
-    distinct = len(record["pictures"])
-    print(f"wrote {distinct} images for {wanted.count} cells to {folder}: {', '.join(names)}")
+        try:
+            with bar:
+                record = run_sweep(wanted, folder, bar.say, bar.one, loaded)
+        except KeyboardInterrupt:
+            raise stopped(folder) from None
+        names = finish_sweep(OutputFolder(folder), record, " ".join(said))
+        distinct = len(record["pictures"])
+        print(f"wrote {distinct} images for {wanted.count} cells to {folder}: {', '.join(names)}")

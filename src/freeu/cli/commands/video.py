@@ -33,4 +33,4 @@ def video(
         return
     texts = prompts.collect() if prompts else ("",)
     request = VideoRequest("video", texts, sampling, model, run, freeu, model.add_ons(), video=inputs)
-    carry_out(request, run.folder("freeu-video"))
+    carry_out(request, "freeu-video")

@@ -10,7 +10,7 @@ from typing import Any
 from freeu.errors import FreeUValueError
 from freeu.json_files import find_json
 from freeu.personalize.training.checkpoint import refuse_another
-from freeu.pipelines.io.output import OutputFolder
+from freeu.pipelines.io.output import OutputFolder, is_leftover
 from freeu.pipelines.runs.manifest import as_json
 
 RECORD = "training.json"
@@ -56,8 +56,7 @@ def refuse_other_files(folder: Path, kind: str) -> None:
         names = [item.name for item in folder.iterdir()]
     except OSError as error:
         raise FreeUValueError(f"cannot read --output {folder}: {error.strerror}") from None
-    # A run that was killed while it wrote its first file leaves nothing but that file's temporary name.
-    if any(not name.endswith(".part") for name in names):
+    if any(not is_leftover(name) for name in names):
         raise FreeUValueError(f"--output {folder} holds other files already: name a folder that does not exist yet")
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from freeu.errors import FreeURuntimeError, FreeUValueError
 
 MANIFEST = "manifest.json"
+LOCK = ".freeu.lock"
+"""In a folder while a run writes there."""
 _NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -41,9 +43,90 @@ def refuse_foreign(folder: Path, resumable: bool = True) -> None:
     except OSError as error:
         raise FreeUValueError(f"cannot read --output {folder}: {error.strerror}") from None
     ours = resumable and MANIFEST in names
-    # A run that was killed while it wrote its first file leaves nothing but that file's temporary name.
-    if not ours and any(not name.endswith(".part") for name in names):
+    if not ours and any(not is_leftover(name) for name in names):
         raise FreeUValueError(f"--output {folder} holds other files already: name a folder that does not exist yet")
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a run that was killed before its first file was whole leaves a file of that name: a lock, or a part."""
+    return name == LOCK or name.endswith(".part")
+
+
+@contextlib.contextmanager
+def reserved(folder: Path | None, stem: str) -> Iterator[Path]:
+    """Keep other runs out of an output folder, for a ``with`` block.
+
+    The folder is made, so that no other run gets the same name; it is removed again if nothing was written to it.
+
+    Args:
+        folder: that was asked for; None makes one named after ``stem`` and the time.
+        stem: of that name.
+
+    Raises:
+        FreeUValueError: another run writes there.
+        FreeURuntimeError: the folder cannot be made or written.
+    """
+    from filelock import FileLock, Timeout
+
+    made: list[Path] = []
+    if folder is None:
+        while True:
+            folder = dated_folder(stem)
+            with contextlib.suppress(FileExistsError), _told(folder):
+                folder.mkdir()
+                made = [folder]
+                break
+    elif not folder.exists():
+        with _told(folder):
+            made = make_folders(folder)
+    elif not folder.is_dir():
+        raise FreeUValueError(f"--output {folder} is a file: name a folder that does not exist yet")
+    path = folder / LOCK
+    lock = FileLock(path)
+    try:
+        with _told(folder):
+            lock.acquire(timeout=0)
+            if not path.exists():  # another run has just ended, and deleted the file that is locked here
+                lock.release()
+                lock.acquire(timeout=0)
+    except Timeout:
+        raise FreeUValueError(f"another run writes to --output {folder}: wait until it ends, or name another") from None
+    except FreeURuntimeError:
+        remove_empty(made)
+        raise
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        lock.release()
+        remove_empty(made)
+
+
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (FileExistsError, TimeoutError):  # for the caller
+        raise
+    except OSError as error:
+        raise FreeURuntimeError(f"cannot write to --output {folder}: {error.strerror or error}: name another") from None
+
+
+def make_folders(path: Path) -> list[Path]:
+    """Make a folder and the parents it lacks; returns those that were made, the highest first."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()][::-1]
+    for folder in missing:
+        folder.mkdir(exist_ok=True)
+    return missing
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove folders that are empty, the last first, and take them off the list."""
+    with contextlib.suppress(OSError):
+        while folders:
+            folders[-1].rmdir()
+            folders.pop()
 
 
 class OutputFolder:
@@ -80,38 +163,43 @@ class OutputFolder:
         target = self.path / name
         part = self.path / f".{name}.{os.getpid()}.part"
         try:
-            self._create()
+            self._created += make_folders(self.path)
             yield part
             part.replace(target)
         except OSError as error:
             self._undo(part)
-            if error.errno in _NO_SPACE:
-                again = f"with {self.option} {self.path} to go on" if self.option else "again"
-                raise FreeURuntimeError(
-                    f"no space left on the disk while writing {target}: free some, then run the same command {again}"
-                ) from None
-            other = f"choose another {self.option}" if self.option else "name another folder"
-            raise FreeURuntimeError(f"cannot write {target}: {error.strerror or error}: {other}") from None
+            raise self._failed(target, error) from None
         except BaseException:
             self._undo(part)
             raise
 
-    def _create(self) -> None:
-        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        for folder in reversed(missing):
-            folder.mkdir(exist_ok=True)
-            self._created.append(folder)
+    def append(self, name: str, text: str) -> None:
+        """Append text to a file, as UTF-8.
+
+        Raises:
+            FreeURuntimeError: no space left, or the folder cannot be written; part of the text may be there.
+        """
+        target = self.path / name
+        try:
+            with target.open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise self._failed(target, error) from None
+
+    def _failed(self, target: Path, error: OSError) -> FreeURuntimeError:
+        if error.errno in _NO_SPACE:
+            again = f"with {self.option} {self.path} to go on" if self.option else "again"
+            return FreeURuntimeError(
+                f"no space left on the disk while writing {target}: free some, then run the same command {again}"
+            )
+        other = f"choose another {self.option}" if self.option else "name another folder"
+        return FreeURuntimeError(f"cannot write {target}: {error.strerror or error}: {other}")
 
     def _undo(self, part: Path) -> None:
         """Remove the temporary file, and the folders made here if they are empty."""
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        for folder in reversed(self._created):
-            try:
-                folder.rmdir()
-            except OSError:
-                return
-            self._created.remove(folder)
+        remove_empty(self._created)
 
 
 def file_sha(path: Path) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from freeu.pipelines.io.output import dated_folder
+from freeu.pipelines.io.output import reserved
 from freeu.pipelines.options.option import Option
 
 
@@ -54,6 +55,11 @@ class RunOptions:
         ),
     ] = None
 
-    def folder(self, name: str = "freeu") -> Path:
-        """The folder that was named, or a new name with the date and time."""
-        return self.output or dated_folder(name)
+    def folder(self, name: str = "freeu") -> AbstractContextManager[Path]:
+        """The folder that was named, or a new one with the date and time; no other run gets it in the ``with`` block.
+
+        Raises:
+            FreeUValueError: another run writes there, or it is a file.
+            FreeURuntimeError: it cannot be made or written.
+        """
+        return reserved(self.output, name)

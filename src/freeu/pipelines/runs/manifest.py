@@ -12,6 +12,7 @@ from typing import Any
 
 from freeu.errors import FreeUValueError
 from freeu.json_files import read_json
+from freeu.pipelines.io.journal import read_journal
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.runs.plan import Plan
 
@@ -43,6 +44,13 @@ class ImageRecord:
     flagged: bool = False
     files: Mapping[str, str] = field(default_factory=dict)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        data = asdict(self)
+        if not self.files:
+            del data["files"]
+        return data
+
 
 @dataclass
 class Manifest:
@@ -65,20 +73,13 @@ class Manifest:
             "complete": self.complete,
             "plan": self.plan.to_dict(),
             "environment": self.environment,
-            "pictures": [_plain(record) for record in records],
+            "pictures": [record.to_dict() for record in records],
         }
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
-def _plain(record: ImageRecord) -> dict[str, Any]:
-    data = asdict(record)
-    if not record.files:
-        del data["files"]
-    return data
-
-
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest; ``path`` is the file or its folder.
+    """Read a manifest, and what its run has made since it was written; ``path`` is the file or its folder.
 
     Raises:
         FreeUValueError: it cannot be read, is no manifest, is damaged (saying where), or has a newer schema.
@@ -92,7 +93,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         plan = Plan.from_dict(data.get("plan"))
         environment = _strings(data.get("environment"))
-        records = _records(data.get("pictures"))
+        records = _records(data.get("pictures")) | _records(read_journal(path.parent))
     except (FreeUValueError, TypeError) as error:
         raise FreeUValueError(f"the manifest {path} is damaged: {error}") from None
     planned = {planned.file for planned in plan.images()}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from freeu.errors import FreeUValueError
 from freeu.metadata import png_bytes
 from freeu.pipelines.io.inputs import pixel_sha
+from freeu.pipelines.io.journal import journaled
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.runs.generate import OnStep, generate_image
@@ -128,10 +129,9 @@ def make_run(prepared: Prepared, output: OutputFolder, maker: Maker, progress: P
     manifest.images = kept
     if kept:
         progress.kept(len(kept))
-    output.write(MANIFEST, manifest.to_json())
-    for name, data in maker.inputs(prepared):
-        output.write(name, data)
-    with quiet(), deterministic(plan.device, plan.threads):
+    with quiet(), deterministic(plan.device, plan.threads), journaled(output, manifest.to_json) as note:
+        for name, data in maker.inputs(prepared):
+            output.write(name, data)
         for todo in plan.images():
             if todo.file in kept:
                 continue
@@ -139,10 +139,11 @@ def make_run(prepared: Prepared, output: OutputFolder, maker: Maker, progress: P
             settings = settings_of(plan, todo, manifest.environment)
             made = maker.make(prepared, todo, output, settings, telling(progress, todo.file))
             seconds = round(time.perf_counter() - began, 3)
-            manifest.images[todo.file] = ImageRecord(
+            record = ImageRecord(
                 todo.file, todo.prompt, todo.seed, todo.arm, made.sha, seconds, made.flagged, dict(made.files)
             )
-            output.write(MANIFEST, manifest.to_json())
+            manifest.images[todo.file] = record
+            note(record.to_dict())
             progress.step(todo.file, 1.0)
     return manifest
 
@@ -197,9 +198,15 @@ def deterministic(device: str, threads: int) -> Iterator[None]:
 
 def settings_of(plan: Plan, planned: PlannedImage, made_with: Mapping[str, str]) -> dict[str, Any]:
     """The settings that go inside an image or video; no path of the machine is among them."""
-    data = plan.to_dict()
-    if plan.motion_adapter is not None:
-        data["motion_adapter"] = {name: data["motion_adapter"][name] for name in ("name", "fingerprint")}
+    of_video: dict[str, Any] = {}
+    if plan.command == "video":
+        data = plan.to_dict()
+        of_video = {name: data[name] for name in OF_VIDEO}
+        if plan.motion_adapter is not None:
+            of_video["motion_adapter"] = {
+                "name": plan.motion_adapter.name,
+                "fingerprint": plan.motion_adapter.fingerprint,
+            }
     added = plan.add_ons()
     for one in (*added.get("loras", ()), *added.get("embeddings", ())):
         del one["reference"]
@@ -221,7 +228,7 @@ def settings_of(plan: Plan, planned: PlannedImage, made_with: Mapping[str, str])
         "mask_sha256": plan.mask_sha,
         "image_strength": plan.image_strength,
         "frames": plan.frames,
-        **({name: data[name] for name in OF_VIDEO} if plan.command == "video" else {}),
+        **of_video,
         **added,
         **({"control": {**plan.control.to_dict(), "reference": plan.control.name}} if plan.control else {}),
         "dtype": plan.dtype,

@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.metadata import png_bytes
 from freeu.pipelines.io.inputs import pixel_sha
+from freeu.pipelines.io.journal import Note, journaled, read_journal
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.models.sources.sources import find_model
@@ -132,11 +134,16 @@ def run_sweep(
         made_with = environment(prepared.plan.device)
         if record is None:
             record = claim(output, _record(sweep, prepared, made_with), "sweep", kept=("pictures",))
+            record["pictures"] |= {str(one.pop("file", "")): one for one in read_journal(folder)}
         loaded(prepared)
         say("generating")
-        with quiet(), deterministic(prepared.plan.device, prepared.plan.threads):
+        with (
+            quiet(),
+            deterministic(prepared.plan.device, prepared.plan.threads),
+            journaled(output, partial(as_json, record)) as note,
+        ):
             for cell in group:
-                shown[cell.place] = _make(prepared, cell, output, record, made_with)
+                shown[cell.place] = _make(prepared, cell, output, record, made_with, note)
                 report()
     assert record is not None, "a sweep has a place"
     record["cells"] = [{"place": list(cell.place), "file": shown[cell.place]} for cell in cells]
@@ -165,7 +172,9 @@ def _record(sweep: Sweep, prepared: Prepared, made_with: dict[str, str]) -> dict
     }
 
 
-def _make(prepared: Prepared, cell: Cell, output: OutputFolder, record: dict[str, Any], made_with: Any) -> str:
+def _make(
+    prepared: Prepared, cell: Cell, output: OutputFolder, record: dict[str, Any], made_with: Any, note: Note
+) -> str:
     """The file of a place; made only if no other place, or earlier run, made the same image."""
     plan = plan_of(prepared.plan, cell.settings)
     key = _key(plan)
@@ -186,7 +195,7 @@ def _make(prepared: Prepared, cell: Cell, output: OutputFolder, record: dict[str
             "model": plan.model.name,
             "flagged": flagged,
         }
-        output.write(MANIFEST, as_json(record))
+        note({"file": file, **record["pictures"][file]})
     return file
 
 

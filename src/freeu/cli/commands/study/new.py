@@ -168,7 +168,7 @@ def new(
     """
     from freeu.extras import need
     from freeu.pipelines.io.inputs import MAX_SEED
-    from freeu.pipelines.io.output import refuse_foreign
+    from freeu.pipelines.io.output import dated_folder, refuse_foreign
     from freeu.study.plan.questions import parse_languages, parse_questions
 
     for name, value, low, high in (
@@ -186,7 +186,7 @@ def new(
     given = questions or ()
     parse_questions(given, spoken := parse_languages(languages))  # reports mistakes before any file is read
     need("study", "PIL", "numpy", "scipy")
-    folder = run.folder("freeu-study")
+    folder = run.output or dated_folder("freeu-study")
     refuse_foreign(folder, resumable=False)
 
     from freeu.study.plan.build import new_study
