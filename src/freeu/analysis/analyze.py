@@ -204,6 +204,17 @@ def random_unet(pipe: Any, seed: int = RANDOM_SEED) -> Iterator[None]:
     Args:
         pipe: a diffusers pipeline with a U-Net.
         seed: of the weights; torch's random state does not change.
+
+    >>> import freeu, freeu_zoo
+    >>> from diffusers import StableDiffusionPipeline
+    >>> pipe = StableDiffusionPipeline.from_pretrained(freeu_zoo.model_path())
+    >>> pipe.set_progress_bar_config(disable=True)
+    >>> trained = pipe.unet
+    >>> with random_unet(pipe):
+    ...     pipe.unet is trained, pipe.unet.config == trained.config
+    (False, True)
+    >>> pipe.unet is trained
+    True
     """
     trained = pipe.unet
     parameter = next(trained.parameters())

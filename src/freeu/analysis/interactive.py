@@ -58,6 +58,14 @@ def make_figures(
     Raises:
         NoSitesError: the model has no known skip concatenation.
         FreeUValueError: no such figure, settings that have no effect or that the pipeline refuses, too few steps.
+
+    >>> import freeu, freeu_zoo
+    >>> from diffusers import StableDiffusionPipeline
+    >>> pipe = StableDiffusionPipeline.from_pretrained(freeu_zoo.model_path())
+    >>> pipe.set_progress_bar_config(disable=True)
+    >>> (figure,) = make_figures(pipe, ["a 3d fox on a blue background"], [4], steps=2, width=64, height=64)
+    >>> figure.number, figure.title
+    (4, 'Relative log amplitude of the latents, step by step')
     """
     name = type(pipe).__name__
     source = ModelSource("directory", name, None, name)

@@ -34,6 +34,15 @@ def figure_files(figure: Figure) -> dict[str, bytes]:
 
     Raises:
         FreeUValueError: matplotlib is not installed.
+
+    >>> import freeu, freeu_zoo
+    >>> from diffusers import StableDiffusionPipeline
+    >>> pipe = StableDiffusionPipeline.from_pretrained(freeu_zoo.model_path())
+    >>> pipe.set_progress_bar_config(disable=True)
+    >>> from freeu import analysis
+    >>> (figure,) = analysis.make_figures(pipe, ["a 3d fox"], [4], steps=2, width=64, height=64)
+    >>> sorted(figure_files(figure))
+    ['figure-04.csv', 'figure-04.png', 'figure-04.svg']
     """
     need("analysis", "matplotlib")
     files = {}
@@ -125,6 +134,15 @@ def plotly_figure(panel: Panel) -> Any:
 
     Raises:
         FreeUValueError: plotly is not installed.
+
+    >>> import freeu, freeu_zoo
+    >>> from diffusers import StableDiffusionPipeline
+    >>> pipe = StableDiffusionPipeline.from_pretrained(freeu_zoo.model_path())
+    >>> pipe.set_progress_bar_config(disable=True)
+    >>> from freeu import analysis
+    >>> (figure,) = analysis.make_figures(pipe, ["a 3d fox"], [4], steps=2, width=64, height=64)
+    >>> plotly_figure(figure.content[0]).layout.xaxis.title.text
+    'frequency (π: Nyquist)'
     """
     need("analysis", "plotly", "matplotlib")
     import plotly.graph_objects as go

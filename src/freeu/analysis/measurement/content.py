@@ -182,6 +182,19 @@ def compare_verdicts(
     Args:
         figures: of the model.
         baseline: the same figures with random weights, as of ``make_figures`` within ``random_unet``; may be empty.
+
+    >>> import freeu, freeu_zoo
+    >>> from diffusers import StableDiffusionPipeline
+    >>> pipe = StableDiffusionPipeline.from_pretrained(freeu_zoo.model_path())
+    >>> pipe.set_progress_bar_config(disable=True)
+    >>> from freeu import analysis
+    >>> small = {"steps": 2, "width": 64, "height": 64}
+    >>> figures = analysis.make_figures(pipe, ["a 3d fox on a blue background"], [4], **small)
+    >>> with analysis.random_unet(pipe):
+    ...     baseline = analysis.make_figures(pipe, ["a 3d fox on a blue background"], [4], **small)
+    >>> for figure, verdict, random in compare_verdicts(figures, baseline):
+    ...     print(figure.number, verdict.claim, verdict.answer, random.answer)
+    4 High frequencies fall. undecided undecided
     """
     others = {(figure.number, verdict.measure): verdict for figure in baseline for verdict in figure.verdicts}
     for figure in figures:

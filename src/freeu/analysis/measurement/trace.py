@@ -75,6 +75,17 @@ def watch(model: Any, observe: Observer) -> Capture:
     Raises:
         NoSitesError: the model has no known skip concatenation.
         FreeURuntimeError: the model has run as compiled code before.
+
+    >>> import freeu, freeu_zoo
+    >>> from diffusers import StableDiffusionPipeline
+    >>> pipe = StableDiffusionPipeline.from_pretrained(freeu_zoo.model_path())
+    >>> pipe.set_progress_bar_config(disable=True)
+    >>> from freeu import analysis
+    >>> seen = analysis.FeatureSpectra()
+    >>> with watch(pipe, seen):
+    ...     image = pipe("a 3d fox", num_inference_steps=2, width=64, height=64).images[0]
+    >>> sorted({key.part for key in seen.spectra()})
+    ['backbone', 'fused', 'skip']
     """
     unet = unet_of(model)
     adapter = adapter_for(unet)

@@ -73,6 +73,14 @@ def match_guidance(
 
     Raises:
         FreeUValueError: shapes that do not fit, or guidance that changes nothing (d is 0 everywhere).
+
+    >>> import torch
+    >>> plain = torch.randn(5, 3, 2, 4, 8, 8)  # steps, prompts, halves, latent
+    >>> direction = plain[:, :, 1:] - plain[:, :, :1]
+    >>> changed = plain + torch.cat([0 * direction, 0.1 * direction], dim=2)  # guidance, made a tenth stronger
+    >>> found = match_guidance(plain, changed, guidance=7.0)
+    >>> round(found.matched, 3), round(found.explained, 3)
+    (7.7, 1.0)
     """
     import torch
 
@@ -186,6 +194,16 @@ def calibrate_guidance(
         FreeUValueError: a CFG scale of 1 or less, no prompt, an unknown prediction type, a pipeline that cannot be
             calibrated.
         FreeURuntimeError: the pipeline did not call its U-Net with both halves in one batch, or FreeU did not act.
+
+    >>> import freeu, freeu_zoo
+    >>> from diffusers import StableDiffusionPipeline
+    >>> pipe = StableDiffusionPipeline.from_pretrained(freeu_zoo.model_path())
+    >>> pipe.set_progress_bar_config(disable=True)
+    >>> found = calibrate_guidance(
+    ...     pipe, freeu.preset("sd14"), ["a 3d fox on a blue background"], guidance=3.0, steps=2, width=64, height=64
+    ... )
+    >>> found.guidance, len(found.per_step), found.matched > 3
+    (3.0, 2, True)
     """
     import torch
 

@@ -76,6 +76,14 @@ def measure_video(frames: Iterable[Any], judges: Judges | None = None) -> VideoM
 
     Raises:
         FreeUValueError: other frames; OpenCV is not installed.
+
+    >>> import numpy as np
+    >>> frames = np.full((4, 64, 64, 3), 200, np.uint8)
+    >>> for number, frame in enumerate(frames):
+    ...     frame[24:40, 10 + 8 * number : 26 + 8 * number] = (220, 30, 30)  # a red square that moves right
+    >>> found = measure_video(frames)
+    >>> found.movement.kind, round(found.values["frame_difference"], 3)
+    ('right', 7.5)
     """
     sums = _Sums(judges or Judges())
     before: list[Frame] = []
@@ -189,6 +197,15 @@ def score_video_alignment(spec: PromptSpec, measurement: VideoMeasurement) -> Va
         - ``motion``: 1 if the subject moves as the prompt says (``Movement.kind``), else 0;
         - ``motion_agreement``: cosine of its direction with that of the prompt (``Movement.agreement``);
         - ``clip_right``: 1 if all attributes are correct in every frame and the motion is.
+
+    >>> import numpy as np
+    >>> from freeu.evaluate import PromptSpec
+    >>> frames = np.full((4, 64, 64, 3), 200, np.uint8)
+    >>> for number, frame in enumerate(frames):
+    ...     frame[24:40, 10 + 8 * number : 26 + 8 * number] = (220, 30, 30)  # a red square that moves right
+    >>> seen = measure_video(frames)
+    >>> [score_video_alignment(PromptSpec(motion=motion), seen)["motion"] for motion in ("right", "left")]
+    [1.0, 0.0]
     """
     values: Values = {}
     right: list[float] = []

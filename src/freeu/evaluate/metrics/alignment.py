@@ -195,6 +195,12 @@ def score_alignment(spec: PromptSpec, reading: Reading) -> dict[str, float | Non
         - ``relation``: 1 if both nouns are there in that relation or its inverse (a left of b, b right of a);
         - ``relation_given_nouns``: the same among images with both nouns, None for the others;
         - ``all_asked``: 1 if all attributes are correct.
+
+    >>> asked = PromptSpec(nouns=("fox", "cat"), count=2, style="3d", background=("blue",), relation="left of")
+    >>> seen = PromptSpec(("fox", "cat"), 2, "3d", ("red",), (None, None), "left of")  # what a reader read
+    >>> scores = score_alignment(asked, seen)
+    >>> scores["noun"], scores["relation"], scores["background"], scores["object_colour"], scores["all_asked"]
+    (1.0, 1.0, 0.0, None, 0.0)
     """
     scores: dict[str, float | None] = dict.fromkeys(ASPECTS)
     if spec.nouns:

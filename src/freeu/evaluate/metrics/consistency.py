@@ -64,6 +64,13 @@ def split_subject(frame: Any) -> Parts | None:
     Returns:
         both uint8, (S, S, 3) and (H, W, 3); None if the border is no such background, or the subject takes less than
         0.3 % or more than 90 % of the image.
+
+    >>> import numpy as np
+    >>> frame = np.full((64, 64, 3), 200, np.uint8)
+    >>> frame[20:40, 30:50] = (220, 30, 30)
+    >>> subject, background = split_subject(frame)
+    >>> subject.shape, background.shape, bool((background == 200).all())
+    ((28, 28, 3), (64, 64, 3), True)
     """
     pixels = check_frame(frame)
     background, border = _background(pixels)

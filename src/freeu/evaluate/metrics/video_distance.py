@@ -32,6 +32,9 @@ def video_features(features: Any) -> Floats:
 
     Raises:
         FreeUValueError: fewer than two frames, or values that are not finite.
+
+    >>> video_features([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0], [3.0, 1.0]])  # mean, drift and change of two features
+    array([1.5, 1. , 2. , 0. , 1. , 0. ])
     """
     array = features_of("the video", features)
     half = len(array) // 2
@@ -47,12 +50,29 @@ def frechet_video_distance(x: Any, y: Any) -> float:
 
     Raises:
         FreeUValueError: videos that do not fit together, or too few.
+
+    >>> import numpy as np
+    >>> random = np.random.default_rng(0)
+    >>> videos = [random.normal(size=(8, 4)) for _ in range(50)]
+    >>> round(frechet_video_distance(videos, videos), 6)
+    0.0
+    >>> frechet_video_distance(videos, [video + 1 for video in videos]) > 3.9  # the mean of each of 4 features
+    True
     """
     return frechet_distance(_stacked(x), _stacked(y))
 
 
 def kernel_video_distance(x: Any, y: Any) -> float:
-    """``kernel_distance`` between two sets of videos on ``video_features``; arguments as ``frechet_video_distance``."""
+    """``kernel_distance`` between two sets of videos on ``video_features``; arguments as ``frechet_video_distance``.
+
+    >>> import numpy as np
+    >>> random = np.random.default_rng(0)
+    >>> one, other, moved = (
+    ...     [random.normal(size=(8, 4)) + shift for _ in range(50)] for shift in (0, 0, 1)
+    ... )
+    >>> kernel_video_distance(one, other) < kernel_video_distance(one, moved)
+    True
+    """
     return kernel_distance(_stacked(x), _stacked(y))
 
 
