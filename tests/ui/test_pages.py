@@ -1,6 +1,7 @@
 """The report, the page of a sweep, and the studio, in a real browser."""
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -84,10 +85,17 @@ def test_the_page_of_a_sweep(watched, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def studio():
-    """The address of a running studio."""
+def studio(tmp_path_factory):
+    """The address of a running studio, which takes its images with it when it ends."""
     command = [sys.executable, "-m", "freeu", "ui", "--port", "0", "--threads", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    cache = tmp_path_factory.mktemp("cache")
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"GRADIO_TEMP_DIR": str(cache)},
+    )
     try:
         line = process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:\d+", line)
@@ -97,6 +105,7 @@ def studio():
         process.send_signal(signal.SIGINT)
         process.wait(30)
         process.stdout.close()
+    assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
 def test_the_studio(watched, studio):

@@ -20,6 +20,8 @@ CUSTOM, RECOMMENDED = "custom", "recommended"
 GALLERY = 24
 _FACTORS = ("b1", "b2", "b3", "s1", "s2", "s3")
 MAX_WAITING = 32
+CACHE = (3_600, 86_400)
+"""Seconds between two looks into Gradio's cache of images, and the age at which it forgets one."""
 
 
 def build(studio: Studio, note: str = "") -> gr.Blocks:
@@ -30,7 +32,7 @@ def build(studio: Studio, note: str = "") -> gr.Blocks:
         note: a line on the models.
     """
     steps, guidance, recommended = studio.defaults(studio.models[0])
-    with gr.Blocks(title="freeu studio", analytics_enabled=False) as page:
+    with gr.Blocks(title="freeu studio", analytics_enabled=False, delete_cache=CACHE) as page:
         gr.Markdown(f"# freeu studio\nThe same prompt and seed without and with FreeU. {note}")
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
