@@ -163,9 +163,9 @@ def test_what_is_not_there_is_not_made(voted, tmp_path):
     path, _ = voted
     empty = tmp_path / "empty"
     make_study(empty)
-    with pytest.raises(FreeUValueError, match=r"there are no votes: .*study\.sqlite does not exist"):
+    with pytest.raises(FreeUValueError, match=r"there is no database .*study\.sqlite: serve the study first"):
         results_command(StudyOptions(empty), ResultsOutput())
-    with pytest.raises(FreeUValueError, match=r"there are no votes: .*other\.sqlite does not exist"):
+    with pytest.raises(FreeUValueError, match=r"there is no database .*other\.sqlite: serve the study first"):
         export_command(StudyOptions(path, str(tmp_path / "other.sqlite")), ResultsOutput())
     assert not list(tmp_path.glob("**/*.sqlite"))
     with pytest.raises(FreeUValueError, match="unknown --format 'xlsx'"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,8 @@ RESULT_COLUMNS = (
     "demonstration",
     "plan",
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Spreadsheets of some languages take a semicolon for a comma, and full-width signs for plain ones.
+_FORMULA = re.compile(r"(^|[;|\t\r\n\v\f])(?=\s*[=+\-@＝＋－＠\t\r])")
 
 
 def vote_rows(plan: StudyPlan, votes: Sequence[Vote]) -> list[dict[str, Any]]:
@@ -134,8 +136,8 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: str) 
     Args:
         rows: with a value for every column: text, numbers, booleans or None.
         columns: names of the columns in order.
-        form: "csv" (UTF-8; text that a spreadsheet would run as a formula is prefixed with an apostrophe; None is
-            empty), "json" (a list of objects) or "parquet".
+        form: "csv" (UTF-8; what a spreadsheet would run as a formula, also after a semicolon or in full-width signs,
+            is prefixed with an apostrophe; None is empty), "json" (a list of objects) or "parquet".
 
     Raises:
         FreeUValueError: another format, or pyarrow is not installed.
@@ -161,7 +163,7 @@ def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
-    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA) else value
+    return _FORMULA.sub(r"\1'", value) if isinstance(value, str) else value
 
 
 def _parquet(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import threading
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from freeu.study.store.votes import Vote
 
 NAMES = tuple(f"{table}.{form}" for table in ("votes", "results") for form in ("csv", "json", "parquet"))
 """The files that can be exported. results.json is the whole of ``results()``; the other two are its table of shares."""
+ARCHIVED = tuple(name for name in NAMES if not name.endswith(".parquet"))
+"""Files without further dependencies, which are offered together."""
 
 
 class LiveResults:
@@ -31,9 +35,11 @@ class LiveResults:
 
     def results(self) -> dict[str, Any]:
         """``results.results`` of the votes so far."""
+        return self._results(self._store.counted_votes())
+
+    def _results(self, votes: list[Vote]) -> dict[str, Any]:
         from freeu.study.results.results import results
 
-        votes = self._store.counted_votes()
         with self._lock:
             if self._last is None or self._last[0] != votes:
                 self._last = votes, results(self._store.plan, votes)
@@ -51,14 +57,29 @@ class LiveResults:
 
     def export(self, name: str) -> bytes | None:
         """The content of a file of ``NAMES``; None for another name."""
+        return self.exports(name)[name] if name in NAMES else None
+
+    def exports(self, *names: str) -> dict[str, bytes]:
+        """The content of files of ``NAMES``, all of the votes of one moment."""
         from freeu.pipelines.runs.manifest import as_json
         from freeu.study.results.exporting import RESULT_COLUMNS, VOTE_COLUMNS, result_rows, table, vote_rows
 
-        if name not in NAMES:
-            return None
-        which, _, form = name.partition(".")
-        if which == "votes":
-            return table(vote_rows(self._store.plan, self._store.counted_votes()), VOTE_COLUMNS, form)
-        if form == "json":
-            return as_json(self.results()).encode()
-        return table(result_rows(self.results()), RESULT_COLUMNS, form)
+        votes = self._store.counted_votes()
+
+        def content(name: str) -> bytes:
+            which, _, form = name.partition(".")
+            if which == "votes":
+                return table(vote_rows(self._store.plan, votes), VOTE_COLUMNS, form)
+            if form == "json":
+                return as_json(self._results(votes)).encode()
+            return table(result_rows(self._results(votes)), RESULT_COLUMNS, form)
+
+        return {name: content(name) for name in names}
+
+    def archive(self) -> bytes:
+        """A ZIP of ``ARCHIVED``, all of the votes of one moment."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+            for name, data in self.exports(*ARCHIVED).items():
+                packed.writestr(name, data)
+        return buffer.getvalue()

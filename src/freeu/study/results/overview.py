@@ -83,9 +83,9 @@ class Overview:
 
 def overview(store: Store) -> Overview:
     """The current progress of the study of a store."""
-    votes = store.counted_votes()
+    raters, votes = store.snapshot()
     found = summarize_raters(store.plan, votes)
-    assigned = [rater for rater in store.raters() if rater.slot is not None]
+    assigned = [rater for rater in raters if rater.slot is not None]
     started = [rater for rater in assigned if rater.joined or rater.deleted]
     rows = tuple(Row(rater, len(store.tasks(rater)), found.get(rater.id)) for rater in started)
     at = datetime.now(timezone.utc)

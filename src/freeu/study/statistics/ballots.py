@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from freeu.errors import FreeUValueError, unknown_name
 from freeu.study.plan.plan import StudyPlan
-from freeu.study.store.votes import CHOICES, Answer, Vote
+from freeu.study.store.votes import CHOICES, Answer, Vote, rater_name
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -140,19 +140,20 @@ def check_votes(plan: StudyPlan, votes: Sequence[Vote]) -> None:
 
 
 def rater_names(plan: StudyPlan, votes: Sequence[Vote]) -> dict[str, str]:
-    """A name for each rater in tables and files: the number of the slot, such as "R007".
+    """A name for each rater in tables and files; see ``votes.rater_name``.
 
-    The random ids stay in the database. Two raters of one slot become "R007" and "R007b".
+    The random ids of raters who did not ask for deletion stay in the database. Two raters of one slot become "R007" and
+    "R007b".
 
     Args:
         plan: of the study.
         votes: the counted votes; raters are named in the order of their first vote.
     """
     names: dict[str, str] = {}
-    taken: dict[int, int] = {}
+    taken: dict[str, int] = {}
     for vote in votes:
         if vote.rater not in names:
-            slot = plan.task(vote.task)[0] + 1
-            taken[slot] = taken.get(slot, 0) + 1
-            names[vote.rater] = f"R{slot:03d}" + ("" if taken[slot] == 1 else chr(ord("a") + taken[slot] - 1))
+            name = rater_name(plan.task(vote.task)[0], vote.rater, vote.deleted)
+            taken[name] = taken.get(name, 0) + 1
+            names[vote.rater] = name + ("" if taken[name] == 1 else chr(ord("a") + taken[name] - 1))
     return names

@@ -8,13 +8,17 @@ import sqlite3
 from pathlib import Path
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
-from freeu.study.store.database import parse_url
+from freeu.study.store.archive import readable
+from freeu.study.store.database import existing, parse_url
+from freeu.study.store.faults import StoreError, reason_of
 
 PAGES = 256
 
 
 def back_up(url: str, output: Path) -> int:
     """Copy the database with SQLite's online backup API. The copy is consistent, also while raters vote.
+
+    The database itself is not changed; it may be on a read-only disk.
 
     Args:
         url: of the database.
@@ -32,9 +36,7 @@ def back_up(url: str, output: Path) -> int:
         raise FreeUValueError(
             "only SQLite databases can be copied: for PostgreSQL use pg_dump --format=custom, also while it is in use"
         )
-    source = Path(parsed.database or "")
-    if not source.is_file():
-        raise FreeUValueError(f"there is no database {source}: serve the study first, or check --database")
+    source = existing(parsed)
     if output.exists():
         raise FreeUValueError(f"--output {output} exists: name another file")
     part = output.with_name(f".{output.name}.{os.getpid()}.part")
@@ -44,8 +46,8 @@ def back_up(url: str, output: Path) -> int:
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.rename(output)
-    except (OSError, sqlite3.Error) as error:
-        raise FreeURuntimeError(f"cannot copy {source} to {output}: {error}") from None
+    except (OSError, sqlite3.Error, StoreError) as error:
+        raise FreeURuntimeError(f"cannot copy {source} to {output}: {reason_of(error)}") from None
     finally:
         for name in (part, Path(f"{part}-wal"), Path(f"{part}-shm"), Path(f"{part}-journal")):
             name.unlink(missing_ok=True)
@@ -54,7 +56,8 @@ def back_up(url: str, output: Path) -> int:
 
 def _copy(source: Path, part: Path) -> int:
     with (
-        contextlib.closing(sqlite3.connect(source, timeout=15)) as here,
+        readable(source) as address,
+        contextlib.closing(sqlite3.connect(address, timeout=15, uri=True)) as here,
         contextlib.closing(sqlite3.connect(part)) as there,
     ):
         here.backup(there, pages=PAGES, sleep=0.01)

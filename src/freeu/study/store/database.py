@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import URL, Engine, create_engine, event, inspect, make_url, select
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
 
-from freeu.errors import FreeURuntimeError, FreeUValueError
+from freeu.errors import FreeUValueError
 from freeu.extras import need
-from freeu.study.store import tables
+from freeu.study.store.archive import readable
+from freeu.study.store.faults import StoreError, fault
 
 FILE = "study.sqlite"
 BUSY_MS = 15_000
 CONNECTIONS = 48
 """More than the number of request threads, so that no request waits for a connection."""
+
+Access = Literal["create", "write", "read"]
+"""Create the database if there is none; write to one that is there; read one without changing anything."""
 
 
 def database_url(folder: Path, database: str | None = None) -> str:
@@ -54,47 +59,120 @@ def parse_url(url: str) -> URL:
     return parsed.set(drivername={"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}[backend])
 
 
-def open_engine(url: str) -> Engine:
-    """An engine whose commits are durable.
-
-    SQLite runs in WAL mode with ``synchronous=FULL`` (each commit waits for the disk) and begins writing transactions
-    with ``IMMEDIATE``. PostgreSQL runs with ``synchronous_commit=on``, also where the server has another default.
+def existing(url: URL) -> Path:
+    """The file of an SQLite database that must be there.
 
     Raises:
-        FreeUValueError: see ``parse_url``; or PostgreSQL without its driver.
+        FreeUValueError: there is no such file, or it is empty.
+    """
+    file = Path(url.database or "")
+    if not file.is_file():
+        raise FreeUValueError(f"there is no database {file}: serve the study first, or check --database")
+    if not file.stat().st_size:
+        raise FreeUValueError(f"the database {file} is empty (0 bytes): serve the study first, or check --database")
+    return file
+
+
+def open_engine(url: str, access: Access = "create", resources: contextlib.ExitStack | None = None) -> Engine:
+    """An engine whose commits are durable, and fail where the transaction is gone.
+
+    SQLite runs in WAL mode with ``synchronous=FULL`` (each commit waits for the disk) and begins writing transactions
+    with ``IMMEDIATE``. PostgreSQL runs with ``synchronous_commit=on``, also where the server has another default, and
+    reads with ``REPEATABLE READ``: all that one transaction reads is of one moment.
+
+    Args:
+        url: of the database.
+        access: see ``Access``.
+        resources: closed after the engine was disposed of; needed for reading.
+
+    Raises:
+        FreeUValueError: see ``parse_url`` and ``existing``; or PostgreSQL without its driver.
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "postgresql":
-        need("postgres", "psycopg")
-        return create_engine(
-            parsed,
-            connect_args={"options": "-csynchronous_commit=on", "connect_timeout": 10},
-            hide_parameters=True,
-            pool_size=8,
-            max_overflow=CONNECTIONS - 8,
-            pool_pre_ping=True,
-        )
-    _create_private(Path(parsed.database or ""))
-    engine = create_engine(parsed, hide_parameters=True, pool_size=8, max_overflow=CONNECTIONS - 8)
+        engine = _open_postgresql(parsed, access)
+    else:
+        engine = _open_sqlite(parsed, access, resources or contextlib.ExitStack())
+
+    @event.listens_for(engine, "commit")
+    def _check(connection: Connection) -> None:
+        # The drivers take a commit without a transaction for done: what was written before is not there.
+        require_transaction(connection)
+
+    return engine
+
+
+def _open_postgresql(url: URL, access: Access) -> Engine:
+    need("postgres", "psycopg")
+    options = "-csynchronous_commit=on" + (" -cdefault_transaction_read_only=on" if access == "read" else "")
+    return create_engine(
+        url,
+        connect_args={"options": options, "connect_timeout": 10},
+        hide_parameters=True,
+        pool_size=8,
+        max_overflow=CONNECTIONS - 8,
+        pool_pre_ping=True,
+    )
+
+
+def _open_sqlite(url: URL, access: Access, resources: contextlib.ExitStack) -> Engine:
+    file = Path(url.database or "")
+    if access == "create":
+        _create_private(file)
+    else:
+        existing(url)
+    address = (
+        resources.enter_context(readable(file)) if access == "read" else f"{file.absolute().as_uri()}?mode=rw"
+    )  # without "c" for create: nothing appears where a database was taken away
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(address, timeout=BUSY_MS / 1_000, check_same_thread=False, uri=True)
+
+    engine = create_engine(url, creator=connect, hide_parameters=True, pool_size=8, max_overflow=CONNECTIONS - 8)
+    settings = ["foreign_keys=ON"]
+    if access != "read":
+        # Overwritten with zeros, so that nothing of deleted data stays in the file.
+        settings += ["journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "secure_delete=ON"]
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # the driver begins no transaction by itself: _begin does
-        for pragma in (
-            f"busy_timeout={BUSY_MS}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "fullfsync=ON",
-            "foreign_keys=ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
+        for setting in settings:
+            connection.execute(f"PRAGMA {setting}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
-        reading = connection.get_execution_options().get("freeu_reading")
+        reading = connection.get_execution_options().get("freeu_reading") or access == "read"
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def reading(engine: Engine) -> Engine:
+    """The engine for transactions that only read: each sees one moment, and none waits for a writer."""
+    if engine.dialect.name == "postgresql":
+        return engine.execution_options(isolation_level="REPEATABLE READ")
+    return engine.execution_options(freeu_reading=True)
+
+
+def require_transaction(connection: Connection) -> None:
+    """Check that the transaction that was begun is still there.
+
+    SQLite rolls back by itself after some errors, such as those of a network file system; PostgreSQL turns the commit
+    of a failed transaction into a rollback, without an error.
+
+    Raises:
+        StoreError: it is gone. Nothing that was written in it is in the database.
+    """
+    driver: Any = None if connection.invalidated or connection.closed else connection.connection.dbapi_connection
+    if driver is None:
+        alive = False
+    elif connection.dialect.name == "sqlite":
+        alive = driver.in_transaction
+    else:
+        alive = driver.info.transaction_status.name == "INTRANS"
+    if not alive:
+        raise StoreError("the database rolled back what was written, by itself: try again, and check the disk")
 
 
 def _create_private(file: Path) -> None:
@@ -103,34 +181,29 @@ def _create_private(file: Path) -> None:
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
-def prepare(engine: Engine, plan: str, now: str) -> None:
-    """Create the tables, or check that existing ones belong to this plan.
+def empty_log(engine: Engine, wait_ms: int = 100) -> bool:
+    """Move SQLite's write-ahead log into the database and empty it, so that nothing of deleted data stays in it.
 
     Args:
         engine: of the database.
-        plan: hash of the plan.
-        now: time of creation for a new database.
+        wait_ms: how long to wait for readers. Nobody can write meanwhile.
+
+    Returns:
+        whether the log is empty; True for PostgreSQL, whose log is its own matter.
 
     Raises:
-        FreeUValueError: a database of another plan or of a newer freeu.
-        FreeURuntimeError: the database cannot be opened.
+        StoreError: the database cannot be written.
     """
-    name = engine.url.render_as_string(hide_password=True)
+    if engine.dialect.name != "sqlite":
+        return True
+    connection = engine.raw_connection()
     try:
-        with engine.begin() as connection:
-            if not inspect(connection).has_table(tables.study.name):
-                tables.metadata.create_all(connection)
-                connection.execute(
-                    tables.study.insert().values({"schema": tables.SCHEMA, "plan": plan, "created": now})
-                )
-            found = connection.execute(select(tables.study)).one()
-    except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise FreeURuntimeError(f"cannot open the study's database {name}: {reason}") from None
-    if found.schema != tables.SCHEMA:
-        raise FreeUValueError(f"the database {name} has schema {found.schema}, not {tables.SCHEMA}: use a newer freeu")
-    if found.plan != plan:
-        raise FreeUValueError(
-            f"the database {name} belongs to another study (plan {found.plan[:12]}, this one is {plan[:12]}): "
-            "name another --database"
-        )
+        driver: Any = connection.driver_connection
+        driver.execute(f"PRAGMA busy_timeout={wait_ms}")
+        busy = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        driver.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+    except sqlite3.Error as error:
+        raise fault("cannot empty the log of the study's database", error) from None
+    finally:
+        connection.close()
+    return not busy

@@ -7,7 +7,9 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from freeu.study.store.faults import fault
 from freeu.study.store.progress import RaterProgress
+from freeu.study.store.votes import Vote, rater_name
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Rater:
     language: str
     joined: str | None
     deleted: bool
+
+    @property
+    def name(self) -> str:
+        """How tables and files call the rater."""
+        return rater_name(self.slot or 0, self.id, self.deleted)
 
 
 @dataclass(frozen=True)
@@ -81,5 +88,28 @@ class Receipt:
 
 
 def rater_of(row: Row[Any]) -> Rater:
-    """A row of the table of raters."""
+    """A row of the table of raters.
+
+    Raises:
+        StoreError: its values cannot have been written by freeu.
+    """
+    slot, joined, nickname = row.slot, row.joined, row.nickname
+    if (
+        not (isinstance(row.id, str) and isinstance(row.language, str))
+        or not (slot is None or (isinstance(slot, int) and slot >= 0))
+        or not all(one is None or isinstance(one, str) for one in (joined, nickname))
+    ):
+        raise fault("cannot use the study's database", f"it is damaged in the row of rater {row.key}")
     return Rater(row.key, row.id, row.slot, row.nickname, row.language, row.joined, bool(row.deleted))
+
+
+def vote_of(row: Row[Any]) -> Vote:
+    """A row of the table of events, with the id of its rater as ``who``.
+
+    Raises:
+        StoreError: its values cannot have been written by freeu.
+    """
+    words = (row.who, row.task, row.choice, row.time, row.plan)
+    if not all(isinstance(one, str) for one in words) or not isinstance(row.seconds, float):
+        raise fault("cannot use the study's database", f"it is damaged in the row of event {row.id}")
+    return Vote(row.who, row.task, row.choice, row.seconds, row.time, row.plan, bool(row.deleted))

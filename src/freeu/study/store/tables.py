@@ -67,22 +67,41 @@ events = Table(
 
 _TRIGGERS = {
     "sqlite": [
-        f"CREATE TRIGGER freeu_events_no_{change.lower()} BEFORE {change} ON freeu_events "
-        "BEGIN SELECT RAISE(ABORT, 'votes are append-only'); END"
-        for change in ("UPDATE", "DELETE")
+        *(
+            f"CREATE TRIGGER IF NOT EXISTS freeu_events_no_{change.lower()} BEFORE {change} ON freeu_events "
+            "BEGIN SELECT RAISE(ABORT, 'votes are append-only'); END"
+            for change in ("UPDATE", "DELETE")
+        ),
+        # REPLACE INTO deletes the old row without firing the trigger of DELETE.
+        "CREATE TRIGGER IF NOT EXISTS freeu_events_no_replace BEFORE INSERT ON freeu_events WHEN EXISTS "
+        "(SELECT 1 FROM freeu_events WHERE id = NEW.id OR (rater = NEW.rater AND task = NEW.task "
+        "AND revision = NEW.revision AND kind = NEW.kind)) "
+        "BEGIN SELECT RAISE(ABORT, 'votes are append-only and unique'); END",
     ],
     "postgresql": [
         "CREATE OR REPLACE FUNCTION freeu_events_append_only() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE EXCEPTION 'votes are append-only'; END $$",
+        "DROP TRIGGER IF EXISTS freeu_events_no_change ON freeu_events",
         "CREATE TRIGGER freeu_events_no_change BEFORE UPDATE OR DELETE ON freeu_events "
         "FOR EACH ROW EXECUTE FUNCTION freeu_events_append_only()",
+        "DROP TRIGGER IF EXISTS freeu_events_no_truncate ON freeu_events",
         "CREATE TRIGGER freeu_events_no_truncate BEFORE TRUNCATE ON freeu_events "
         "FOR EACH STATEMENT EXECUTE FUNCTION freeu_events_append_only()",
     ],
 }
 
 
-@event.listens_for(events, "after_create")
-def _append_only(_: Table, connection: Connection, **__: Any) -> None:
+def protect(connection: Connection) -> None:
+    """Make the database refuse to change or delete events, where it does not yet."""
+    if connection.dialect.name == "postgresql":
+        # Asked first: who may use the tables need not own them.
+        query = "SELECT tgname FROM pg_trigger WHERE tgrelid = 'freeu_events'::regclass"
+        if {"freeu_events_no_change", "freeu_events_no_truncate"} <= set(connection.exec_driver_sql(query).scalars()):
+            return
     for statement in _TRIGGERS[connection.dialect.name]:
         connection.exec_driver_sql(statement)
+
+
+@event.listens_for(events, "after_create")
+def _append_only(_: Table, connection: Connection, **__: Any) -> None:
+    protect(connection)

@@ -21,6 +21,7 @@ class Vote:
         seconds: response time since both images were shown.
         time: when the server recorded it, ISO 8601 in UTC.
         plan: hash of the study's plan.
+        deleted: whether the rater asked for deletion; tables then give the rater a name without the slot.
     """
 
     rater: str
@@ -29,6 +30,19 @@ class Vote:
     seconds: float
     time: str
     plan: str
+    deleted: bool = False
+
+
+def rater_name(slot: int, rater: str, deleted: bool) -> str:
+    """The name of a rater in tables and files: the number of the slot, such as "R007".
+
+    Args:
+        slot: number of the slot, from 0.
+        rater: random id of the rater.
+        deleted: whether the rater asked for deletion; the name is then of the new random id, such as "X3f29a1c0",
+            which says nothing about the slot and the name of before.
+    """
+    return f"X{rater[:8]}" if deleted else f"R{slot + 1:03d}"
 
 
 @dataclass(frozen=True)

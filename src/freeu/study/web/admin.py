@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
-import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Request
@@ -14,62 +14,87 @@ from freeu.errors import FreeUError
 from freeu.study.results.live import LiveResults
 from freeu.study.results.overview import overview
 from freeu.study.web.pages import Csrf, documented
+from freeu.study.web.limits import site_of
 from freeu.study.web.secrets import MOST_LETTERS
-from freeu.study.web.site import Site, redirect, root_of
+from freeu.study.web.sessions import Sessions
+from freeu.study.web.site import YEAR, Site, redirect, root_of
 
-SESSION_SECONDS = 12 * 3600
 MOST_LINKS = 1_000
+MOST_CHECKS = 8
+"""Passwords of unknown browsers that are checked or wait for it at once."""
 # The report is a single file with inline style; the sandbox isolates it from our cookies and pages.
 REPORT_POLICY = (
     "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-TYPES = {"csv": "text/csv", "json": "application/json", "parquet": "application/vnd.apache.parquet"}
+TYPES = {
+    "csv": "text/csv",
+    "json": "application/json",
+    "parquet": "application/vnd.apache.parquet",
+    "zip": "application/zip",
+}
+ARCHIVE = "study.zip"
+"""Votes and results of one moment: files that are fetched one after the other differ while raters vote."""
 
 
-class Sessions:
-    """Signed session cookies of the administrator. Sessions that logged out are remembered until they expire."""
+class Doorkeeper:
+    """Limits the guesses of the password, without shutting out the administrator while others guess.
+
+    A browser that has logged in before has a signed cookie and limits of its own. Other callers share a limit of wrong
+    guesses; where it is used up, each has one try at a time.
+    """
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._ended: dict[str, int] = {}
-        self._lock = threading.Lock()
-        self.cookie = f"{site.cookie}-admin"
+        self._places = threading.BoundedSemaphore(MOST_CHECKS)
+        self.cookie = f"{site.cookie}-known"
 
-    def begin(self) -> str:
-        """The value of a new cookie."""
-        text = f"{int(time.time()) + SESSION_SECONDS}.{secrets.token_hex(16)}"
-        return f"{text}.{self._sign(text)}"
+    def is_password(self, request: Request, password: str) -> bool:
+        """Whether this is the password.
 
-    def valid(self, value: str) -> bool:
-        """Whether the cookie is genuine, has not expired and has not logged out."""
-        text, _, signature = value.rpartition(".")
-        expiry = text.partition(".")[0]
-        if not self._site.keys.signed("admin", text, signature):
-            return False
-        with self._lock:
-            return int(expiry) > time.time() and text not in self._ended
+        Raises:
+            HTTPException: 429, too many guesses.
+        """
+        site, caller = self._site, site_of(request.state.caller)
+        name = self._known(request)
+        if name:
+            site.limit("login", name)
+            return site.keys.is_password(password)
+        wait = site.limits.until_full("login", caller) if site.limits.empty("guesses", "") else 0.0
+        if wait:
+            raise HTTPException(429, headers={"retry-after": str(math.ceil(wait))})
+        site.limit("login", caller)
+        # Each check takes the processor for 0.1 s: a queue of them must not take the threads of the other pages.
+        if not self._places.acquire(blocking=False):
+            raise HTTPException(429, headers={"retry-after": "1"})
+        try:
+            right = site.keys.is_password(password)
+        finally:
+            self._places.release()
+        if not right:
+            site.limits.wait("guesses", "")
+        return right
 
-    def end(self, value: str) -> None:
-        """Log out: the cookie is invalid from now on, also in other browsers."""
-        text = value.rpartition(".")[0]
-        with self._lock:
-            self._ended = {one: end for one, end in self._ended.items() if end > time.time()}
-            self._ended[text] = int(text.partition(".")[0])
+    def remember(self, request: Request) -> str:
+        """The cookie of a browser that has logged in."""
+        name = self._known(request) or secrets.token_hex(16)
+        return f"{name}.{self._site.keys.sign('known', name)}"
 
-    def _sign(self, text: str) -> str:
-        return self._site.keys.sign("admin", text)
+    def _known(self, request: Request) -> str:
+        name, _, signature = request.cookies.get(self.cookie, "").partition(".")
+        return name if name and self._site.keys.signed("known", name, signature) else ""
 
 
 def routes(site: Site) -> APIRouter:
     """The routes of the administrator."""
     router = APIRouter(prefix="/admin")
-    sessions = Sessions(site)
+    sessions, name = Sessions(site.folder.path, site.keys), f"{site.cookie}-admin"
+    door = Doorkeeper(site)
     live = LiveResults(site.store, lambda item: site.folder.media(item.id))
 
     @router.get("/login", response_class=HTMLResponse, responses=documented(303), summary="Log in")
     def login(request: Request) -> Response:
-        if sessions.valid(request.cookies.get(sessions.cookie, "")):
+        if sessions.valid(request.cookies.get(name, "")):
             return redirect(request, "/admin")
         return _login_page(request, 200, wrong=False)
 
@@ -78,19 +103,19 @@ def routes(site: Site) -> APIRouter:
         request: Request, password: Annotated[str, Form(max_length=MOST_LETTERS)] = "", csrf: Csrf = ""
     ) -> Response:
         site.check(request, site.visit(request).value, csrf, "login")
-        site.limit("login", request.state.caller)
-        site.limit("logins", "")
-        if not site.keys.is_password(password):
+        if not door.is_password(request, password):
             return _login_page(request, 403, wrong=True)
         answer = redirect(request, "/admin")
-        answer.set_cookie(
-            sessions.cookie,
-            sessions.begin(),
-            path=f"{root_of(request)}/admin",
-            httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
-        )
+        for cookie, value, age in ((name, sessions.begin(), None), (door.cookie, door.remember(request), YEAR)):
+            answer.set_cookie(
+                cookie,
+                value,
+                max_age=age,
+                path=f"{root_of(request)}/admin",
+                httponly=True,
+                samesite="strict",
+                secure=request.url.scheme == "https",
+            )
         return answer
 
     @router.post("/logout", response_class=HTMLResponse, responses=documented(303, 403, 422), summary="Log out")
@@ -100,7 +125,7 @@ def routes(site: Site) -> APIRouter:
             site.check(request, session, csrf, "admin-csrf")
             sessions.end(session)
         answer = redirect(request, "/admin/login")
-        answer.delete_cookie(sessions.cookie, path=f"{root_of(request)}/admin")
+        answer.delete_cookie(name, path=f"{root_of(request)}/admin")
         return answer
 
     @router.get("", response_class=HTMLResponse, responses=documented(303), summary="Progress")
@@ -129,18 +154,18 @@ def routes(site: Site) -> APIRouter:
             return _to_login(request)
         return HTMLResponse(live.report(), headers={"content-security-policy": REPORT_POLICY})
 
-    @router.get("/export/{name}", response_class=Response, responses=documented(303, 404), summary="Votes and results")
-    def export(request: Request, name: str) -> Response:
+    @router.get("/export/{file}", response_class=Response, responses=documented(303, 404), summary="Votes and results")
+    def export(request: Request, file: str) -> Response:
         if not _session(request):
             return _to_login(request)
-        data = live.export(name)
+        data = live.archive() if file == ARCHIVE else live.export(file)
         if data is None:
             raise HTTPException(404)
-        headers = {"content-disposition": f'attachment; filename="{name}"'}
-        return Response(data, 200, headers, TYPES[name.rpartition(".")[2]])
+        headers = {"content-disposition": f'attachment; filename="{file}"'}
+        return Response(data, 200, headers, TYPES[file.rpartition(".")[2]])
 
     def _session(request: Request) -> str:
-        value = request.cookies.get(sessions.cookie, "")
+        value = request.cookies.get(name, "")
         site.limit("admin", request.state.caller)
         return value if sessions.valid(value) else ""
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import re
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import freeu
-from freeu.errors import FreeUValueError
+from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.study.plan.folder import StudyFolder
+from freeu.study.store.faults import BusyFault, DatabaseFault
 from freeu.study.store.store import Store
 from freeu.study.web import admin, pages, texts, voting
 from freeu.study.web import media as media_routes
@@ -25,7 +29,8 @@ from freeu.study.web.secrets import Secrets
 from freeu.study.web.security import Guard
 from freeu.study.web.site import STATIC, Site, root_of
 
-_ROOT = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+_ROOT = re.compile(r"(/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*")
+_LOG = logging.getLogger("freeu.study")
 
 
 def create_app(
@@ -61,6 +66,7 @@ def create_app(
         version=freeu.__version__,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # such redirects repeat the Host header, which the client chooses
     )
     names = {"static", "openapi.json"}
     for part in (pages, voting, media_routes, admin):
@@ -74,6 +80,30 @@ def create_app(
             f'--root-path must look like "/study" and not begin with the name of a page, got {root_path!r}'
         )
     return Guard(app, limits, root, behind_proxy)
+
+
+class Told:
+    """The log of faults: one line per cause, repeated after ``AGAIN`` seconds.
+
+    Without a handler of its own the logger writes to standard error. No line names a rater, a vote or a request.
+    """
+
+    AGAIN = 60.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def warn(self, cause: str) -> None:
+        """Log a cause unless that was done a short time ago."""
+        now = self._clock()
+        with self._lock:
+            fresh = now - self._last.get(cause, -math.inf) >= self.AGAIN
+            if fresh:
+                self._last[cause] = now
+        if fresh:
+            _LOG.error("freeu study: %s", cause)
 
 
 class _Kept:
@@ -102,6 +132,8 @@ def _handle_errors(app: FastAPI, site: Site) -> None:
             visit = site.visit(request)
         except HTTPException as error:
             return Response("too many requests: wait a moment", 429, error.headers, "text/plain")
+        except DatabaseFault as error:
+            return faulty(request, error)
         answer = site.page(request, visit, "error.html", status, problem=status)
         answer.headers.update(headers or {})
         return answer
@@ -116,7 +148,19 @@ def _handle_errors(app: FastAPI, site: Site) -> None:
     def invalid(request: Request, error: RequestValidationError) -> Response:
         return respond(request, 422)
 
-    @app.exception_handler(OperationalError)
-    @app.exception_handler(PoolTimeoutError)
-    def busy(request: Request, error: Exception) -> Response:
-        return Response("the server is busy: try again", 503, {"retry-after": "2"}, "text/plain")
+    told = Told()
+
+    @app.exception_handler(DatabaseFault)
+    def faulty(request: Request, error: DatabaseFault) -> Response:
+        if not isinstance(error, BusyFault):
+            told.warn(str(error))
+        return Response(
+            "the server cannot reach its database: try again", 503, {"retry-after": "2"}, "text/plain; charset=utf-8"
+        )
+
+    @app.exception_handler(OSError)
+    @app.exception_handler(FreeURuntimeError)
+    def unreachable(request: Request, error: Exception) -> Response:
+        """A file of the study that cannot be read or written."""
+        told.warn(f"cannot reach a file of the study: {error}")
+        return Response("the server cannot reach its disk: try again", 503, {"retry-after": "2"}, "text/plain")

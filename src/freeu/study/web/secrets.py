@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -13,6 +14,7 @@ import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.json_files import read_json
@@ -126,17 +128,37 @@ def _read(path: Path) -> Secrets:
 
 
 def _write(path: Path, found: Secrets) -> None:
-    data = {"kind": KIND, "schema": SCHEMA, "key": base64.b64encode(found.key).decode(), "password": found.password}
+    key = base64.b64encode(found.key).decode()
+    write_private(path, {"kind": KIND, "schema": SCHEMA, "key": key, "password": found.password})
+
+
+def write_private(path: Path, data: dict[str, Any]) -> None:
+    """Write JSON that only its owner can read. The file is replaced in one step and on disk on return.
+
+    Raises:
+        FreeURuntimeError: it cannot be written.
+    """
     try:
-        number, part = tempfile.mkstemp(prefix=".secrets.", suffix=".part", dir=path.parent)  # mode 0600
+        number, part = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".part", dir=path.parent)  # mode 0600
         try:
             with os.fdopen(number, "w", encoding="utf-8") as file:
                 json.dump(data, file)
                 file.flush()
                 os.fsync(file.fileno())
             Path(part).replace(path)
+            _sync_folder(path.parent)
         except BaseException:
             Path(part).unlink(missing_ok=True)
             raise
     except OSError as error:
         raise FreeURuntimeError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name on disk too. Not every system lets a folder be opened."""
+    with contextlib.suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)

@@ -68,7 +68,7 @@ class Guard:
             return
         body = await _body(scope, receive)
         if isinstance(body, int):
-            reason = {413: "the request is too large", 408: "the request is too slow", 400: "the request is incomplete"}
+            reason = {413: "the request is too large", 408: "the request is too slow", 400: "the request is incomplete or has two lengths"}
             await PlainTextResponse(reason[body], body, {"connection": "close"})(scope, receive, answer)
             return
         await self._app(scope, _replay(body, receive), answer)
@@ -101,7 +101,11 @@ def too_many(wait: float) -> PlainTextResponse:
 
 async def _body(scope: Scope, receive: Receive) -> bytes | int:
     """The whole body, or the HTTP status of the refusal."""
-    length = Headers(scope=scope).get("content-length", "0")
+    headers = Headers(scope=scope)
+    if "transfer-encoding" in headers and "content-length" in headers:
+        # A proxy that believes the other one sees another end of the request (RFC 9112, 6.1).
+        return 400
+    length = headers.get("content-length", "0")
     if not (length.isascii() and length.isdecimal()) or len(length) > 12 or int(length) > MOST_BYTES:
         return 413
     try:

@@ -60,27 +60,19 @@ def export(options: StudyOptions, target: ResultsOutput, form: Format = "csv") -
         raise unknown_name("--format", form, FORMATS)
     _, store = _open(options)
     with store:
-        live = LiveResults(store)
-        files = {name: data for name in (f"votes.{form}", f"results.{form}") if (data := live.export(name))}
+        files = LiveResults(store).exports(f"votes.{form}", f"results.{form}")
     written = _write(target.output or options.folder / "results", files)
     print(f"wrote {' and '.join(str(written / name) for name in files)}")
 
 
 def _open(options: StudyOptions) -> Any:
-    """The study and its store. A missing database is not created: a mistyped path would look like no votes."""
+    """The study and its store, for reading only."""
     from freeu.study.plan.folder import StudyFolder
-    from freeu.study.store.database import FILE, database_url
+    from freeu.study.store.database import database_url
     from freeu.study.store.store import Store
 
-    folder, database = options.folder, options.database
-    study = StudyFolder.open(folder)
-    if database is None or "://" not in database:
-        path = Path(database) if database else folder / FILE
-        if not path.is_file():
-            raise FreeUValueError(
-                f"there are no votes: {path} does not exist: serve the study first, or check --database"
-            )
-    return study, Store(database_url(folder, database), study.plan)
+    study = StudyFolder.open(options.folder)
+    return study, Store(database_url(options.folder, options.database), study.plan, access="read")
 
 
 def _write(folder: Path, files: Mapping[str, str | bytes]) -> Path:

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ from freeu.cli.commands.study.options import StudyOptions
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.option import check_bounds, check_range
 from freeu.pipelines.options.server import ServerOptions
+
+if TYPE_CHECKING:
+    from freeu.study.store.database import Access
 
 BehindProxy = Annotated[
     bool,
@@ -55,7 +58,8 @@ def serve(
 ) -> None:
     """Serve a study: raters vote at the printed address, the administrator uses /admin.
 
-    Acknowledged votes are on disk. The server can be stopped or killed at any time and started again.
+    The database is created, or checked and tried by a real write. Acknowledged votes are on disk.
+    The server can be stopped or killed at any time and started again.
     """
     from freeu.extras import need
 
@@ -68,8 +72,9 @@ def serve(
 
     study = _open(options.folder)
     study.verify_media()
-    keys, generated = load_or_create(options.folder, admin_password_file)
-    with _store(study, options.database) as store, _listening(server) as listening:
+    with _store(study, options.database, "create") as store, _listening(server) as listening:
+        # Last: a password that was generated is shown once, so nothing may fail between here and there.
+        keys, generated = load_or_create(options.folder, admin_password_file)
         app = create_app(study, store, keys, root_path=root_path, tokens_only=tokens_only, behind_proxy=behind_proxy)
         # No access log: it would link network addresses to votes. The application reads the proxy's headers itself.
         config = uvicorn.Config(
@@ -92,6 +97,8 @@ def serve(
             print(
                 f"administration: {address}admin" + (f", password {generated} (shown this once)" if generated else "")
             )
+            if store.created:
+                print(f"new database: {store.engine.url.render_as_string(hide_password=True)}")
             if study.plan.demonstration:
                 print("demonstration with simulated raters: the results are no evidence about people")
             sys.stdout.flush()
@@ -100,7 +107,7 @@ def serve(
 
 def status(options: StudyOptions) -> None:
     """Show the progress of a study: raters, votes, and exclusions so far."""
-    with _store(_open(options.folder), options.database) as store:
+    with _store(_open(options.folder), options.database, "read") as store:
         from freeu.study.results.overview import overview
 
         seen = overview(store)
@@ -115,13 +122,13 @@ def status(options: StudyOptions) -> None:
         for row in seen.rows:
             if row.summary and row.summary.excluded and row.rater.slot is not None:
                 reasons = "; ".join(reason.text for reason in row.summary.reasons)
-                print(f"  R{row.rater.slot + 1:03d}: {reasons}")
+                print(f"  {row.rater.name}: {reasons}")
 
 
 def tokens(options: StudyOptions, count: Count, url: Address = "http://127.0.0.1:8000") -> None:
     """Reserve slots and print a personal link for each, also while the study is served. Only hashes are stored."""
     check_range("N", count, 1, 100_000)
-    with _store(_open(options.folder), options.database) as store:
+    with _store(_open(options.folder), options.database, "write") as store:
         for code in store.invite(count):
             print(f"{url.rstrip('/')}/resume#{code}")
 
@@ -143,14 +150,15 @@ def _open(folder: Path) -> Any:
     return StudyFolder.open(folder)
 
 
-def _store(study: Any, database: str | None) -> Any:
+def _store(study: Any, database: str | None, access: Access) -> Any:
+    """The votes of a study. Only ``serve`` creates a database: a mistyped path would look like no votes."""
     from freeu.extras import need
 
     need("study", "sqlalchemy")
     from freeu.study.store.database import database_url
     from freeu.study.store.store import Store
 
-    return Store(database_url(study.path, database), study.plan)
+    return Store(database_url(study.path, database), study.plan, access=access)
 
 
 @contextlib.contextmanager
