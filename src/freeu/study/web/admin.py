@@ -13,8 +13,8 @@ from fastapi.responses import HTMLResponse, Response
 from freeu.errors import FreeUError
 from freeu.study.results.live import LiveResults
 from freeu.study.results.overview import overview
-from freeu.study.web.pages import Csrf, documented
 from freeu.study.web.limits import site_of
+from freeu.study.web.pages import Csrf, documented
 from freeu.study.web.secrets import MOST_LETTERS
 from freeu.study.web.sessions import Sessions
 from freeu.study.web.site import YEAR, Site, redirect, root_of

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import freeu
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.study.plan.folder import StudyFolder
-from freeu.study.store.faults import BusyFault, DatabaseFault
+from freeu.study.store.faults import StoreBusyError, StoreError
 from freeu.study.store.store import Store
 from freeu.study.web import admin, pages, texts, voting
 from freeu.study.web import media as media_routes
@@ -132,7 +132,7 @@ def _handle_errors(app: FastAPI, site: Site) -> None:
             visit = site.visit(request)
         except HTTPException as error:
             return Response("too many requests: wait a moment", 429, error.headers, "text/plain")
-        except DatabaseFault as error:
+        except StoreError as error:
             return faulty(request, error)
         answer = site.page(request, visit, "error.html", status, problem=status)
         answer.headers.update(headers or {})
@@ -150,9 +150,9 @@ def _handle_errors(app: FastAPI, site: Site) -> None:
 
     told = Told()
 
-    @app.exception_handler(DatabaseFault)
-    def faulty(request: Request, error: DatabaseFault) -> Response:
-        if not isinstance(error, BusyFault):
+    @app.exception_handler(StoreError)
+    def faulty(request: Request, error: StoreError) -> Response:
+        if not isinstance(error, StoreBusyError):
             told.warn(str(error))
         return Response(
             "the server cannot reach its database: try again", 503, {"retry-after": "2"}, "text/plain; charset=utf-8"

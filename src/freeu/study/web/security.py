@@ -68,7 +68,11 @@ class Guard:
             return
         body = await _body(scope, receive)
         if isinstance(body, int):
-            reason = {413: "the request is too large", 408: "the request is too slow", 400: "the request is incomplete or has two lengths"}
+            reason = {
+                413: "the request is too large",
+                408: "the request is too slow",
+                400: "the request is incomplete or has two lengths",
+            }
             await PlainTextResponse(reason[body], body, {"connection": "close"})(scope, receive, answer)
             return
         await self._app(scope, _replay(body, receive), answer)
