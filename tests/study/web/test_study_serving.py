@@ -21,10 +21,10 @@ SERVE = (sys.executable, "-m", "freeu", "study", "serve")
 
 
 @contextlib.contextmanager
-def serving(folder, *options):
+def serving(folder, *options, env=None):
     """Address, first lines and process of a served study; afterwards everything that it printed is in ``said``."""
     command = [*SERVE, str(folder), "--port", "0", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
     said = [process.stdout.readline(), process.stdout.readline()]
     try:
         found = re.match(r"freeu study: (http://127\.0\.0\.1:\d+/\S*)", said[0])

@@ -22,7 +22,7 @@ def readable(file: Path) -> Iterator[str]:
 
     A database with a write-ahead log that nobody has open cannot be read in place: SQLite would create files beside
     it, or fail where the folder is read-only. It is copied with its log to a temporary folder, which only its owner can
-    read.
+    read. Beside a database that is open, or whose server was killed, lies an index (-shm): SQLite reads it in place.
 
     Args:
         file: the database; also a backup, and one on a read-only disk.
@@ -31,11 +31,8 @@ def readable(file: Path) -> Iterator[str]:
         StoreError: it cannot be read, or changes all the time.
     """
     try:
-        in_use = Path(f"{file}-shm").exists()
-        with file.open("rb") as opened:
-            opened.seek(_WAL_AT)
-            logged = opened.read(len(_WAL)) == _WAL
-        if in_use or not logged:
+        # Asked first: to open and close a file ends the locks that SQLite has on it in this process.
+        if Path(f"{file}-shm").exists() or not _has_log(file):
             yield f"{file.absolute().as_uri()}?mode=ro"
             return
         folder = Path(tempfile.mkdtemp(prefix="freeu-study-"))
@@ -45,6 +42,12 @@ def readable(file: Path) -> Iterator[str]:
         yield f"{_copied(file, folder).as_uri()}?mode=rw"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_log(file: Path) -> bool:
+    with file.open("rb") as opened:
+        opened.seek(_WAL_AT)
+        return opened.read(len(_WAL)) == _WAL
 
 
 def _copied(file: Path, folder: Path) -> Path:
