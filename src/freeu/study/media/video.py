@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +18,6 @@ from freeu.extras import need
 from freeu.pipelines.io.clip_files import (
     CLEAN,
     COLOUR,
-    H264,
-    NO_REMARKS,
     NO_TAGS,
     YUV420,
     RemarkFilter,
@@ -32,7 +31,13 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import OutputContainer
 
-NOISY = {"crf": "28", "preset": "medium"}
+SAME_SECONDS = 0.002
+"""Frames of one rate are this close to it: containers round times to their own units."""
+# Frames in the order in which they are shown: whether x264 reorders them depends on the images, and changes the duration
+# that the file states. Without the macroblock tree, equal frames make equal bytes.
+ALIKE = {**CLEAN, "bf": "0", "x264-params": "mbtree=0"}
+"""x264 settings for every copy."""
+NOISY = {**ALIKE, "crf": "28"}
 """x264 settings for noisy copies: noise needs many bits, and its details do not matter."""
 
 
@@ -66,13 +71,16 @@ def _check_frame(path: Path, frame: VideoFrame, number: int) -> None:
 
 
 def copy_videos(paths: Sequence[Path]) -> list[bytes]:
-    """The videos of one group without sound and metadata: all copied, or all re-encoded if one cannot be copied.
+    """The videos of one group without sound and metadata, all encoded anew with one encoder and one set of settings.
+
+    A stream that is copied keeps the profile, the time base and the colour tags of the program that wrote it, which
+    tells the arm where arms come from different programs.
 
     Args:
         paths: as ``read_video_info`` accepts them.
     """
-    ready = all(_is_ready(path) for path in paths)
-    return [_copied(path) if ready else _encoded(path, CLEAN, None) for path in paths]
+    style = _style_of(paths)
+    return [_encoded(path, ALIKE, style, None) for path in paths]
 
 
 def noisy_video(path: Path, seed: int) -> bytes:
@@ -82,14 +90,51 @@ def noisy_video(path: Path, seed: int) -> bytes:
         path: as ``read_video_info`` accepts it.
         seed: of the noise.
     """
-    return _encoded(path, NOISY, np.random.default_rng(seed))
+    return _encoded(path, NOISY, _style_of([path]), np.random.default_rng(seed))
 
 
-def _is_ready(path: Path) -> bool:
-    """Whether every browser plays the stream without re-encoding, from its beginning."""
-    with open_video(path) as (_, stream):
-        context = stream.codec_context
-        return (context.name, context.pix_fmt) == (H264, YUV420) and not stream.start_time
+@dataclass(frozen=True)
+class _Style:
+    """What the videos of one group have in common.
+
+    Args:
+        rate: frames per second that the stream states.
+        even: whether frames follow each other at that rate; else each has its own time, in milliseconds.
+        colour: tags of the stream by name.
+        kept: whether frames are in these colours already.
+    """
+
+    rate: Fraction
+    even: bool
+    colour: Mapping[str, int]
+    kept: bool
+
+    def place(self, number: int, seconds: float) -> tuple[int, Fraction]:
+        """Time stamp and time base of a frame.
+
+        Args:
+            number: of the frame, from 0.
+            seconds: after the first frame.
+        """
+        return (number, 1 / self.rate) if self.even else (round(seconds * 1_000), Fraction(1, 1_000))
+
+
+def _style_of(paths: Sequence[Path]) -> _Style:
+    times, rates, colours = [], [], []
+    for path in paths:
+        with open_video(path) as (container, stream):
+            context, base = stream.codec_context, stream.time_base or Fraction(1, 90_000)
+            colours.append((context.pix_fmt, {name: int(getattr(context, name)) for name in COLOUR}))
+            rates.append(stream.average_rate or Fraction(25))
+            found = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
+            times.append([float((one - found[0]) * base) for one in found])
+    step = times[0][-1] / (len(times[0]) - 1) if len(times[0]) > 1 else 0.0
+    even = step > 0.0 and all(
+        abs(one - number * step) <= SAME_SECONDS for found in times for number, one in enumerate(found)
+    )
+    kept = colours[0][0] == YUV420 and all(one == colours[0] for one in colours)
+    rate = Fraction(1 / step).limit_denominator(1001) if even else Fraction(rates[0])
+    return _Style(rate, even, colours[0][1] if kept else COLOUR, kept)
 
 
 @contextlib.contextmanager
@@ -105,41 +150,26 @@ def _written() -> Iterator[tuple[OutputContainer, list[bytes]]]:
         result.append(path.read_bytes())
 
 
-def _copied(path: Path) -> bytes:
-    from av.bitstream import BitStreamFilterContext
-
-    with _written() as (output, result), open_video(path) as (container, stream):
-        target = output.add_stream_from_template(stream)
-        remarks = BitStreamFilterContext(NO_REMARKS, stream, target)
-        for packet in container.demux(stream):
-            # The packet without a timestamp flushes the stream.
-            for kept in remarks.filter(packet if packet.dts is not None else None):
-                kept.stream = target
-                output.mux(kept)
-    return result[0]
-
-
-def _encoded(path: Path, quality: dict[str, str], noise: np.random.Generator | None) -> bytes:
+def _encoded(path: Path, quality: dict[str, str], style: _Style, noise: np.random.Generator | None) -> bytes:
     from av import VideoFrame
 
     with _written() as (output, result), open_video(path) as (container, stream):
-        target = output.add_stream("libx264", rate=stream.average_rate, options=quality)
+        target = output.add_stream("libx264", rate=style.rate, options=quality)
         source, context = stream.codec_context, target.codec_context
         context.width, context.height, context.pix_fmt = source.width, source.height, YUV420
-        context.time_base = stream.time_base or Fraction(1, 90_000)
-        kept = source.pix_fmt == YUV420
-        for name, value in COLOUR.items():
-            setattr(context, name, getattr(source, name) if kept else value)
+        context.time_base = style.place(0, 0.0)[1]
+        for name, value in style.colour.items():
+            setattr(context, name, value)
         remarks = RemarkFilter(target)
-        start: int | None = None
-        for frame in container.decode(stream):
-            plain = frame if kept else as_yuv420(frame)
+        start = 0.0
+        for number, frame in enumerate(container.decode(stream)):
+            plain = frame if style.kept else as_yuv420(frame)
             if noise is not None:
                 pixels = np.asarray(plain.to_ndarray(), dtype=np.uint8)
                 plain = VideoFrame.from_ndarray(add_noise(pixels, noise), YUV420)
-            time = frame.pts or 0
-            start = time if start is None else start
-            plain.pts, plain.time_base, plain.pict_type = time - start, frame.time_base, 0
+            time = float(frame.time or 0.0)
+            start = start if number else time
+            (plain.pts, plain.time_base), plain.pict_type = style.place(number, time - start), 0
             for packet in target.encode(plain):
                 output.mux(remarks(packet))
         for packet in target.encode():
