@@ -103,6 +103,30 @@ def test_an_unknown_format_is_told(study):
         table([], VOTE_COLUMNS, "xlsx")
 
 
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("  =1+1", "'  =1+1"),
+        ("\N{NO-BREAK SPACE}=1", "'\N{NO-BREAK SPACE}=1"),
+        ("＝1＋1", "'＝1＋1"),
+        ("＠x", "'＠x"),
+        ("－1", "'－1"),
+        ("a;=1+1", "a;'=1+1"),
+        ("a; @x", "a;' @x"),
+        ("a\t-1", "a\t'-1"),
+        ("a\n=1", "a\n'=1"),
+        ("a\r\n+1", "a\r\n'+1"),
+        ("a fox, -style", "a fox, -style"),
+        ("1=1; a+b", "1=1; a+b"),
+    ],
+)
+def test_no_spreadsheet_finds_a_formula(text, cell):
+    """Neither one that takes full-width signs for plain ones nor one whose cells end at a semicolon."""
+    data = table([{"a": text}], ("a",), "csv").decode()
+    assert next(csv.reader(io.StringIO(data.partition("\r\n")[2], newline=""))) == [cell]
+
+
 @pytest.fixture(scope="module")
 def voted(tmp_path_factory):
     """A study in which four simulated raters, who call themselves a formula, have voted; and their codes."""

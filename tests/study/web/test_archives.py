@@ -231,6 +231,18 @@ def test_a_damaged_database_is_one_line(place, command, damage, capsys):
     assert not list((place / "out").iterdir())
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"plan": ' * 100_000, "[" * 50_000 + "]" * 50_000, "\xff", ""])
+def test_a_plan_that_is_none_is_one_line(place, text, capsys):
+    path = place / "study"
+    make_study(path)
+    (path / "plan.json").write_text(text, encoding="latin-1")
+    for command in (["status"], ["results"], ["export"], ["tokens", "1"], ["serve"]):
+        assert main(["study", command[0], str(path), *command[1:]]) == 2
+        said = capsys.readouterr()
+        assert (said.out, said.err.count("\n")) == ("", 1)
+        assert "plan.json is" in said.err
+
+
 def test_an_export_is_of_one_moment(place, monkeypatch):
     """Votes that come while the files are made are in all of them or in none."""
     path = place / "study"

@@ -1,15 +1,17 @@
 """Attacks in process: what must not work, and what must not be told."""
 
+import contextlib
 import json
 import os
 import re
+import socket
 import stat
 import time
 from pathlib import Path
 
 import pytest
 from study.handmade import make_study, opaque
-from study.webapp import KEYS, PASSWORD, Browser
+from study.webapp import KEYS, PASSWORD, Browser, served
 
 from freeu.errors import FreeUValueError
 from freeu.study.plan.plan import CHECK_ARM
@@ -258,6 +260,41 @@ def test_no_page_leads_elsewhere(rater):
         answer = rater.get(path)
         assert answer.status_code == 404
         assert "evil" not in answer.text + str(answer.headers)
+
+
+def test_no_redirect_repeats_the_host(rater):
+    """Redirects name paths only: a cache or a proxy may keep what somebody else's Host header made of them."""
+    rater.log_in()
+    found = 0
+    for path in ("/", "/vote/", "/static", "/static/", "/admin/", "/media/", "/done", "/done/", "/resume/", "/link/"):
+        answer = rater.get(path, headers={"host": "evil.example"})
+        assert "evil" not in str(answer.headers)
+        found += answer.status_code == 303
+        assert answer.headers.get("location", "/").startswith("/")
+    assert found >= 2
+
+
+def test_two_lengths_get_one_answer(app):
+    """What a proxy would take for a second request is not one."""
+    with served(app) as address:
+        host, port = address.removeprefix("http://").split(":")
+        for lengths in (
+            "Content-Length: 5\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5",
+            "Content-Length: 4\r\nContent-Length: 5",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        ):
+            request = (
+                f"POST /start HTTP/1.1\r\nHost: x\r\n{lengths}\r\n\r\n0\r\n\r\nGET /privacy HTTP/1.1\r\nHost: x\r\n\r\n"
+            )
+            with socket.create_connection((host, int(port)), timeout=10) as connection:
+                connection.sendall(request.encode())
+                data = b""
+                with contextlib.suppress(TimeoutError):
+                    while part := connection.recv(65536):
+                        data += part
+            assert data.count(b"HTTP/1.1 ") == 1, lengths
+            assert data.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 501 ")), lengths
 
 
 def test_other_methods_are_refused(rater):

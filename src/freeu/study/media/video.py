@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 SAME_SECONDS = 0.002
 """Frames of one rate are this close to it: containers round times to their own units."""
-# Frames in the order in which they are shown: whether x264 reorders them depends on the images, and changes the duration
-# that the file states. Without the macroblock tree, equal frames make equal bytes.
+# Frames in the order in which they are shown: whether x264 reorders them depends on the images, and changes the
+# duration that the file states. Without the macroblock tree, equal frames make equal bytes.
 ALIKE = {**CLEAN, "bf": "0", "x264-params": "mbtree=0"}
 """x264 settings for every copy."""
 NOISY = {**ALIKE, "crf": "28"}

@@ -14,7 +14,10 @@ _FIXES = (
     (("readonly", "read-only", "permission denied"), "make it and its folder writable for the user who serves it"),
     (("full", "no space"), "free disk space"),
     (("locked", "busy"), "another program holds it: end that program, or try again"),
-    (("malformed", "not a database", "damaged", "no such", "does not exist"), "restore a backup"),
+    (
+        ("malformed", "not a database", "damaged", "no such table", "no such column", "does not exist"),
+        "restore a backup",
+    ),
     (("unable to open",), "check that its folder exists and can be read and written"),
     (("i/o error",), "free disk space, or check the disk or the network file system"),
 )

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from freeu.study.store.database import empty_log, require_transaction
-from freeu.study.store.faults import StoreBusyError, StoreError
+from freeu.study.store.faults import StoreBusyError, StoreError, fault
 
 T = TypeVar("T")
 Job = tuple[Callable[[Connection], Any], "Future[Any]", bool]
@@ -131,14 +131,14 @@ def _guarded(connection: Connection, work: Callable[[Connection], Any]) -> tuple
         result = work(connection)
     except Exception as error:
         failure = error
-    # Both fail where the savepoint is gone, also if another transaction has begun since.
-    if failure is None:
-        require_transaction(connection)
-        savepoint.commit()
-    else:
-        try:
+    # The savepoint cannot be ended where it is gone, also if another transaction has begun since.
+    try:
+        if failure is None:
+            require_transaction(connection)
+            savepoint.commit()
+        else:
             savepoint.rollback()
             require_transaction(connection)
-        except (SQLAlchemyError, StoreError) as gone:
-            raise gone from failure
+    except (SQLAlchemyError, StoreError) as gone:
+        raise fault("the database rolled back what was written, by itself", failure or gone) from gone
     return result, failure
