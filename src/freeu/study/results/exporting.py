@@ -62,7 +62,7 @@ RESULT_COLUMNS = (
     "plan",
 )
 # Spreadsheets of some languages take a semicolon for a comma, and full-width signs for plain ones.
-_FORMULA = re.compile(r"(^|[;|\t\r\n\v\f])(?=\s*[=+\-@＝＋－＠\t\r])")
+_FORMULA = re.compile(r"(^|[;|\t\n\v\f]|\r(?!\n))(?=\s*[=+\-@＝＋－＠\t\r])")
 
 
 def vote_rows(plan: StudyPlan, votes: Sequence[Vote]) -> list[dict[str, Any]]:

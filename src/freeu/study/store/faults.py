@@ -16,7 +16,7 @@ _FIXES = (
     (("locked", "busy"), "another program holds it: end that program, or try again"),
     (
         ("malformed", "not a database", "damaged", "no such table", "no such column", "does not exist"),
-        "restore a backup",
+        "check the disk, or restore a backup",
     ),
     (("unable to open",), "check that its folder exists and can be read and written"),
     (("i/o error",), "free disk space, or check the disk or the network file system"),
