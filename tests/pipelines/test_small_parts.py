@@ -106,7 +106,7 @@ def test_settings_that_json_cannot_hold_are_refused(bad: dict[str, Any]) -> None
         ("__import__('os').mkdir('ran')", "is not JSON"),
         ("[1]", "not of schema 1"),
         ('{"schema": 2}', "a newer freeu may read them"),
-        ('{"schema": 1, "x": "' + "y" * 1_000_001 + '"}', "characters long"),
+        ('{"schema": 1, "x": "' + "y" * 1_000_001 + '"}', "more than 1000000 characters"),
     ],
 )
 def test_other_text_in_a_png_is_refused_and_never_run(text: str | None, words: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freeu.errors import FreeUValueError
+from freeu.pipelines.io.images import as_mask, on_white, read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -85,41 +86,22 @@ def check_side(name: str, value: int, multiple: int = SIDE_MULTIPLE) -> int:
 
 def open_image(path: Path) -> Image:
     """An image as RGB, upright, transparent parts on white; one that cannot be read raises ``FreeUValueError``."""
-    from PIL import Image, ImageOps
-
-    image = ImageOps.exif_transpose(_open(path))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return on_white(read_image(path))
 
 
-def open_mask(path: Path, image: Image) -> Image:
-    """A mask as 8-bit grey, white where the image is inpainted; it must have the image's size."""
-    from PIL import ImageOps
+def open_mask(path: Path, image: Image) -> tuple[Image, str]:
+    """A mask as 8-bit grey, white where the image is inpainted, and what a user should know of how it was read, or "".
 
-    mask = ImageOps.exif_transpose(_open(path)).convert("L")
+    Raises:
+        FreeUValueError: it cannot be read, has another size than the image, or shows nothing to inpaint.
+    """
+    mask = read_image(path)
     if mask.size != image.size:
         raise FreeUValueError(
             f"the mask must have the size of the image, got {mask.width}x{mask.height} "
             f"for an image of {image.width}x{image.height}: resize the mask"
         )
-    if mask.getextrema()[1] == 0:
-        raise FreeUValueError(f"the mask {path} is black everywhere: paint white where the image should change")
-    return mask
-
-
-def _open(path: Path) -> Image:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image.copy()
-    except UnidentifiedImageError:
-        raise FreeUValueError(f"{path} is not an image that Pillow can read: use PNG, JPEG or WebP") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise FreeUValueError(f"cannot read the image {path}: {getattr(error, 'strerror', None) or error}") from None
+    return as_mask(path, mask)
 
 
 def fit_size(size: tuple[int, int], native: int, multiple: int) -> tuple[int, int]:

@@ -16,8 +16,10 @@ from typing import Any
 from freeu.errors import FreeUValueError
 from freeu.json_files import parse_json
 
-MAX_HEADER = 16_000_000
-"""Bytes; the header of SDXL has a quarter of a million. safetensors itself takes a hundred million."""
+MAX_HEADER = 8 << 20
+"""Bytes; the header of SDXL has a quarter of a million, and trainers note their captions there."""
+MAX_NESTING = 4
+"""How often the weights of a pickle may lie in a ``state_dict`` of its own."""
 _METADATA = "__metadata__"
 _NUMBERS = {"F16": ("<e", 2), "BF16": ("<f", 2), "F32": ("<f", 4), "F64": ("<d", 8), "I64": ("<q", 8), "I32": ("<i", 4)}
 """What single numbers are stored as: how ``struct`` calls it, and its bytes."""
@@ -137,12 +139,26 @@ def read_pickled(path: Path, map_location: str = "cpu") -> dict[str, Any]:
         raise FreeUValueError(
             f"torch before 2.6 cannot load {path.suffix} files safely: update torch, or use .safetensors"
         )
-    data = torch.load(path, map_location=map_location, weights_only=True, mmap=zipfile.is_zipfile(path))
-    while isinstance(data, dict) and "state_dict" in data:
+    packed = zipfile.is_zipfile(path)
+    if packed:
+        _check_archive(path)
+    data = torch.load(path, map_location=map_location, weights_only=True, mmap=packed)
+    for _ in range(MAX_NESTING):  # a dictionary may hold itself
+        if not isinstance(data, dict) or "state_dict" not in data:
+            break
         data = data["state_dict"]
-    if not isinstance(data, dict):
+    if not isinstance(data, dict) or "state_dict" in data:
         raise FreeUValueError(f"{path.name} holds no weights by name: it is no checkpoint")
     return data
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse what unpacks to more than it is: ``torch.save`` compresses nothing."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > path.stat().st_size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise FreeUValueError(f"{path.name} is compressed, which no file of torch.save is: it is no checkpoint")
 
 
 @contextlib.contextmanager
@@ -168,6 +184,12 @@ def readable(label: str) -> Iterator[None]:
         TypeError,
         RuntimeError,
         EOFError,
+        AttributeError,
+        AssertionError,
+        MemoryError,
+        RecursionError,
+        zipfile.BadZipFile,
+        struct.error,
         SafetensorError,
         pickle.UnpicklingError,
     ) as error:

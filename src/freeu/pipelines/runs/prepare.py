@@ -93,7 +93,7 @@ def prepare(request: Request, found: Sources) -> Prepared:
     world = loaded.source.world
     known = world and {**world, "words": [*world.get("words", ()), *request.words]}
     inputs_of = (inputs.image, inputs.mask, inputs.video, inputs.control_image)
-    return Prepared(plan, loaded, *inputs_of, notes=tuple(notes(plan, known)))
+    return Prepared(plan, loaded, *inputs_of, notes=(*inputs.notes, *notes(plan, known)))
 
 
 def model_reference(loaded: Loaded, options: ModelOptions) -> ModelReference:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EMBEDDING_NAMES = ("learned_embeds.safetensors", "learned_embeds.bin")
 """What textual inversion in diffusers calls its files."""
-MAX_TOKEN, MAX_VECTORS = 100, 75
+MAX_TOKEN, MAX_VECTORS, MAX_WIDTH = 100, 75, 8192
 _XL = ("clip_l", "clip_g")
 _PIVOTAL = ("text_encoders_0", "text_encoders_1")
 """What pivotal tuning calls the vectors for the first and the second text encoder."""
@@ -100,7 +100,7 @@ def _described(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> EmbeddingHe
         )
     for name in names:
         shape = shapes[name]
-        if len(shape) not in (1, 2) or 0 in shape:
+        if len(shape) not in (1, 2) or 0 in shape or shape[-1] > MAX_WIDTH:
             raise FreeUValueError(f"{path.name} is no embedding: {name!r} has the shape {list(shape)}")
     counts = {shapes[name][0] if len(shapes[name]) == 2 else 1 for name in names}
     if len(counts) > 1 or max(counts) > MAX_VECTORS:
