@@ -57,7 +57,7 @@ def test_seeds_come_back_from_their_text(text: str, seeds: tuple[int, ...]) -> N
     assert parse_seeds(format_seeds(seeds)) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "1,", "a", "1.5", "-1", "0-", "5-4", "0--3", "4294967296", "0-10000"])
+@pytest.mark.parametrize("text", ["", "1,", "a", "1.5", "-1", "0-", "5-4", "0--3", str(2**64), "0-10000"])
 def test_other_seeds_are_refused(text: str) -> None:
     with pytest.raises(FreeUValueError):
         parse_seeds(text)

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import math
 import re
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,11 @@ from freeu.pipelines.io.images import as_mask, on_white, read_image
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_SEED = 2**32 - 1  # the largest that every tool takes
+MAX_SEED = 2**64 - 1
+"""Of an image; torch's generator takes no more, and ComfyUI's seeds are as large."""
+MAX_SMALL_SEED = 2**32 - 1
+"""Of trainings and plans, and of seeds that are drawn: the largest that every tool takes."""
+RANDOM_SEED = "-1"
 MAX_SEEDS = 10_000
 SIDE_MULTIPLE = 8  # diffusers' pipelines refuse other sizes
 
@@ -25,13 +30,13 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """Seeds from "1", "0,3,5", "0-7" or a mixture, each once, in the order given.
 
     Raises:
-        FreeUValueError: anything else, a seed above 2^32 - 1, or more than 10,000 seeds.
+        FreeUValueError: anything else, a seed above 2^64 - 1, or more than 10,000 seeds.
     """
     seeds: dict[int, None] = {}
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         if match is None:
-            raise FreeUValueError(f"seeds must look like 1 or 0,3,5 or 0-7, got {text!r}")
+            raise FreeUValueError(f"seeds must look like 1 or 0,3,5 or 0-7, or -1 for a random one, got {text!r}")
         first = int(match[1])
         last = int(match[2] or match[1])
         if last < first:
@@ -42,6 +47,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise FreeUValueError(f"more than {MAX_SEEDS} seeds in {text!r}: make several runs")
         seeds.update(dict.fromkeys(range(first, last + 1)))
     return tuple(seeds)
+
+
+def draw_seeds(text: str) -> str:
+    """The text with a number for each -1, which stands for a random seed."""
+    parts = [part.strip() for part in text.split(",")]
+    if RANDOM_SEED not in parts:
+        return text
+    return ",".join(str(secrets.randbelow(MAX_SMALL_SEED + 1)) if part == RANDOM_SEED else part for part in parts)
 
 
 def short_names(places: Sequence[Path]) -> list[str]:

@@ -95,6 +95,7 @@ def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
         embeddings=embeddings,
         fuse_loras=plan.fuse_loras,
         control=steering,
+        prediction_type=plan.prediction_type,
     )
     found = model_reference(loaded, ModelOptions(variant=plan.model.variant))
     found = replace(found, model_config=plan.model.model_config)
