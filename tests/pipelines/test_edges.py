@@ -210,7 +210,7 @@ class TestSeeds:
         ("given", "want"),
         [
             (["generate", "a fox"], "freeu generate 'a fox' --output out"),
-            (["generate", "--seed", "2", "--", "-x"], "freeu generate --seed 2 --output out -- -x"),
+            (["generate", "--seed", "2", "--", "-x"], "freeu generate --output out --seed 2 -- -x"),
             (["generate", "--seed", "-1", "a fox"], "freeu generate --seed 7,9 'a fox' --output out"),
             (["generate", "--seeds=-1,2", "a fox"], "freeu generate --seeds=7,9 'a fox' --output out"),
             (["generate", "a fox", "-o", "out"], "freeu generate 'a fox' -o out"),

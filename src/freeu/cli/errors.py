@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import sys
 from pathlib import Path
 
 from freeu.pipelines.io.inputs import draw_seeds
 
-_OUTPUT = ("--output", "--out")
+_OUTPUT = ("--output", "--out", "-o")
+_GROUPS = ("dreambooth", "reversion", "study")
 
 
 class StoppedError(Exception):
@@ -27,18 +29,19 @@ def stopped(folder: Path, after: str = "", seeds: str = "") -> StoppedError:
         after: how far it came, such as "after 2 of 4 images".
         seeds: those of the run; they take the place of random ones.
     """
-    words = sys.argv[1:]
-    end = words.index("--") if "--" in words else len(words)  # what follows is no option
-    options, rest = words[:end], words[end:]
-    for place, word in enumerate(options):
+    words, place = sys.argv[1:], str(folder)
+    for index, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name not in ("--seeds", "--seed") or not seeds:
             continue
         if equals and draw_seeds(value) != value:
-            options[place] = f"{name}={seeds}"
-        elif place + 1 < end and draw_seeds(options[place + 1]) != options[place + 1]:
-            options[place + 1] = seeds
-    if not any(word.partition("=")[0] in _OUTPUT or word[:2] == "-o" for word in options):
-        options += ["--output", str(folder)]
-    words = ["freeu", *options, *rest]
+            words[index] = f"{name}={seeds}"
+        elif index + 1 < len(words) and draw_seeds(words[index + 1]) != words[index + 1]:
+            words[index + 1] = seeds
+    named = [*itertools.pairwise(words), *((word.partition("=")[0], word.partition("=")[2]) for word in words)]
+    if f"-o{place}" not in words and not any((name, place) in named for name in _OUTPUT):
+        # What follows a "--" is no option, and a "--" may be the value of one: then the command is followed at once.
+        end = len(words) if "--" not in words else 2 if words[0] in _GROUPS else 1
+        words[end:end] = ["--output", place]
+    words = ["freeu", *words]
     return StoppedError(f"{' '.join(filter(None, ('stopped', after)))}; go on with: {shlex.join(words)}")
