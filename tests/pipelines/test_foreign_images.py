@@ -259,3 +259,16 @@ def test_a_profile_text_that_a_tool_wrote(tmp_path):
     info.add_text("parameters", "x" * 2_000_000, zip=True)
     Image.new("RGB", (4, 4), "red").save(tmp_path / "a.png", pnginfo=info)
     assert open_image(tmp_path / "a.png").getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_a_header_that_says_more_than_there_is(tmp_path):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4000, 4000, 8, 6, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(FreeUValueError, match="says 4000x4000 pixels and holds fewer"):
+        open_image(tmp_path / "a.png")
+
+
+def test_messages_stay_readable():
+    assert len(str(FreeUValueError("x" * 100_000))) <= 2000
+    assert str(FreeUValueError("short")) == "short"

@@ -18,6 +18,8 @@ MAX_KEPT = 128 << 20
 LEFT_OUT = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf")
 """Chunks that may hold anything at any length; no pixel depends on them. A small eXIf stays: it says what is up."""
 _SMALL = 1 << 16
+_MOST_PACKED = 1_040
+"""Bytes that zlib can make of one."""
 
 
 def find_text(path: Path, key: str, most: int) -> str | None:
@@ -77,10 +79,22 @@ def without_texts(path: Path) -> BinaryIO:
                     raise FreeUValueError(f"{path} has more than {MAX_KEPT >> 20} MiB of pixels: make it smaller")
                 file.seek(place - 8)
                 kept.write(file.read(length + 12))
+            whole = file.seek(0, io.SEEK_END)
     except OSError as error:
         raise FreeUValueError(f"cannot read {path}: {error.strerror or error}") from None
+    _check_size(path, kept.getbuffer()[len(SIGNATURE) + 8 :][:10].tobytes(), whole)
     kept.seek(0)
     return kept
+
+
+def _check_size(path: Path, header: bytes, whole: int) -> None:
+    """Refuse more pixels than a file of so many bytes can hold, before there is memory for them."""
+    if len(header) < 10:
+        raise FreeUValueError(f"cannot read {path}: it ends early")
+    width, height, depth, colour = struct.unpack(">IIBB", header)
+    bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
+    if width * height * bits // 8 > whole * _MOST_PACKED:
+        raise FreeUValueError(f"cannot read {path}: it says {width}x{height} pixels and holds fewer")
 
 
 def is_png(path: Path) -> bool:

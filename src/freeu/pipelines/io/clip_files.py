@@ -139,6 +139,8 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             if not container.streams.video:
                 raise FreeUValueError(f"{path} shows no image: it has no video stream")
             stream = container.streams.video[0]
+            if cast("Any", stream).codec_context is None:
+                raise FreeUValueError(f"cannot read {path} as {_NAMES[form]}: FFmpeg does not know its codec")
             if stream.width * stream.height > MAX_PIXELS:
                 raise FreeUValueError(
                     f"{path} is {stream.width}x{stream.height}, above {MAX_PIXELS} pixels: make it smaller"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "PPM")
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 25_000_000
 MAX_BYTES = 256 << 20
 _WIDE = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 """Modes of Pillow with more than 8 bits."""
@@ -75,9 +75,9 @@ def on_white(image: Image) -> Image:
     from PIL import Image
 
     if image.mode in ("LA", "RGBA"):
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def as_mask(path: Path, image: Image) -> tuple[Image, str]:
@@ -145,7 +145,8 @@ def _upright(image: Image) -> Image:
     if turn is not None and image.size != size:
         # Pillow turns a TIFF while it loads it, but forgets one of 16 bits without compression.
         image.getexif()[_ORIENTATION] = turn
-    return ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _bits(image: Image) -> int:
@@ -163,8 +164,8 @@ def _eight_bits(path: Path, image: Image, bits: int) -> Image:
     if image.mode in _WIDE:
         return _of_numbers(path, image, bits)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        return image.convert("RGBA")
-    return image.copy() if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
+        return image if image.mode in ("RGBA", "LA") else image.convert("RGBA")
+    return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
 
 
 def _of_floats(path: Path, image: Image) -> Image:

@@ -107,7 +107,9 @@ def _scaled(name: str, tensor: Tensor, scales: Mapping[str, float]) -> Tensor:
     found = _MATRIX.search(name)
     if found is None or found[1] in _TO:
         return tensor
-    scale = scales[name[: found.start()]]
+    scale = scales.get(name[: found.start()])
+    if scale is None:
+        raise FreeUValueError(f"the LoRA is damaged: {name!r} is there, and the matrix to its rank is not")
     return tensor if scale == 1 else tensor.float() * scale
 
 
