@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 
-def tiny_tokenizer() -> Any:
+def tiny_tokenizer(length: int = 77) -> Any:
     """A CLIP tokenizer that spells: every byte, with and without the end-of-word mark, and no merges."""
     from transformers import CLIPTokenizer
 
     letters = [chr(code) for code in itertools.chain(range(33, 127), range(161, 173), range(174, 256))]
     letters += [chr(256 + code) for code in range(68)]
     tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[], model_max_length=16)
+    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[], model_max_length=length)
 
 
 def tiny_unet(**changes: Any) -> Any:
@@ -185,7 +185,7 @@ def tiny_text_encoder(cls: str = "CLIPTextModel", **changes: Any) -> Any:
         intermediate_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
-        max_position_embeddings=16,
+        max_position_embeddings=77,
         bos_token_id=524,
         eos_token_id=525,
         pad_token_id=525,

@@ -5,9 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MAX_LETTERS = 2_000
+"""Of a message. It repeats values of files, which may be of any length."""
+
 
 class FreeUError(Exception):
     """Root of everything freeu raises on purpose."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= MAX_LETTERS else f"{text[: MAX_LETTERS - 300]} ... {text[-200:]}"
 
 
 class FreeUValueError(FreeUError, ValueError):

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
+
+MAX_BYTES = 64 << 20
+"""Of a file. The manifest of 10,000 images has 5 MB."""
+MAX_VALUES = 2_000_000
+"""Each takes up to 100 bytes of memory once it is read."""
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def parse_json(text: str | bytes, where: str, constant: Callable[[str], Any] | None = None) -> Any:
@@ -19,10 +26,16 @@ def parse_json(text: str | bytes, where: str, constant: Callable[[str], Any] | N
         constant: called with NaN, Infinity or -Infinity, which no standard has; may raise ``ValueError``.
 
     Raises:
-        FreeUValueError: no JSON, or nested so deeply that nothing of ours can have written it.
+        FreeUValueError: no JSON, or larger or nested more deeply than anything of ours, or halves of characters.
     """
+    data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
+    if len(data) > MAX_BYTES or sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise FreeUValueError(f"{where} is not JSON of ours: it is too large, with {len(data)} bytes")
     try:
-        return json.loads(text, parse_constant=constant)
+        found = json.loads(text, parse_constant=constant)
+        if _SURROGATE.search(data):  # halves of a character, which no file or terminal takes
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
     except RecursionError:
         raise FreeUValueError(f"{where} is not JSON of ours: it is nested too deeply") from None
     except ValueError as error:
@@ -36,7 +49,8 @@ def find_json(path: Path) -> dict[str, Any] | None:
         FreeUValueError: it cannot be read, or holds something else.
     """
     try:
-        text = path.read_bytes()
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeUValueError
-from freeu.extras import need
+from freeu.foreign.png import find_text
 from freeu.json_files import parse_json
 
 if TYPE_CHECKING:
@@ -63,24 +63,12 @@ def read_png(path: str | Path) -> dict[str, Any]:
     """The settings that ``png_bytes`` stored in a file.
 
     Raises:
-        FreeUValueError: the file cannot be read, is no PNG, holds no settings of freeu, or a newer schema;
-            Pillow is not installed.
+        FreeUValueError: the file cannot be read, is no PNG, holds no settings of freeu, or a newer schema.
     """
-    need("diffusers", "PIL")
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            image.load()  # text chunks may follow the pixels
-            text = getattr(image, "text", {}).get(KEY)
-    except UnidentifiedImageError:
-        raise FreeUValueError(f"{path} is not an image") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise FreeUValueError(f"cannot read {path}: {error}") from None
+    path = Path(path)
+    text = find_text(path, KEY, MAX_CHARACTERS)
     if text is None:
         raise FreeUValueError(f"{path} holds no settings of freeu (no PNG text named {KEY!r})")
-    if len(text) > MAX_CHARACTERS:
-        raise FreeUValueError(f"{path}: its settings are {len(text)} characters long; freeu writes a few thousand")
     data = parse_json(text, f"the text {KEY!r} in {path}")
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise FreeUValueError(f"{path}: its settings are not of schema {SCHEMA}: a newer freeu may read them")

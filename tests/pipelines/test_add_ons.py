@@ -310,9 +310,12 @@ class TestEmbedding:
         assert "<new>" in got.tokenizer.get_vocab()
         assert "<old>" not in got.tokenizer.get_vocab()
 
-    def test_sdxl_takes_one_for_each_text_encoder(self, tmp_path):
+    @pytest.mark.parametrize("suffix", [".safetensors", ".pti"])
+    @pytest.mark.parametrize("names", [("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1")])
+    def test_sdxl_takes_one_for_each_text_encoder(self, tmp_path, names, suffix):
         folder = sdxl(tmp_path / "xl")
-        path = saved(tmp_path / "both.safetensors", {"clip_g": vectors(2, seed=2), "clip_l": vectors(2, seed=1)})
+        tensors = {names[1]: vectors(2, seed=2), names[0]: vectors(2, seed=1)}
+        path = saved(tmp_path / f"both{suffix}", tensors)
         pipe = opened(folder, embeddings=[find_embedding(path)])
         for suffix, seed in (("", 1), ("_2", 2)):
             place = getattr(pipe, f"tokenizer{suffix}").convert_tokens_to_ids(["both", "both_1"])

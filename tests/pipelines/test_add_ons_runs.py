@@ -407,7 +407,7 @@ def test_words_of_the_command_line(cli, files, sd_dir, tmp_path):
         (("--lora", lora, "--lora", f"{lora}:2"), "the LoRA kohya.safetensors is given twice"),
         (("--lora", files / "word.safetensors:1"), "looks like an embedding"),
         (("--fuse-lora",), "--fuse-lora has nothing to fuse: give --lora FILE too"),
-        (("--embedding", tmp_path / "none.pt"), "there is no such file: give a .safetensors, .pt or .bin file"),
+        (("--embedding", tmp_path / "none.pt"), "there is no such file: give a .safetensors, .pti, .pt or .bin file"),
         (("--embedding", f"{word}:"), "1 to 100 letters and no blanks, got ''"),
         (
             ("--embedding", word, "--embedding", f"{files / 'toy.safetensors'}:<r>"),

@@ -30,7 +30,7 @@ from freeu.cli.commands.sweep import sweep
 from freeu.cli.commands.ui import ui
 from freeu.cli.commands.video import video
 from freeu.cli.errors import CheckFailedError, StoppedError
-from freeu.errors import FreeUError
+from freeu.errors import FreeUError, FreeUValueError
 
 app = typer.Typer(
     name="freeu",
@@ -76,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if a check failed; 2 after bad input, told in one line on standard error; 130 after Ctrl-C.
     """
     try:
+        _check_text(sys.argv[1:] if arguments is None else arguments)
         with _calm_warnings():
             result: Any = app(
                 args=list(arguments) if arguments is not None else None, prog_name="freeu", standalone_mode=False
@@ -106,6 +107,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not _message(error):  # help was printed because no argument was given
             return int(getattr(error, "exit_code", 2))
         return _complain(f"{_message(error)}{_given(error, arguments)} (see {_help_command(error)})", 2)
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """Refuse words that no file, page or terminal can hold."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = word.encode("utf-8", "backslashreplace").decode()
+            raise FreeUValueError(
+                f"the argument {shown!r} is not UTF-8 text: write it, or name the file, in UTF-8"
+            ) from None
 
 
 def _message(error: Any) -> str:

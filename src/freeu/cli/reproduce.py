@@ -28,7 +28,7 @@ def reproduce(path: Path, *groups: Any, name: str) -> None:
     """Reproduce everything of a manifest; what was given beside it must be one of ``ALLOWED``.
 
     Args:
-        path: the manifest or its folder.
+        path: the manifest or its folder, or a PNG of freeu.
         groups: all options of the command.
         name: what a new folder is called.
     """
@@ -39,7 +39,7 @@ def reproduce(path: Path, *groups: Any, name: str) -> None:
     from freeu.pipelines.options.option import check_bounds, given_flags
     from freeu.pipelines.options.run import RunOptions
     from freeu.pipelines.options.video import VideoOptions
-    from freeu.pipelines.runs.manifest import read_manifest
+    from freeu.pipelines.runs.inside import read_run
     from freeu.pipelines.runs.reproduce import Elsewhere, reload
 
     for flag in given_flags(*groups):
@@ -51,7 +51,7 @@ def reproduce(path: Path, *groups: Any, name: str) -> None:
     adapter = by_type.get(VideoOptions, VideoOptions()).motion_adapter
     control = by_type.get(ControlOptions, ControlOptions()).control
     check_bounds(run)
-    then = read_manifest(path)
+    then = read_run(path)
     with run.folder(name) as folder:
         refuse_foreign(folder)
         base = path if path.is_dir() else path.parent

@@ -40,6 +40,7 @@ def carry_out(
 def produce(prepared: Prepared, folder: Path) -> Manifest:
     """Make the images or videos of a plan and what shows them; say what was made and where."""
     from freeu.cli.progress import Bar
+    from freeu.pipelines.io.inputs import format_seeds
     from freeu.pipelines.io.output import OutputFolder
     from freeu.pipelines.making import make
     from freeu.pipelines.pages.finish import headline
@@ -52,7 +53,8 @@ def produce(prepared: Prepared, folder: Path) -> Manifest:
         with bar:
             manifest, written = make(prepared, OutputFolder(folder), bar, bar.say)
     except KeyboardInterrupt:
-        raise stopped(folder, f"after {bar.done} of {counted(plan.count, plan.noun)}") from None
+        done = f"after {bar.done} of {counted(plan.count, plan.noun)}"
+        raise stopped(folder, done, format_seeds(plan.seeds)) from None
     print(f"wrote {counted(plan.count, plan.noun)} to {folder}")
     for name, purpose in written:
         print(f"  {folder / name}  {purpose}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from freeu.pipelines.models.control.files import fetch_control, find_control, lo
 from freeu.pipelines.models.loading import Loaded, quiet
 from freeu.pipelines.models.sources.sources import ModelSource
 from freeu.pipelines.options.control import ControlOptions
-from freeu.pipelines.options.option import check_range, words
+from freeu.pipelines.options.option import check_range, shell_line, words
 from freeu.pipelines.runs.manifest import environment
 from freeu.pipelines.runs.plan import Plan
 from freeu.pipelines.runs.prepare import prepare
@@ -194,10 +193,11 @@ def command_line(job: Job) -> str:
         disable=[stage for stage in stages if not settings.on(stage)],
         frames=len(job.source),
     )
-    found = ["freeu", "rerender", job.source.path.name, settings.prompt, "--seed", str(settings.seed)]
+    found = ["--seed", str(settings.seed)]
     found += ["--compare"] if plan.command == "compare" else []
     found += [*plan.model_words(), *words(ControlOptions(control_weight=settings.control_scale))]
-    return shlex.join([*found, *plan.sampling_words(), *words(options), *plan.run_words()])
+    found += [*plan.sampling_words(), *words(options), *plan.run_words()]
+    return shell_line("rerender", [job.source.path.name, settings.prompt], found)
 
 
 def canny_edges(frame: Frame) -> Frame:

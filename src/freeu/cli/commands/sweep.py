@@ -45,6 +45,7 @@ def sweep(
     from freeu.cli.progress import Bar
     from freeu.cli.terminal import tell
     from freeu.pipelines.io.output import OutputFolder
+    from freeu.pipelines.models.tokens import notes_on_length
     from freeu.pipelines.pages.finish import embedded_note
     from freeu.pipelines.runs.prepare import Prepared, notes
     from freeu.pipelines.runs.request import Request
@@ -72,7 +73,8 @@ def sweep(
             """Say which miniature is used, and which words of the prompts it does not know; each once."""
             plan, world = prepared.plan, prepared.loaded.source.world
             asked = replace(plan, arms=("baseline",), config=None, prompts=swept or plan.prompts)
-            for line in filter(None, (embedded_note(plan, world), *notes(asked, world))):
+            cut = notes_on_length(prepared.loaded.pipe, [*asked.prompts, asked.negative_prompt])
+            for line in filter(None, (embedded_note(plan, world), *cut, *notes(asked, world))):
                 if line not in said:
                     said.append(line)
                     tell(line)
@@ -81,7 +83,7 @@ def sweep(
             with bar:
                 record = run_sweep(wanted, folder, bar.say, bar.one, loaded)
         except KeyboardInterrupt:
-            raise stopped(folder) from None
+            raise stopped(folder, seeds=sampling.seeds) from None
         names = finish_sweep(OutputFolder(folder), record, " ".join(said))
         distinct = len(record["pictures"])
         print(f"wrote {distinct} images for {wanted.count} cells to {folder}: {', '.join(names)}")

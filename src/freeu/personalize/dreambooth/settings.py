@@ -11,7 +11,7 @@ from freeu.errors import FreeUValueError
 from freeu.personalize.dreambooth.identifier import check_identifier
 from freeu.personalize.training.examples import Example
 from freeu.personalize.training.lora import LAYERS, check_rank
-from freeu.pipelines.io.inputs import MAX_SEED, check_side
+from freeu.pipelines.io.inputs import MAX_SMALL_SEED, check_side
 from freeu.pipelines.options.option import Argument, Option, check_bounds, check_range
 
 LEAST, MOST = 3, 100
@@ -122,7 +122,7 @@ class DreamBooth:
             bounds=(0.1, 1_000.0),
         ),
     ] = None
-    seed: Annotated[int, Option("Seed of the training.", "SEED", bounds=(0, MAX_SEED))] = 0
+    seed: Annotated[int, Option("Seed of the training.", "SEED", bounds=(0, MAX_SMALL_SEED))] = 0
     prior: Annotated[
         bool,
         Option(

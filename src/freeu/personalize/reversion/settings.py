@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.io.inputs import MAX_SEED
+from freeu.pipelines.io.inputs import MAX_SMALL_SEED
 from freeu.pipelines.models.addons.embedding_files import check_token
 from freeu.pipelines.options.option import Option, check_bounds
 
@@ -48,7 +48,7 @@ class Settings:
             bounds=(1e-9, 10.0),
         ),
     ] = None
-    seed: Annotated[int, Option("Seed of the training.", "N", bounds=(0, MAX_SEED))] = 0
+    seed: Annotated[int, Option("Seed of the training.", "N", bounds=(0, MAX_SMALL_SEED))] = 0
     steering_weight: Annotated[
         float,
         Option(

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from freeu.errors import FreeUValueError
+from freeu.errors import FreeUError, FreeUValueError
 from freeu.extras import need
+from freeu.foreign.png import is_png, without_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,9 +138,19 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         with path.open("rb") as file, av.open(file, "r", format=form) as container:
             if not container.streams.video:
                 raise FreeUValueError(f"{path} shows no image: it has no video stream")
-            yield container, container.streams.video[0]
-    except (OSError, av.FFmpegError) as error:
-        raise FreeUValueError(f"cannot read {path} as {_NAMES[form]}: {error.strerror or error}") from None
+            stream = container.streams.video[0]
+            if cast("Any", stream).codec_context is None:
+                raise FreeUValueError(f"cannot read {path} as {_NAMES[form]}: FFmpeg does not know its codec")
+            if stream.width * stream.height > MAX_PIXELS:
+                raise FreeUValueError(
+                    f"{path} is {stream.width}x{stream.height}, above {MAX_PIXELS} pixels: make it smaller"
+                )
+            yield container, stream
+    except FreeUError:
+        raise
+    except (OSError, ValueError, OverflowError, MemoryError, av.FFmpegError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise FreeUValueError(f"cannot read {path} as {_NAMES[form]}: {reason}") from None
 
 
 _NAMES = {"mp4": "MP4", "mov": "QuickTime", "webm": "WebM"}
@@ -174,9 +185,10 @@ def _opened_image(path: Path) -> Iterator[Image]:
 
     form = IMAGE_FORMATS[path.suffix.lower()]
     try:
+        source: Path | BinaryIO = without_texts(path) if is_png(path) else path
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=(form,)) as image:
+            warnings.simplefilter("ignore")
+            with Image.open(source, formats=(form,)) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise FreeUValueError(
                         f"{path} is {image.width}x{image.height}, above {MAX_PIXELS} pixels: make it smaller"
@@ -184,10 +196,11 @@ def _opened_image(path: Path) -> Iterator[Image]:
                 yield image
     except UnidentifiedImageError:
         raise FreeUValueError(f"cannot read {path} as {form}: it is something else or damaged") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        if isinstance(error, FreeUValueError):
-            raise
-        raise FreeUValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    except FreeUError:
+        raise
+    except Exception as error:  # of damaged files, decoders raise whatever they stumble over
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise FreeUValueError(f"cannot read {path}: {reason}") from None
 
 
 def _durations(image: Image, path: Path) -> list[float]:

@@ -53,7 +53,7 @@ def read_frames(path: Path, frame_ms: float = FRAME_MS) -> Frames | None:
                 times = round(frame.info.get("duration", frame_ms) / frame_ms)
                 found += [frame.convert("RGB")] * times
             return tuple(found)
-    except (OSError, SyntaxError, ValueError, EOFError):
+    except Exception:  # of damaged files, decoders raise whatever they stumble over
         return None
 
 

@@ -6,16 +6,22 @@ import hashlib
 import itertools
 import math
 import re
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freeu.errors import FreeUValueError
+from freeu.pipelines.io.images import as_mask, on_white, read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_SEED = 2**32 - 1  # the largest that every tool takes
+MAX_SEED = 2**64 - 1
+"""Of an image; torch's generator takes no more, and ComfyUI's seeds are as large."""
+MAX_SMALL_SEED = 2**32 - 1
+"""Of trainings and plans, and of seeds that are drawn: the largest that every tool takes."""
+RANDOM_SEED = "-1"
 MAX_SEEDS = 10_000
 SIDE_MULTIPLE = 8  # diffusers' pipelines refuse other sizes
 
@@ -24,13 +30,13 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """Seeds from "1", "0,3,5", "0-7" or a mixture, each once, in the order given.
 
     Raises:
-        FreeUValueError: anything else, a seed above 2^32 - 1, or more than 10,000 seeds.
+        FreeUValueError: anything else, a seed above 2^64 - 1, or more than 10,000 seeds.
     """
     seeds: dict[int, None] = {}
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         if match is None:
-            raise FreeUValueError(f"seeds must look like 1 or 0,3,5 or 0-7, got {text!r}")
+            raise FreeUValueError(f"seeds must look like 1 or 0,3,5 or 0-7, or -1 for a random one, got {text!r}")
         first = int(match[1])
         last = int(match[2] or match[1])
         if last < first:
@@ -41,6 +47,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise FreeUValueError(f"more than {MAX_SEEDS} seeds in {text!r}: make several runs")
         seeds.update(dict.fromkeys(range(first, last + 1)))
     return tuple(seeds)
+
+
+def draw_seeds(text: str) -> str:
+    """The text with a number for each -1, which stands for a random seed."""
+    parts = [part.strip() for part in text.split(",")]
+    if RANDOM_SEED not in parts:
+        return text
+    return ",".join(str(secrets.randbelow(MAX_SMALL_SEED + 1)) if part == RANDOM_SEED else part for part in parts)
 
 
 def short_names(places: Sequence[Path]) -> list[str]:
@@ -85,41 +99,22 @@ def check_side(name: str, value: int, multiple: int = SIDE_MULTIPLE) -> int:
 
 def open_image(path: Path) -> Image:
     """An image as RGB, upright, transparent parts on white; one that cannot be read raises ``FreeUValueError``."""
-    from PIL import Image, ImageOps
-
-    image = ImageOps.exif_transpose(_open(path))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return on_white(read_image(path))
 
 
-def open_mask(path: Path, image: Image) -> Image:
-    """A mask as 8-bit grey, white where the image is inpainted; it must have the image's size."""
-    from PIL import ImageOps
+def open_mask(path: Path, image: Image) -> tuple[Image, str]:
+    """A mask as 8-bit grey, white where the image is inpainted, and what a user should know of how it was read, or "".
 
-    mask = ImageOps.exif_transpose(_open(path)).convert("L")
+    Raises:
+        FreeUValueError: it cannot be read, has another size than the image, or shows nothing to inpaint.
+    """
+    mask = read_image(path)
     if mask.size != image.size:
         raise FreeUValueError(
             f"the mask must have the size of the image, got {mask.width}x{mask.height} "
             f"for an image of {image.width}x{image.height}: resize the mask"
         )
-    if mask.getextrema()[1] == 0:
-        raise FreeUValueError(f"the mask {path} is black everywhere: paint white where the image should change")
-    return mask
-
-
-def _open(path: Path) -> Image:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image.copy()
-    except UnidentifiedImageError:
-        raise FreeUValueError(f"{path} is not an image that Pillow can read: use PNG, JPEG or WebP") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise FreeUValueError(f"cannot read the image {path}: {getattr(error, 'strerror', None) or error}") from None
+    return as_mask(path, mask)
 
 
 def fit_size(size: tuple[int, int], native: int, multiple: int) -> tuple[int, int]:

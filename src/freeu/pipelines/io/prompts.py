@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,8 @@ def collect_prompts(given: Iterable[str], source: str | None) -> tuple[str, ...]
 
     Args:
         given: prompts as arguments.
-        source: None, "paper", or a text file with one prompt a line; empty lines and lines that begin with # are left
-            out.
+        source: None, "paper", or a text file ("-" for standard input) with one prompt a line; empty lines and lines
+            that begin with # are left out.
 
     Raises:
         FreeUValueError: no prompt at all, an empty one, or a file that cannot be read as UTF-8 text.
@@ -66,7 +67,8 @@ def collect_prompts(given: Iterable[str], source: str | None) -> tuple[str, ...]
 
 def _read_prompts(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        data = sys.stdin.buffer.read() if path == Path("-") else path.read_bytes()
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise FreeUValueError(f"cannot read the prompts in {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:

@@ -19,7 +19,8 @@ from freeu.pipelines.io.reading import read_pickled, readable
 from freeu.pipelines.models.addons.add_ons import Embedding, Lora, check_fit
 from freeu.pipelines.models.addons.attaching import attach, check_classes
 from freeu.pipelines.models.addons.lora_files import unet_class
-from freeu.pipelines.models.schedulers import set_sampler
+from freeu.pipelines.models.fitness import check_channels, check_inputs, markers
+from freeu.pipelines.models.schedulers import set_prediction, set_sampler
 from freeu.pipelines.models.sources.families import FAMILIES, MOTION, base_class, family_of, generates_videos
 from freeu.pipelines.models.sources.sources import ModelSource, check_checkpoint_keys, hub_snapshot
 from freeu.pipelines.models.sources.tasks import TASK_NAMES, VIDEO_TASKS
@@ -104,6 +105,7 @@ def load(
     embeddings: Sequence[Embedding] = (),
     fuse_loras: bool = False,
     control: ModelSource | None = None,
+    prediction_type: str | None = None,
 ) -> Loaded:
     """Load a pipeline.
 
@@ -120,6 +122,8 @@ def load(
             such adapters were trained on.
         loras, embeddings, fuse_loras: see ``attaching.attach``.
         control: a local ControlNet, which makes the pipeline that of the same task with a ControlNet.
+        prediction_type: what the U-Net predicts, of ``schedulers.PREDICTION_TYPES``; None is as the model says, of a
+            single file by the keys "v_pred" and "ztsnr".
 
     Raises:
         FreeUValueError: damaged or missing files, a model without a U-Net, one that cannot do this task, or add-ons or
@@ -131,6 +135,7 @@ def load(
     if source.kind == "hub":
         source = hub_snapshot(source, variant)
     check_fit(source, loras, embeddings)
+    check_inputs(source, task)
     if task == "text" and generates_videos(source):
         task = "video"
     with quiet():
@@ -148,11 +153,17 @@ def load(
         if getattr(pipe, "unet", None) is None:
             raise FreeUValueError(f"{source.label} ({type(pipe).__name__}) has no U-Net: FreeU has nothing to act on")
         _find_text_model(pipe)
+        latent = getattr(getattr(getattr(pipe, "vae", None), "config", None), "latent_channels", None)
+        check_channels(source.label, pipe.unet.config.get("in_channels"), latent, task)
         if control is not None:
             pipe = _controlled(pipe, control, source)
         attach(pipe, loras, embeddings, fuse_loras)
         if scheduler is not None:
             set_sampler(pipe, scheduler)
+        marked = markers(source)
+        if marked.zero_snr and scheduler is None and "rescale_betas_zero_snr" not in pipe.scheduler.config:
+            set_sampler(pipe, "ddim")
+        set_prediction(pipe, prediction_type or marked.prediction_type, marked.zero_snr)
         pipe.to(device)
         pipe.set_progress_bar_config(disable=True)
     return describe_pipeline(pipe, source, task)

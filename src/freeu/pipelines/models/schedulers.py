@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +67,37 @@ def set_sampler(pipe: Any, name: str) -> None:
         pipe.scheduler = getattr(diffusers, sampler.cls).from_config(pipe.scheduler.config, **sampler.settings)
     except (ValueError, TypeError, ImportError, AttributeError) as error:
         raise FreeUValueError(f"scheduler {name!r} does not work with this model: {error}") from None
+
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+
+
+def set_prediction(pipe: Any, prediction_type: str | None, zero_snr: bool = False) -> None:
+    """What the scheduler takes the U-Net's output for; None and False leave it as it is.
+
+    Args:
+        prediction_type: one of ``PREDICTION_TYPES``.
+        zero_snr: whether the noise schedule ends in pure noise.
+
+    Raises:
+        FreeUValueError: a scheduler that knows no such thing.
+    """
+    changes: dict[str, Any] = {} if prediction_type is None else {"prediction_type": prediction_type}
+    if zero_snr:
+        # Such a model begins with pure noise, which leading steps leave out.
+        changes |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    if not changes:
+        return
+    cls = type(pipe.scheduler)
+    for name in changes:
+        if name not in inspect.signature(cls.__init__).parameters:
+            raise FreeUValueError(
+                f"{cls.__name__} knows no {name}, which this model needs: give --scheduler euler or ddim"
+            )
+    try:
+        pipe.scheduler = cls.from_config(pipe.scheduler.config, **changes)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise FreeUValueError(f"{cls.__name__} does not work with {changes}: {error}") from None
 
 
 def fresh_scheduler(pipe: Any) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
+from freeu.foreign.png import is_png
+from freeu.metadata import read_png
 from freeu.pipelines.io.inputs import parse_factors
 from freeu.pipelines.options.option import Option, annotated_fields, flag, given
 from freeu.presets import preset
@@ -28,7 +30,10 @@ class FreeUOptions:
     )
     config: Annotated[
         str | None,
-        Option('All settings: "b1=1.3 b2=1.4 s1=0.9 s2=0.2 v=2", JSON, or a file with one of them.', "TEXT|FILE"),
+        Option(
+            'All settings: "b1=1.3 b2=1.4 s1=0.9 s2=0.2 v=2", JSON, a file with one of them, or a PNG of freeu.',
+            "TEXT|FILE",
+        ),
     ] = None
     b: Annotated[str | None, Option("Backbone gains, one per stage (2 or 3), such as 1.3,1.4.", "B1,B2")] = None
     s: Annotated[str | None, Option("Skip gains, one per stage, such as 0.9,0.2.", "S1,S2")] = None
@@ -220,10 +225,20 @@ def _channels(name: str, text: str) -> Any:
 _PARSERS = {"frame_strength": _strengths, "channels": _channels}
 
 
+def _config_inside(path: Path) -> FreeUConfig:
+    """The configuration in the settings of an image."""
+    data = read_png(path).get("config")
+    if data is None:
+        raise FreeUValueError(f"--config {path} was generated without FreeU: give one that was generated with it")
+    return FreeUConfig.from_dict(data)
+
+
 def parse_config(text: str) -> FreeUConfig:
-    """A configuration from its short text, its JSON, or a file that holds one of them."""
+    """A configuration from its short text, its JSON, a file that holds one of them, or an image with its settings."""
     if "=" not in text and "{" not in text:
         path = Path(text).expanduser()
+        if is_png(path):
+            return _config_inside(path)
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

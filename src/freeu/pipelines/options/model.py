@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from freeu.errors import FreeUValueError
+from freeu.errors import FreeUValueError, unknown_name
 from freeu.pipelines.models.addons.add_ons import AddOns, parse_embeddings, parse_loras
+from freeu.pipelines.models.schedulers import PREDICTION_TYPES
 from freeu.pipelines.options.option import Argument, Option
 
 MODEL_HELP = "A diffusers directory, a .safetensors or .ckpt file, a hub id (owner/name), or an embedded model"
@@ -59,6 +60,10 @@ class ModelOptions:
             "DIR",
         ),
     ] = None
+    prediction_type: Annotated[
+        str | None,
+        Option(f"What the U-Net predicts: {', '.join(PREDICTION_TYPES)} (default: as the model says).", "TYPE"),
+    ] = None
     variant: Annotated[str | None, Option("Which weight files to use, such as fp16.", "NAME")] = None
 
     def add_ons(self) -> AddOns:
@@ -70,7 +75,9 @@ class ModelOptions:
         return AddOns(parse_loras(self.lora), parse_embeddings(self.embedding), self.fuse_lora)
 
     def check(self) -> None:
-        """Raise ``FreeUValueError`` for a configuration that is none."""
+        """Raise ``FreeUValueError`` for a configuration that is none, or an unknown prediction."""
+        if self.prediction_type is not None and self.prediction_type not in PREDICTION_TYPES:
+            raise unknown_name("--prediction-type", self.prediction_type, PREDICTION_TYPES)
         if self.model_config is not None and not (self.model_config / "model_index.json").is_file():
             raise FreeUValueError(
                 f"--model-config {self.model_config} is no diffusers directory: it has no model_index.json"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import shlex
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +104,13 @@ def words(options: Any) -> list[str]:
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 found += [flag(type(options), name), plain(one)]
     return found
+
+
+def shell_line(command: str, arguments: Sequence[str], options: Sequence[str]) -> str:
+    """A command for a shell, which reads it back whatever its arguments begin with."""
+    if any(word.startswith("-") for word in arguments):
+        return shlex.join(["freeu", command, *options, "--", *arguments])
+    return shlex.join(["freeu", command, *arguments, *options])
 
 
 def plain(value: object) -> str:

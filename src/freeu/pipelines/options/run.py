@@ -25,8 +25,9 @@ class ReproduceOptions:
     manifest: Annotated[
         Path | None,
         Option(
-            "Reproduce the images or videos of a manifest.json and say whether they are bit-identical.",
-            "MANIFEST",
+            "Reproduce the images or videos of a manifest.json, or one PNG of freeu, and say whether they are "
+            "bit-identical.",
+            "MANIFEST|PNG",
             ("--from",),
         ),
     ] = None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.io.inputs import check_side, parse_seeds
+from freeu.pipelines.io.inputs import check_side, draw_seeds, parse_seeds
 from freeu.pipelines.io.prompts import collect_prompts
 from freeu.pipelines.models.schedulers import SAMPLERS, sampler_name
 from freeu.pipelines.options.option import Argument, Option, check_bounds
@@ -44,11 +44,13 @@ class PromptOptions:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How images are sampled; None means the model's own default."""
+    """How images are sampled; None means the model's own default. Random seeds are drawn when it is made."""
 
     PANEL: ClassVar[str] = "Images"
 
-    seeds: Annotated[str, Option("Seeds, such as 1 or 0,3,5 or 0-7.", "SEEDS", ("--seeds", "--seed"))] = "0"
+    seeds: Annotated[
+        str, Option("Seeds, such as 1 or 0,3,5 or 0-7; -1 is a random one.", "SEEDS", ("--seeds", "--seed"))
+    ] = "0"
     steps: Annotated[int | None, Option("Denoising steps (default: the model's).", "N", bounds=(1, 1_000))] = None
     guidance_scale: Annotated[
         float | None,
@@ -67,6 +69,9 @@ class SamplingOptions:
     ] = None
     width: Annotated[int | None, Option("Width (default: the model's, or that of the input).", "PIXELS")] = None
     height: Annotated[int | None, Option("Height (default: the model's, or that of the input).", "PIXELS")] = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seeds", draw_seeds(self.seeds))
 
     def check(self) -> None:
         """Raise ``FreeUValueError`` for the first value that no model takes."""

@@ -127,7 +127,7 @@ def _called(pipe: Any, plan: Plan, planned: PlannedImage, special: dict[str, Any
     arguments = {name: value for name, value in arguments.items() if name in known and value is not None}
     told = "callback_on_step_end" in known or "callback" in known
     try:
-        with contextlib.nullcontext() if told else _counted_calls(pipe, plan.steps, on_step):
+        with contextlib.nullcontext() if told else _counted_calls(pipe, plan.steps, on_step), finite(pipe, plan.dtype):
             if planned.arm == "freeu":
                 with freeu.enabled(pipe, plan.config) as handle:
                     result = pipe(**arguments)
@@ -145,6 +145,39 @@ def _called(pipe: Any, plan: Plan, planned: PlannedImage, special: dict[str, Any
             raise
         raise FreeUValueError(f"{type(pipe).__name__} refuses these settings: {error}") from error
     return result
+
+
+@contextlib.contextmanager
+def finite(pipe: Any, dtype: str) -> Iterator[None]:
+    """Raise ``FreeURuntimeError`` at the end if the U-Net or the decoder gave numbers that are not finite.
+
+    The libraries make a black image of them, and only warn.
+    """
+    decoder = getattr(getattr(pipe, "vae", None), "decoder", None)
+    found: list[tuple[str, Any]] = []
+
+    def look(part: str) -> Callable[..., None]:
+        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+            tensor = output[0] if isinstance(output, tuple) else getattr(output, "sample", output)
+            found.append((part, tensor.isfinite().all()))
+
+        return hook
+
+    parts = [("U-Net", pipe.unet), ("decoder of the VAE", decoder)]
+    hooks = [part.register_forward_hook(look(name)) for name, part in parts if part is not None]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for part, fine in found:
+        if not bool(fine):
+            way = (
+                "use --dtype float32 or bfloat16" if dtype == "float16" else "use another checkpoint, or lower factors"
+            )
+            raise FreeURuntimeError(
+                f"the {part} gave numbers that are not finite (NaN) in {dtype}, and no image: {way}"
+            )
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -21,11 +20,12 @@ from freeu.pipelines.models.addons.add_ons import (
     lora_from_dict,
 )
 from freeu.pipelines.models.control.control import Control, control_from_dict
+from freeu.pipelines.models.schedulers import PREDICTION_TYPES
 from freeu.pipelines.models.sources.tasks import TASKS, VIDEO_TASKS
 from freeu.pipelines.options.control import options_of
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.model import ModelOptions
-from freeu.pipelines.options.option import words
+from freeu.pipelines.options.option import shell_line, words
 from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
 from freeu.pipelines.options.video import MAX_FPS, VIDEO_FORMATS, VideoOptions
@@ -115,6 +115,7 @@ class Plan:
         loras, embeddings: what was added to the model.
         fuse_loras: whether the LoRAs were added to its weights for good, which changes the last bits.
         control: the ControlNet that steers it, or None.
+        prediction_type: what the U-Net was said to predict, of ``schedulers.PREDICTION_TYPES``, or None.
 
     Raises:
         FreeUValueError: a field that is of the wrong type or outside its range, by name.
@@ -150,6 +151,7 @@ class Plan:
     embeddings: tuple[Embedding, ...] = ()
     fuse_loras: bool = False
     control: Control | None = None
+    prediction_type: str | None = None
 
     def __post_init__(self) -> None:
         video = self.command == "video"
@@ -178,6 +180,7 @@ class Plan:
             "dtype": isinstance(self.dtype, str),
             "device": isinstance(self.device, str),
             "fuse_loras": isinstance(self.fuse_loras, bool),
+            "prediction_type": self.prediction_type is None or self.prediction_type in PREDICTION_TYPES,
             "control": self.control is None or self.task not in VIDEO_TASKS,
         }
         for name, fine in checks.items():
@@ -217,6 +220,8 @@ class Plan:
             # Nor do manifests of a model as it is say anything of what could be added to it.
             del data[name]
         del data["control"]
+        if self.prediction_type is None:
+            del data["prediction_type"]
         return data | self.add_ons() | ({"control": self.control.to_dict()} if self.control else {})
 
     @property
@@ -262,8 +267,7 @@ class Plan:
 
     def command_line(self) -> str:
         """The command that makes these images or videos from the same model, for a shell."""
-        found = ["freeu", self.command, *words(PromptOptions(prompts=[*filter(None, self.prompts)]))]
-        found += ["--seeds", format_seeds(self.seeds), *self.model_words()]
+        found = ["--seeds", format_seeds(self.seeds), *self.model_words()]
         found += words(options_of(self.control, Path(INPUT_CONTROL))) if self.control else []
         found += self.sampling_words()
         image = Path(INPUT_IMAGE) if self.image_sha else None
@@ -282,7 +286,8 @@ class Plan:
             )
         else:
             found += words(ImageInput(image, Path(INPUT_MASK) if self.mask_sha else None, self.image_strength))
-        return shlex.join([*found, *self.run_words()])
+        prompts = words(PromptOptions(prompts=[*filter(None, self.prompts)]))
+        return shell_line(self.command, prompts, [*found, *self.run_words()])
 
     def model_words(self) -> list[str]:
         """The options that name the model and what was added to it."""
@@ -291,6 +296,7 @@ class Plan:
             lora=[lora.option for lora in self.loras],
             fuse_lora=self.fuse_loras,
             embedding=[embedding.option for embedding in self.embeddings],
+            prediction_type=self.prediction_type,
         )
         adapter = self.motion_adapter.name if self.motion_adapter is not None else None
         return words(options) + words(VideoOptions(motion_adapter=adapter))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from freeu.pipelines.io.inputs import parse_seeds
 from freeu.pipelines.io.prompts import notes_on_tokens, unknown_words, without
-from freeu.pipelines.models.loading import Loaded, load, pick_device, pick_dtype
+from freeu.pipelines.models.loading import Loaded, load, pick_device, pick_dtype, quiet
 from freeu.pipelines.models.schedulers import sampler_name
 from freeu.pipelines.models.sources.sources import fingerprint
+from freeu.pipelines.models.tokens import notes_on_length
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.runs.plan import ModelReference, Plan
 from freeu.pipelines.runs.request import Request, Sources
@@ -64,6 +65,7 @@ def prepare(request: Request, found: Sources) -> Prepared:
         embeddings=request.add_ons.embeddings,
         fuse_loras=request.add_ons.fuse_loras,
         control=found.control,
+        prediction_type=request.model.prediction_type,
     )
     request.check_loaded(loaded)
     steps = sampling.steps or loaded.steps
@@ -88,12 +90,15 @@ def prepare(request: Request, found: Sources) -> Prepared:
         loras=request.add_ons.loras,
         embeddings=request.add_ons.embeddings,
         fuse_loras=request.add_ons.fuse_loras,
+        prediction_type=request.model.prediction_type,
         **inputs.plan,
     )
     world = loaded.source.world
     known = world and {**world, "words": [*world.get("words", ()), *request.words]}
     inputs_of = (inputs.image, inputs.mask, inputs.video, inputs.control_image)
-    return Prepared(plan, loaded, *inputs_of, notes=tuple(notes(plan, known)))
+    with quiet():
+        cut = tuple(notes_on_length(loaded.pipe, [*plan.prompts, plan.negative_prompt]))
+    return Prepared(plan, loaded, *inputs_of, notes=(*inputs.notes, *cut, *notes(plan, known)))
 
 
 def model_reference(loaded: Loaded, options: ModelOptions) -> ModelReference:

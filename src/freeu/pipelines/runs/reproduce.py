@@ -8,7 +8,8 @@ from pathlib import Path
 from freeu.errors import FreeUValueError
 from freeu.extras import need_diffusers
 from freeu.pipelines.io.frames import frames_sha, read_frames
-from freeu.pipelines.io.inputs import open_image, open_mask, pixel_sha
+from freeu.pipelines.io.images import read_image
+from freeu.pipelines.io.inputs import open_image, pixel_sha
 from freeu.pipelines.models.addons.add_ons import AddOns, moved_embeddings, moved_loras
 from freeu.pipelines.models.control.control import named
 from freeu.pipelines.models.control.files import fetch_control, find_control
@@ -55,7 +56,7 @@ def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
     embeddings = moved_embeddings(plan.embeddings, elsewhere.add_ons.embeddings)
     source = find_model(elsewhere.model or plan.model.reference)
     image = open_image(folder / INPUT_IMAGE) if plan.image_sha else None
-    mask = open_mask(folder / INPUT_MASK, image) if plan.mask_sha and image else None
+    mask = read_image(folder / INPUT_MASK).convert("L") if plan.mask_sha and image else None
     read = open_image(folder / INPUT_CONTROL) if plan.control else None
     for name, given, sha in (
         (INPUT_IMAGE, image, plan.image_sha),
@@ -94,6 +95,7 @@ def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
         embeddings=embeddings,
         fuse_loras=plan.fuse_loras,
         control=steering,
+        prediction_type=plan.prediction_type,
     )
     found = model_reference(loaded, ModelOptions(variant=plan.model.variant))
     found = replace(found, model_config=plan.model.model_config)

@@ -49,6 +49,7 @@ class Inputs:
         plan: fields of ``plan.Plan``.
         image, mask, control_image: images at that size, or None.
         video: frames at that size, or None.
+        notes: what a user should know of them.
     """
 
     size: tuple[int, int]
@@ -57,6 +58,7 @@ class Inputs:
     mask: Image | None = None
     control_image: Image | None = None
     video: Frames | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,11 @@ class Request:
         """The inputs at the size of the run."""
         guide = open_image(self.control.control_image) if self.control.control_image is not None else None
         image = open_image(self.image.image) if self.image.image is not None else None
-        mask = open_mask(self.image.mask, image) if self.image.mask is not None and image is not None else None
         inputs = Inputs(self.size(loaded, image or guide))
+        mask = None
+        if self.image.mask is not None and image is not None:
+            mask, note = open_mask(self.image.mask, image)
+            inputs.notes += [note] if note else []
         inputs.plan["frames"] = self.frames or loaded.frames
         if image is not None:
             inputs.image, inputs.mask = resized(image, mask, inputs.size)
@@ -226,4 +231,9 @@ def resized(image: Image, mask: Image | None, size: tuple[int, int]) -> tuple[Im
         image = image.resize(size, Resampling.LANCZOS)
     if mask is not None and mask.size != size:
         mask = mask.resize(size, Resampling.NEAREST)
+        if mask.point(lambda value: 255 if value > 127 else 0).getbbox() is None:
+            raise FreeUValueError(
+                f"nothing of the mask's white is left at {size[0]}x{size[1]}: paint more of it, or raise --width and "
+                "--height"
+            )
     return image, mask

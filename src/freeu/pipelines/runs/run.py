@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from freeu.errors import FreeUValueError
+from freeu.errors import FreeUError, FreeUValueError
 from freeu.metadata import png_bytes
-from freeu.pipelines.io.inputs import pixel_sha
+from freeu.pipelines.io.inputs import open_image, pixel_sha
 from freeu.pipelines.io.journal import journaled
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.models.loading import quiet
@@ -87,10 +87,8 @@ class ImageMaker:
                 yield name, png(image)
 
     def intact(self, folder: Path, record: ImageRecord, plan: Plan) -> bool:
-        from PIL import Image
-
-        with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(folder / record.file) as image:
-            return pixel_sha(image.convert("RGB")) == record.sha256
+        with contextlib.suppress(FreeUError):
+            return pixel_sha(open_image(folder / record.file)) == record.sha256
         return False
 
     def make(
@@ -231,6 +229,7 @@ def settings_of(plan: Plan, planned: PlannedImage, made_with: Mapping[str, str])
         **of_video,
         **added,
         **({"control": {**plan.control.to_dict(), "reference": plan.control.name}} if plan.control else {}),
+        **({"prediction_type": plan.prediction_type} if plan.prediction_type else {}),
         "dtype": plan.dtype,
         "device": plan.device,
         "threads": plan.threads,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from freeu.errors import FreeUValueError, unknown_name
-from freeu.pipelines.io.inputs import MAX_SEED
+from freeu.pipelines.io.inputs import MAX_SMALL_SEED
 from freeu.pipelines.options.option import check_range
 
 STAGES = ("cross-frame", "shape", "pixel", "fidelity", "colour")
@@ -90,7 +90,7 @@ class KeyFrameSettings:
         check_range("guidance", self.guidance, 0.0, 100.0)
         check_range("strength", self.strength, 0.0, 1.0)
         check_range("control_scale", self.control_scale, 0.0, 2.0)
-        check_range("seed", self.seed, 0, MAX_SEED)
+        check_range("seed", self.seed, 0, MAX_SMALL_SEED)
         check_range("pixel_strength", self.pixel_strength, 0.0, 1.0)
         if self.strength and not self.made:
             raise FreeUValueError(

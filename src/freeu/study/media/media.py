@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import os
 import struct
-import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.io.inputs import open_image, pixel_sha
+from freeu.pipelines.io import images
+from freeu.pipelines.io.images import on_white
+from freeu.pipelines.io.inputs import pixel_sha
 from freeu.study.media.info import MediaInfo, add_noise
 
 if TYPE_CHECKING:
@@ -59,27 +60,9 @@ def read_image(path: Path) -> Image:
     """An image as upright RGB, transparent parts on white.
 
     Raises:
-        FreeUValueError: damaged, animated, no PNG, JPEG or WebP, more pixels than Pillow's limit, or more than 8 bits.
+        FreeUValueError: as ``images.read_image``; no PNG, JPEG or WebP, or animated.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                if getattr(image, "n_frames", 1) > 1:
-                    raise FreeUValueError(f"{path} is animated: save it as MP4")
-                if image.mode.startswith(("I", "F")):
-                    raise FreeUValueError(f"{path} has more than 8 bits per channel ({image.mode}): save it with 8")
-            return open_image(path)
-    except UnidentifiedImageError:
-        raise FreeUValueError(f"{path} is not a PNG, JPEG or WebP that Pillow can read") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise FreeUValueError(f"{path} has more than {Image.MAX_IMAGE_PIXELS} pixels: make it smaller") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, FreeUValueError):
-            raise
-        raise FreeUValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    return on_white(images.read_image(path, FORMATS, animated=False))
 
 
 def encode_png(image: Image) -> bytes:

@@ -167,7 +167,7 @@ def new(
     Writes plan.json and media/, copies without metadata that do not reveal the arm.
     """
     from freeu.extras import need
-    from freeu.pipelines.io.inputs import MAX_SEED
+    from freeu.pipelines.io.inputs import MAX_SMALL_SEED
     from freeu.pipelines.io.output import dated_folder, refuse_foreign
     from freeu.study.plan.questions import parse_languages, parse_questions
 
@@ -176,7 +176,7 @@ def new(
         ("--pairs-per-rater", pairs_per_rater, 1, 1_000),
         ("--checks", checks, 0, 100),
         ("--repeats", repeats, 0, 100),
-        ("--seed", seed, 0, MAX_SEED),
+        ("--seed", seed, 0, MAX_SMALL_SEED),
         ("--min-seconds", min_seconds, 0, 3_600),
         ("--max-hasty", max_hasty, 0, 1),
         ("--min-checks", min_checks, 0, 1),

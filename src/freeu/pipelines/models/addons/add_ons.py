@@ -123,7 +123,7 @@ def find_embedding(path: str | Path, token: str | None = None) -> Embedding:
     Raises:
         FreeUValueError: no such file, damaged, no embedding, or a word with blanks.
     """
-    file = _file("--embedding", Path(path), EMBEDDING_NAMES, "a .safetensors, .pt or .bin file")
+    file = _file("--embedding", Path(path), EMBEDDING_NAMES, "a .safetensors, .pti, .pt or .bin file")
     header = read_embedding_header(file)
     word = header.token if token is None else token
     check_token(word)

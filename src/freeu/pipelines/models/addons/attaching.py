@@ -15,6 +15,7 @@ from freeu.pipelines.io.reading import readable
 from freeu.pipelines.models.addons.add_ons import Embedding, Lora
 from freeu.pipelines.models.addons.embedding_files import read_embedding, read_embedding_header
 from freeu.pipelines.models.addons.lora_files import read_lora_header
+from freeu.pipelines.models.addons.lora_scales import scaled_state
 from freeu.wording import counted
 
 _UNLIKE = re.compile(r"size mismatch for (\S+?)\.lora_\S+: .*?Size\((\[.*?\])\).*?Size\((\[.*?\])\)")
@@ -77,11 +78,15 @@ def _add_loras(pipe: Any, loras: Sequence[Lora], fuse: bool) -> None:
 def _load(pipe: Any, lora: Lora, name: str) -> None:
     """One LoRA, all of it: of matrices that it finds no place for, diffusers would not say a word."""
     other = f"the LoRA {lora.name} was made for another kind of model than this {type(pipe).__name__}"
+    weights, scale = scaled_state(lora.path)
     with _silence(), readable(f"the LoRA {lora.name}"):
         try:
-            pipe.load_lora_weights(
-                str(lora.path.parent), weight_name=lora.path.name, adapter_name=name, local_files_only=True
-            )
+            if weights is not None:
+                pipe.load_lora_weights(weights, adapter_name=name)
+            else:
+                pipe.load_lora_weights(
+                    str(lora.path.parent), weight_name=lora.path.name, adapter_name=name, local_files_only=True
+                )
         except AttributeError as error:  # metadata of another form than diffusers expects
             raise FreeUValueError(f"the LoRA {lora.name} is damaged: its metadata cannot be read ({error})") from None
         except (RuntimeError, ValueError) as error:
@@ -99,6 +104,10 @@ def _load(pipe: Any, lora: Lora, name: str) -> None:
         raise FreeUValueError(
             f"the LoRA {lora.name} holds numbers that are not finite in {found[0].dtype}: train or fetch it anew"
         )
+    if scale is not None:
+        _set_scale(pipe, name, scale)
+    if not all(_scales(pipe, name)):
+        raise FreeUValueError(f"the LoRA {lora.name} has modules of alpha 0, which have no effect: write another alpha")
 
 
 @contextlib.contextmanager
@@ -140,6 +149,19 @@ def _scales(pipe: Any, adapter: str) -> Iterator[float]:
         for module in part.modules():
             if isinstance(module, BaseTunerLayer) and adapter in module.scaling:
                 yield float(module.scaling[adapter])
+
+
+def _set_scale(pipe: Any, adapter: str, scale: float) -> None:
+    """Give every module of one LoRA the same scale, where diffusers read another one out of its ranks."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for _, part in _parts(pipe):
+        for module in part.modules():
+            if not isinstance(module, BaseTunerLayer) or adapter not in module.scaling:
+                continue
+            if not math.isclose(module.scaling[adapter], scale, rel_tol=1e-9):  # equal ones keep every bit
+                module.lora_alpha[adapter] = scale * module.r[adapter]
+                module.set_scale(adapter, 1.0)
 
 
 def _add_embedding(pipe: Any, embedding: Embedding) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,16 @@ if TYPE_CHECKING:
 
 EMBEDDING_NAMES = ("learned_embeds.safetensors", "learned_embeds.bin")
 """What textual inversion in diffusers calls its files."""
-MAX_TOKEN, MAX_VECTORS = 100, 75
+MAX_TOKEN, MAX_VECTORS, MAX_WIDTH = 100, 75, 8192
 _XL = ("clip_l", "clip_g")
+_PIVOTAL = ("text_encoders_0", "text_encoders_1")
+"""What pivotal tuning calls the vectors for the first and the second text encoder."""
+_PAIRS = (_XL, _PIVOTAL)
+_NAMELESS = ("emb_params", "*", *_XL, *_PIVOTAL)
+"""Names in a file that are not the word; it is then called by the name of the file."""
 PICKLED = (".pt", ".bin")
+OF_HEADERS = (".safetensors", ".pti")
+"""Pivotal tuning calls its safetensors files ``.pti``."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,12 @@ def read_embedding_header(path: Path) -> EmbeddingHeader:
     Raises:
         FreeUValueError: damaged, more than weights, another kind of file, or several words in one file.
     """
-    if path.suffix == ".safetensors":
+    if path.suffix in OF_HEADERS:
         shapes = read_header(path).shapes
     elif path.suffix in PICKLED:
         shapes = {name: tuple(tensor.shape) for name, tensor in _unpickled(path).items()}
     else:
-        raise FreeUValueError(f"{path.name} is no embedding: give a .safetensors, .pt or .bin file")
+        raise FreeUValueError(f"{path.name} is no embedding: give a .safetensors, .pti, .pt or .bin file")
     return _described(path, shapes)
 
 
@@ -70,15 +77,21 @@ def read_embedding(path: Path) -> tuple[Tensor, ...]:
 
         with readable(path.name):
             found = load_file(path)
-    names = _XL if len(header.widths) == 2 else tuple(found)
+    names = _names(found)
     return tuple(found[name].reshape(header.vectors, -1).float() for name in names)
 
 
+def _names(found: Iterable[str]) -> tuple[str, ...]:
+    """The names in a file, that of the first text encoder first."""
+    names = tuple(found)
+    return next((pair for pair in _PAIRS if set(names) == set(pair)), names)
+
+
 def _described(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> EmbeddingHeader:
-    names = tuple(shapes)
+    names = _names(shapes)
     if any("lora" in name.lower() for name in names):
         raise FreeUValueError(f"{path.name} is a LoRA, no embedding: give it with --lora")
-    two = set(names) == set(_XL)
+    two = names in _PAIRS
     if not names or (not two and any("." in name for name in names) and len(names) > 1):
         raise FreeUValueError(f"{path.name} is no embedding: it must hold one tensor by the name of its word")
     if not two and len(names) > 1:
@@ -87,7 +100,7 @@ def _described(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> EmbeddingHe
         )
     for name in names:
         shape = shapes[name]
-        if len(shape) not in (1, 2) or 0 in shape:
+        if len(shape) not in (1, 2) or 0 in shape or shape[-1] > MAX_WIDTH:
             raise FreeUValueError(f"{path.name} is no embedding: {name!r} has the shape {list(shape)}")
     counts = {shapes[name][0] if len(shapes[name]) == 2 else 1 for name in names}
     if len(counts) > 1 or max(counts) > MAX_VECTORS:
@@ -95,9 +108,9 @@ def _described(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> EmbeddingHe
             f"{path.name} holds {' and '.join(map(str, sorted(counts)))} vectors: the same number for each text "
             f"encoder, 1 to {MAX_VECTORS}"
         )
-    widths = tuple(shapes[name][-1] for name in (_XL if two else names))
+    widths = tuple(shapes[name][-1] for name in names)
     # AUTOMATIC1111 calls an embedding by the name of its file, whatever is written inside.
-    token = path.stem if two or names[0] in ("emb_params", "*") else names[0]
+    token = path.stem if names[0] in _NAMELESS else names[0]
     return EmbeddingHeader(token, widths, counts.pop())
 
 

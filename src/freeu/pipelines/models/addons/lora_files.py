@@ -11,6 +11,7 @@ from typing import Any
 from freeu.errors import FreeUValueError
 from freeu.json_files import read_json
 from freeu.pipelines.io.reading import read_header
+from freeu.pipelines.models.addons.lora_scales import is_alpha, read_scales
 from freeu.pipelines.models.sources.sources import ModelSource
 
 LORA_NAMES = ("pytorch_lora_weights.safetensors",)
@@ -19,6 +20,9 @@ WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stab
 """Families by the width of what their cross-attention reads."""
 _OF_DIFFUSERS = ("unet.", "text_encoder.", "text_encoder_2.")
 _OF_KOHYA = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")
+_OF_ORIGINAL = re.compile(
+    r"(model\.)?diffusion_model\.(input_blocks|middle_block|output_blocks|time_embed|label_emb|out)\b"
+)
 _READS_TEXT = re.compile(r"attn2[._](processor[._])?to_k[._]?(lora_down|lora_A|lora\.down|_?lora\.down)\b")
 _PAIRS = (
     ("lora_down.", "lora_up."),
@@ -62,6 +66,7 @@ def read_lora_header(path: Path) -> LoraHeader:
     shapes = read_header(path).shapes
     _check_kind(path.name, list(shapes))
     _check_pairs(path.name, shapes)
+    read_scales(path)
     widths = {shape[1] for name, shape in shapes.items() if len(shape) > 1 and _READS_TEXT.search(name)}
     return LoraHeader(
         tensors=sum(map(_is_matrix, shapes)),
@@ -79,6 +84,11 @@ def _check_kind(label: str, names: list[str]) -> None:
         if len(names) <= 2 and not any("." in name for name in names):
             raise FreeUValueError(f"{label} looks like an embedding, no LoRA: give it with --embedding")
         raise FreeUValueError(f"{label} is no LoRA: no lora_down or lora_A is in it")
+    if any(_OF_ORIGINAL.match(name) for name in names):
+        raise FreeUValueError(
+            f"{label} is a LoRA of a U-Net under the names of its original code ({names[0]!r}), which diffusers cannot "
+            f"read: convert it to kohya's ({_OF_KOHYA[0]}...) or diffusers' ({_OF_DIFFUSERS[0]}...)"
+        )
     if any(re.search(r"^(transformer\.|diffusion_model\.)|(double|single|joint)_?blocks?", name) for name in names):
         raise FreeUValueError(f"{label} is a LoRA for a diffusion transformer (DiT): FreeU and --lora take U-Nets")
     if names[0].startswith("base_model.model."):
@@ -89,6 +99,11 @@ def _check_kind(label: str, names: list[str]) -> None:
             f"{label} holds {strange!r}, which diffusers would skip: names must begin with "
             f"{', '.join(_OF_DIFFUSERS)} or {', '.join(_OF_KOHYA)}"
         )
+    if len({name.startswith(_OF_KOHYA) for name in names}) > 1:
+        raise FreeUValueError(f"{label} mixes names of kohya and of diffusers, of which one would be skipped: use one")
+    strange = next((name for name in names if not _is_matrix(name) and not is_alpha(name)), None)
+    if strange is not None:
+        raise FreeUValueError(f"{label} holds {strange!r}, which diffusers would skip: it is more than a LoRA")
 
 
 def _is_matrix(name: str) -> bool:

@@ -22,6 +22,8 @@ from freeu.pipelines.models.sources.modelscope_files import CONFIGURATION, Model
 
 CHECKPOINTS = (".safetensors", ".ckpt")
 _ADVICE = "give a directory or a file with --model, or leave --model out for the embedded model"
+_PARTS = {"VAE": ("first_stage_model.",), "text encoder": ("cond_stage_model.", "conditioner.embedders.")}
+"""What a whole checkpoint holds beside its U-Net, by the beginnings of its names."""
 SAMPLE_BYTES = 1 << 20
 NO_SKIPS = (
     "it has no skip connections that meet a decoder, and those are what FreeU re-weights. Use a U-Net model "
@@ -218,6 +220,12 @@ def check_checkpoint_keys(label: str, keys: Iterable[str]) -> None:
     """Make sure that a single file is a whole Stable Diffusion; anything else raises ``FreeUValueError``."""
     names = list(keys)
     if any(name.startswith("model.diffusion_model.input_blocks.") for name in names):
+        for part, prefixes in _PARTS.items():
+            if not any(name.startswith(prefixes) for name in names):
+                raise FreeUValueError(
+                    f"{label} has no {part} ({prefixes[0]}...): give a whole checkpoint, or the directory of its "
+                    "pipeline"
+                )
         return
     text = "\n".join(names)
     if (
