@@ -1,6 +1,7 @@
 """The handle: reversal to the bit, nesting, exceptions, copies, autograd, memory."""
 
 import copy
+import functools
 import gc
 
 import pytest
@@ -173,6 +174,21 @@ def test_update_changes_factors_and_sites(unet, run):
             handle.update(strength=2.0)
     with pytest.raises(FreeURuntimeError, match="was removed"):
         handle.update(b=(1.1, 1.2))
+
+
+def test_update_takes_what_apply_takes(unet):
+    with freeu.enabled(unet, b=(1.1, 1.1)) as handle:
+        assert handle.update("sd14", end=0.5).config == freeu.preset("sd14").replace(end=0.5)
+        assert handle.update(freeu.preset("sd15")).config == freeu.preset("sd15")
+        for arguments, fields, message in (
+            (("sd99",), {}, "unknown preset 'sd99'"),
+            ((5,), {}, "expected a FreeUConfig or the name of a preset, got 5"),
+            ((), {"strenght": 1}, "did you mean strength"),
+        ):
+            for call in (handle.update, functools.partial(freeu.apply, unet)):
+                with pytest.raises(FreeUValueError, match=message):
+                    call(*arguments, **fields)
+        assert handle.config == freeu.preset("sd15")
 
 
 def test_factors_of_single_sites(unet, run):

@@ -20,6 +20,7 @@ from freeu.core.hooks import Call, Host, RootHook, SiteHook
 from freeu.core.schedule import Clock
 from freeu.core.site import Site
 from freeu.errors import FreeURuntimeError, NoEffectWarning, unknown_name
+from freeu.presets import as_config
 from freeu.schedule import Stage
 
 _STACK = "_freeu_handles"
@@ -102,19 +103,20 @@ class Handle:
 
     # -- changes ------------------------------------------------------------------------------------------------
 
-    def update(self, config: FreeUConfig | None = None, **changes: Any) -> Handle:
+    def update(self, config: FreeUConfig | str | None = None, **changes: Any) -> Handle:
         """Change the configuration in place; compiled code sees new factors without being rebuilt.
 
         Args:
-            config: a whole configuration, or None to start from the present one.
+            config: a whole configuration, the name of a preset, or None to start from the present one.
             changes: fields of ``FreeUConfig`` to replace.
 
         Raises:
+            FreeUValueError: a bad preset name or field.
             FreeURuntimeError: the handle was removed; compiled code would miss a site that was untouched so far.
         """
         if not self._alive:
             raise FreeURuntimeError("this handle was removed: call freeu.apply again")
-        new = (config or self.config).replace(**changes)
+        new = (self.config if config is None else as_config(config)).replace(**changes)
         self._check(new)
         touched = self._touched(new)
         added = touched.keys() - self._hooks.keys()
