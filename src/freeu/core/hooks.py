@@ -16,6 +16,7 @@ from freeu.config import FreeUConfig
 from freeu.core.schedule import Clock, one_timestep, tensor_weight
 from freeu.core.site import Site
 from freeu.errors import FreeURuntimeError
+from freeu.ops._checks import exporting, recording, untraced
 from freeu.ops._over_time import frame_weights
 from freeu.ops.backbone import scale_backbone
 from freeu.ops.skip import filter_skip
@@ -67,11 +68,11 @@ class Call:
     """What the sites need to know about the call of the U-Net that is under way.
 
     Numbers serve eager execution; the 0-d tensor ``weight_tensor`` serves compiled code, which would otherwise be
-    rebuilt for every value.
+    rebuilt for every value. Exported graphs hold the numbers themselves, and compute the weight of a schedule.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.weight = 1.0
+        self.weight: float | Tensor = 1.0
         self.weight_tensor = torch.ones((), device=device)
         self.halves = 1  # 2: classifier-free guidance stacks [unconditional, conditional] in the batch
         self.frames = 1  # of each video; the sites see them as samples in a row
@@ -113,13 +114,14 @@ class SiteHook:
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         x = args[0]
-        compiling = torch.compiler.is_compiling()
-        gains = self._traced_gains(x.device) if compiling else self._gains()
+        compiling = torch.compiler.is_compiling() and not exporting()
+        gains = self._compiled_gains(x.device) if compiling else self._gains()
         if gains is None:
             return None
         # The concatenated tensor is fresh and private, so in inference its slices are changed where they lie.
-        inplace = not compiling and not torch.is_grad_enabled() and not x.requires_grad
-        residual = self._residual(x) if compiling or gains.s != 1.0 or gains.high != 1.0 else None
+        inplace = not recording() and not torch.is_grad_enabled() and not x.requires_grad
+        filtered = recording() or gains.s != 1.0 or gains.high != 1.0
+        residual = self._residual(x) if filtered else None
         if self.config.guidance == "conditional" and self.call.halves == 2:
             rows = x.shape[0] // 2
             within = None if residual is None else residual[rows:]
@@ -129,14 +131,18 @@ class SiteHook:
         return None if inplace else (changed, *args[1:])
 
     def _gains(self) -> Gains | None:
-        """Those of this call as numbers; None where they are all 1 and there is nothing to do."""
+        """Those of this call as numbers (of a schedule that is exported, as tensors); None where they are
+        all 1 and there is nothing to do."""
         self.fired += 1
         weight = self.call.weight
+        if isinstance(weight, Tensor):
+            stage, high = self.stage, self.high_gain
+            return Gains(*[1.0 + weight * (factor - 1.0) for factor in (stage.b, stage.s, high)])
         stage = self.stage.toward_identity(weight)
         high = 1.0 + weight * (self.high_gain - 1.0)
         return None if stage.identity and high == 1.0 else Gains(stage.b, stage.s, high)
 
-    def _traced_gains(self, device: torch.device) -> Gains:
+    def _compiled_gains(self, device: torch.device) -> Gains:
         """Those of every call of compiled code, as tensors that it reads anew each time."""
         self.call.compiled = True
         self.fired_tensor.add_(1)
@@ -237,17 +243,20 @@ class RootHook:
             raise FreeURuntimeError(conflict)
         if not self.schedule.whole:
             t = one_timestep(self.host.timestep(args, kwargs))
-            if torch.compiler.is_compiling():
+            if torch.compiler.is_compiling() and not exporting():
                 position = self.clock.position(t, self.schedule.unit)
                 self.call.weight_tensor.copy_(tensor_weight(self.schedule, position))
+            elif exporting():
+                self.call.weight = tensor_weight(self.schedule, self.clock.position(t, self.schedule.unit))
             else:
                 position = self.clock.position(t.cpu(), self.schedule.unit)
-                self.call.weight = self.schedule.weight(float(position))
-                self.call.weight_tensor.fill_(self.call.weight)
+                weight = self.schedule.weight(float(position))
+                self.call.weight = weight
+                self.call.weight_tensor.fill_(weight)
         if self.needs_halves:
             self.call.halves = self._halves(args, kwargs)
         if self.needs_frames:
-            self.call.frames = self.host.frames(args, kwargs)
+            self.call.frames = untraced(self.host.frames(args, kwargs))
         if self.needs_residuals:
             self.call.residuals = self.residuals(args, kwargs)
 

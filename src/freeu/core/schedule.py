@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from freeu.errors import FreeURuntimeError
+from freeu.ops._checks import recording
 from freeu.schedule import Schedule
 
 _TRAIN_TIMESTEPS = 1000  # of a bare U-Net, whose configuration does not say; every Stable Diffusion was trained so
@@ -141,7 +142,7 @@ def one_timestep(value: Any) -> Tensor:
     if t.dim() == 0:
         return t
     flat = t.flatten()
-    if not torch.compiler.is_compiling() and bool((flat != flat[0]).any()):
+    if not recording() and bool((flat != flat[0]).any()):
         raise FreeURuntimeError(
             f"a schedule needs one timestep for the whole batch, got {flat.tolist()}: use start=0, end=1 in training"
         )
