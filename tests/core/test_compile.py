@@ -122,6 +122,17 @@ def test_verify_tells_when_compiled_code_missed_the_hooks(small):
             handle.verify()
 
 
+def test_verify_counts_changes_of_compiled_code(small):
+    with freeu.enabled(small, **FACTORS, start=0.9) as handle:
+        compiled = torch.compile(small, backend="eager", fullgraph=True)
+        call(compiled, 500)
+        with pytest.raises(FreeURuntimeError, match="no step fell in the interval"):
+            handle.verify()
+        call(compiled, 50)
+        call(compiled, 600)
+        assert set(handle.verify().values()) == {1}
+
+
 def test_update_that_needs_a_new_site_is_refused(small):
     handle = freeu.apply(small, b=(1.0, 1.3))
     call(torch.compile(small, backend="eager"))

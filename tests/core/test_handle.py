@@ -221,6 +221,17 @@ def test_verify_counts_and_complains(unet, run):
         assert len(handle.verify()) == 10
 
 
+def test_verify_counts_changes_and_not_calls(unet, run):
+    with freeu.enabled(unet, **FACTORS, start=0.9) as handle:
+        run(unet, 500)
+        with pytest.raises(FreeURuntimeError, match=r"in 1 call: no step fell in the interval from 0\.9 to 1") as error:
+            handle.verify()
+        assert "\n" not in str(error.value)
+        run(unet, 50)
+        run(unet, 600)
+        assert set(handle.verify().values()) == {1}
+
+
 def test_no_effect_is_loud():
     narrow = tiny_unet((8, 8), layers_per_block=1)
     with pytest.warns(NoEffectWarning, match=r"backbone widths \[8\], base width 8"):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import freeu
-from conftest import tiny_inputs
+from conftest import guided, tiny_inputs
 from freeu.core.schedule import Clock, tensor_weight
 from freeu.errors import FreeURuntimeError
 from freeu.schedule import Schedule
@@ -115,34 +115,39 @@ def test_sigma_needs_a_scheduler(unet):
 
 def test_conditional_half_only(unet):
     sample, t, text = tiny_inputs(4)
+    pipe = guided(unet)
     with torch.no_grad():
         plain = unet(sample, t, text).sample
-        with freeu.enabled(unet, **FACTORS):
+        with freeu.enabled(pipe, **FACTORS):
             both = unet(sample, t, text).sample
-        with freeu.enabled(unet, **FACTORS, guidance="conditional"):
+        with freeu.enabled(pipe, **FACTORS, guidance="conditional"):
             half = unet(sample, t, text).sample
-            with pytest.raises(FreeURuntimeError, match="got 3 samples"):
+            with pytest.raises(FreeURuntimeError, match="got 3 rows"):
                 unet(sample[:3], t, text[:3])
     assert torch.equal(half[:2], plain[:2])
     assert torch.allclose(half[2:], both[2:], atol=1e-6)
     assert not torch.equal(half[2:], plain[2:])
+    # The same where autograd looks, which changes nothing in place.
+    with freeu.enabled(pipe, **FACTORS, guidance="conditional"):
+        assert torch.allclose(unet(sample, t, text).sample, half, atol=1e-6)
 
 
 def test_shared_map_makes_the_halves_agree(unet):
     sample, t, text = tiny_inputs(1)
+    pipe = guided(unet)
     twice = torch.cat([sample, sample]), t, torch.cat([text, text])
     with torch.no_grad():
-        with freeu.enabled(unet, **FACTORS, share="guidance"):
+        with freeu.enabled(pipe, **FACTORS, share="guidance"):
             shared = unet(*twice).sample
-        with freeu.enabled(unet, **FACTORS):
+        with freeu.enabled(pipe, **FACTORS):
             own = unet(*twice).sample
     # Equal halves have equal maps anyway, so sharing changes nothing there ...
     assert torch.allclose(shared, own, atol=1e-6)
     with torch.no_grad():
         other = torch.cat([sample, sample.flip(-1) * 2]), t, twice[2]
-        with freeu.enabled(unet, **FACTORS, share="guidance"):
+        with freeu.enabled(pipe, **FACTORS, share="guidance"):
             shared = unet(*other).sample
-        with freeu.enabled(unet, **FACTORS):
+        with freeu.enabled(pipe, **FACTORS):
             own = unet(*other).sample
     # ... and does where they differ.
     assert not torch.allclose(shared, own, atol=1e-6)

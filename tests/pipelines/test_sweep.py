@@ -15,6 +15,7 @@ import freeu
 from freeu.errors import FreeUValueError
 from freeu.metadata import KEY
 from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.runs.interval import acts
 from freeu.pipelines.runs.request import Request
 from freeu.pipelines.sweep.axes import AXES, Settings, parse_axis
 from freeu.pipelines.sweep.sweep import Sweep
@@ -133,6 +134,19 @@ def test_a_place_is_judged_as_a_whole() -> None:
     )
     with pytest.raises(FreeUValueError, match="start must be smaller than end"):
         Settings(fields=(("start", 0.5),)).freeu(base)
+
+
+def test_a_place_without_a_step_in_its_interval_is_one_without_freeu() -> None:
+    config = freeu.FreeUConfig(b=(1.2, 1.4))
+    assert acts(config.replace(start=0.5), 2)
+    assert not acts(config.replace(start=0.5), 1)
+    assert not acts(config.replace(start=0.9), 4)
+    assert acts(config.replace(end=0.01), 1)
+    assert not acts(config.replace(end=0.4), 10, 0.5)
+    assert acts(config.replace(end=0.6), 10, 0.5)
+    assert not acts(config.replace(end=0.5), 10, 0.5)
+    assert not acts(config.replace(start=0.5, ramp=0.5), 2), "at its very beginning a ramp has weight 0"
+    assert acts(config.replace(unit="timestep", start=900, end=800), 1)
 
 
 def test_a_sweep(sd_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:

@@ -18,16 +18,21 @@ _CHUNK_CPU = 1 << 18
 _CHUNK_DEVICE = 1 << 20
 
 
+def tracing() -> bool:
+    """Whether torch.jit.trace, or torch.onnx.export by it, writes operations down: sizes are tensors then."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
 def recording() -> bool:
     """Whether operations are written down for later calls: by torch.compile, torch.export, torch.jit.trace or
     torch.onnx.export."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or tracing()
 
 
 def exporting() -> bool:
     """Whether the graph that is recorded leaves this process's objects behind: all but that of torch.compile."""
     # A torch before 2.7 does not tell torch.export from torch.compile.
-    return torch.jit.is_tracing() or getattr(torch.compiler, "is_exporting", bool)()
+    return tracing() or getattr(torch.compiler, "is_exporting", bool)()
 
 
 def check_features(name: str, x: Tensor) -> None:
@@ -77,10 +82,10 @@ def is_one(value: float | Tensor) -> bool:
 
 def untraced(size: int) -> int:
     """A size as a number. Under torch.jit.trace it is a tensor, and two of one value are different keys."""
-    if not torch.jit.is_tracing():
+    if not tracing():
         return size
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         return int(size)
 
 
@@ -88,11 +93,11 @@ def untraced(size: int) -> int:
 def unrecorded() -> Iterator[None]:
     """For tables: under torch.jit.trace they are made once, as constants, and not again in every call of the graph."""
     state = torch._C._get_tracing_state()
-    torch._C._set_tracing_state(None)
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        torch._C._set_tracing_state(state)
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
 
 
 def plain_size(size: int) -> int:

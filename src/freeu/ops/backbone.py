@@ -15,6 +15,7 @@ from freeu.ops._checks import (
     check_features,
     check_inplace,
     is_one,
+    tracing,
     unrecorded,
     untraced,
     wide,
@@ -111,7 +112,7 @@ def scale_backbone(
         return h if inplace else h.clone()
     gain = b if version == 1 else structure_gain(h, b, share, frames=frames, over_time=over_time)
     tracked = torch.is_grad_enabled() and (h.requires_grad or isinstance(b, Tensor))
-    if not inplace and (tracked or torch.jit.is_tracing()):
+    if not inplace and (tracked or tracing()):
         # Written without assignment to a slice, so that gradients of h and b are those of the formula; and
         # torch.onnx.export loses such assignments.
         parts = [h[:, : chosen.start], (h[:, chosen] * gain).to(h.dtype), h[:, chosen.stop :]]
