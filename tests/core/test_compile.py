@@ -57,6 +57,26 @@ def test_one_graph_serves_every_factor_and_step(small):
     assert relative_error(call(compiled), plain) <= UNET
 
 
+@pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler", "EDMEulerScheduler"])
+def test_a_schedule_by_sigma(small, name):
+    import diffusers
+
+    scheduler = getattr(diffusers, name)()
+    scheduler.set_timesteps(8)
+    counter = CompileCounterWithBackend("eager")
+    compiled = torch.compile(small, backend=counter, fullgraph=True)
+    sample, _, text = tiny_inputs()
+    plain = [small(sample, t, text).sample for t in scheduler.timesteps]
+    with freeu.enabled(small, scheduler=scheduler, **FACTORS, start=5.0, end=0.5, ramp=1.0, unit="sigma"):
+        want = [small(sample, t, text).sample for t in scheduler.timesteps]
+        got = [compiled(sample, t.clone(), text).sample for t in scheduler.timesteps]
+    for one, other in zip(got, want, strict=True):
+        assert relative_error(one, other) <= UNET
+    assert counter.frame_count <= 2, "something is compiled again at every step"
+    changed = [not torch.equal(one, other) for one, other in zip(plain, want, strict=True)]
+    assert 0 < sum(changed) < len(changed)
+
+
 def test_other_sizes_under_dynamic_shapes(small):
     with freeu.enabled(small, **FACTORS) as handle:
         compiled = torch.compile(small, backend="eager", fullgraph=True, dynamic=True)

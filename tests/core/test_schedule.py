@@ -107,6 +107,18 @@ def test_sigma_of_stable_diffusion():
     assert clock.position(torch.tensor(0), "sigma").item() == pytest.approx(0.0292, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"])
+def test_sigma_of_edm(name):
+    import diffusers
+
+    scheduler = getattr(diffusers, name)()
+    scheduler.set_timesteps(10)
+    clock = Clock(scheduler=scheduler)
+    clock.check(Schedule(5.0, 1.0, unit="sigma"))
+    for t, sigma in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
+        assert clock.position(t, "sigma").item() == pytest.approx(sigma.item(), rel=1e-4)
+
+
 def test_sigma_needs_a_scheduler(unet):
     with pytest.raises(FreeURuntimeError, match="sigma needs the scheduler's noise levels"):
         freeu.apply(unet, **FACTORS, start=10, end=1, unit="sigma")
