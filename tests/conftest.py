@@ -55,6 +55,20 @@ def tiny_inputs(batch: int = 2, size: int = 16) -> tuple[torch.Tensor, torch.Ten
     return sample, torch.tensor(500), torch.randn(batch, 5, 8, generator=generator)
 
 
+def guided(unet):
+    """A pipeline that stacks its batch as the one whose ``__call__`` it has."""
+    from diffusers import StableDiffusionPipeline
+
+    class Guided:
+        do_classifier_free_guidance = True
+
+    Guided.__call__ = StableDiffusionPipeline.__call__
+    Guided.__name__, Guided.__module__ = "StableDiffusionPipeline", "diffusers"
+    pipe = Guided()
+    pipe.unet = unet
+    return pipe
+
+
 @pytest.fixture
 def unet():
     return tiny_unet()

@@ -1,6 +1,7 @@
 """FreeUConfig: checks, text and JSON without loss, stages, strength, schedule."""
 
 import dataclasses
+import pickle
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from freeu.config import CHANNELS, CONTROL, MASKS, PROFILE_VERSIONS, FreeUConfig
 from freeu.errors import FreeUValueError
+from freeu.presets import preset
 from freeu.schedule import Schedule, Stage
 
 factor = st.floats(0, 10)
@@ -89,6 +91,30 @@ def test_profiles_bring_their_own_version_and_channels(profile, version, channel
     assert FreeUConfig(profile="official", version=1).replace(profile="comfyui").version == 1
 
 
+def test_what_was_named_stays_when_the_profile_changes():
+    named = FreeUConfig.parse("b1=1.3 b2=1.4 v=2 channels=first").replace(profile="a1111")
+    assert (named.version, named.channels) == (2, "first")
+    default = FreeUConfig(b=(1.3, 1.4)).replace(end=0.5).replace(profile="a1111")
+    assert (default.version, default.channels) == (1, "first-inclusive")
+    assert default.replace(profile="comfyui").version == 2
+    assert default.replace(version=2).replace(profile="diffusers").version == 2
+    assert default.replace(version=None).version == 1
+    # A name that says the version is a choice too, also over an earlier one.
+    assert named.replace(profile="comfyui-v1").replace(profile="official").version == 1
+    assert preset("sd15").replace(profile="diffusers").version == 2
+    assert FreeUConfig.from_json(named.to_json()).replace(profile="diffusers").version == 2
+    assert pickle.loads(pickle.dumps(default)).replace(profile="official").version == 2
+    assert FreeUConfig(version=2) == FreeUConfig()
+
+
+def test_a_ramp_as_wide_as_the_interval():
+    for start, end in ((0.2, 0.6), (0.1, 0.4), (0.3, 1.0), (0.0, 0.7)):
+        ramp = round(end - start, 9)
+        assert Schedule(start, end, ramp=ramp).ramp == ramp
+    with pytest.raises(FreeUValueError, match="wider than the interval"):
+        Schedule(0.2, 0.6, ramp=0.4001)
+
+
 def test_mappings_by_stage_and_by_site():
     config = FreeUConfig(b={1: 1.2, 3: 1.5, "up.1": 1.7}, s={2: 0.3})
     assert config.stages == (Stage(1.2, 1.0), Stage(1.0, 0.3), Stage(1.5, 1.0))
@@ -144,6 +170,12 @@ def test_schedule_by_timestep_and_sigma_falls():
         ("v=3", "version must be 1"),
         ("threshold=0", "at least 1 frequency bin"),
         ("threshold=1.5", "whole number"),
+        ("threshold=inf", "threshold must be finite, got inf"),
+        ("threshold=1e400", "threshold must be finite, got inf"),
+        ("time_threshold=nan", "time_threshold must be finite, got nan"),
+        ("v=inf", "version must be 1"),
+        ("v=nan", "version must be 1"),
+        ("x" * 1000, "expected key=value, got 'xxx"),
         ("start=0.5 end=0.4", "start must be smaller than end, got start=0.5 end=0.4"),
         ("unit=timestep", "timestep falls during denoising, so start must be larger"),
         ("start=0.5 ramp=0.6", "ramp=0.6 is wider than the interval"),
@@ -167,6 +199,29 @@ def test_bad_text(text, message):
         ({"b": (1.3, 1.4), "s": (0.9, 0.2, 0.1)}, "one factor per stage each, got 2 b and 3 s"),
         ({"b": {4: 1.0}}, "no stage 4"),
         ({"version": True}, "version must be 1"),
+        ({"version": []}, "version must be 1"),
+        ({"version": ""}, "version must be 1"),
+        ({"version": 0.0}, "version must be 1"),
+        ({"profile": []}, r"unknown profile \[\]: known"),
+        ({"mask": {}}, r"unknown mask \{\}: known"),
+        ({"unit": [1]}, r"unknown schedule unit \[1\]: known"),
+        ({"channels": {}}, r"channels must be a number, got \{\}"),
+        ({"threshold": float("inf")}, "threshold must be finite, got inf"),
+        ({"threshold": 10**400}, "threshold must be finite, got inf"),
+        ({"threshold": "2"}, "threshold must be a whole number"),
+        ({"high_gain": 10**400}, "high_gain must be finite, got inf"),
+        ({"b": (-(10**400), 1)}, "b1 must be finite, got -inf"),
+        ({"b": (10**5000, 1)}, "b1 must be finite, got inf"),
+        ({"version": 10**5000}, "version must be 1 .* got a int too long to show"),
+        ({"b": {True: 1.2}}, "b has no stage True"),
+        ({"b": ("1.3\n" * 99, 1)}, "b1 must be a number, got '1.3"),
+        ({"sites": 5}, "sites must map the path of a site to its"),
+        ({"sites": "up"}, "sites must map"),
+        ({"sites": [1, 2]}, "sites must map .* got 1"),
+        ({"sites": {"up": 5}}, "sites must map .* got 5|sites must map"),
+        ({"sites": {"up": [1]}}, "sites must map"),
+        ({"sites": {"up": "12"}}, "sites must map"),
+        ({"sites": {3: (1, 1)}}, "sites must map"),
         ({"over_time": "shred"}, "unknown over_time 'shred': did you mean shared"),
         ({"frame_strength": (1.0, 1.5)}, "frame_strength must lie in 0 to 1, got 1.5"),
         ({"frame_strength": 0.5}, "frame_strength must be a tuple"),
@@ -188,11 +243,28 @@ def test_bad_fields(fields, message):
         ('{"b": [NaN, 1]}', "NaN is not a number"),
         ('{"treshold": 2}', "unknown configuration field 'treshold': did you mean threshold"),
         ('{"schema": 99}', "schema 99 is not 1"),
+        ('{"schema": [1]}', r"schema \[1\] is not 1"),
+        ('{"sites": 5}', "sites must map"),
+        ('{"profile": []}', "unknown profile"),
+        ('{"threshold": 1e999}', "threshold must be finite"),
+        ('{"threshold": 1' + "0" * 400 + "}", "threshold must be finite"),
+        ('{"b": ' + "[" * 90_000, "nested too deeply|not JSON"),
+        ('{"b": [' + "[" * 500 + "]" * 500 + ", 1]}", "b1 must be a number"),
+        (b"\xff", "not JSON"),
+        (None, "a configuration in JSON is text, got None"),
     ],
 )
 def test_bad_json(text, message):
-    with pytest.raises(FreeUValueError, match=message):
+    with pytest.raises(FreeUValueError, match=message) as error:
         FreeUConfig.from_json(text)
+    assert "\n" not in str(error.value)
+
+
+def test_a_field_that_does_not_exist_is_named():
+    with pytest.raises(FreeUValueError, match="unknown configuration field 'strenght': did you mean strength"):
+        FreeUConfig().replace(strenght=1)
+    with pytest.raises(FreeUValueError, match="expected text such as"):
+        FreeUConfig.parse(None)
 
 
 def test_fields_over_time_survive_text_and_json_and_old_json_has_none_of_them():

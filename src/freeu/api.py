@@ -14,8 +14,8 @@ from freeu.config import FreeUConfig
 from freeu.core.patch import Handle, active_handles
 from freeu.core.schedule import Clock
 from freeu.core.site import Site
-from freeu.errors import FreeUValueError, NoSitesError, unknown_name
-from freeu.presets import preset
+from freeu.errors import NoSitesError, unknown_name
+from freeu.presets import as_config, preset
 from freeu.profiles import PROFILES
 from freeu.schedule import Stage
 
@@ -257,10 +257,6 @@ def _resolve(model: Any, config: FreeUConfig | str | None, fields: dict[str, Any
     for name in fields:
         if name not in known:
             raise unknown_name("argument", name, known)
-    if isinstance(config, str):
-        config = preset(config)
     if config is None:
         return FreeUConfig(**fields) if {"b", "s", "sites"} & fields.keys() else recommend(model).replace(**fields)
-    if not isinstance(config, FreeUConfig):
-        raise FreeUValueError(f"expected a FreeUConfig or the name of a preset, got {config!r}")
-    return config.replace(**fields) if fields else config
+    return as_config(config).replace(**fields)

@@ -7,14 +7,23 @@ different tools, so the operator ``version`` and the ``profile`` (which concaten
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
-from freeu.errors import FreeUValueError, unknown_name
+from freeu.errors import FreeUValueError, shown, unknown_name
 from freeu.json_files import parse_json
-from freeu.schedule import Schedule, Stage, checked_choice, checked_number
+from freeu.schedule import (
+    FACTOR_RANGE,
+    Schedule,
+    Stage,
+    checked_bins,
+    checked_choice,
+    checked_number,
+    checked_strengths,
+    site_factors,
+    stage_factors,
+)
 
 MASKS = ("window", "radial", "symmetric", "gaussian")
 CHANNELS = ("first", "second", "even", "all", "first-inclusive")
@@ -35,7 +44,6 @@ PROFILE_ALIASES = {
     "a1111-v1": ("a1111", 1),
     "a1111-v2": ("a1111", 2),
 }
-FACTOR_RANGE = (0.0, 10.0)
 JSON_SCHEMA = 1
 
 Factors = tuple[float, ...] | Mapping[int | str, float]
@@ -50,7 +58,8 @@ class FreeUConfig:
         b: backbone gains, one per stage (2 or 3 stages), each in 0..10; or a mapping from stage number (1, 2, 3) or
             site path to gain. 1 is the identity, 0 is a value.
         s: skip low-frequency gains, in the same form.
-        version: 1 scales by the constant b, 2 by the structure map (FreeU Eq. 3). Default: that of the profile.
+        version: 1 scales by the constant b, 2 by the structure map (FreeU Eq. 3). Default: that of the profile, also
+            after ``replace(profile=...)``; a version that was named stays.
         profile: which concatenations are touched and as which stage: "official" and "comfyui" by channel count,
             "diffusers" by up-block index, "a1111" by channel count with one channel more than half. A name such as
             "comfyui-v1" sets the version too.
@@ -58,7 +67,7 @@ class FreeUConfig:
         threshold: half-width of that region in frequency bins, an integer of at least 1.
         channels: the backbone channels that are amplified: "first" (the first C // 2), "second", "even", "all",
             "first-inclusive", a fraction in (0, 1] of the channels counted from the first, or a pair (start, stop) of
-            fractions. Default: that of the profile.
+            fractions. Default: that of the profile, as for ``version``.
         high_gain: gain of the skip's frequencies outside the region, in 0..10.
         share: "none": one structure map per sample; "guidance": the conditional and unconditional half share one.
         guidance: "both": act on both halves of classifier-free guidance; "conditional": on the conditional half only.
@@ -105,24 +114,28 @@ class FreeUConfig:
     time_threshold: int = 0
     control: str = "after"
     sites: tuple[tuple[str, Stage], ...] = field(default=())
+    # Which of version and channels were chosen and are not the profile's own. No field: it does not tell two apart.
+    _named = frozenset[str]()
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
+        checked_choice("profile", self.profile, (*PROFILE_VERSIONS, *PROFILE_ALIASES))
         profile, version = PROFILE_ALIASES.get(self.profile, (self.profile, 0))
-        checked_choice("profile", profile, PROFILE_VERSIONS)
-        if version and self.version not in (0, None, version):
+        chosen = self.version is not None and not (type(self.version) is int and self.version == 0)
+        if chosen and (type(self.version) not in (int, float) or self.version not in VERSIONS):
+            raise FreeUValueError(f"version must be 1 (constant) or 2 (structure-aware), got {shown(self.version)}")
+        if chosen and version not in (0, self.version):
             raise FreeUValueError(f"profile {self.profile!r} means version {version}, got version={self.version}")
+        named = {"version"} if chosen or version else set()
+        put("_named", frozenset(named if self.channels is None else {*named, "channels"}))
         put("profile", profile)
-        put("version", version or self.version or PROFILE_VERSIONS[profile])
-        if isinstance(self.version, bool) or self.version not in VERSIONS:
-            raise FreeUValueError(f"version must be 1 (constant) or 2 (structure-aware), got {self.version!r}")
-        put("version", int(self.version))
+        put("version", int(self.version if chosen else version or PROFILE_VERSIONS[profile]))
 
-        overrides = _site_overrides(self.sites)
-        b = _stage_factors("b", self.b, overrides)
-        s = _stage_factors("s", self.s, overrides)
+        overrides = site_factors(self.sites)
+        b = stage_factors("b", self.b, overrides)
+        s = stage_factors("s", self.s, overrides)
         given = max(len(b or ()), len(s or ()), 2)
         b, s = b or (1.0,) * given, s or (1.0,) * given
         if len(b) != len(s):
@@ -135,7 +148,7 @@ class FreeUConfig:
         put("sites", tuple(sorted((path, Stage(*pair)) for path, pair in overrides.items())))
 
         checked_choice("mask", self.mask, MASKS)
-        put("threshold", _threshold(self.threshold))
+        put("threshold", checked_bins("threshold", self.threshold, 1))
         put("channels", _channel_spec(self.channels, profile))
         put("high_gain", checked_number("high_gain", self.high_gain, *FACTOR_RANGE))
         checked_choice("share", self.share, SHARES)
@@ -146,8 +159,8 @@ class FreeUConfig:
             )
         put("strength", checked_number("strength", self.strength, 0.0, 1.0))
         checked_choice("over_time", self.over_time, OVER_TIME)
-        put("frame_strength", _frame_strength(self.frame_strength))
-        put("time_threshold", _threshold(self.time_threshold, "time_threshold", 0))
+        put("frame_strength", checked_strengths("frame_strength", self.frame_strength))
+        put("time_threshold", checked_bins("time_threshold", self.time_threshold, 0))
         checked_choice("control", self.control, CONTROL)
         schedule = self.schedule
         for name in ("start", "end", "ramp"):
@@ -187,16 +200,27 @@ class FreeUConfig:
     def replace(self, **changes: Any) -> FreeUConfig:
         """A copy with some fields changed, checked again.
 
+        A version or channels that were never named are those of the profile, and follow it; what was named stays.
+
+        Raises:
+            FreeUValueError: no field of that name, or a bad value.
+
         >>> FreeUConfig(b=(1.3, 1.4)).replace(end=0.5).end
         0.5
+        >>> [FreeUConfig(version=version).replace(profile="diffusers").version for version in (None, 2)]
+        [1, 2]
         """
-        if "profile" in changes and changes["profile"] != self.profile:
-            # What was the old profile's default must become the new one's, not stick to it.
-            if self.version == PROFILE_VERSIONS[self.profile]:
-                changes.setdefault("version", 0)
-            if self.channels == _channel_spec(None, self.profile):
-                changes.setdefault("channels", None)
-        return replace(self, **changes)
+        known = {item.name: getattr(self, item.name) for item in fields(self)}
+        for name in changes:
+            if name not in known:
+                raise unknown_name("configuration field", name, known)
+        for name, default in (("version", 0), ("channels", None)):
+            if name not in self._named:
+                known[name] = default
+        profile = changes.get("profile", self.profile)
+        if isinstance(profile, str) and PROFILE_ALIASES.get(profile):
+            known["version"] = 0  # the new name says it
+        return type(self)(**{**known, **changes})
 
     # -- text ---------------------------------------------------------------------------------------------------
 
@@ -236,7 +260,9 @@ class FreeUConfig:
         values = dict(data)
         schema = values.pop("schema", JSON_SCHEMA)
         if schema != JSON_SCHEMA:
-            raise FreeUValueError(f"configuration schema {schema!r} is not {JSON_SCHEMA}: a newer freeu may read it")
+            raise FreeUValueError(
+                f"configuration schema {shown(schema)} is not {JSON_SCHEMA}: a newer freeu may read it"
+            )
         known = {item.name for item in fields(cls)}
         for name in values:
             if name not in known:
@@ -249,6 +275,8 @@ class FreeUConfig:
     @classmethod
     def from_json(cls, text: str) -> FreeUConfig:
         """Parse what ``to_json`` wrote; unknown fields and broken JSON raise ``FreeUValueError``."""
+        if not isinstance(text, (str, bytes)):
+            raise FreeUValueError(f"a configuration in JSON is text, got {shown(text)}")
         return cls.from_dict(parse_json(text, "the configuration", _no_constant))
 
     def __str__(self) -> str:
@@ -280,6 +308,8 @@ class FreeUConfig:
         >>> FreeUConfig.parse("b1=1.3 b2=1.4 s1=0.9 s2=0.2 v=2").s
         (0.9, 0.2)
         """
+        if not isinstance(text, str):
+            raise FreeUValueError(f"expected text such as b1=1.3 s1=0.9, got {shown(text)}")
         factors: dict[str, dict[int | str, float]] = {"b": {}, "s": {}}
         values: dict[str, Any] = {}
         plain = {item.name for item in fields(cls)} - {"b", "s", "sites"}
@@ -287,7 +317,7 @@ class FreeUConfig:
         for word in text.replace(",", " ").split():
             key, equals, value = word.partition("=")
             if not equals or not value:
-                raise FreeUValueError(f"expected key=value, got {word!r} in {text!r}")
+                raise FreeUValueError(f"expected key=value, got {shown(word)} in {shown(text)}")
             seen = key in values or (key == "v" and "version" in values)
             if key[:2] in ("b@", "s@") and len(key) > 2:
                 place: int | str = key[2:]
@@ -298,27 +328,13 @@ class FreeUConfig:
                 if name not in plain:
                     raise unknown_name("key", key, keys | {"b@PATH", "s@PATH"})
                 if seen or name in values:
-                    raise FreeUValueError(f"{key} is given twice in {text!r}")
+                    raise FreeUValueError(f"{key} is given twice in {shown(text)}")
                 values[name] = _parse_value(name, value)
                 continue
             if place in factors[key[0]]:
-                raise FreeUValueError(f"{key} is given twice in {text!r}")
+                raise FreeUValueError(f"{key} is given twice in {shown(text)}")
             factors[key[0]][place] = _parse_float(key, value)
         return cls(b=factors["b"] or (1.0, 1.0), s=factors["s"] or None, **values)
-
-
-def _threshold(value: object, name: str = "threshold", least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != math.floor(value):
-        raise FreeUValueError(f"{name} must be a whole number of frequency bins, got {value!r}")
-    if value < least:
-        raise FreeUValueError(f"{name} must be at least {least} frequency bin{'' if least else 's'}, got {value:g}")
-    return int(value)
-
-
-def _frame_strength(value: Any) -> tuple[float, ...]:
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise FreeUValueError(f"frame_strength must be a tuple of strengths such as (1, 0.5), got {value!r}")
-    return tuple(checked_number("frame_strength", strength, 0.0, 1.0) for strength in value)
 
 
 def _no_constant(name: str) -> float:
@@ -329,13 +345,13 @@ def _parse_float(name: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise FreeUValueError(f"{name} must be a number, got {text!r}") from None
+        raise FreeUValueError(f"{name} must be a number, got {shown(text)}") from None
 
 
 def _parse_value(name: str, text: str) -> Any:
     if name in ("version", "threshold", "time_threshold"):
         number = _parse_float(name, text)
-        return int(number) if number == math.floor(number) and math.isfinite(number) else number
+        return int(number) if number.is_integer() else number
     if name in ("high_gain", "start", "end", "ramp", "strength"):
         return _parse_float(name, text)
     if name == "frame_strength":
@@ -348,53 +364,17 @@ def _parse_value(name: str, text: str) -> Any:
     return text
 
 
-def _site_overrides(sites: Any) -> dict[str, tuple[float, float]]:
-    items = sites.items() if isinstance(sites, Mapping) else sites
-    found: dict[str, tuple[float, float]] = {}
-    for path, pair in items:
-        b, s = (pair.b, pair.s) if isinstance(pair, Stage) else pair
-        low, high = FACTOR_RANGE
-        found[str(path)] = (checked_number(f"b of {path}", b, low, high), checked_number(f"s of {path}", s, low, high))
-    return found
-
-
-def _stage_factors(name: str, value: Any, overrides: dict[str, tuple[float, float]]) -> tuple[float, ...] | None:
-    """Factors by stage; those of single sites go into ``overrides``. None if no stage was named."""
-    if value is None:
-        return None
-    low, high = FACTOR_RANGE
-    if isinstance(value, Mapping):
-        stages: dict[int, float] = {}
-        for key, factor in value.items():
-            number = checked_number(f"{name}[{key!r}]", factor, low, high)
-            if isinstance(key, str):
-                b, s = overrides.get(key, (1.0, 1.0))
-                overrides[key] = (number, s) if name == "b" else (b, number)
-            elif key in (1, 2, 3):
-                stages[int(key)] = number
-            else:
-                raise FreeUValueError(f"{name} has no stage {key!r}: use 1, 2, 3 or a site's path")
-        count = max((*stages, 2)) if stages else 0
-        return tuple(stages.get(stage, 1.0) for stage in range(1, count + 1)) or None
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise FreeUValueError(f"{name} must be a tuple with one factor per stage, such as (1.3, 1.4), got {value!r}")
-    factors = tuple(checked_number(f"{name}{i}", factor, low, high) for i, factor in enumerate(value, start=1))
-    if len(factors) not in (2, 3):
-        raise FreeUValueError(f"{name} must hold 2 or 3 factors, one per stage, got {len(factors)}: {factors}")
-    return factors
-
-
 def _channel_spec(value: Any, profile: str) -> ChannelSpec:
     if value is None:
         return "first-inclusive" if profile == "a1111" else "first"
     if isinstance(value, str):
-        return str(checked_choice("channels", value, CHANNELS))
+        return checked_choice("channels", value, CHANNELS)
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
-            raise FreeUValueError(f"channels as a window is a pair (start, stop) of fractions, got {value!r}")
+            raise FreeUValueError(f"channels as a window is a pair (start, stop) of fractions, got {shown(value)}")
         start, stop = (checked_number("channels", part, 0.0, 1.0) for part in value)
         if start >= stop:
-            raise FreeUValueError(f"channels window must have start < stop, got {value!r}")
+            raise FreeUValueError(f"channels window must have start < stop, got {shown(value)}")
         return (start, stop)
     fraction = checked_number("channels", value, 0.0, 1.0)
     if fraction == 0.0:

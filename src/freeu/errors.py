@@ -33,9 +33,22 @@ class NoEffectWarning(UserWarning):
     """A configuration that is not the identity would change nothing."""
 
 
+def shown(value: object, longest: int = 80) -> str:
+    """A value that was refused, as it stands in a message: its ``repr`` on one line, cut where it is long.
+
+    >>> shown("a" * 100, 10)
+    "'aaaaaa..."
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except (ValueError, RecursionError):  # whole numbers of thousands of digits, lists nested as deeply
+        text = f"a {type(value).__name__} too long to show"
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
 def unknown_name(what: str, name: object, known: Iterable[str]) -> FreeUValueError:
     """The error for a name outside a closed list, with the nearest names first and then all of them."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name[:100], names, n=3, cutoff=0.5) if isinstance(name, str) else []
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return FreeUValueError(f"unknown {what} {name!r}: {hint}known: {', '.join(names)}")
+    return FreeUValueError(f"unknown {what} {shown(name, 200)}: {hint}known: {', '.join(names)}")

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from freeu.config import FreeUConfig
-from freeu.errors import unknown_name
+from freeu.errors import FreeUValueError, shown, unknown_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -103,3 +103,19 @@ def preset(name: str) -> FreeUConfig:
     'b1=1.3 b2=1.4 s1=0.9 s2=0.2 v=2'
     """
     return presets()[name].config
+
+
+def as_config(config: object) -> FreeUConfig:
+    """What was handed in as a configuration: one, or the name of a preset.
+
+    Raises:
+        FreeUValueError: neither, or an unknown name.
+
+    >>> as_config("sdxl") == preset("sdxl")
+    True
+    """
+    if isinstance(config, FreeUConfig):
+        return config
+    if isinstance(config, str):
+        return preset(config)
+    raise FreeUValueError(f"expected a FreeUConfig or the name of a preset, got {shown(config)}")

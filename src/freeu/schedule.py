@@ -1,22 +1,32 @@
-"""The factors of one site and the schedule of a generation: what a configuration is made of. No torch here."""
+"""The factors of one site and the schedule of a generation: what a configuration is made of, and how its fields are
+checked. No torch here."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import cast
 
-from freeu.errors import FreeUValueError, unknown_name
+from freeu.errors import FreeUValueError, shown, unknown_name
 
 UNITS = ("fraction", "timestep", "sigma")
+FACTOR_RANGE = (0.0, 10.0)
 
 
 def checked_number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite number of a range.
+
+    Raises:
+        FreeUValueError: no number, not finite (nor any that a float can hold), or outside.
+    """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise FreeUValueError(f"{name} must be a number, got {value!r}")
-    number = float(value)
+        raise FreeUValueError(f"{name} must be a number, got {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number or fraction of hundreds of digits
+        number = math.inf if cast("int", value) > 0 else -math.inf
     if not math.isfinite(number):
         raise FreeUValueError(f"{name} must be finite, got {number}")
     if not low <= number <= high:
@@ -24,11 +34,74 @@ def checked_number(name: str, value: object, low: float = -math.inf, high: float
     return number
 
 
-def checked_choice(name: str, value: object, known: Iterable[Any]) -> Any:
+def checked_choice(name: str, value: object, known: Iterable[str]) -> str:
+    """A name of a closed list; anything else raises ``FreeUValueError`` with the nearest names."""
     choices = tuple(known)
-    if value not in choices:
-        raise unknown_name(name, value, [str(choice) for choice in choices])
+    if not isinstance(value, str) or value not in choices:
+        raise unknown_name(name, value, choices)
     return value
+
+
+def checked_bins(name: str, value: object, least: int) -> int:
+    """A whole number of frequency bins, written as an integer or as a float such as 2.0."""
+    number = value if isinstance(value, bool) or not isinstance(value, Real) else checked_number(name, value)
+    if isinstance(number, bool) or not isinstance(number, float) or number != math.floor(number):
+        raise FreeUValueError(f"{name} must be a whole number of frequency bins, got {shown(value)}")
+    if number < least:
+        raise FreeUValueError(f"{name} must be at least {least} frequency bin{'' if least else 's'}, got {number:g}")
+    return int(number)
+
+
+def checked_strengths(name: str, value: object) -> tuple[float, ...]:
+    """Strengths in 0..1, as a tuple."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise FreeUValueError(f"{name} must be a tuple of strengths such as (1, 0.5), got {shown(value)}")
+    return tuple(checked_number(name, strength, 0.0, 1.0) for strength in value)
+
+
+def site_factors(sites: object) -> dict[str, tuple[float, float]]:
+    """Factors (b, s) by site path, from a mapping or pairs of path and ``Stage`` or (b, s)."""
+    items = sites.items() if isinstance(sites, Mapping) else sites
+    found: dict[str, tuple[float, float]] = {}
+    if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
+        raise FreeUValueError(f"sites must map the path of a site to its (b, s), got {shown(sites)}")
+    for item in items:
+        path, pair = item if isinstance(item, (tuple, list)) and len(item) == 2 else (None, item)
+        two = (pair.b, pair.s) if isinstance(pair, Stage) else pair
+        if not isinstance(path, str) or not isinstance(two, (tuple, list)) or len(two) != 2:
+            raise FreeUValueError(f"sites must map the path of a site to its (b, s), got {shown(item)}")
+        b, s = (
+            checked_number(f"{name} of {path}", value, *FACTOR_RANGE) for name, value in zip("bs", two, strict=True)
+        )
+        found[path] = (b, s)
+    return found
+
+
+def stage_factors(name: str, value: object, overrides: dict[str, tuple[float, float]]) -> tuple[float, ...] | None:
+    """Factors by stage; those of single sites go into ``overrides``. None if no stage was named."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        stages: dict[int, float] = {}
+        for key, factor in value.items():
+            number = checked_number(f"{name}[{shown(key)}]", factor, *FACTOR_RANGE)
+            if isinstance(key, str):
+                b, s = overrides.get(key, (1.0, 1.0))
+                overrides[key] = (number, s) if name == "b" else (b, number)
+            elif key in (1, 2, 3) and not isinstance(key, bool):
+                stages[int(key)] = number
+            else:
+                raise FreeUValueError(f"{name} has no stage {shown(key)}: use 1, 2, 3 or a site's path")
+        count = max((*stages, 2)) if stages else 0
+        return tuple(stages.get(stage, 1.0) for stage in range(1, count + 1)) or None
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise FreeUValueError(
+            f"{name} must be a tuple with one factor per stage, such as (1.3, 1.4), got {shown(value)}"
+        )
+    factors = tuple(checked_number(f"{name}{i}", factor, *FACTOR_RANGE) for i, factor in enumerate(value, start=1))
+    if len(factors) not in (2, 3):
+        raise FreeUValueError(f"{name} must hold 2 or 3 factors, one per stage, got {len(factors)}: {shown(factors)}")
+    return factors
 
 
 @dataclass(frozen=True)
@@ -90,7 +163,9 @@ class Schedule:
                 f"{self.unit} falls during denoising, so start must be larger than end, "
                 f"got start={self.start:g} end={self.end:g}"
             )
-        if self.ramp > abs(self.end - self.start):
+        width = abs(self.end - self.start)
+        # 0.6 - 0.2 is a hair less than 0.4, and a ramp as wide as the interval is fine.
+        if self.ramp > width and not math.isclose(self.ramp, width, rel_tol=1e-9):
             raise FreeUValueError(
                 f"ramp={self.ramp:g} is wider than the interval from {self.start:g} to {self.end:g}: make it smaller"
             )

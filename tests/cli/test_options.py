@@ -116,6 +116,14 @@ def test_options_reach_the_configuration(options: Any, expected: dict[str, Any])
     assert {name: getattr(changed, name) for name in expected} == expected
 
 
+def test_a_profile_leaves_the_version_of_a_preset() -> None:
+    for options in (
+        FreeUOptions(preset="sd15", profile="diffusers"),
+        FreeUOptions(config="b1=1.5 b2=1.6 s1=0.9 s2=0.2 v=2", profile="diffusers"),
+    ):
+        assert options.resolve(None) == FreeUConfig(b=(1.5, 1.6), s=(0.9, 0.2), version=2, profile="diffusers")
+
+
 @pytest.mark.parametrize(
     ("given_words", "message"),
     [

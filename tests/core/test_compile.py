@@ -57,6 +57,26 @@ def test_one_graph_serves_every_factor_and_step(small):
     assert relative_error(call(compiled), plain) <= UNET
 
 
+@pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler", "EDMEulerScheduler"])
+def test_a_schedule_by_sigma(small, name):
+    import diffusers
+
+    scheduler = getattr(diffusers, name)()
+    scheduler.set_timesteps(8)
+    counter = CompileCounterWithBackend("eager")
+    compiled = torch.compile(small, backend=counter, fullgraph=True)
+    sample, _, text = tiny_inputs()
+    plain = [small(sample, t, text).sample for t in scheduler.timesteps]
+    with freeu.enabled(small, scheduler=scheduler, **FACTORS, start=5.0, end=0.5, ramp=1.0, unit="sigma"):
+        want = [small(sample, t, text).sample for t in scheduler.timesteps]
+        got = [compiled(sample, t.clone(), text).sample for t in scheduler.timesteps]
+    for one, other in zip(got, want, strict=True):
+        assert relative_error(one, other) <= UNET
+    assert counter.frame_count <= 2, "something is compiled again at every step"
+    changed = [not torch.equal(one, other) for one, other in zip(plain, want, strict=True)]
+    assert 0 < sum(changed) < len(changed)
+
+
 def test_other_sizes_under_dynamic_shapes(small):
     with freeu.enabled(small, **FACTORS) as handle:
         compiled = torch.compile(small, backend="eager", fullgraph=True, dynamic=True)
@@ -120,6 +140,17 @@ def test_verify_tells_when_compiled_code_missed_the_hooks(small):
         compiled()
         with pytest.raises(FreeURuntimeError, match="never fired"):
             handle.verify()
+
+
+def test_verify_counts_changes_of_compiled_code(small):
+    with freeu.enabled(small, **FACTORS, start=0.9) as handle:
+        compiled = torch.compile(small, backend="eager", fullgraph=True)
+        call(compiled, 500)
+        with pytest.raises(FreeURuntimeError, match="no step fell in the interval"):
+            handle.verify()
+        call(compiled, 50)
+        call(compiled, 600)
+        assert set(handle.verify().values()) == {1}
 
 
 def test_update_that_needs_a_new_site_is_refused(small):

@@ -10,7 +10,7 @@ from tiny_pipelines import tiny_motion_unet, tiny_video_unet
 from tolerances import GRADIENT, UNET, relative_error
 
 import freeu
-from conftest import tiny_inputs, tiny_sdxl_unet, tiny_unet
+from conftest import guided, tiny_inputs, tiny_sdxl_unet, tiny_unet
 from freeu.adapters.diffusers import _RESIDUALS
 from freeu.ops import reference
 
@@ -128,7 +128,8 @@ def test_residuals_are_not_kept(controlled):
 def test_conditional_half_alone(controlled):
     model, skips, down = controlled
     want = before(model, lambda: call(model, down), skips, down, halves=True)
-    with freeu.enabled(model, **FACTORS, control="before", guidance="conditional"):
+    pipe = guided(model)
+    with freeu.enabled(pipe, **FACTORS, control="before", guidance="conditional"):
         assert relative_error(call(model, down), want) <= UNET
 
 

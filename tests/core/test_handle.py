@@ -1,6 +1,7 @@
 """The handle: reversal to the bit, nesting, exceptions, copies, autograd, memory."""
 
 import copy
+import functools
 import gc
 
 import pytest
@@ -175,6 +176,21 @@ def test_update_changes_factors_and_sites(unet, run):
         handle.update(b=(1.1, 1.2))
 
 
+def test_update_takes_what_apply_takes(unet):
+    with freeu.enabled(unet, b=(1.1, 1.1)) as handle:
+        assert handle.update("sd14", end=0.5).config == freeu.preset("sd14").replace(end=0.5)
+        assert handle.update(freeu.preset("sd15")).config == freeu.preset("sd15")
+        for arguments, fields, message in (
+            (("sd99",), {}, "unknown preset 'sd99'"),
+            ((5,), {}, "expected a FreeUConfig or the name of a preset, got 5"),
+            ((), {"strenght": 1}, "did you mean strength"),
+        ):
+            for call in (handle.update, functools.partial(freeu.apply, unet)):
+                with pytest.raises(FreeUValueError, match=message):
+                    call(*arguments, **fields)
+        assert handle.config == freeu.preset("sd15")
+
+
 def test_factors_of_single_sites(unet, run):
     path = "up_blocks.3.resnets.2"
     before = run(unet)
@@ -203,6 +219,17 @@ def test_verify_counts_and_complains(unet, run):
         run(unet)
         assert set(handle.verify().values()) == {2}
         assert len(handle.verify()) == 10
+
+
+def test_verify_counts_changes_and_not_calls(unet, run):
+    with freeu.enabled(unet, **FACTORS, start=0.9) as handle:
+        run(unet, 500)
+        with pytest.raises(FreeURuntimeError, match=r"in 1 call: no step fell in the interval from 0\.9 to 1") as error:
+            handle.verify()
+        assert "\n" not in str(error.value)
+        run(unet, 50)
+        run(unet, 600)
+        assert set(handle.verify().values()) == {1}
 
 
 def test_no_effect_is_loud():

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import freeu
-from conftest import tiny_inputs
+from conftest import guided, tiny_inputs
 from freeu.core.schedule import Clock, tensor_weight
 from freeu.errors import FreeURuntimeError
 from freeu.schedule import Schedule
@@ -107,6 +107,18 @@ def test_sigma_of_stable_diffusion():
     assert clock.position(torch.tensor(0), "sigma").item() == pytest.approx(0.0292, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"])
+def test_sigma_of_edm(name):
+    import diffusers
+
+    scheduler = getattr(diffusers, name)()
+    scheduler.set_timesteps(10)
+    clock = Clock(scheduler=scheduler)
+    clock.check(Schedule(5.0, 1.0, unit="sigma"))
+    for t, sigma in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
+        assert clock.position(t, "sigma").item() == pytest.approx(sigma.item(), rel=1e-4)
+
+
 def test_sigma_needs_a_scheduler(unet):
     with pytest.raises(FreeURuntimeError, match="sigma needs the scheduler's noise levels"):
         freeu.apply(unet, **FACTORS, start=10, end=1, unit="sigma")
@@ -115,34 +127,39 @@ def test_sigma_needs_a_scheduler(unet):
 
 def test_conditional_half_only(unet):
     sample, t, text = tiny_inputs(4)
+    pipe = guided(unet)
     with torch.no_grad():
         plain = unet(sample, t, text).sample
-        with freeu.enabled(unet, **FACTORS):
+        with freeu.enabled(pipe, **FACTORS):
             both = unet(sample, t, text).sample
-        with freeu.enabled(unet, **FACTORS, guidance="conditional"):
+        with freeu.enabled(pipe, **FACTORS, guidance="conditional"):
             half = unet(sample, t, text).sample
-            with pytest.raises(FreeURuntimeError, match="got 3 samples"):
+            with pytest.raises(FreeURuntimeError, match="got 3 rows"):
                 unet(sample[:3], t, text[:3])
     assert torch.equal(half[:2], plain[:2])
     assert torch.allclose(half[2:], both[2:], atol=1e-6)
     assert not torch.equal(half[2:], plain[2:])
+    # The same where autograd looks, which changes nothing in place.
+    with freeu.enabled(pipe, **FACTORS, guidance="conditional"):
+        assert torch.allclose(unet(sample, t, text).sample, half, atol=1e-6)
 
 
 def test_shared_map_makes_the_halves_agree(unet):
     sample, t, text = tiny_inputs(1)
+    pipe = guided(unet)
     twice = torch.cat([sample, sample]), t, torch.cat([text, text])
     with torch.no_grad():
-        with freeu.enabled(unet, **FACTORS, share="guidance"):
+        with freeu.enabled(pipe, **FACTORS, share="guidance"):
             shared = unet(*twice).sample
-        with freeu.enabled(unet, **FACTORS):
+        with freeu.enabled(pipe, **FACTORS):
             own = unet(*twice).sample
     # Equal halves have equal maps anyway, so sharing changes nothing there ...
     assert torch.allclose(shared, own, atol=1e-6)
     with torch.no_grad():
         other = torch.cat([sample, sample.flip(-1) * 2]), t, twice[2]
-        with freeu.enabled(unet, **FACTORS, share="guidance"):
+        with freeu.enabled(pipe, **FACTORS, share="guidance"):
             shared = unet(*other).sample
-        with freeu.enabled(unet, **FACTORS):
+        with freeu.enabled(pipe, **FACTORS):
             own = unet(*other).sample
     # ... and does where they differ.
     assert not torch.allclose(shared, own, atol=1e-6)

@@ -63,6 +63,36 @@ def test_a_wrong_operator_fails_parity(loaded: Loaded, monkeypatch: pytest.Monke
     assert verdict.data["worst"] > 1e-4
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"profile": "a1111"},
+        {"channels": "even"},
+        {"channels": (0.25, 0.75), "version": 1},
+        {"strength": 0.5, "high_gain": 1.4},
+        {"mask": "gaussian", "channels": "all", "strength": 0.3},
+        {"profile": "a1111", "version": 2, "b": (1.3, 1.4, 1.2), "s": (0.9, 0.2, 0.5)},
+    ],
+)
+def test_parity_knows_every_field(loaded: Loaded, fields: dict[str, Any]) -> None:
+    import torch
+
+    config = FreeUConfig(**({"b": (1.3, 1.4), "s": (0.9, 0.2)} | fields))
+    with torch.no_grad():
+        verdict = checks.check_parity(loaded.pipe.unet, config, checks.capture_step(loaded, "a fox"))
+    assert verdict.passed, verdict.text
+
+
+def test_what_depends_on_the_pipeline_is_left_aside(loaded: Loaded) -> None:
+    config = FreeUConfig(b=(1.3, 1.4), s=(0.9, 0.2), start=0.5, guidance="conditional")
+    _, verdicts = checks.check_model(loaded, config, "a fox", 1, lambda verdict: None)
+    assert {verdict.name: verdict.passed for verdict in verdicts if verdict.name != "overhead"} == {
+        "sites": True,
+        "parity": True,
+        "restore": True,
+    }
+
+
 def test_leftovers_fail_the_restoration(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 

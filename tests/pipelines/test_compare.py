@@ -41,6 +41,28 @@ def test_freeu_changes_every_picture(compared: tuple[Path, Any]) -> None:
         assert records[base].sha256 != records[base.replace("baseline", "freeu")].sha256
 
 
+@pytest.mark.parametrize("command", ["compare", "generate"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--steps", "1", "--start", ".5"), "it acts from 0.5 to 1, and 1 step begin"),
+        (("--steps", "4", "--start", ".9"), "4 steps begin at 0 to 0.75 of the denoising"),
+        (("--steps", "4", "--end", ".4", "--denoising-strength", ".5"), "the last 2 of 4 steps begin at 0.5 to 0.75"),
+    ],
+)
+def test_an_interval_without_a_step_is_refused(
+    sd_dir: Path, cli: Callable[..., Any], tmp_path: Path, command: str, words: tuple[str, ...], message: str
+) -> None:
+    image = tmp_path / "in.png"
+    Image.new("RGB", (16, 16), "grey").save(image)
+    if "--denoising-strength" in words:
+        words = ("--image", str(image), *words)
+    outcome = cli(command, "a red fox", "--model", sd_dir, "--threads", "1", *words, "--output", tmp_path / "out")
+    assert outcome.code == 2
+    assert message in outcome.one_line()
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
 def test_the_manifest_tells_the_whole_story(compared: tuple[Path, Any]) -> None:
     folder = compared[0]
     data = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ import freeu
 from freeu.errors import FreeUValueError
 from freeu.metadata import KEY
 from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.runs.interval import acts
 from freeu.pipelines.runs.request import Request
 from freeu.pipelines.sweep.axes import AXES, Settings, parse_axis
 from freeu.pipelines.sweep.sweep import Sweep
@@ -41,6 +42,8 @@ BASE = ("--steps", "2", "--threads", "1")
         ("negative-prompt=a|b", ("a", "b")),
         ("sampler=DPM++ 2M Karras|ddim", ("dpm++2m-karras", "ddim")),
         ("channels=first,all", ("first", "all")),
+        ("channels=first,0.25,0.25:0.5", ("first", 0.25, (0.25, 0.5))),
+        ("start=800,900", (800.0, 900.0)),  # of timesteps, if the rest of the settings say so
         ("steps=10:30:10", (10, 20, 30)),
     ],
 )
@@ -118,6 +121,32 @@ def test_whole_settings_come_before_their_fields() -> None:
     first, second = (cell.settings.freeu(None) for cell in cells)
     assert first == freeu.preset("sd15").replace(b=(2.0, 1.6))
     assert second is None
+
+
+def test_a_place_is_judged_as_a_whole() -> None:
+    base = freeu.FreeUConfig(b=(1.2, 1.4), end=0.4)
+    changed = Settings(fields=(("start", 0.5), ("end", 0.9))).freeu(base)
+    assert changed == base.replace(start=0.5, end=0.9)
+    by_time = freeu.FreeUConfig(b=(1.2, 1.4), start=500, end=100, unit="timestep")
+    assert Settings(fields=(("start", 900.0),)).freeu(by_time) == by_time.replace(start=900)
+    assert Settings(fields=(("b3", 1.1), ("b1", 1.3), ("s", 0.5))).freeu(base) == base.replace(
+        b=(1.3, 1.4, 1.1), s=(0.5, 0.5, 0.5)
+    )
+    with pytest.raises(FreeUValueError, match="start must be smaller than end"):
+        Settings(fields=(("start", 0.5),)).freeu(base)
+
+
+def test_a_place_without_a_step_in_its_interval_is_one_without_freeu() -> None:
+    config = freeu.FreeUConfig(b=(1.2, 1.4))
+    assert acts(config.replace(start=0.5), 2)
+    assert not acts(config.replace(start=0.5), 1)
+    assert not acts(config.replace(start=0.9), 4)
+    assert acts(config.replace(end=0.01), 1)
+    assert not acts(config.replace(end=0.4), 10, 0.5)
+    assert acts(config.replace(end=0.6), 10, 0.5)
+    assert not acts(config.replace(end=0.5), 10, 0.5)
+    assert not acts(config.replace(start=0.5, ramp=0.5), 2), "at its very beginning a ramp has weight 0"
+    assert acts(config.replace(unit="timestep", start=900, end=800), 1)
 
 
 def test_a_sweep(sd_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:

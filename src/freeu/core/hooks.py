@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from freeu.config import FreeUConfig
+from freeu.core.guidance import Layout, kind_of, layout_of, needs_rows
 from freeu.core.schedule import Clock, one_timestep, tensor_weight
 from freeu.core.site import Site
 from freeu.errors import FreeURuntimeError
+from freeu.ops._checks import exporting, recording, untraced
 from freeu.ops._over_time import frame_weights
 from freeu.ops.backbone import scale_backbone
 from freeu.ops.skip import filter_skip
@@ -67,13 +69,13 @@ class Call:
     """What the sites need to know about the call of the U-Net that is under way.
 
     Numbers serve eager execution; the 0-d tensor ``weight_tensor`` serves compiled code, which would otherwise be
-    rebuilt for every value.
+    rebuilt for every value. Exported graphs hold the numbers themselves, and compute the weight of a schedule.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.weight = 1.0
+        self.weight: float | Tensor = 1.0
         self.weight_tensor = torch.ones((), device=device)
-        self.halves = 1  # 2: classifier-free guidance stacks [unconditional, conditional] in the batch
+        self.layout: Layout | None = None  # which rows see the prompt, where that is asked for; None: all of them
         self.frames = 1  # of each video; the sites see them as samples in a row
         self.residuals: Sequence[Tensor] = ()  # of a ControlNet, where they are to be left unfiltered
         self.compiled = False  # True once a compiler traced a site: its code must stay right from then on
@@ -93,8 +95,10 @@ class SiteHook:
     def __init__(self, site: Site, call: Call, device: torch.device) -> None:
         self.site = site
         self.call = call
-        self.fired = 0
-        self.fired_tensor = torch.zeros((), dtype=torch.int64, device=device)
+        self.calls = 0
+        self.changes = 0
+        # The same of compiled code: calls, changes.
+        self.counts = torch.zeros(2, dtype=torch.int64, device=device)
         self.b_tensor = torch.ones((), device=device)
         self.s_tensor = torch.ones((), device=device)
         self.high_tensor = torch.ones((), device=device)
@@ -108,41 +112,61 @@ class SiteHook:
         self.high_tensor.fill_(high_gain)
 
     @property
-    def count(self) -> int:
-        return self.fired + int(self.fired_tensor)
+    def counted(self) -> tuple[int, int]:
+        """How often the site was reached, and how often it was changed there."""
+        calls, changes = self.counts.tolist()
+        return self.calls + calls, self.changes + changes
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         x = args[0]
-        compiling = torch.compiler.is_compiling()
-        gains = self._traced_gains(x.device) if compiling else self._gains()
+        compiling = torch.compiler.is_compiling() and not exporting()
+        gains = self._compiled_gains(x.device) if compiling else self._gains()
         if gains is None:
             return None
         # The concatenated tensor is fresh and private, so in inference its slices are changed where they lie.
-        inplace = not compiling and not torch.is_grad_enabled() and not x.requires_grad
-        residual = self._residual(x) if compiling or gains.s != 1.0 or gains.high != 1.0 else None
-        if self.config.guidance == "conditional" and self.call.halves == 2:
-            rows = x.shape[0] // 2
-            within = None if residual is None else residual[rows:]
-            changed = self._change(x[rows:], within, gains, inplace)
-            return None if inplace else (torch.cat([x[:rows], changed]), *args[1:])
+        inplace = not recording() and not torch.is_grad_enabled() and not x.requires_grad
+        filtered = recording() or gains.s != 1.0 or gains.high != 1.0
+        residual = self._residual(x) if filtered else None
+        layout = self.call.layout
+        if self.config.guidance == "conditional" and layout is not None:
+            rows = layout.conditional(untraced(x.shape[0]))
+            within = None if residual is None else residual[rows]
+            changed = self._change(x[rows], within, gains, inplace)
+            return None if inplace else (_with_rows(x, rows, changed), *args[1:])
         changed = self._change(x, residual, gains, inplace)
         return None if inplace else (changed, *args[1:])
 
     def _gains(self) -> Gains | None:
-        """Those of this call as numbers; None where they are all 1 and there is nothing to do."""
-        self.fired += 1
+        """Those of this call as numbers (of a schedule that is exported, as tensors); None where they are
+        all 1 and there is nothing to do."""
+        self.calls += 1
         weight = self.call.weight
+        if isinstance(weight, Tensor):
+            self.changes += 1
+            stage, high = self.stage, self.high_gain
+            return Gains(*[1.0 + weight * (factor - 1.0) for factor in (stage.b, stage.s, high)])
         stage = self.stage.toward_identity(weight)
         high = 1.0 + weight * (self.high_gain - 1.0)
-        return None if stage.identity and high == 1.0 else Gains(stage.b, stage.s, high)
+        if (stage.identity and high == 1.0) or self._weightless:
+            return None
+        self.changes += 1
+        return Gains(stage.b, stage.s, high)
 
-    def _traced_gains(self, device: torch.device) -> Gains:
+    @property
+    def _weightless(self) -> bool:
+        """Whether every frame of the video has strength 0."""
+        strengths = self.config.frame_strength
+        return self.call.frames > 1 and bool(strengths) and not any(strengths)
+
+    def _compiled_gains(self, device: torch.device) -> Gains:
         """Those of every call of compiled code, as tensors that it reads anew each time."""
         self.call.compiled = True
-        self.fired_tensor.add_(1)
         weight = self.call.weight_tensor.to(device)
         factors = (self.b_tensor, self.s_tensor, self.high_tensor)
-        return Gains(*[1.0 + weight * (factor.to(device) - 1.0) for factor in factors])
+        b, s, high = (1.0 + weight * (factor.to(device) - 1.0) for factor in factors)
+        changed = ((b != 1.0) | (s != 1.0) | (high != 1.0)) & (not self._weightless)
+        self.counts.add_(torch.stack([torch.ones_like(changed), changed]).to(self.counts.device))
+        return Gains(b, s, high)
 
     def _residual(self, x: Tensor) -> Tensor | None:
         """What was added to this site's skip and is not to be filtered, in the skip's shape."""
@@ -170,14 +194,14 @@ class SiteHook:
 
     def _scale(self, h: Tensor, b: float | Tensor, inplace: bool) -> Tensor:
         """The backbone, amplified."""
-        config, frames = self.config, self.call.frames
+        config, frames, layout = self.config, self.call.frames, self.call.layout
         assert config.channels is not None, "a checked configuration names its channels"
         return scale_backbone(
             h,
             b,
             config.version,
             channels=config.channels,
-            share=config.share if self.call.halves == 2 else "none",
+            share=layout.share if config.share == "guidance" and layout is not None else "none",
             frames=frames,
             over_time=config.over_time if frames > 1 else "frame",
             inplace=inplace,
@@ -214,8 +238,17 @@ class SiteHook:
         return torch.lerp(x, changed, weights.view(-1, 1, 1, 1))
 
 
+def _with_rows(x: Tensor, rows: slice, changed: Tensor) -> Tensor:
+    """A copy of features with some of the rows replaced."""
+    if rows.step in (None, 1):
+        return torch.cat([x[: rows.start], changed, x[rows.stop :]])
+    out = x.clone()
+    out[rows] = changed
+    return out
+
+
 class RootHook:
-    """Forward-pre-hook of the U-Net: reads the timestep, whether guidance is stacked in the batch, and a ControlNet's
+    """Forward-pre-hook of the U-Net: reads the timestep, which rows of the batch guidance stacked, and a ControlNet's
     residuals."""
 
     def __init__(self, config: FreeUConfig, clock: Clock, call: Call, host: Host, residuals: Residuals) -> None:
@@ -227,7 +260,7 @@ class RootHook:
 
     def set(self, config: FreeUConfig) -> None:
         self.schedule = config.schedule
-        self.needs_halves = config.share == "guidance" or config.guidance == "conditional"
+        self.rows_kind = kind_of(self.clock.pipe()) if needs_rows(config) else None
         self.needs_frames = bool(config.over_time != "frame" or config.frame_strength or config.time_threshold)
         self.needs_residuals = config.control == "before"
 
@@ -237,17 +270,21 @@ class RootHook:
             raise FreeURuntimeError(conflict)
         if not self.schedule.whole:
             t = one_timestep(self.host.timestep(args, kwargs))
-            if torch.compiler.is_compiling():
+            if torch.compiler.is_compiling() and not exporting():
                 position = self.clock.position(t, self.schedule.unit)
                 self.call.weight_tensor.copy_(tensor_weight(self.schedule, position))
+            elif exporting():
+                self.call.weight = tensor_weight(self.schedule, self.clock.position(t, self.schedule.unit))
             else:
                 position = self.clock.position(t.cpu(), self.schedule.unit)
-                self.call.weight = self.schedule.weight(float(position))
-                self.call.weight_tensor.fill_(self.call.weight)
-        if self.needs_halves:
-            self.call.halves = self._halves(args, kwargs)
+                weight = self.schedule.weight(float(position))
+                self.call.weight = weight
+                self.call.weight_tensor.fill_(weight)
+        if self.rows_kind is not None:
+            batch = untraced(self.host.sample(args, kwargs).shape[0])
+            self.call.layout = layout_of(self.rows_kind, self.clock.pipe(), batch)
         if self.needs_frames:
-            self.call.frames = self.host.frames(args, kwargs)
+            self.call.frames = untraced(self.host.frames(args, kwargs))
         if self.needs_residuals:
             self.call.residuals = self.residuals(args, kwargs)
 
@@ -255,22 +292,3 @@ class RootHook:
         """Forward-hook of the U-Net: keep no residuals, unless checkpointing may run the sites again for gradients."""
         if not torch.is_grad_enabled():
             self.call.residuals = ()
-
-    def _halves(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-        if not self.host.stacked:
-            raise FreeURuntimeError(
-                "share='guidance' and guidance='conditional' need both halves of guidance in one batch, and samplers "
-                "of this family call the U-Net once for each: use the defaults"
-            )
-        sample = self.host.sample(args, kwargs)
-        pipe = self.clock.pipe()
-        guided = getattr(pipe, "do_classifier_free_guidance", None)
-        if guided is None:
-            # A bare U-Net cannot tell; the convention [unconditional, conditional] is what the option asks for.
-            guided = True
-        if guided and sample.shape[0] % 2:
-            raise FreeURuntimeError(
-                "share='guidance' and guidance='conditional' need [unconditional, conditional] stacked in the batch, "
-                f"got {sample.shape[0]} samples: run with guidance, or use the defaults"
-            )
-        return 2 if guided else 1

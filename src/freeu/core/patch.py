@@ -16,11 +16,14 @@ from torch.utils.hooks import RemovableHandle
 
 from freeu.config import FreeUConfig
 from freeu.core.compiled import refuse_compiled
+from freeu.core.guidance import check_rows
 from freeu.core.hooks import Call, Host, RootHook, SiteHook
 from freeu.core.schedule import Clock
 from freeu.core.site import Site
 from freeu.errors import FreeURuntimeError, NoEffectWarning, unknown_name
+from freeu.presets import as_config
 from freeu.schedule import Stage
+from freeu.wording import counted
 
 _STACK = "_freeu_handles"
 
@@ -82,39 +85,49 @@ class Handle:
         return self._touched(self.config).get(path, (Stage(), 1.0))[0]
 
     def verify(self) -> dict[str, int]:
-        """Prove that FreeU acted: how often each touched site fired since it was first touched.
+        """Prove that FreeU acted: how often it changed the features at each touched site since it was first touched.
 
         Returns:
-            calls by site path; empty for a configuration that is the identity.
+            changes by site path; empty for a configuration that is the identity.
 
         Raises:
-            FreeURuntimeError: a touched site never fired. Either the model was not run, or it ran compiled code that
-                was made before FreeU was applied.
+            FreeURuntimeError: a touched site never fired (either the model was not run, or it ran compiled code that
+                was made before FreeU was applied), or no step fell in the interval of the schedule.
         """
-        counts = {site.path: self._hooks[site.path].count for site in self.sites}
-        silent = [path for path, count in counts.items() if count == 0]
+        found = {site.path: self._hooks[site.path].counted for site in self.sites}
+        silent = [path for path, (calls, _) in found.items() if calls == 0]
         if silent:
             raise FreeURuntimeError(
-                f"{len(silent)} of {len(counts)} sites never fired: {', '.join(silent)}. Run the model first; if it "
+                f"{len(silent)} of {len(found)} sites never fired: {', '.join(silent)}. Run the model first; if it "
                 "did run, it used compiled code made before freeu.apply: call torch._dynamo.reset() or compile later"
             )
-        return counts
+        unchanged = [path for path, (_, changes) in found.items() if changes == 0]
+        if unchanged:
+            calls = max(calls for calls, _ in found.values())
+            config = self.config
+            raise FreeURuntimeError(
+                f"FreeU changed nothing at {len(unchanged)} of {len(found)} sites in {counted(calls, 'call')}: no step "
+                f"fell in the interval from {config.start:g} to {config.end:g} ({config.unit}); run more steps, or "
+                "widen start and end"
+            )
+        return {path: changes for path, (_, changes) in found.items()}
 
     # -- changes ------------------------------------------------------------------------------------------------
 
-    def update(self, config: FreeUConfig | None = None, **changes: Any) -> Handle:
+    def update(self, config: FreeUConfig | str | None = None, **changes: Any) -> Handle:
         """Change the configuration in place; compiled code sees new factors without being rebuilt.
 
         Args:
-            config: a whole configuration, or None to start from the present one.
+            config: a whole configuration, the name of a preset, or None to start from the present one.
             changes: fields of ``FreeUConfig`` to replace.
 
         Raises:
+            FreeUValueError: a bad preset name or field.
             FreeURuntimeError: the handle was removed; compiled code would miss a site that was untouched so far.
         """
         if not self._alive:
             raise FreeURuntimeError("this handle was removed: call freeu.apply again")
-        new = (config or self.config).replace(**changes)
+        new = (self.config if config is None else as_config(config)).replace(**changes)
         self._check(new)
         touched = self._touched(new)
         added = touched.keys() - self._hooks.keys()
@@ -183,6 +196,7 @@ class Handle:
             if path not in known:
                 raise unknown_name("site", path, known)
         self._clock.check(config.schedule, self._host.continuous)
+        check_rows(config, self._clock.pipe(), self._host.stacked)
 
     def _touched(self, config: FreeUConfig) -> dict[str, tuple[Stage, float]]:
         """Factors and high-frequency gain of each site that the configuration changes."""
@@ -215,7 +229,7 @@ class Handle:
         self.config = config
         self._call.weight = 1.0
         self._call.weight_tensor.fill_(1.0)
-        self._call.halves = 1
+        self._call.layout = None
         self._call.frames = 1
         self._call.residuals = ()
         if self._root is not None:

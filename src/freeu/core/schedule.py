@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from freeu.errors import FreeURuntimeError
+from freeu.ops._checks import recording
 from freeu.schedule import Schedule
 
+_EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler", "CosineDPMSolverMultistepScheduler")
 _TRAIN_TIMESTEPS = 1000  # of a bare U-Net, whose configuration does not say; every Stable Diffusion was trained so
 
 
@@ -50,8 +52,10 @@ class Clock:
 
     @property
     def _continuous(self) -> bool:
-        """Whether the scheduler's timesteps are 0.25 log(sigma), as those of Stable Video Diffusion (EDM's c_noise)."""
-        return getattr(getattr(self.scheduler, "config", None), "timestep_type", None) == "continuous"
+        """Whether the scheduler's timesteps are 0.25 log(sigma) (EDM's c_noise), as those of Stable Video Diffusion and
+        of the schedulers named after EDM."""
+        config = getattr(self.scheduler, "config", None)
+        return getattr(config, "timestep_type", None) == "continuous" or type(self.scheduler).__name__ in _EDM
 
     def check(self, schedule: Schedule, continuous: bool = False) -> None:
         """Refuse a schedule where no scheduler can translate timesteps.
@@ -91,7 +95,9 @@ class Clock:
             alphas = scheduler.alphas_cumprod.to(device=t.device, dtype=dtype)
             t = t.clamp(0, len(alphas) - 1)
             below, above = t.floor().long(), t.ceil().long()
-            alpha = torch.lerp(alphas[below], alphas[above], t - t.floor())
+            # By index_select: a compiler cannot take a place that is data out of brackets.
+            first, second = alphas.index_select(0, torch.stack([below, above])).unbind()
+            alpha = torch.lerp(first, second, t - t.floor())
             return ((1.0 - alpha) / alpha).sqrt()
         total = _TRAIN_TIMESTEPS
         if scheduler is not None:
@@ -141,7 +147,7 @@ def one_timestep(value: Any) -> Tensor:
     if t.dim() == 0:
         return t
     flat = t.flatten()
-    if not torch.compiler.is_compiling() and bool((flat != flat[0]).any()):
+    if not recording() and bool((flat != flat[0]).any()):
         raise FreeURuntimeError(
             f"a schedule needs one timestep for the whole batch, got {flat.tolist()}: use start=0, end=1 in training"
         )

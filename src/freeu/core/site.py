@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from freeu.errors import FreeURuntimeError
+from freeu.ops._checks import untraced
 from freeu.profiles import profile
 
 
@@ -50,7 +51,7 @@ class Site:
             FreeURuntimeError: x does not have the channels that the adapter promised.
         """
         total = self.backbone_channels + self.skip_channels
-        if x.dim() < 2 or x.shape[1] != total:
+        if x.dim() < 2 or untraced(x.shape[1]) != total:
             raise FreeURuntimeError(
                 f"{self.path} should receive {self.backbone_channels} + {self.skip_channels} = {total} channels, "
                 f"got features of shape {tuple(x.shape)}: the U-Net was changed since freeu.apply"

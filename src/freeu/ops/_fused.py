@@ -8,6 +8,7 @@ from torch import Tensor
 
 from freeu.config import ChannelSpec
 from freeu.errors import FreeUValueError
+from freeu.ops._checks import untraced
 from freeu.ops.backbone import scale_backbone
 from freeu.ops.skip import filter_skip
 
@@ -53,7 +54,8 @@ def freeu(
     >>> h[0, :, 0, 0], skip[0, :, 0, 0]
     (tensor([1.2000, 1.0000]), tensor([0.5000, 0.5000]))
     """
-    if h.dim() == 4 and skip.dim() == 4 and (h.shape[0], *h.shape[2:]) != (skip.shape[0], *skip.shape[2:]):
+    sizes = [[untraced(x.shape[axis]) for axis in (0, 2, 3)] for x in (h, skip) if x.dim() == 4]
+    if len(sizes) == 2 and sizes[0] != sizes[1]:
         raise FreeUValueError(
             f"h and skip must agree in batch and map size, got {tuple(h.shape)} and {tuple(skip.shape)}"
         )

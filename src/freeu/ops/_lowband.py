@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from freeu.config import MASKS
-from freeu.errors import FreeUValueError, unknown_name
+from freeu.errors import FreeUValueError, shown, unknown_name
+from freeu.ops._checks import unrecorded
 
 # Up to about this many pixels the dense form is faster, above it the separable one: the two cross between 14x14 and
 # 16x16 (measured: benchmarks/bench_skip.py --forms).
@@ -69,7 +70,7 @@ def check_band(height: int, width: int, threshold: int, mask: str) -> None:
     if mask not in MASKS:
         raise unknown_name("mask", mask, MASKS)
     if isinstance(threshold, bool) or not isinstance(threshold, int):
-        raise FreeUValueError(f"threshold must be a whole number of frequency bins, got {threshold!r}")
+        raise FreeUValueError(f"threshold must be a whole number of frequency bins, got {shown(threshold)}")
     if threshold < 1:
         raise FreeUValueError(f"threshold must be at least 1 frequency bin, got {threshold}")
     if threshold > 1 and 2 * threshold > min(height, width):
@@ -92,7 +93,7 @@ def low_band_operator(
     found = _cache.get(key)
     if found is None:
         # Tensors made in inference mode could never be saved for a backward pass later.
-        with torch.inference_mode(False), torch.no_grad():
+        with unrecorded(), torch.inference_mode(False), torch.no_grad():
             found = _build(height, width, threshold, mask, dtype, device)
         if type(found.u if isinstance(found, Dense) else found.a) is torch.Tensor:
             while len(_cache) >= _CACHE_SIZE:

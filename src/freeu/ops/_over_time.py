@@ -14,6 +14,7 @@ from torch import Tensor
 
 from freeu.config import OVER_TIME
 from freeu.errors import FreeUValueError, unknown_name
+from freeu.ops._checks import untraced
 
 SMOOTHING = 1.0
 """Standard deviation, in frames, of the Gaussian that smooths minimum and maximum over time."""
@@ -21,6 +22,7 @@ SMOOTHING = 1.0
 
 def check_frames(batch: int, frames: int) -> int:
     """Number of videos in a batch of ``frames`` samples each; ``FreeUValueError`` if that is no whole number."""
+    batch, frames = untraced(batch), untraced(frames)
     if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1 or batch % frames:
         raise FreeUValueError(f"frames must be a divisor of the batch size {batch}, at least 1, got {frames!r}")
     return batch // frames

@@ -9,7 +9,17 @@ from torch import Tensor
 
 from freeu.config import CHANNELS, VERSIONS, ChannelSpec
 from freeu.errors import FreeUValueError, unknown_name
-from freeu.ops._checks import channel_chunks, check_factor, check_features, check_inplace, is_one, wide
+from freeu.ops._checks import (
+    channel_chunks,
+    check_factor,
+    check_features,
+    check_inplace,
+    is_one,
+    tracing,
+    unrecorded,
+    untraced,
+    wide,
+)
 from freeu.ops._over_time import map_range
 
 if TYPE_CHECKING:
@@ -94,19 +104,23 @@ def scale_backbone(
     check_factor("b", b)
     if version not in VERSIONS:
         raise FreeUValueError(f"version must be 1 (constant) or 2 (structure-aware), got {version!r}")
-    chosen = channel_slice(channels, h.shape[1])
+    count = untraced(h.shape[1])
+    chosen = channel_slice(channels, count)
     if inplace:
         check_inplace("h", h)
     if is_one(b):
         return h if inplace else h.clone()
     gain = b if version == 1 else structure_gain(h, b, share, frames=frames, over_time=over_time)
-    if not inplace and torch.is_grad_enabled() and (h.requires_grad or isinstance(b, Tensor)):
-        # Written without assignment to a slice, so that gradients of h and b are those of the formula.
+    tracked = torch.is_grad_enabled() and (h.requires_grad or isinstance(b, Tensor))
+    if not inplace and (tracked or tracing()):
+        # Written without assignment to a slice, so that gradients of h and b are those of the formula; and
+        # torch.onnx.export loses such assignments.
         parts = [h[:, : chosen.start], (h[:, chosen] * gain).to(h.dtype), h[:, chosen.stop :]]
         if chosen.step in (None, 1):
             return torch.cat(parts, dim=1)
-        inside = torch.zeros(h.shape[1], dtype=torch.bool, device=h.device)
-        inside[chosen] = True
+        places = range(count)[chosen]
+        with unrecorded():
+            inside = torch.tensor([place in places for place in range(count)], device=h.device)
         return torch.where(inside[:, None, None], (h * gain).to(h.dtype), h)
     out = h if inplace else h.clone()
     _multiply(out[:, chosen], gain)
@@ -147,20 +161,21 @@ def structure_gain(
 def _channel_mean(h: Tensor) -> Tensor:
     """Mean over the channels in wide precision, (B, 1, H, W), without a wide copy of the features."""
     dtype = wide(h.dtype)
-    if h.dtype == dtype:
-        return h.mean(dim=1, keepdim=True)
+    count = untraced(h.shape[1])
+    if h.dtype == dtype or count == 0:
+        return h.to(dtype).mean(dim=1, keepdim=True)
     total = None
-    for channels in channel_chunks(h, h.shape[1], h.shape[0] * h.shape[2] * h.shape[3]):
+    for channels in channel_chunks(h, count, h.shape[0] * h.shape[2] * h.shape[3]):
         part = h[:, channels].to(dtype).sum(dim=1, keepdim=True)
         total = part if total is None else total + part
-    assert total is not None, "features have at least one channel"
-    return total / h.shape[1]
+    assert total is not None, "features have channels here"
+    return total / count
 
 
 def _shared(mean: Tensor, share: str | int) -> Tensor:
     if share == "none":
         return mean
-    batch = mean.shape[0]
+    batch = untraced(mean.shape[0])
     if share == "guidance":
         if batch % 2:
             raise FreeUValueError(f"share='guidance' needs both halves of guidance in the batch, got {batch} samples")
@@ -175,6 +190,6 @@ def _multiply(x: Tensor, gain: float | Tensor) -> None:
     if not isinstance(gain, Tensor) or gain.dtype == x.dtype:
         x.mul_(gain)
         return
-    for channels in channel_chunks(x, x.shape[1], x.shape[0] * x.shape[2] * x.shape[3]):
+    for channels in channel_chunks(x, untraced(x.shape[1]), x.shape[0] * x.shape[2] * x.shape[3]):
         part = x[:, channels]
         part.copy_(part * gain)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from freeu.config import MASKS
+from freeu.config import MASKS, ChannelSpec
 from freeu.errors import unknown_name
+from freeu.ops.backbone import channel_slice
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -91,8 +92,8 @@ def filter_clip(
     return filtered.to(skip.dtype)
 
 
-def scale_backbone(h: Tensor, b: float, version: int = 2) -> Tensor:
-    """Amplify the first half of the backbone's channels (FreeU Eq. 2-4), as published.
+def scale_backbone(h: Tensor, b: float, version: int = 2, channels: ChannelSpec = "first") -> Tensor:
+    """Amplify a part of the backbone's channels (FreeU Eq. 2-4): the first half, as published, or another.
 
     Version 1 multiplies by b. Version 2 multiplies by the structure map; where the channel mean is constant the
     published quotient is 0/0, so the result is NaN there: that is the published behaviour, kept in the oracle.
@@ -101,12 +102,12 @@ def scale_backbone(h: Tensor, b: float, version: int = 2) -> Tensor:
         h: (B, C, H, W).
         b: backbone gain.
         version: 1 or 2.
+        channels: which channels, by the names of ``freeu.ops.scale_backbone``.
 
     >>> import torch
     >>> scale_backbone(torch.ones(1, 4, 2, 2), 1.5, version=1)[0, :, 0, 0]
     tensor([1.5000, 1.5000, 1.0000, 1.0000])
     """
-    half = h.shape[1] // 2
     if version == 1:
         gain: Tensor | float = b
     else:
@@ -114,7 +115,9 @@ def scale_backbone(h: Tensor, b: float, version: int = 2) -> Tensor:
         low = mean.amin(dim=(2, 3), keepdim=True)
         high = mean.amax(dim=(2, 3), keepdim=True)
         gain = (b - 1.0) * ((mean - low) / (high - low)) + 1.0
-    return torch.cat([h[:, :half] * gain, h[:, half:]], dim=1)
+    chosen = torch.zeros(h.shape[1], dtype=torch.bool, device=h.device)
+    chosen[channel_slice(channels, h.shape[1])] = True
+    return torch.where(chosen[:, None, None], h * gain, h)
 
 
 def freeu(h: Tensor, skip: Tensor, b: float, s: float, version: int = 2) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from freeu.ops._checks import channel_chunks, check_factor, check_features, check_inplace, is_one, plain_size, wide
+from freeu.ops._checks import (
+    channel_chunks,
+    check_factor,
+    check_features,
+    check_inplace,
+    is_one,
+    plain_size,
+    recording,
+    untraced,
+    wide,
+)
 from freeu.ops._lowband import Dense, Separable, check_band, low_band_operator
 from freeu.ops._over_time import check_frames, project, time_band
 
@@ -92,9 +102,9 @@ def _filter_slow(
     """
     time_band(frames, time_threshold, skip)  # refuses a threshold before anything is changed
     out = skip if inplace else torch.empty_like(skip)
-    tracked = torch.is_grad_enabled() and not inplace
+    tracked = (torch.is_grad_enabled() or recording()) and not inplace
     parts = []
-    for channels in channel_chunks(skip, skip.shape[1], skip.shape[0] * skip.shape[2] * skip.shape[3]):
+    for channels in channel_chunks(skip, untraced(skip.shape[1]), skip.shape[0] * skip.shape[2] * skip.shape[3]):
         x = skip[:, channels].to(wide(skip.dtype)).contiguous()
         low = project(filter_skip(x, 2.0, threshold, mask) - x, frames, time_threshold)
         changed = (high_gain * x + (scale - high_gain) * low).to(skip.dtype)
@@ -113,7 +123,7 @@ def _filter(
     tracked = torch.is_grad_enabled() and not inplace
     if skip.dtype == dtype and _mergeable(skip):
         return _filter_wide(skip, band, change, high_gain, inplace)
-    if tracked or torch.compiler.is_compiling():
+    if tracked or recording():
         out = _filter_wide(skip.to(dtype).contiguous(), band, change, high_gain, False).to(skip.dtype)
         return skip.copy_(out) if inplace else out
     # Half precision and odd strides: a few channels at a time are widened and put in order, never the whole tensor.
@@ -131,9 +141,12 @@ def _filter_wide(
 ) -> Tensor:
     """high_gain * x + change * L x for float32 or float64 features whose axes merge."""
     view, left, right = _terms(x, band)
-    if isinstance(change, Tensor) or isinstance(high_gain, Tensor):
-        # One of the two factors is a few numbers a channel: the cheap place to multiply.
-        left, right = (left * change, right) if left.numel() < right.numel() else (left, right * change)
+    if isinstance(change, Tensor) or isinstance(high_gain, Tensor) or torch.compiler.is_compiling():
+        # One of the two factors is a few numbers a channel: the cheap place to multiply. A compiler builds baddbmm anew
+        # for every alpha and beta.
+        left, right = (
+            (left * change, right) if untraced(left.numel()) < untraced(right.numel()) else (left, right * change)
+        )
         change, view = 1.0, view if is_one(high_gain) else view.mul_(high_gain) if inplace else view * high_gain
         high_gain = 1.0
     if inplace:
@@ -156,9 +169,9 @@ def _terms(x: Tensor, band: Dense | Separable) -> tuple[Tensor, Tensor, Tensor]:
         u = band.u.expand(batch, -1, -1)
         if _channels_last(x):
             pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, HW, C)
-            return pixels, u.mT, torch.bmm(u, pixels)
+            return pixels, u.transpose(1, 2), torch.bmm(u, pixels)
         planes = x.flatten(2)  # (B, C, HW)
-        return planes, torch.bmm(u, planes.mT).mT, u
+        return planes, torch.bmm(u, planes.transpose(1, 2)).transpose(1, 2), u
 
     rows, columns = band.rows.expand(batch, -1, -1), band.columns
     p, r = rows.shape[1], columns.shape[0]
@@ -166,23 +179,24 @@ def _terms(x: Tensor, band: Dense | Separable) -> tuple[Tensor, Tensor, Tensor]:
         lines = x.permute(0, 2, 3, 1).flatten(0, 1)  # (BH, W, C)
         spectra = torch.bmm(columns.expand(batch * height, -1, -1), lines)
         q = torch.bmm(rows, spectra.view(batch, height, r * count)).view(batch, p, r, count)
-        low = torch.bmm(rows.mT, band.mix(q).view(batch, p, r * count))
-        return lines, columns.mT.expand(batch * height, -1, -1), low.view(batch * height, r, count)
+        low = torch.bmm(rows.transpose(1, 2), band.mix(q).view(batch, p, r * count))
+        return lines, columns.transpose(0, 1).expand(batch * height, -1, -1), low.view(batch * height, r, count)
     lines = x.flatten(1, 2)  # (B, CH, W)
     columns = columns.expand(batch, -1, -1)
-    spectra = torch.bmm(columns, lines.mT).view(batch, r * count, height)
-    q = torch.bmm(rows, spectra.mT).view(batch, p, r, count)
-    low = torch.bmm(band.mix(q).view(batch, p, r * count).mT, rows)
-    return lines, low.view(batch, r, count * height).mT, columns
+    spectra = torch.bmm(columns, lines.transpose(1, 2)).view(batch, r * count, height)
+    q = torch.bmm(rows, spectra.transpose(1, 2)).view(batch, p, r, count)
+    low = torch.bmm(band.mix(q).view(batch, p, r * count).transpose(1, 2), rows)
+    return lines, low.view(batch, r, count * height).transpose(1, 2), columns
 
 
 def _channels_last(x: Tensor) -> bool:
-    return bool(x.stride(1) == 1 and x.shape[1] > 1 and x.stride(3) != 1 and x.shape[2] * x.shape[3] > 1)
+    _, count, height, width = map(untraced, x.shape)
+    return bool(x.stride(1) == 1 and count > 1 and x.stride(3) != 1 and height * width > 1)
 
 
 def _mergeable(x: Tensor) -> bool:
     """True for features, or slices of channels of them, that are contiguous or channels-last: axes merge in views."""
-    _, count, height, width = x.shape
+    _, count, height, width = map(untraced, x.shape)
     if _channels_last(x):
         return x.stride(3) >= count and x.stride(2) == width * x.stride(3) and x.stride(0) == height * x.stride(2)
     return x.stride(3) == 1 and x.stride(2) == width and x.stride(1) == height * width and x.stride(0) != 0

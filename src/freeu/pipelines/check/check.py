@@ -66,7 +66,7 @@ def check_model(
 
     Args:
         loaded: a text-to-image pipeline.
-        config: what to check; its schedule is left aside.
+        config: what to check; its schedule, and what it does to the rows of guidance, are left aside.
         prompt: for the denoising run whose features are used.
         pairs: timed pairs of steps, fewer if they would take more than five minutes.
         report: told each verdict as it falls.
@@ -77,7 +77,7 @@ def check_model(
     import torch
 
     unet = loaded.pipe.unet
-    config = config.replace(start=0.0, end=1.0, ramp=0.0, unit="fraction")
+    config = config.replace(start=0.0, end=1.0, ramp=0.0, unit="fraction", share="none", guidance="both")
     step = capture_step(loaded, prompt)
     verdicts: list[Verdict] = []
 
@@ -207,9 +207,11 @@ def _published(site: Site, x: Tensor, b: float, s: float, config: FreeUConfig) -
 
     from freeu.ops import reference
 
+    assert config.channels is not None, "a checked configuration names its channels"
     h, skip = site.split(x)
-    h = reference.scale_backbone(h, b, config.version)
-    skip = reference.filter_skip(skip, s, config.threshold, config.mask, config.high_gain)
+    h = reference.scale_backbone(h, b, config.version, config.channels)
+    high_gain = 1.0 + config.strength * (config.high_gain - 1.0)  # b and s have the strength in them
+    skip = reference.filter_skip(skip, s, config.threshold, config.mask, high_gain)
     return torch.cat([h, skip], dim=1)
 
 

@@ -20,6 +20,7 @@ from freeu.pipelines.io.journal import journaled
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.runs.generate import OnStep, generate_image
+from freeu.pipelines.runs.interval import check_interval
 from freeu.pipelines.runs.manifest import ImageRecord, Manifest, environment, environment_differences, read_manifest
 from freeu.pipelines.runs.plan import ARMS, INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, OF_VIDEO, Plan, PlannedImage
 from freeu.pipelines.runs.prepare import Prepared
@@ -117,11 +118,12 @@ def make_run(prepared: Prepared, output: OutputFolder, maker: Maker, progress: P
         progress: told of every step.
 
     Raises:
-        FreeUValueError: the folder belongs to another plan or environment.
+        FreeUValueError: the folder belongs to another plan or environment; no step falls in FreeU's interval.
         FreeURuntimeError: FreeU did not act, or the disk is full.
     """
     progress = progress or Silent()
     plan = prepared.plan
+    check_interval(plan)
     manifest = claimed(output, plan)
     kept = {name: one for name, one in manifest.images.items() if maker.intact(output.path, one, plan)}
     manifest.images = kept

@@ -15,6 +15,7 @@ from freeu.pipelines.models.schedulers import sampler_name
 from freeu.pipelines.options.freeu import parse_config
 from freeu.pipelines.options.option import check_range
 from freeu.presets import preset
+from freeu.schedule import checked_number
 
 MAX_VALUES = 200
 OFF = "off"
@@ -63,9 +64,10 @@ class Settings:
             base = parse_config(self.config)
         if base is None:
             return None
+        changes: dict[str, Any] = {}
         for name, value in self.fields:
-            base = _changed(base, name, value)
-        return base
+            changes.update(_change(base, changes, name, value))
+        return base.replace(**changes)  # all at once: a start beyond the old end is legal beside a new end
 
 
 @dataclass(frozen=True)
@@ -148,22 +150,20 @@ def _range(option: str, word: str) -> list[str]:
     )
 
 
-def _changed(config: FreeUConfig, name: str, value: Any) -> FreeUConfig:
+def _change(base: FreeUConfig, before: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """What an axis changes in the fields of a configuration, after those that were changed before."""
     stage = re.fullmatch(r"([bs])([123])", name)
-    if stage is not None:
-        factors = [getattr(one, stage[1]) for one in config.stages]
+    if stage is None and name not in ("b", "s"):
+        return {"guidance" if name == "halves" else name: value}
+    factors = {kind: list(before.get(kind, getattr(base, kind))) for kind in "bs"}
+    if stage is None:
+        factors[name] = [value] * len(factors[name])
+    else:
         place = int(stage[2]) - 1
-        while len(factors) <= place:
-            factors.append(1.0)
-        factors[place] = value
-        if len(factors) > len(config.stages):
-            other = "s" if stage[1] == "b" else "b"
-            others = (*(getattr(one, other) for one in config.stages), *(1.0,) * (len(factors) - len(config.stages)))
-            return config.replace(**{stage[1]: tuple(factors), other: others})
-        return config.replace(**{stage[1]: tuple(factors)})
-    if name in ("b", "s"):
-        return config.replace(**{name: (value,) * len(config.stages)})
-    return config.replace(**{"guidance" if name == "halves" else name: value})
+        for numbers in factors.values():
+            numbers += [1.0] * (place + 1 - len(numbers))
+        factors[stage[1]][place] = value
+    return {kind: tuple(numbers) for kind, numbers in factors.items()}
 
 
 def _text(word: str) -> str:
@@ -202,10 +202,16 @@ def _field(name: str, read: Callable[[str], Any] = float) -> Callable[[str], Any
     def checked(word: str) -> Any:
         value = read(word)
         # Anything but the identity, so that a field is judged by itself.
-        _changed(FreeUConfig(b=(1.1, 1.1), s=(0.9, 0.9)), name, value)
+        base = FreeUConfig(b=(1.1, 1.1), s=(0.9, 0.9))
+        base.replace(**_change(base, {}, name, value))
         return value
 
     return checked
+
+
+def _moment(name: str) -> Callable[[str], float]:
+    """A reader of a place in the schedule, whose unit and other end only the whole settings know."""
+    return lambda word: checked_number(name, float(word), 0.0)
 
 
 _OF_RUN = {item.name for item in fields(Settings)} - {"fields"}
@@ -228,10 +234,12 @@ _READ: dict[str, Callable[[str], Any]] = {
     "model": _text,
     "preset": _preset,
     "config": _config,
-    **{name: _field(name) for name in ("b1", "b", "s", "start", "end", "ramp", "strength")},
+    **{name: _field(name) for name in ("b1", "b", "s", "strength")},
+    **{name: _moment(name) for name in ("start", "end", "ramp")},
     "high-gain": _field("high_gain"),
     **{name: _field(name, int) for name in ("version", "threshold")},
-    **{name: _field(name, str) for name in ("profile", "mask", "channels", "share", "halves")},
+    **{name: _field(name, str) for name in ("profile", "mask", "share", "halves")},
+    "channels": _field("channels", lambda word: FreeUConfig.parse(f"channels={word}").channels),
 }
 _NUMBERS = {"b1", "b", "s", "high-gain", "start", "end", "ramp", "strength", "threshold", "steps", "guidance-scale"}
 AXES = ("b1", "b2", "b3", "s1", "s2", "s3", *(name for name in _READ if name != "b1"))

@@ -20,6 +20,7 @@ from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.models.sources.sources import find_model
 from freeu.pipelines.runs.generate import generate_image
+from freeu.pipelines.runs.interval import acts
 from freeu.pipelines.runs.manifest import as_json, claim, environment
 from freeu.pipelines.runs.plan import Plan, PlannedImage
 from freeu.pipelines.runs.prepare import Prepared, prepare
@@ -201,8 +202,8 @@ def _make(
 
 def plan_of(base: Plan, settings: Settings) -> Plan:
     """The plan of one image."""
-    config = settings.freeu(base.config)
-    if config is not None and config.identity:
+    config, steps = settings.freeu(base.config), settings.steps or base.steps
+    if config is not None and (config.identity or not acts(config, steps, base.image_strength)):
         config = None  # the same image
     return replace(
         base,
@@ -210,7 +211,7 @@ def plan_of(base: Plan, settings: Settings) -> Plan:
         prompts=(settings.prompt or base.prompts[0],),
         seeds=(base.seeds[0] if settings.seed is None else settings.seed,),
         negative_prompt=base.negative_prompt if settings.negative_prompt is None else settings.negative_prompt,
-        steps=settings.steps or base.steps,
+        steps=steps,
         guidance=base.guidance if settings.guidance is None else settings.guidance,
         arms=("baseline" if config is None else "freeu",),
         config=config,

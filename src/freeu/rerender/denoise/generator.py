@@ -190,6 +190,8 @@ class _KeyFrameRun:
         from diffusers.utils.torch_utils import randn_tensor
 
         prompt_embeddings = self.parent.prompt_embeddings
+        # As the pipeline's own call does: FreeU on one half asks whether there are two.
+        self.pipe._guidance_scale = self.parent.guidance
         start = self.codec.encode(self.codec.tensor(self.source)).to(prompt_embeddings.dtype)
         noise = randn_tensor(start.shape, generator=self.generator, device=self.device, dtype=start.dtype)
         latents = self.steps.noisy(start, noise)
