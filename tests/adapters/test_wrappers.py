@@ -101,9 +101,11 @@ def test_offloaded_by_accelerate(way, tmp_path):
 def test_on_the_meta_device_nothing_fired_yet():
     with torch.device("meta"):
         unet = tiny_unet((8, 16), layers_per_block=1)
-    with freeu.enabled(unet, **FACTORS) as handle:
-        with pytest.raises(FreeURuntimeError, match="3 of 3 sites never fired"):
-            handle.verify()
+    with (
+        freeu.enabled(unet, **FACTORS) as handle,
+        pytest.raises(FreeURuntimeError, match="3 of 3 sites never fired"),
+    ):
+        handle.verify()
 
 
 def test_what_has_no_unet_is_told_through_wrappers():

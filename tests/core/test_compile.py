@@ -141,7 +141,7 @@ def test_a_block_that_was_replaced_by_its_compiled_form(small, run):
     want = with_freeu(small, b=(1.2, 1.1), profile="diffusers")
     small.up_blocks[0] = torch.compile(small.up_blocks[0], backend="eager")
     small.up_blocks[1].resnets[0] = torch.compile(small.up_blocks[1].resnets[0], backend="eager")
-    assert [site.block_type for site in freeu.inspect(small)][0] == "UpBlock2D"
+    assert next(site.block_type for site in freeu.inspect(small)) == "UpBlock2D"
     if run:
         call(small)
         with pytest.raises(FreeURuntimeError, match="has run as compiled code"):

@@ -162,7 +162,7 @@ class Clock:
             return 1.0 - t / total
         if self._given is None and _never_set(scheduler):
             raise FreeURuntimeError(
-                f"the {type(scheduler).__name__} that FreeU goes by has no steps yet, so another one drives this U-Net: "
+                f"the {type(scheduler).__name__} that FreeU goes by has no steps yet, so another one drives it: "
                 "apply FreeU to the pipeline that runs, give scheduler=..., or use unit='timestep'"
             )
         times = torch.as_tensor(steps).to(dtype).to(t.device)
