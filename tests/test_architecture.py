@@ -81,6 +81,7 @@ PUBLIC = {
     "preset",
     "presets",
     "recommend",
+    "remove_all",
 }
 
 

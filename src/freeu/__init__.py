@@ -18,7 +18,7 @@ from freeu.schedule import Schedule, Stage
 
 if TYPE_CHECKING:
     from freeu import analysis, evaluate, ops, personalize
-    from freeu.api import Inspection, active, apply, enabled, inspect, recommend
+    from freeu.api import Inspection, active, apply, enabled, inspect, recommend, remove_all
     from freeu.core.patch import Handle
     from freeu.core.site import Site
 
@@ -48,11 +48,12 @@ __all__ = [
     "preset",
     "presets",
     "recommend",
+    "remove_all",
 ]
 
 # What needs torch is loaded when it is first used, so that the command line answers before torch is there.
 _NEED_TORCH = {
-    "freeu.api": ("Inspection", "active", "apply", "enabled", "inspect", "recommend"),
+    "freeu.api": ("Inspection", "active", "apply", "enabled", "inspect", "recommend", "remove_all"),
     "freeu.core.patch": ("Handle",),
     "freeu.core.site": ("Site",),
 }

@@ -1,4 +1,4 @@
-"""The public doors: apply, enabled, inspect, recommend, active."""
+"""The public doors: apply, enabled, remove_all, inspect, recommend, active."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ from typing import Any
 
 from torch import nn
 
-from freeu.adapters import adapter_for, knows
+from freeu.adapters import adapter_for
+from freeu.adapters.finding import unet_of
 from freeu.config import FreeUConfig
-from freeu.core.patch import Handle, active_handles
+from freeu.core.patch import Handle, active_handles, remove_handles
 from freeu.core.schedule import Clock
 from freeu.core.site import Site
-from freeu.errors import NoSitesError, unknown_name
+from freeu.errors import unknown_name
 from freeu.presets import as_config, preset
 from freeu.profiles import PROFILES
 from freeu.schedule import Stage
-
-# Where pipelines and models keep their U-Net: diffusers' pipelines; ModelScope's models for text-to-video, for
-# image-to-video and video-to-video, VideoComposer; ModelScope's pipelines around these.
-_PLACES = ("unet", "sd_model", "generator", "model", "model.sd_model", "model.generator", "model.model")
 
 
 def apply(
@@ -35,8 +32,8 @@ def apply(
     Args:
         model: a pipeline with a U-Net (of diffusers or ModelScope), or the U-Net.
         config: a ``FreeUConfig``, the name of a preset, or None.
-        scheduler: for a bare U-Net with a schedule by fraction or sigma: the scheduler that drives it. A pipeline
-            brings its own, also if it is exchanged later.
+        scheduler: the scheduler that drives the U-Net, for a schedule by fraction or sigma. A pipeline brings its own,
+            also if it is exchanged later; what is given here goes before it.
         fields: fields of ``FreeUConfig`` (``b=(1.3, 1.4), s=(0.9, 0.2), version=2, profile="official"`` ...); they
             override those of ``config``.
 
@@ -46,7 +43,8 @@ def apply(
     Raises:
         NoSitesError: the model has no skip concatenation that is known.
         FreeUValueError: a bad preset name or field.
-        FreeURuntimeError: the model was compiled before, or diffusers' own FreeU is active.
+        FreeURuntimeError: the model was compiled before, diffusers' own FreeU is active, or another thread is within
+            a block of ``enabled`` on this model.
 
     Warns:
         NoEffectWarning: the configuration is not the identity and touches no site of this model.
@@ -60,16 +58,16 @@ def apply(
     ['up_blocks.0.resnets.0']
     >>> handle.remove()
     """
-    unet = unet_of(model)
-    adapter = adapter_for(unet)
-    clock = Clock(pipe=model if unet is not model and not isinstance(model, nn.Module) else None, scheduler=scheduler)
-    return Handle(unet, adapter.find_sites(unet), _resolve(model, config, fields), adapter.host, clock)
+    return _handle(model, config, scheduler, fields, in_block=False)
 
 
 def enabled(
     model: Any, config: FreeUConfig | str | None = None, *, scheduler: object | None = None, **fields: Any
 ) -> Handle:
     """FreeU for the length of a ``with`` block; the arguments are those of ``apply``.
+
+    What is applied to the model within the block must be removed before its end. Until then no other thread can apply
+    FreeU to the same model; calls of the model may come from any thread.
 
     >>> import freeu
     >>> from diffusers import UNet2DModel
@@ -81,7 +79,7 @@ def enabled(
     >>> freeu.active(unet)
     ()
     """
-    return apply(model, config, scheduler=scheduler, **fields)
+    return _handle(model, config, scheduler, fields, in_block=True)
 
 
 def active(model: Any) -> tuple[Handle, ...]:
@@ -95,6 +93,23 @@ def active(model: Any) -> tuple[Handle, ...]:
     ()
     """
     return active_handles(unet_of(model))
+
+
+def remove_all(model: Any) -> None:
+    """Remove every handle that lives on a pipeline or U-Net (or on a deep copy of one), the innermost first.
+
+    Outputs equal those before the first ``apply`` to the bit. A model without FreeU is left as it is.
+
+    >>> import freeu
+    >>> from diffusers import UNet2DModel
+    >>> blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    >>> unet = UNet2DModel(block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, **blocks)
+    >>> handles = [freeu.apply(unet, b={"up_blocks.0.resnets.0": b}) for b in (1.2, 1.3)]
+    >>> freeu.remove_all(unet)
+    >>> freeu.active(unet)
+    ()
+    """
+    remove_handles(unet_of(model))
 
 
 class Inspection:
@@ -217,39 +232,15 @@ def recommend(model: Any) -> FreeUConfig:
     return preset(_ELSE)
 
 
-def unet_of(model: Any) -> nn.Module:
-    """The U-Net of a pipeline or of a model around one, or the module itself; a compiled wrapper is looked through.
-
-    Raises:
-        NoSitesError: a pipeline without a U-Net, or something that is no model.
-    """
-    found = getattr(model, "_orig_mod", model)
-    if isinstance(found, nn.Module) and knows(found):
-        return found
-    for place in _PLACES:
-        inside = _at(model, place)
-        if isinstance(inside, nn.Module) and knows(inside):
-            return inside
-    if not isinstance(found, nn.Module):
-        # None that is known: the adapters say what it is instead and what to do.
-        found = _at(model, "unet")
-        if found is None:
-            other = getattr(model, "transformer", None) or getattr(model, "prior", None)
-            if isinstance(other, nn.Module):
-                adapter_for(other)
-            raise NoSitesError(
-                f"{type(model).__name__} has no U-Net: FreeU needs a pipeline with a U-Net, or the U-Net itself"
-            )
-    if not isinstance(found, nn.Module):
-        raise NoSitesError(f"expected a torch module or a pipeline with a U-Net, got {type(model).__name__}")
-    return found
-
-
-def _at(model: Any, place: str) -> Any:
-    """What lies at a dotted path of attributes, without its compiled wrapper; None if there is nothing."""
-    for name in place.split("."):
-        model = getattr(model, name, None)
-    return getattr(model, "_orig_mod", model)
+def _handle(
+    model: Any, config: FreeUConfig | str | None, scheduler: object | None, fields: dict[str, Any], in_block: bool
+) -> Handle:
+    unet = unet_of(model)
+    adapter = adapter_for(unet)
+    clock = Clock(None if isinstance(model, nn.Module) else model, scheduler)
+    return Handle(
+        unet, adapter.find_sites(unet), _resolve(model, config, fields), adapter.host, clock, in_block=in_block
+    )
 
 
 def _resolve(model: Any, config: FreeUConfig | str | None, fields: dict[str, Any]) -> FreeUConfig:

@@ -60,6 +60,10 @@ _DIFFUSERS_BLOCKS = (
     "CrossAttnUpBlock3D",
     "UpBlockMotion",
     "CrossAttnUpBlockMotion",
+    "DreamLiteUpBlock2D",
+    "DreamLiteCrossAttnUpBlock2D",
+    "DreamLiteCrossAttnNoSelfAttnUpBlock2D",
+    "ControlNetXSCrossAttnUpBlock2D",
 )
 
 PROFILES = {

@@ -1,5 +1,7 @@
 """What an observer is shown, with FreeU and without, and that looking changes nothing."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -129,6 +131,24 @@ def test_the_timestep_is_told(unet, run):
         for timestep in (900, torch.tensor([3.5, 3.5])):
             run(unet, timestep)
     assert sorted(set(times)) == [(0, 900.0), (1, 3.5)]
+
+
+def test_calls_of_two_threads_are_told_apart(unet, run):
+    seen, others = [], []
+
+    def interfere(_module, _args):
+        if not others:
+            others.append(threading.Thread(target=lambda: run(unet, 100)))
+            others[0].start()
+            others[0].join()
+
+    with capture(unet, lambda features: seen.append((features.call, features.timestep, features.site.path))):
+        hook = unet.up_blocks[2].resnets[0].conv1.register_forward_pre_hook(interfere)
+        run(unet, 900)
+        hook.remove()
+    assert {call: timestep for call, timestep, _ in seen} == {0: 900.0, 1: 100.0}
+    shown = {number: [path for call, _, path in seen if call == number] for number in (0, 1)}
+    assert shown[0] == shown[1]
 
 
 def test_a_failing_observer_leaves_no_hook(unet, run):

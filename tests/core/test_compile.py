@@ -18,7 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::Deprec
 
 @pytest.fixture(autouse=True)
 def _fresh_compiler() -> Iterator[None]:
+    """As in a new process: no code, and the compiler does not look at hooks again."""
     torch._dynamo.reset()
+    torch._dynamo.config.skip_nnmodule_hook_guards = True
     yield
     torch._dynamo.reset()
 
@@ -125,11 +127,49 @@ def test_compiled_but_not_run_takes_effect(small):
         handle.verify()
 
 
-def test_another_instance_that_was_compiled_is_no_obstacle(small):
-    call(torch.compile(tiny_unet((8, 16), layers_per_block=1), backend="eager"))
-    with freeu.enabled(small, **FACTORS) as handle:
+@pytest.mark.parametrize("order", ["apply, wrap", "wrap, apply"])
+def test_code_of_another_instance_is_not_taken(small, order):
+    """The compiler keeps code by class: without care, that of a model without FreeU serves one that has it."""
+    want, plain = with_freeu(small, **FACTORS), call(small)
+    other = torch.compile(tiny_unet((8, 16), layers_per_block=1), backend="eager")
+    call(other)
+    if order == "apply, wrap":
+        handle = freeu.apply(small, **FACTORS)
+        compiled = torch.compile(small, backend="eager")
+    else:
+        compiled = torch.compile(small, backend="eager")
+        handle = freeu.apply(small, **FACTORS)
+    assert relative_error(call(compiled), want) <= UNET
+    assert relative_error(call(other), plain) <= UNET, "nor does the other one get FreeU"
+    handle.verify()
+    handle.remove()
+    assert relative_error(call(compiled), plain) <= UNET
+
+
+def test_two_compiled_instances_have_their_own_factors(small):
+    other = tiny_unet((8, 16), layers_per_block=1)
+    mild = {"b": (1.05, 1.1), "s": (0.95, 0.8)}
+    want = with_freeu(small, **FACTORS), with_freeu(other, **mild)
+    with freeu.enabled(small, **FACTORS), freeu.enabled(other, **mild):
+        for model, wanted in zip((small, other), want, strict=True):
+            assert relative_error(call(torch.compile(model, backend="eager")), wanted) <= UNET
+
+
+@pytest.mark.parametrize("run", [False, True])
+def test_a_block_that_was_replaced_by_its_compiled_form(small, run):
+    """Found under the names of its own class, and refused once it has run."""
+    want = with_freeu(small, b=(1.2, 1.1), profile="diffusers")
+    small.up_blocks[0] = torch.compile(small.up_blocks[0], backend="eager")
+    small.up_blocks[1].resnets[0] = torch.compile(small.up_blocks[1].resnets[0], backend="eager")
+    assert next(site.block_type for site in freeu.inspect(small)) == "UpBlock2D"
+    if run:
         call(small)
-        handle.verify()
+        with pytest.raises(FreeURuntimeError, match="has run as compiled code"):
+            freeu.apply(small, **FACTORS)
+        return
+    with freeu.enabled(small, b=(1.2, 1.1), profile="diffusers") as handle:
+        assert relative_error(call(small), want) <= UNET
+        assert len(handle.verify()) == 4
 
 
 def test_verify_tells_when_compiled_code_missed_the_hooks(small):

@@ -122,7 +122,7 @@ def test_residuals_are_not_kept(controlled):
     model, _, down = controlled
     with freeu.enabled(model, **FACTORS, control="before") as handle:
         call(model, down)
-        assert handle._call.residuals == ()
+        assert handle._calls.traced.residuals == ()
 
 
 def test_conditional_half_alone(controlled):

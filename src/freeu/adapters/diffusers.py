@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from freeu.adapters.keyword import ByKeyword
 from freeu.core.hooks import Host, Residuals, no_residuals
 from freeu.core.site import Site
+from freeu.core.wrappers import unwrapped
 from freeu.errors import NoSitesError
 
 # The classes, and which axis of their sample counts the frames of a video.
@@ -25,6 +26,7 @@ FAMILIES: dict[str, int | None] = {
     "UNetMotionModel": 2,
     "I2VGenXLUNet": 2,
     "UNetSpatioTemporalConditionModel": 1,
+    "UNetControlNetXSModel": None,
 }
 # Those that take a ControlNet's residuals, the position of that argument (the residual of the middle block follows it),
 # and whether the first without the second are something else: a T2I-Adapter's, by an older name.
@@ -96,12 +98,13 @@ class DiffusersUNet:
         unet: Any = model
         model_channels = int(unet.config.block_out_channels[0])
         middle = unet.mid_block if getattr(unet, "mid_block", None) is not None else unet.down_blocks[-1]
+        middle = getattr(middle, "base_midblock", middle)  # ControlNet-XS keeps the base model's beside its own
         coming = _width(middle.resnets[-1])
         sites = []
         earlier = 0  # resnets of the up-blocks so far: each has one of the encoder's outputs, taken from the last on
-        for index, block in enumerate(unet.up_blocks):
+        for index, block in enumerate(map(unwrapped, unet.up_blocks)):
             kind = type(block).__name__
-            for number, resnet in enumerate(block.resnets):
+            for number, resnet in enumerate(map(unwrapped, block.resnets)):
                 taken = int(_spatial(resnet).in_channels)
                 skip = taken - coming
                 if kind not in _ONCE or (number == 0 and skip):
@@ -139,5 +142,6 @@ def _spatial(resnet: Any) -> Any:
 
 def _width(resnet: Any) -> int:
     """Output channels of a resnet: those of its last convolution, which k-blocks narrow below ``out_channels``."""
-    last = _spatial(resnet).conv2
+    last = _spatial(unwrapped(resnet)).conv2
+    last = getattr(last, "pointwise", last)  # DreamLite's is depthwise and then pointwise
     return int(getattr(last, "base_layer", last).out_channels)  # PEFT wraps the convolutions that a LoRA changes

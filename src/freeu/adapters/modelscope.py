@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from freeu.core.hooks import Host
 from freeu.core.site import Site
+from freeu.core.wrappers import unwrapped
 from freeu.errors import NoSitesError
 
 # Text-to-video, VideoComposer, image-to-video, video-to-video. Forks carry these classes under other module names.
@@ -56,9 +57,9 @@ class ModelScopeUNet:
         coming = _channels(unet.middle_block[-1], "out_channels", "middle_block")
         sites = []
         index = 0
-        for number, block in enumerate(unet.output_blocks):
+        for number, block in enumerate(map(unwrapped, unet.output_blocks)):
             path = f"output_blocks.{number}.0"
-            first = block[0]
+            first: Any = unwrapped(block[0])
             skip = _channels(first, "channels", path) - coming
             if skip <= 0:
                 raise NoSitesError(

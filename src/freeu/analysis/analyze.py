@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from freeu.adapters import adapter_for
+from freeu.adapters.finding import unet_of
 from freeu.analysis.figures.figures import ENTRIES, needed
 from freeu.analysis.measurement.content import Figure, Verdict, compare_verdicts, estimate_dict
 from freeu.analysis.measurement.runs import Runs
@@ -18,7 +19,6 @@ from freeu.analysis.measurement.variants import Extent, Variants
 from freeu.analysis.plots import figure_files
 from freeu.analysis.report import make_report
 from freeu.analysis.table import TABLE, as_markdown
-from freeu.api import unet_of
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.pipelines.io.output import OutputFolder

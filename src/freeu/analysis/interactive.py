@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 import freeu
+from freeu.adapters.finding import unet_of
 from freeu.analysis.analyze import Analysis, check_analysis, figures_of
 from freeu.analysis.figures.figures import figures_for
 from freeu.analysis.measurement.content import Figure
 from freeu.analysis.measurement.variants import FULL, LIGHT
-from freeu.api import unet_of
 from freeu.config import FreeUConfig
 from freeu.pipelines.models.loading import describe_pipeline
 from freeu.pipelines.models.sources.families import TEXT_TO_VIDEO_PIPELINES

@@ -5,6 +5,7 @@ Nothing is kept here: an observer sees each tensor at its moment, and what it wa
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -48,10 +49,20 @@ class Features:
 Observer = Callable[[Features], None]
 
 
+class _Thread(threading.local):
+    """The call of the U-Net that is under way in a thread: its timestep, its number, what went into each site."""
+
+    def __init__(self) -> None:
+        self.timestep: float | None = None
+        self.call = 0
+        self.seen: dict[str, tuple[Tensor, int | None]] = {}
+
+
 class Capture:
     """Shows an observer the features at the sites of a U-Net for the length of a ``with`` block.
 
-    FreeU may be applied, changed and removed before or within the block.
+    FreeU may be applied, changed and removed before or within the block. Calls of several threads are shown as they
+    come, each with its own number and timestep.
 
     Args:
         model: the U-Net.
@@ -67,10 +78,9 @@ class Capture:
         refuse_compiled(model)
         self._model, self._sites, self._host, self._observe = model, tuple(sites), host, observe
         self._calls = 0
-        self._timestep: float | None = None
+        self._own = _Thread()
         self._registered: list[RemovableHandle] = []
         self._last: dict[str, RemovableHandle] = {}
-        self._seen: dict[str, tuple[Tensor, int | None]] = {}
 
     def __enter__(self) -> Capture:
         self._registered = [self._model.register_forward_pre_hook(self._begin, with_kwargs=True, prepend=True)]
@@ -86,7 +96,7 @@ class Capture:
     ) -> None:
         for handle in (*self._registered, *self._last.values()):
             handle.remove()
-        self._registered, self._last, self._seen = [], {}, {}
+        self._registered, self._last, self._own = [], {}, _Thread()
 
     @property
     def calls(self) -> int:
@@ -101,7 +111,9 @@ class Capture:
 
     def _begin(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         value = self._host.timestep(args, kwargs)
-        self._timestep = None if value is None else float(torch.as_tensor(value).flatten()[0])
+        self._own.timestep = None if value is None else float(torch.as_tensor(value).flatten()[0])
+        self._own.seen = {}  # an exception may have left something there
+        self._own.call = self._calls
         self._calls += 1
         for site in self._sites:
             # Hooks run in the order in which they came. FreeU may have come, or been updated, after this block began.
@@ -110,11 +122,11 @@ class Capture:
             self._last[site.path] = site.module.register_forward_pre_hook(self._after(site))
 
     def _show(self, site: Site, part: str, changed: bool, tensor: Tensor) -> None:
-        self._observe(Features(site, part, changed, tensor.detach(), self._timestep, self._calls - 1))
+        self._observe(Features(site, part, changed, tensor.detach(), self._own.timestep, self._own.call))
 
     def _before(self, site: Site) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(_module: nn.Module, args: tuple[Any, ...]) -> None:
-            self._seen[site.path] = (args[0], _version(args[0]))
+            self._own.seen[site.path] = (args[0], _version(args[0]))
             backbone, skip = site.split(args[0])
             self._show(site, "backbone", False, backbone)
             self._show(site, "skip", False, skip)
@@ -123,7 +135,7 @@ class Capture:
 
     def _after(self, site: Site) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(_module: nn.Module, args: tuple[Any, ...]) -> None:
-            tensor, version = self._seen.pop(site.path)
+            tensor, version = self._own.seen.pop(site.path)
             same = args[0] is tensor and _version(tensor) == version
             if version is None:
                 same = same and not self._acting

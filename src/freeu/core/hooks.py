@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from freeu.config import FreeUConfig
-from freeu.core.guidance import Layout, kind_of, layout_of, needs_rows
+from freeu.core.calls import Call, Calls, permanent, scalar, writable
+from freeu.core.guidance import kind_of, layout_of, needs_rows
 from freeu.core.schedule import Clock, one_timestep, tensor_weight
 from freeu.core.site import Site
 from freeu.errors import FreeURuntimeError
@@ -65,22 +66,6 @@ class Host:
         return None
 
 
-class Call:
-    """What the sites need to know about the call of the U-Net that is under way.
-
-    Numbers serve eager execution; the 0-d tensor ``weight_tensor`` serves compiled code, which would otherwise be
-    rebuilt for every value. Exported graphs hold the numbers themselves, and compute the weight of a schedule.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.weight: float | Tensor = 1.0
-        self.weight_tensor = torch.ones((), device=device)
-        self.layout: Layout | None = None  # which rows see the prompt, where that is asked for; None: all of them
-        self.frames = 1  # of each video; the sites see them as samples in a row
-        self.residuals: Sequence[Tensor] = ()  # of a ControlNet, where they are to be left unfiltered
-        self.compiled = False  # True once a compiler traced a site: its code must stay right from then on
-
-
 class Gains(NamedTuple):
     """Factors of one site in one call: of the backbone, of the skip's low band, of the rest of the skip."""
 
@@ -92,16 +77,19 @@ class Gains(NamedTuple):
 class SiteHook:
     """Forward-pre-hook of one site."""
 
-    def __init__(self, site: Site, call: Call, device: torch.device) -> None:
+    def __init__(self, site: Site, calls: Calls, device: torch.device) -> None:
         self.site = site
-        self.call = call
-        self.calls = 0
+        self.calls = calls
+        self.reached = 0
         self.changes = 0
-        # The same of compiled code: calls, changes.
-        self.counts = torch.zeros(2, dtype=torch.int64, device=device)
-        self.b_tensor = torch.ones((), device=device)
-        self.s_tensor = torch.ones((), device=device)
-        self.high_tensor = torch.ones((), device=device)
+        # The same of compiled code: how often the site was reached, and changed.
+        self.counts = permanent(lambda: torch.zeros(2, dtype=torch.int64, device=device))
+        self.b_tensor = scalar(1.0, device)
+        self.s_tensor = scalar(1.0, device)
+        self.high_tensor = scalar(1.0, device)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(writable(state))
 
     def set(self, config: FreeUConfig, stage: Stage, high_gain: float) -> None:
         self.config = config
@@ -114,100 +102,98 @@ class SiteHook:
     @property
     def counted(self) -> tuple[int, int]:
         """How often the site was reached, and how often it was changed there."""
-        calls, changes = self.counts.tolist()
-        return self.calls + calls, self.changes + changes
+        reached, changes = self.counts.tolist()
+        return self.reached + reached, self.changes + changes
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         x = args[0]
-        compiling = torch.compiler.is_compiling() and not exporting()
-        gains = self._compiled_gains(x.device) if compiling else self._gains()
+        recorded = recording()
+        call = self.calls.traced if recorded else self.calls.current()
+        gains = self._compiled_gains(x.device, call) if recorded and not exporting() else self._gains(call)
         if gains is None:
             return None
         # The concatenated tensor is fresh and private, so in inference its slices are changed where they lie.
-        inplace = not recording() and not torch.is_grad_enabled() and not x.requires_grad
-        filtered = recording() or gains.s != 1.0 or gains.high != 1.0
-        residual = self._residual(x) if filtered else None
-        layout = self.call.layout
-        if self.config.guidance == "conditional" and layout is not None:
-            rows = layout.conditional(untraced(x.shape[0]))
+        inplace = not recorded and not torch.is_grad_enabled() and not x.requires_grad
+        residual = self._residual(x, call) if recorded or gains.s != 1.0 or gains.high != 1.0 else None
+        if self.config.guidance == "conditional" and call.layout is not None:
+            rows = call.layout.conditional(untraced(x.shape[0]))
             within = None if residual is None else residual[rows]
-            changed = self._change(x[rows], within, gains, inplace)
+            changed = self._change(x[rows], call, within, gains, inplace)
             return None if inplace else (_with_rows(x, rows, changed), *args[1:])
-        changed = self._change(x, residual, gains, inplace)
+        changed = self._change(x, call, residual, gains, inplace)
         return None if inplace else (changed, *args[1:])
 
-    def _gains(self) -> Gains | None:
+    def _gains(self, call: Call) -> Gains | None:
         """Those of this call as numbers (of a schedule that is exported, as tensors); None where they are
         all 1 and there is nothing to do."""
-        self.calls += 1
-        weight = self.call.weight
+        self.reached += 1
+        weight = call.weight
         if isinstance(weight, Tensor):
             self.changes += 1
             stage, high = self.stage, self.high_gain
             return Gains(*[1.0 + weight * (factor - 1.0) for factor in (stage.b, stage.s, high)])
         stage = self.stage.toward_identity(weight)
         high = 1.0 + weight * (self.high_gain - 1.0)
-        if (stage.identity and high == 1.0) or self._weightless:
+        if (stage.identity and high == 1.0) or self._weightless(call):
             return None
         self.changes += 1
         return Gains(stage.b, stage.s, high)
 
-    @property
-    def _weightless(self) -> bool:
+    def _weightless(self, call: Call) -> bool:
         """Whether every frame of the video has strength 0."""
         strengths = self.config.frame_strength
-        return self.call.frames > 1 and bool(strengths) and not any(strengths)
+        return call.frames > 1 and bool(strengths) and not any(strengths)
 
-    def _compiled_gains(self, device: torch.device) -> Gains:
+    def _compiled_gains(self, device: torch.device, call: Call) -> Gains:
         """Those of every call of compiled code, as tensors that it reads anew each time."""
-        self.call.compiled = True
-        weight = self.call.weight_tensor.to(device)
+        self.calls.compiled = True
+        weight = self.calls.weight_tensor.to(device)
         factors = (self.b_tensor, self.s_tensor, self.high_tensor)
         b, s, high = (1.0 + weight * (factor.to(device) - 1.0) for factor in factors)
-        changed = ((b != 1.0) | (s != 1.0) | (high != 1.0)) & (not self._weightless)
+        changed = ((b != 1.0) | (s != 1.0) | (high != 1.0)) & (not self._weightless(call))
         self.counts.add_(torch.stack([torch.ones_like(changed), changed]).to(self.counts.device))
         return Gains(b, s, high)
 
-    def _residual(self, x: Tensor) -> Tensor | None:
+    def _residual(self, x: Tensor, call: Call) -> Tensor | None:
         """What was added to this site's skip and is not to be filtered, in the skip's shape."""
         number = self.site.skip_number
-        if number is None or not self.call.residuals:
+        if number is None or not call.residuals:
             return None
-        residual = self.call.residuals[-1 - number].to(x.dtype)
+        residual = call.residuals[-1 - number].to(x.dtype)
         return residual.expand(x.shape[0], self.site.skip_channels, *x.shape[2:])
 
-    def _change(self, x: Tensor, residual: Tensor | None, gains: Gains, inplace: bool) -> Tensor:
+    def _change(self, x: Tensor, call: Call, residual: Tensor | None, gains: Gains, inplace: bool) -> Tensor:
         """The concatenated features as FreeU leaves them; with ``inplace`` that is ``x``, changed."""
-        if self.config.frame_strength and self.call.frames > 1:
-            changed = self._weaken_by_frame(x, self._transform(x, residual, gains, False))
+        if self.config.frame_strength and call.frames > 1:
+            changed = self._weaken_by_frame(x, call, self._transform(x, call, residual, gains, False))
             return x.copy_(changed) if inplace else changed
-        return self._transform(x, residual, gains, inplace)
+        return self._transform(x, call, residual, gains, inplace)
 
-    def _transform(self, x: Tensor, residual: Tensor | None, gains: Gains, inplace: bool) -> Tensor:
+    def _transform(self, x: Tensor, call: Call, residual: Tensor | None, gains: Gains, inplace: bool) -> Tensor:
         """Both operators, each on its part of the concatenation."""
         h, skip = self.site.split(x)
-        h = self._scale(h, gains.b, inplace)
-        skip = self._filter(skip, gains.s, gains.high, inplace)
+        h = self._scale(h, call, gains.b, inplace)
+        skip = self._filter(skip, call, gains.s, gains.high, inplace)
         if residual is not None:
-            skip = self._restore(skip, residual, gains, inplace)
+            skip = self._restore(skip, call, residual, gains, inplace)
         return x if inplace else torch.cat([h, skip], dim=1)
 
-    def _scale(self, h: Tensor, b: float | Tensor, inplace: bool) -> Tensor:
+    def _scale(self, h: Tensor, call: Call, b: float | Tensor, inplace: bool) -> Tensor:
         """The backbone, amplified."""
-        config, frames, layout = self.config, self.call.frames, self.call.layout
+        config, frames = self.config, call.frames
         assert config.channels is not None, "a checked configuration names its channels"
         return scale_backbone(
             h,
             b,
             config.version,
             channels=config.channels,
-            share=layout.share if config.share == "guidance" and layout is not None else "none",
+            share=call.layout.share if config.share == "guidance" and call.layout is not None else "none",
             frames=frames,
             over_time=config.over_time if frames > 1 else "frame",
             inplace=inplace,
         )
 
-    def _filter(self, skip: Tensor, s: float | Tensor, high: float | Tensor, inplace: bool) -> Tensor:
+    def _filter(self, skip: Tensor, call: Call, s: float | Tensor, high: float | Tensor, inplace: bool) -> Tensor:
         """Features of the skip's shape, filtered."""
         config = self.config
         return filter_skip(
@@ -216,24 +202,24 @@ class SiteHook:
             config.threshold,
             config.mask,
             high_gain=high,
-            frames=self.call.frames,
+            frames=call.frames,
             time_threshold=config.time_threshold,
             inplace=inplace,
         )
 
-    def _restore(self, filtered: Tensor, residual: Tensor, gains: Gains, inplace: bool) -> Tensor:
+    def _restore(self, filtered: Tensor, call: Call, residual: Tensor, gains: Gains, inplace: bool) -> Tensor:
         """The filtered skip with a ControlNet's residual as it was before the filter.
 
         The filter F is linear: F(skip) + r = F(skip + r) + (r - F(r)), and r - F(r) is a filter of its own, with the
         gains 1 - s and 1 - high.
         """
-        correction = self._filter(residual, 1.0 - gains.s, 1.0 - gains.high, False)
+        correction = self._filter(residual, call, 1.0 - gains.s, 1.0 - gains.high, False)
         return filtered.add_(correction) if inplace else filtered + correction
 
-    def _weaken_by_frame(self, x: Tensor, changed: Tensor) -> Tensor:
+    def _weaken_by_frame(self, x: Tensor, call: Call, changed: Tensor) -> Tensor:
         """Each frame as far from ``x`` to ``changed`` as its strength says: both operators are linear in their
         factors' distance from 1."""
-        frames = self.call.frames
+        frames = call.frames
         weights = frame_weights(self.config.frame_strength, frames, x).repeat(x.shape[0] // frames)
         return torch.lerp(x, changed, weights.view(-1, 1, 1, 1))
 
@@ -247,13 +233,24 @@ def _with_rows(x: Tensor, rows: slice, changed: Tensor) -> Tensor:
     return out
 
 
-class RootHook:
-    """Forward-pre-hook of the U-Net: reads the timestep, which rows of the batch guidance stacked, and a ControlNet's
-    residuals."""
+def _needs_frames(config: FreeUConfig) -> bool:
+    return bool(config.over_time != "frame" or config.frame_strength or config.time_threshold)
 
-    def __init__(self, config: FreeUConfig, clock: Clock, call: Call, host: Host, residuals: Residuals) -> None:
+
+def calls_differ(config: FreeUConfig) -> bool:
+    """Whether calls of the U-Net differ in anything that the sites need to know."""
+    return not config.schedule.whole or needs_rows(config) or _needs_frames(config) or config.control == "before"
+
+
+class RootHook:
+    """Hooks of the U-Net: what a call is like is found before it, and forgotten after it.
+
+    Found are the weight under the schedule, which rows of the batch guidance stacked, and a ControlNet's residuals.
+    """
+
+    def __init__(self, config: FreeUConfig, clock: Clock, calls: Calls, host: Host, residuals: Residuals) -> None:
         self.clock = clock
-        self.call = call
+        self.calls = calls
         self.host = host
         self.residuals = residuals
         self.set(config)
@@ -261,34 +258,45 @@ class RootHook:
     def set(self, config: FreeUConfig) -> None:
         self.schedule = config.schedule
         self.rows_kind = kind_of(self.clock.pipe()) if needs_rows(config) else None
-        self.needs_frames = bool(config.over_time != "frame" or config.frame_strength or config.time_threshold)
+        self.needs_frames = _needs_frames(config)
         self.needs_residuals = config.control == "before"
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         conflict = self.host.conflict(module)
         if conflict:
             raise FreeURuntimeError(conflict)
+        if not self.calls.differ:
+            return
+        recorded = recording()
+        call = self.calls.traced if recorded else Call()
         if not self.schedule.whole:
             t = one_timestep(self.host.timestep(args, kwargs))
-            if torch.compiler.is_compiling() and not exporting():
-                position = self.clock.position(t, self.schedule.unit)
-                self.call.weight_tensor.copy_(tensor_weight(self.schedule, position))
-            elif exporting():
-                self.call.weight = tensor_weight(self.schedule, self.clock.position(t, self.schedule.unit))
+            if recorded:
+                weight = tensor_weight(self.schedule, self.clock.position(t, self.schedule.unit))
+                if exporting():
+                    call.weight = weight
+                else:
+                    self.calls.weight_tensor.copy_(weight)
             else:
-                position = self.clock.position(t.cpu(), self.schedule.unit)
-                weight = self.schedule.weight(float(position))
-                self.call.weight = weight
-                self.call.weight_tensor.fill_(weight)
+                call.weight = self.schedule.weight(float(self.clock.position(t.cpu(), self.schedule.unit)))
         if self.rows_kind is not None:
             batch = untraced(self.host.sample(args, kwargs).shape[0])
-            self.call.layout = layout_of(self.rows_kind, self.clock.pipe(), batch)
+            call.layout = layout_of(self.rows_kind, self.clock.pipe(), batch)
         if self.needs_frames:
-            self.call.frames = untraced(self.host.frames(args, kwargs))
+            call.frames = untraced(self.host.frames(args, kwargs))
         if self.needs_residuals:
-            self.call.residuals = self.residuals(args, kwargs)
+            call.residuals = self.residuals(args, kwargs)
+        if not recorded:
+            self.calls.begin(call)
 
-    def forget(self, _module: nn.Module, _args: tuple[Any, ...], _output: Any) -> None:
-        """Forward-hook of the U-Net: keep no residuals, unless checkpointing may run the sites again for gradients."""
+    def end(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        """Forward-hook of the U-Net; after an exception it is called without an output."""
+        if not self.calls.differ:
+            return
+        if not recording():
+            self.calls.end(failed=output is None)
+            return
+        if exporting():
+            self.calls.traced.weight = 1.0  # a tensor of the graph's
         if not torch.is_grad_enabled():
-            self.call.residuals = ()
+            self.calls.traced.residuals = ()

@@ -5,6 +5,7 @@ Hooks go in and come out; nothing else of a model is touched, so removing them g
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -15,9 +16,11 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from freeu.config import FreeUConfig
-from freeu.core.compiled import refuse_compiled
+from freeu.core.calls import Calls
+from freeu.core.compiled import refuse_compiled, tell_instances_apart
 from freeu.core.guidance import check_rows
-from freeu.core.hooks import Call, Host, RootHook, SiteHook
+from freeu.core.hooks import Host, RootHook, SiteHook, calls_differ
+from freeu.core.owner import Owner
 from freeu.core.schedule import Clock
 from freeu.core.site import Site
 from freeu.errors import FreeURuntimeError, NoEffectWarning, unknown_name
@@ -26,6 +29,8 @@ from freeu.schedule import Stage
 from freeu.wording import counted
 
 _STACK = "_freeu_handles"
+# Held while handles come and go, of any model: never while a model runs.
+_LOCK = threading.RLock()
 
 
 class Handle:
@@ -36,7 +41,14 @@ class Handle:
     """
 
     def __init__(
-        self, model: nn.Module, sites: Sequence[Site], config: FreeUConfig, host: Host, clock: Clock | None = None
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        config: FreeUConfig,
+        host: Host,
+        clock: Clock | None = None,
+        *,
+        in_block: bool = False,
     ) -> None:
         self.model = model
         self._all_sites = tuple(sites)
@@ -46,9 +58,12 @@ class Handle:
         self._root: RootHook | None = None
         self._registered: list[RemovableHandle] = []
         self._alive = False
-        parameter = next(model.parameters(), None)
-        self._device = parameter.device if parameter is not None else torch.device("cpu")
-        self._call = Call(self._device)
+        self._owner = Owner() if in_block else None  # of the ``with`` block
+        self._entered = False
+        # Parameters that accelerate has offloaded are on no device.
+        devices = (parameter.device for parameter in model.parameters())
+        self._device = next((device for device in devices if device.type != "meta"), torch.device("cpu"))
+        self._calls = Calls(self._device)
         conflict = host.conflict(model)
         if conflict:
             raise FreeURuntimeError(conflict)
@@ -57,13 +72,21 @@ class Handle:
         if touched or active_handles(model):
             refuse_compiled(model)
         self._warn_if_without_effect(config, touched, stacklevel=5)
-        stack: list[Handle] = model.__dict__.setdefault(_STACK, [])
-        if stack:
-            stack[-1]._suspend()
-        stack.append(self)
-        self._alive = True
         self._configure(config, touched)
-        self._resume()
+        with _LOCK:
+            _refuse_other_blocks(model)
+            if touched:
+                tell_instances_apart(model)
+            stack: list[Handle] = model.__dict__.setdefault(_STACK, [])
+            if stack:
+                stack[-1]._suspend()
+            stack.append(self)
+            self._alive = True
+            self._resume()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Of a copy there is no block that would end.
+        return self.__dict__ | {"_owner": None, "_entered": False}
 
     # -- state --------------------------------------------------------------------------------------------------
 
@@ -131,18 +154,20 @@ class Handle:
         self._check(new)
         touched = self._touched(new)
         added = touched.keys() - self._hooks.keys()
-        if added and self._call.compiled:
+        if added and self._calls.compiled:
             raise FreeURuntimeError(
                 f"the compiled code has no hook at {', '.join(sorted(added))}: remove the handle, call "
                 "torch._dynamo.reset() and apply again, or begin with a configuration that touches these sites"
             )
         self._warn_if_without_effect(new, touched, stacklevel=3)
-        active = self.active
-        if active and not self._call.compiled:
-            self._suspend()
-        self._configure(new, touched)
-        if active and not self._registered:
-            self._resume()
+        with _LOCK:
+            # Hooks stay where they are if they can, so that a call that is under way in another thread keeps its own.
+            again = self.active and not self._calls.compiled and touched.keys() != self._hooks.keys()
+            if again:
+                self._suspend()
+            self._configure(new, touched)
+            if again:
+                self._resume()
         return self
 
     def remove(self) -> None:
@@ -151,35 +176,65 @@ class Handle:
         Raises:
             FreeURuntimeError: a handle applied later is still there (last in, first out).
         """
-        if not self._alive:
-            return
-        if not self.active:
-            raise FreeURuntimeError(
-                "handles are removed last in, first out: a later freeu.apply on this model is still in effect"
-            )
-        self._suspend()
-        for hook in self._hooks.values():
-            # Compiled code may still contain the hook: it must be the identity there from now on.
-            hook.set(self.config, Stage(), 1.0)
-        stack = self.model.__dict__[_STACK]
-        stack.pop()
-        self._alive = False
-        if stack:
-            stack[-1]._resume()
-        else:
-            del self.model.__dict__[_STACK]
+        with _LOCK:
+            if not self._alive:
+                return
+            if not self.active:
+                raise FreeURuntimeError(
+                    "handles are removed last in, first out: a later freeu.apply on this model is still in effect"
+                )
+            self._remove_with_later_ones()
+
+    def _remove_with_later_ones(self) -> None:
+        """Take out this handle and those that were applied after it. The stack is right before anything can fail."""
+        with _LOCK:
+            stack: list[Handle] = self.model.__dict__.get(_STACK, [])
+            if not self._alive or self not in stack:
+                return
+            place = stack.index(self)
+            removed = stack[place:]
+            del stack[place:]
+            if not stack:
+                del self.model.__dict__[_STACK]
+            for handle in removed:
+                handle._alive = False
+                handle._suspend()
+            if stack:
+                stack[-1]._resume()
+            for handle in removed:
+                handle._calls.configure(differ=False)
+                for hook in handle._hooks.values():
+                    # Compiled code may still contain the hook: it must be the identity there from now on.
+                    hook.set(handle.config, Stage(), 1.0)
 
     def __enter__(self) -> Handle:
+        """Begin the block.
+
+        Raises:
+            FreeURuntimeError: the handle was removed, is in use by another ``with``, or a later one covers it.
+        """
+        with _LOCK:
+            if not self._alive:
+                raise FreeURuntimeError("this handle was removed: call freeu.apply or freeu.enabled again")
+            if self._entered:
+                raise FreeURuntimeError("this handle is in a with block already: its end would remove it from both")
+            if not self.active:
+                raise FreeURuntimeError("a later freeu.apply on this model is in effect: remove that handle first")
+            self._entered, self._owner = True, Owner()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and self._alive:
-            # What an exception left behind inside this block goes first, or it would hide the exception.
-            while not self.active:
-                active_handles(self.model)[-1].remove()
-        self.remove()
+        # Whatever was applied within the block and left there goes too: the model is as it was before the block.
+        with _LOCK:
+            left = self._alive and not self.active
+            self._remove_with_later_ones()
+        if left and kind is None:
+            raise FreeURuntimeError(
+                "handles are removed last in, first out: a handle that was applied within this with block was still "
+                "there at its end, and was removed with it"
+            )
 
     def __repr__(self) -> str:
         state = "active" if self.active else "covered by a later one" if self._alive else "removed"
@@ -218,20 +273,16 @@ class Handle:
     def _configure(self, config: FreeUConfig, touched: Mapping[str, tuple[Stage, float]]) -> None:
         """Give every hook its factors: exactly the touched sites have one, except that compiled code keeps those that
         it was built with, as identities."""
-        kept = self._hooks if self._call.compiled else {}
+        kept = self._hooks if self._calls.compiled else {}
         hooks = {}
         for site in self._all_sites:
             if site.path in touched or site.path in kept:
-                hook = self._hooks.get(site.path) or SiteHook(site, self._call, self._device)
+                hook = self._hooks.get(site.path) or SiteHook(site, self._calls, self._device)
                 hook.set(config, *touched.get(site.path, (Stage(), 1.0)))
                 hooks[site.path] = hook
         self._hooks = hooks
         self.config = config
-        self._call.weight = 1.0
-        self._call.weight_tensor.fill_(1.0)
-        self._call.layout = None
-        self._call.frames = 1
-        self._call.residuals = ()
+        self._calls.configure(calls_differ(config))
         if self._root is not None:
             self._root.set(config)
 
@@ -239,10 +290,11 @@ class Handle:
         if not self._hooks:
             return
         residuals = self._host.residuals(self.model)
-        self._root = RootHook(self.config, self._clock, self._call, self._host, residuals)
-        self._registered = [self.model.register_forward_pre_hook(self._root, with_kwargs=True)]
-        if self.config.control == "before":
-            self._registered.append(self.model.register_forward_hook(self._root.forget))
+        self._root = RootHook(self.config, self._clock, self._calls, self._host, residuals)
+        self._registered = [
+            self.model.register_forward_pre_hook(self._root, with_kwargs=True),
+            self.model.register_forward_hook(self._root.end, always_call=True),
+        ]
         for hook in self._hooks.values():
             self._registered.append(hook.site.module.register_forward_pre_hook(hook))
 
@@ -256,6 +308,25 @@ class Handle:
 def active_handles(model: nn.Module) -> tuple[Handle, ...]:
     """Handles that live on a U-Net, outermost first; the last one is in effect."""
     return tuple(model.__dict__.get(_STACK, ()))
+
+
+def remove_handles(model: nn.Module) -> None:
+    """Take every handle out of a U-Net, the innermost first."""
+    handles = active_handles(model)
+    if handles:
+        handles[0]._remove_with_later_ones()
+
+
+def _refuse_other_blocks(model: nn.Module) -> None:
+    """Raise if another thread or task is within a ``with`` block on the model.
+
+    Whichever of the two blocks ended first would leave the other one without its settings.
+    """
+    if any(handle._owner is not None and handle._owner.elsewhere for handle in active_handles(model)):
+        raise FreeURuntimeError(
+            "another thread or task is within a freeu block on this model: let them take turns, give each its own "
+            "copy of the U-Net, or apply one configuration for all before they start"
+        )
 
 
 def _no_effect(config: FreeUConfig, sites: Sequence[Site], model: nn.Module) -> str:

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from freeu.adapters import adapter_for
+from freeu.adapters.finding import unet_of
 from freeu.analysis.measurement.measure import Curve, Spectrum, SpectrumSum, channel_mean, spectrum
-from freeu.api import unet_of
 from freeu.core.capture import PARTS, Capture, Features, Observer
 from freeu.pipelines.io.frames import Frames, middle
 from freeu.pipelines.runs.generate import generate_frames

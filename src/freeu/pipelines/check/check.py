@@ -76,7 +76,9 @@ def check_model(
     """
     import torch
 
-    unet = loaded.pipe.unet
+    from freeu.adapters.finding import unet_of
+
+    unet = unet_of(loaded.pipe)
     config = config.replace(start=0.0, end=1.0, ramp=0.0, unit="fraction", share="none", guidance="both")
     step = capture_step(loaded, prompt)
     verdicts: list[Verdict] = []
@@ -101,6 +103,7 @@ def capture_step(loaded: Loaded, prompt: str, steps: int = 4) -> Step:
     """Run the pipeline up to the middle of a short denoising and copy what its U-Net is called with."""
     import torch
 
+    from freeu.adapters.finding import unet_of
     from freeu.pipelines.models.schedulers import fresh_scheduler
 
     pipe = loaded.pipe
@@ -117,7 +120,7 @@ def capture_step(loaded: Loaded, prompt: str, steps: int = 4) -> Step:
     fresh_scheduler(pipe)
     known = inspect.signature(pipe.__call__).parameters
     arguments = {"guidance_scale": loaded.guidance, "generator": torch.Generator("cpu").manual_seed(0)}
-    hook = pipe.unet.register_forward_pre_hook(watch, with_kwargs=True)
+    hook = unet_of(pipe).register_forward_pre_hook(watch, with_kwargs=True)
     try:
         with contextlib.suppress(_CapturedError):
             pipe(prompt, num_inference_steps=steps, **{n: v for n, v in arguments.items() if n in known})

@@ -35,7 +35,9 @@ def report_data(
     threads: int,
 ) -> dict[str, Any]:
     """Everything that was found, as JSON data."""
-    unet = loaded.pipe.unet
+    from freeu.adapters.finding import unet_of
+
+    unet: Any = unet_of(loaded.pipe)
     latents = step.args[0] if step.args else step.kwargs.get("sample")
     return {
         "kind": "freeu-check",

@@ -34,7 +34,9 @@ def decoder_attention(unet: nn.Module) -> dict[str, nn.Module]:
     Raises:
         FreeUValueError: there is none, or one with fused projections of queries, keys and values.
     """
-    unet = getattr(unet, "_orig_mod", unet)
+    from freeu.adapters.finding import unet_of
+
+    unet = unet_of(unet)
     found = {
         path: module
         for path, module in unet.named_modules()
