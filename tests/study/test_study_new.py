@@ -154,7 +154,8 @@ def test_a_study_of_videos(tmp_path):
         assert item.file.endswith(".mp4")
         if item.arm != CHECK_ARM:
             source = tmp_path / item.arm / f"{item.prompt + 1}.mp4"
-            np.testing.assert_array_equal(frames_of(made.media(item.id)), frames_of(source))
+            difference = np.abs(frames_of(made.media(item.id)).astype(float) - frames_of(source))
+            assert np.median(difference) <= 2  # encoded anew, like all others
     for pair in made.plan.pairs:
         assert made.media(pair.first).stat().st_size == made.media(pair.second).stat().st_size
 
