@@ -150,18 +150,6 @@ def test_a_copy_without_its_pipeline_is_refused():
     twin(torch.randn(1, 4, 8, 8), 901, torch.randn(1, 5, 8))
 
 
-def test_guidance_needs_the_pipeline_that_knows():
-    pipe = pipeline(steps_offset=1)
-    freeu.apply(pipe, **FACTORS, guidance="conditional")
-    unet = pipe.unet
-    alive = weakref.ref(pipe)
-    del pipe
-    gc.collect()
-    assert alive() is None
-    with pytest.raises(FreeURuntimeError, match="the pipeline that FreeU was applied to is gone"):
-        unet(torch.randn(2, 4, 8, 8), 901, torch.randn(2, 5, 8))
-
-
 class Bare:
     """Something that has a U-Net and no scheduler, and that nothing can refer to weakly."""
 

@@ -7,10 +7,10 @@ After every step the U-Net gives, bit for bit, what a fresh one with the same co
 import contextlib
 import copy
 import functools
-import gc
 import os
 import pickle
 import threading
+import weakref
 
 import pytest
 import torch
@@ -218,8 +218,9 @@ class Handles(RuleBasedStateMachine):
 
     @rule()
     def collect_the_pipeline(self):
+        alive = weakref.ref(self.pipe)
         self.pipe = Pipeline(self.pipe.unet, self.pipe.scheduler)
-        gc.collect()
+        assert alive() is None
         for one in self.live:
             one.lost = True
 
@@ -303,7 +304,7 @@ QUIET = {"deadline": None, "database": None, "suppress_health_check": list(Healt
 
 def test_any_sequence():
     run_state_machine_as_test(
-        Handles, settings=settings(max_examples=6, stateful_step_count=16, derandomize=True, **QUIET)
+        Handles, settings=settings(max_examples=5, stateful_step_count=14, derandomize=True, **QUIET)
     )
 
 

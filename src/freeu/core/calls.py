@@ -21,8 +21,8 @@ def permanent(make: Callable[[], Tensor]) -> Tensor:
 
 
 def scalar(value: float, device: torch.device) -> Tensor:
-    """A 0-d tensor that may be written to anywhere."""
-    return permanent(lambda: torch.full((), value, device=device))
+    """A 0-d float32 tensor, whatever the default type is, that may be written to anywhere."""
+    return permanent(lambda: torch.full((), value, dtype=torch.float32, device=device))
 
 
 def writable(state: dict[str, Any]) -> dict[str, Any]:

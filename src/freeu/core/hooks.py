@@ -257,7 +257,8 @@ class RootHook:
 
     def set(self, config: FreeUConfig) -> None:
         self.schedule = config.schedule
-        self.rows_kind = kind_of(self.clock.pipe()) if needs_rows(config) else None
+        # That of a pipeline that is gone is told apart from none at the next call, which is then refused.
+        self.rows_kind = (kind_of(self.clock.pipe()) or "halves") if needs_rows(config) else None
         self.needs_frames = _needs_frames(config)
         self.needs_residuals = config.control == "before"
 
