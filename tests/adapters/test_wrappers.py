@@ -71,7 +71,7 @@ def test_wrappers_are_looked_through(name, inside, request):
         assert freeu.active(model) == freeu.active(own) == (handle,)
         assert relative_error(call(900), want) <= UNET
         assert relative_error(call(100), want) > 1e-3
-        assert set(handle.verify().values()) == {2}
+        assert set(handle.verify().values()) == {1}, "the second call is after the end of the schedule"
     torch._dynamo.reset()  # compiled code that has run is refused
     freeu.apply(model, **FACTORS)
     freeu.remove_all(model)
