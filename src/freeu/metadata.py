@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeUValueError
+from freeu.extras import need
 from freeu.foreign.png import find_text
 from freeu.json_files import parse_json
 
@@ -38,6 +39,7 @@ def png_bytes(image: Image, settings: Mapping[str, Any], following: Sequence[Ima
     Raises:
         FreeUValueError: settings that JSON cannot hold (a NaN, an unknown type).
     """
+    need("diffusers", "PIL")
     from PIL.PngImagePlugin import PngInfo
 
     try:

@@ -336,7 +336,7 @@ def _lost(folder: Path) -> str:
 
 def _pickled(folder: Path) -> str:
     (folder / "learned_embeds.safetensors").write_bytes(pickle.dumps({"<R>": torch.zeros(1, 16)}))
-    return "is no safetensors file"
+    return "is damaged"
 
 
 def _narrow(folder: Path) -> str:

@@ -206,21 +206,16 @@ def animated(path):
     frames[0].save(path, save_all=True, append_images=frames[1:])
 
 
-def deep(path):
-    Image.new("I;16", (64, 48), 40_000).save(path)
-
-
 @pytest.mark.parametrize(
     ("name", "make", "words"),
     [
-        ("a.png", lambda path: path.write_bytes(huge_png(10_000, 10_000)), "more than 89478485 pixels"),
-        ("a.png", lambda path: path.write_bytes(huge_png(20_000, 20_000)), "more than 89478485 pixels"),
-        ("a.png", lambda path: path.write_bytes(b"no image"), "is not a PNG, JPEG or WebP"),
-        ("a.png", lambda path: path.write_bytes(b""), "is not a PNG, JPEG or WebP"),
-        ("a.png", lambda path: Image.new("RGB", (64, 48)).save(path, "BMP"), "is not a PNG, JPEG or WebP"),
+        ("a.png", lambda path: path.write_bytes(huge_png(10_000, 10_000)), "above 25000000 pixels"),
+        ("a.png", lambda path: path.write_bytes(huge_png(20_000, 20_000)), "more than 25000000 pixels"),
+        ("a.png", lambda path: path.write_bytes(b"no image"), "is not an image that Pillow can read"),
+        ("a.png", lambda path: path.write_bytes(b""), "is not an image that Pillow can read"),
+        ("a.png", lambda path: Image.new("RGB", (64, 48)).save(path, "BMP"), "is not an image that Pillow can read"),
         ("a.png", animated, "is animated"),
         ("a.webp", animated, "is animated"),
-        ("a.png", deep, "more than 8 bits"),
         ("a.mp4", lambda path: path.write_bytes(b"no video"), "as MP4"),
         ("a.mp4", lambda path: path.write_text("#EXTM3U\nfile:///etc/passwd\n"), "as MP4"),
     ],
@@ -240,7 +235,7 @@ def test_a_bomb_that_pillow_only_warns_of_is_refused_whatever_the_filter_of_warn
     (folders[0] / "a.png").write_bytes(huge_png(10_000, 10_000))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert "more than 89478485 pixels" in refused(folders)
+        assert "above 25000000 pixels" in refused(folders)
 
 
 def test_damaged_files(tmp_path):
