@@ -7,6 +7,7 @@ After every step the U-Net gives, bit for bit, what a fresh one with the same co
 import contextlib
 import copy
 import functools
+import gc
 import os
 import pickle
 import threading
@@ -220,6 +221,7 @@ class Handles(RuleBasedStateMachine):
     def collect_the_pipeline(self):
         alive = weakref.ref(self.pipe)
         self.pipe = Pipeline(self.pipe.unet, self.pipe.scheduler)
+        gc.collect()  # an error that a thread handed over holds the frames it came through, and they hold the error
         assert alive() is None
         for one in self.live:
             one.lost = True
