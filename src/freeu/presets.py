@@ -11,11 +11,6 @@ from pathlib import Path
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError, shown, unknown_name
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib
-
 
 @dataclass(frozen=True)
 class Preset:
@@ -75,6 +70,12 @@ def presets() -> PresetTable:
     >>> "sd14" in presets(), presets()["sd14"].family
     (True, 'Stable Diffusion 1.4')
     """
+    # Here, because most programs that import freeu never ask for a preset.
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:  # pragma: no cover
+        import tomli as tomllib
+
     with Path(__file__).with_name("presets.toml").open("rb") as file:
         data = tomllib.load(file)
     return PresetTable(

@@ -33,7 +33,7 @@ def writable(state: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Call:
     """One call of the U-Net.
 

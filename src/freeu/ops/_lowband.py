@@ -32,14 +32,14 @@ _CACHE_SIZE = 128
 _cache: dict[tuple[object, ...], Dense | Separable] = {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dense:
     """L = u^T u, with ``u`` of shape (rank, H*W)."""
 
     u: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Separable:
     """L x = rows^T (a * q + b * swap(q)) columns with q = rows x columns^T.
 
