@@ -3,6 +3,7 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import Watched
+from playwright.sync_api import expect
 from study.handmade import make_study
 from study.webapp import KEYS, PASSWORD, served
 
@@ -139,6 +140,7 @@ def test_a_rater_goes_on_by_touch_on_another_device(site, contexts, folder):
     desk.page.keyboard.press("ArrowRight")
     ready(desk.page, 1)
     desk.page.get_by_role("link", name="Switch device").click()
+    expect(desk.page.locator("[data-address]")).to_be_visible()  # a click does not wait for the page it leads to
     assert serious(desk.page) == []
     desk.screenshot("study-link")
     personal = desk.page.locator("[data-address]").inner_text()
@@ -205,6 +207,7 @@ def test_every_page_in_both_themes_and_languages(folder, store, contexts):
         ready(page, 0)
         look("vote-zh")
         page.get_by_role("link", name="English").click()
+        expect(page.locator("html")).to_have_attribute("lang", "en")
         ready(page, 0)
         assert page.locator("#question").inner_text() in [one.text["en"] for one in folder.plan.questions]
         page.keyboard.press("ArrowLeft")
@@ -222,7 +225,7 @@ def test_every_page_in_both_themes_and_languages(folder, store, contexts):
         look("admin")
         page.get_by_label("Reserve slots for").fill("2")
         page.get_by_role("button", name="Create links").click()
-        assert page.locator("main li").count() == 2
+        expect(page.locator("main li")).to_have_count(2)
         look("admin-links")
         page.goto(f"{address}/admin/report")
         page.locator("h1").wait_for()

@@ -44,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
             chosen = smoke(chosen)
         job = Job(chosen, options.work or Path("work"), options.output, options.threads, options.device)
         job.minutes = options.minutes
+        job.start = options.parent
         job.run(options.stage)
     except (ZooError, FreeUError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -67,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage", default="all", help="do only this stage (default: all that are not done)")
     parser.add_argument("--work", type=Path, help="where downloads and checkpoints go (default: work)")
     parser.add_argument("--output", type=Path, help="where the model goes (default: WORK/models/NAME)")
+    parser.add_argument(
+        "--parent", type=Path, help="for image models: begin with this model's directory, in place of training the parent"
+    )
     parser.add_argument("--minutes", type=float, default=math.inf, help="end this sitting after so much training")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda: where the U-Net is trained (default: cpu)")
@@ -101,6 +105,7 @@ class Job:
     threads: int = 1
     device: str = "cpu"
     minutes: float = math.inf
+    start: Path | None = None
 
     @property
     def home(self) -> Path:
@@ -126,6 +131,8 @@ class Job:
         stages = STAGES[self.recipe.kind]
         if stage not in (*stages, "all"):
             raise ZooError(f"--stage of a {self.recipe.kind} recipe is {', '.join(stages)} or all, got {stage!r}")
+        if self.start is not None:
+            self._check_start(self.start)
         # torch and diffusers take seconds to load; errors in the command line should not.
         import torch
 
@@ -141,6 +148,13 @@ class Job:
             self.say(f"model in {self.destination}")
         return self.destination
 
+    def _check_start(self, folder: Path) -> None:
+        if self.recipe.kind != "diffusion" or self.recipe.parent is None:
+            raise ZooError(f"--parent: {self.recipe.name} is not an image model that begins with another one")
+        missing = [part for part in ("unet", "text_encoder", "vae") if not (folder / part / "config.json").exists()]
+        if missing:
+            raise ZooError(f"--parent {folder}: no image model there, {', '.join(missing)} is missing")
+
     # Each stage says whether the next one may follow. With ``forced`` it is done even if its result exists.
 
     def _diffusion_sprites(self, forced: bool) -> bool:
@@ -152,7 +166,8 @@ class Job:
         from freeu_zoo.training import vae
 
         if self.recipe.parent is not None:
-            self._run_parent()
+            if self.start is None:
+                self._run_parent()
         elif forced or not (self.home / "vae").exists():
             self._diffusion_sprites(forced)
             vae.train(self.recipe, self._extra, self.home / "vae", self.say)
@@ -162,7 +177,7 @@ class Job:
         parent = self._parent()
         if parent is not None and not parent.has_checkpoint("unet"):
             self.say(f"first its parent, {parent.recipe.name}")
-            for stage in ("sprites", "vae", "text", "unet"):
+            for stage in ("sprites", "vae", "text", "unet", "polish"):
                 parent.run(stage)
 
     def _parent(self) -> Job | None:
@@ -176,8 +191,18 @@ class Job:
     @property
     def _vae(self) -> Path:
         """The autoencoder whose latents are used."""
+        if self.start is not None:
+            return self.start / "vae"
         parent = self._parent()
         return parent._vae if parent is not None else self.home / "vae"
+
+    @property
+    def _polished(self) -> Path:
+        """The autoencoder with the decoder that was trained longest."""
+        own, parent = self.home / "vae-polished", self._parent()
+        if own.exists():
+            return own
+        return self._vae if self.start is not None or parent is None else parent._polished
 
     def _diffusion_text(self, forced: bool) -> bool:
         from freeu_zoo.training import text_lesson
@@ -196,11 +221,15 @@ class Job:
         trainer = unet.Trainer(self.recipe, data, self.home, self.say, self.device)
         if not trainer.resume():
             parent = self._parent()
-            start = unet.averaged(parent.recipe, parent.home)[0]["unet"] if parent is not None else None
-            trainer.start_from(start, self.home / "text.safetensors" if self.recipe.text.samples else None)
+            if self.start is not None:
+                trainer.start_from(unet.of_directory(self.start))
+            elif parent is not None:
+                trainer.start_from(unet.averaged(parent.recipe, parent.home)[0])
+            if self.recipe.text.samples:
+                trainer.start_with_encoder(self.home / "text.safetensors")
 
         def show() -> None:
-            made, _ = image.pipeline(self.recipe, self.home, self._vae)
+            made, _ = image.pipeline(self.recipe, self.home, self._polished)
             path = self.home / "grids" / f"step-{trainer.step:06}.png"
             grid.progress_sheet(made, self.recipe, path)
             self.say(f"images in {path}")
@@ -211,11 +240,11 @@ class Job:
         from freeu_zoo.training import vae
 
         out = self.home / "vae-polished"
-        if forced or not out.exists():
+        if self.recipe.vae.polish_minutes and (forced or not out.exists()):
             parent = self._parent()
-            before = self._vae if parent is None else parent.home / "vae-polished"
+            before = self._vae if self.start is not None or parent is None else parent._polished
             self._diffusion_sprites(forced)
-            vae.polish(self.recipe, self._extra, before if before.exists() else self._vae, out, self.say)
+            vae.polish(self.recipe, self._extra, before, out, self.say)
         return True
 
     def _shipped_parent(self) -> Path:
@@ -312,8 +341,7 @@ class Job:
     def _diffusion_export(self, forced: bool) -> bool:
         from freeu_zoo.export import image
 
-        polished = self.home / "vae-polished"
-        image.export(self.recipe, self.home, polished if polished.exists() else self._vae, self.destination)
+        image.export(self.recipe, self.home, self._polished, self.destination)
         return True
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -41,8 +40,7 @@ def pipeline(recipe: Recipe, home: Path, coder: Path) -> tuple[StableDiffusionPi
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    report = json.loads((coder / "training.json").read_text(encoding="utf-8"))
-    return made, {**facts, "vae": report}
+    return made, {**facts, "vae": vae.report(coder)}
 
 
 def export(recipe: Recipe, home: Path, coder: Path, destination: Path, samples: bool = True) -> None:

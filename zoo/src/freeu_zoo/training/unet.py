@@ -14,6 +14,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import CLIPTextModel
 
 from freeu.personalize import Checkpoint
 from freeu_zoo.errors import ZooError
@@ -104,12 +105,20 @@ class Trainer(Run):
         layouts = np.stack([text_lesson.layout(scene, self.recipe.world) for scene in scenes])
         return tokens[:-1].view(len(scenes), count, -1), torch.from_numpy(layouts), tokens[-1]
 
-    def start_from(self, unet: dict[str, Tensor] | None, encoder: Path | None) -> None:
-        """Begin with a parent's U-Net and with a text encoder that had its lesson."""
-        if unet is not None:
-            self.parts["unet"].load_state_dict(unet)
-        if encoder is not None:
-            text_lesson.load(self.parts["text"], encoder)
+    def start_from(self, parent: dict[str, dict[str, Tensor]]) -> None:
+        """Begin with a parent's U-Net, and with its text encoder if it has the same words and sizes.
+
+        ``parent`` has weights by part, as ``averaged`` and ``of_directory`` give them.
+        """
+        self.parts["unet"].load_state_dict(parent["unet"])
+        shapes = {name: value.shape for name, value in self.parts["text"].state_dict().items()}
+        if shapes == {name: value.shape for name, value in parent["text"].items()}:
+            self.parts["text"].load_state_dict(parent["text"])
+        self.begin_average()
+
+    def start_with_encoder(self, encoder: Path) -> None:
+        """Begin with a text encoder that had its lesson."""
+        text_lesson.load(self.parts["text"], encoder)
         self.begin_average()
 
     def loss_of(self, step: int) -> Tensor:
@@ -180,6 +189,15 @@ def identity(recipe: Recipe) -> dict[str, Any]:
         "text": size,
         "world": [recipe.world.nouns, recipe.world.styles],
     }
+
+
+def of_directory(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """The weights in a model's directory by part ("unet", "text"), float32."""
+    models = {
+        "unet": UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32),
+        "text": CLIPTextModel.from_pretrained(folder / "text_encoder"),
+    }
+    return {name: model.state_dict() for name, model in models.items()}
 
 
 def averaged(recipe: Recipe, home: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

@@ -122,10 +122,9 @@ def polish(recipe: Recipe, extra: list[Path], source: Path, out: Path, say: Say)
         error = back.float() - image
         return error.abs().mean() + 2 * error.square().mean(), error
 
-    report = _optimize(recipe, vae.decoder.parameters(), settings.polish_minutes, crops, loss, say)
-    before = json.loads((source / "training.json").read_text(encoding="utf-8"))
-    report = {key: round(value + before[key], 2) for key, value in report.items()}
-    _save(vae, recipe, report, out, say)
+    learned = _optimize(recipe, vae.decoder.parameters(), settings.polish_minutes, crops, loss, say)
+    before = report(source)
+    _save(vae, recipe, {key: round(value + before[key], 2) for key, value in learned.items()}, out, say)
 
 
 def load(folder: Path) -> AutoencoderTiny:
@@ -134,9 +133,19 @@ def load(folder: Path) -> AutoencoderTiny:
     Raises:
         ZooError: it is not there.
     """
-    if not (folder / "training.json").exists():
+    if not (folder / "config.json").exists():
         raise ZooError(f"no autoencoder in {folder}; run --stage vae first")
-    return AutoencoderTiny.from_pretrained(folder).eval()
+    return AutoencoderTiny.from_pretrained(folder, torch_dtype=torch.float32).eval()
+
+
+def report(folder: Path) -> dict[str, float]:
+    """Minutes, crops and PSNR of a saved autoencoder's training: beside it, or in its model's ``freeu-zoo.json``."""
+    own = folder / "training.json"
+    if own.exists():
+        found: dict[str, float] = json.loads(own.read_text(encoding="utf-8"))
+    else:
+        found = json.loads((folder.parent / "freeu-zoo.json").read_text(encoding="utf-8"))["training"]["vae"]
+    return found
 
 
 def _optimize(
