@@ -69,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, help="where downloads and checkpoints go (default: work)")
     parser.add_argument("--output", type=Path, help="where the model goes (default: WORK/models/NAME)")
     parser.add_argument(
-        "--parent", type=Path, help="for image models: begin with this model's directory, in place of training the parent"
+        "--parent",
+        type=Path,
+        help="for image models: begin with this model's directory, in place of training the parent",
     )
     parser.add_argument("--minutes", type=float, default=math.inf, help="end this sitting after so much training")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
