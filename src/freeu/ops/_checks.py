@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Iterator
 
@@ -61,8 +62,9 @@ def check_factor(name: str, value: float | Tensor) -> None:
         value = float(value.detach())
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
         raise FreeUValueError(f"{name} must be a number or a 0-dimensional tensor, got {shown(value)}")
-    if not torch.compiler.is_compiling():
-        checked_number(name, value)
+    if torch.compiler.is_compiling() or (type(value) is float and math.isfinite(value)):
+        return  # every site asks in every step: the common case costs little
+    checked_number(name, value)
 
 
 def check_inplace(name: str, x: Tensor) -> None:
@@ -82,7 +84,7 @@ def is_one(value: float | Tensor) -> bool:
 
 def untraced(size: int) -> int:
     """A size as a number. Under torch.jit.trace it is a tensor, and two of one value are different keys."""
-    if not tracing():
+    if type(size) is int or not tracing():
         return size
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]

@@ -190,8 +190,10 @@ def _terms(x: Tensor, band: Dense | Separable) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _channels_last(x: Tensor) -> bool:
+    if x.stride(1) != 1:
+        return False
     _, count, height, width = map(untraced, x.shape)
-    return bool(x.stride(1) == 1 and count > 1 and x.stride(3) != 1 and height * width > 1)
+    return bool(count > 1 and x.stride(3) != 1 and height * width > 1)
 
 
 def _mergeable(x: Tensor) -> bool:
