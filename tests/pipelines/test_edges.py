@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -59,6 +60,15 @@ class TestLongPrompts:
     def test_a_sweep_too(self, cli, short_dir, tmp_path):
         words = ("sweep", "--x", "prompt=a fox|a fox in the deep snow", "--model", short_dir, *SHORT)
         assert "of 'a fox in the deep snow'" in cli(*words, "--output", tmp_path / "out").err
+
+    def test_an_evaluation_names_three_and_counts_the_rest(self, cli, short_dir, tmp_path):
+        prompts = tmp_path / "prompts.txt"
+        prompts.write_text("".join(f"a fox in the deep snow {number}\n" for number in range(5)))
+        words = ("evaluate", short_dir, "--prompts", prompts, "--arms", "none", "--judge", "none", *SHORT)
+        outcome = cli(*words, "--seeds", "0", "--output", tmp_path / "out")
+        assert outcome.code == 0, outcome.err
+        assert outcome.err.count("tokens of a prompt") == 3
+        assert "and 2 more notes" in outcome.err
 
     def test_each_encoder_by_its_own_limit(self, short_dir):
         pipe = load(find_model(str(short_dir))).pipe
@@ -201,6 +211,30 @@ class TestSeeds:
             found.append(record.seed)
         assert found[0] != found[1]
         assert all(0 <= seed < 2**32 for seed in found)
+
+    @pytest.mark.parametrize(
+        ("words", "stops"),
+        [
+            (
+                ("evaluate", "MODEL", "--prompts", "PROMPTS", "--arms", "none", "--judge", "none"),
+                "freeu.evaluate.experiment.experiment.run_experiment",
+            ),
+            (("analyze", "MODEL", "--figure", "5"), "freeu.analysis.analyze.run_analysis"),
+        ],
+    )
+    def test_what_goes_on_after_ctrl_c_names_the_drawn_seed(self, cli, sd_dir, tmp_path, monkeypatch, words, stops):
+        def stop(*_args, **_named):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(stops, stop)
+        prompts = tmp_path / "prompts.txt"
+        prompts.write_text("a fox\n")
+        chosen = [str({"MODEL": sd_dir, "PROMPTS": prompts}.get(word, word)) for word in words]
+        chosen += ["--seed", "-1", "--output", str(tmp_path / "out")]
+        monkeypatch.setattr(sys, "argv", ["freeu", *chosen])
+        outcome = cli(*chosen)
+        assert outcome.code == 130
+        assert re.search(r"go on with: freeu .*--seed \d+ ", outcome.err)
 
     @pytest.mark.parametrize("text", ["-2", str(2**64), "1,-3", "--1"])
     def test_other_numbers_are_refused(self, cli, text):

@@ -13,6 +13,7 @@ import tiny_pipelines as tiny
 import torch
 from PIL import Image
 
+from freeu.errors import FreeURuntimeError
 from freeu.pipelines.io.clip_files import ClipWriter, read_clip
 from freeu.pipelines.io.frames import frames_sha, read_frames
 from freeu.pipelines.runs.manifest import read_manifest
@@ -155,6 +156,16 @@ def test_one_chunk_at_a_time_equals_all_at_once(families: Path) -> None:
         assert apart.mean() < 1e-3
         theirs = pipe.video_processor.postprocess_video(pipe.decode_latents(latents).detach(), output_type="pil")[0]
         assert np.array_equal(np.array(whole), np.array([np.asarray(one) for one in theirs]))
+
+
+def test_frames_that_are_not_finite_are_refused(families: Path) -> None:
+    pipe = tiny.tiny_animatediff_pipeline()
+    latents = torch.randn(1, 4, 4, 8, 8)
+    latents[:, :, 3] = float("nan")
+    frames = decode_frames(pipe, latents, 2)
+    assert len([next(frames), next(frames)]) == 2
+    with pytest.raises(FreeURuntimeError, match=r"decoder of the VAE gave numbers that are not finite .* float32"):
+        next(frames)
 
 
 def test_the_temporal_decoder_sees_its_chunk(families: Path) -> None:

@@ -1,6 +1,7 @@
 """The application over HTTP, in process: taking part, voting, media, languages, sub-paths, administration."""
 
 import contextlib
+import importlib.util
 import io
 import json
 import re
@@ -370,6 +371,20 @@ def test_progress_of_the_administrator(rater, folder):
     assert "1 of 10" in page
     assert "Ada" in page
     assert folder.plan.sha256[:12] in page
+
+
+def test_without_pyarrow_parquet_is_not_offered(rater, monkeypatch):
+    rater.log_in()
+    assert "votes.parquet" in rater.get("/admin").text
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *more: None if name == "pyarrow" else find(name, *more)
+    )
+    page = rater.get("/admin").text
+    assert "parquet" not in page
+    assert "votes.csv" in page
+    assert rater.get("/admin/export/votes.parquet").status_code == 404
+    assert rater.get("/admin/export/study.zip").status_code == 200
 
 
 def test_exports_and_report(rater, store, folder):

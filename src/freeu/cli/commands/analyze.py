@@ -120,7 +120,7 @@ def analyze(
                     report=bar.one,
                 )
         except KeyboardInterrupt:
-            raise stopped(folder) from None
+            raise stopped(folder, seeds=sampling.seeds) from None
         for line in _summary(results):
             print(line)
         print(f"wrote {folder / REPORT}, figures/, table.md and results.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -16,6 +17,7 @@ from freeu.pipelines.options.model import ChosenModel, ModelOptions
 from freeu.pipelines.options.option import Option, check_bounds, check_range, flag, given, given_flags
 from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.options.sampling import FrameOptions, PromptOptions, SamplingOptions
+from freeu.wording import counted
 
 OLD = {"images": ("--pictures",)}
 SAMPLING = SamplingOptions(seeds="0-1")
@@ -150,6 +152,7 @@ def _generate_and_score(
     judges, names = _judges(prompts, scoring, run.device, bool(real))
     prepared = prepare(request, sources)
     _check_kinds(prepared.plan.frames is not None, real, videos_given)  # a model of the hub is known only now
+    tell(*_shortened(prepared.notes))
 
     from freeu.cli.progress import Bar
     from freeu.evaluate.experiment.experiment import Experiment, run_experiment
@@ -169,7 +172,7 @@ def _generate_and_score(
         with bar:
             run_experiment(prepared.loaded, experiment, folder, bar, bar.say, bar.scored)
     except KeyboardInterrupt:
-        raise stopped(folder) from None
+        raise stopped(folder, seeds=sampling.seeds) from None
     _told(folder)
 
 
@@ -226,6 +229,12 @@ def _check_kinds(video: bool, real: list[Path], videos_given: bool) -> None:
     if real and video != videos_given:
         has, wants = ("videos", "images") if videos_given else ("images", "videos")
         raise FreeUValueError(f"--reference holds {has}, and this model makes {wants}: give {wants}")
+
+
+def _shortened(notes: Sequence[str], most: int = 3) -> list[str]:
+    """The first notes and how many more there are: sets of prompts are long."""
+    more = len(notes) - most
+    return [*notes[:most], *([f"and {counted(more, 'more note')}"] if more > 0 else [])]
 
 
 def _told(folder: Path) -> None:

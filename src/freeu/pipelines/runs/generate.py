@@ -172,12 +172,13 @@ def finite(pipe: Any, dtype: str) -> Iterator[None]:
             hook.remove()
     for part, fine in found:
         if not bool(fine):
-            way = (
-                "use --dtype float32 or bfloat16" if dtype == "float16" else "use another checkpoint, or lower factors"
-            )
-            raise FreeURuntimeError(
-                f"the {part} gave numbers that are not finite (NaN) in {dtype}, and no image: {way}"
-            )
+            raise not_finite(part, dtype)
+
+
+def not_finite(part: str, dtype: str) -> FreeURuntimeError:
+    """That a part of a pipeline gave NaN or infinity, with what helps."""
+    way = "use --dtype float32 or bfloat16" if dtype == "float16" else "use another checkpoint, or lower factors"
+    return FreeURuntimeError(f"the {part} gave numbers that are not finite (NaN) in {dtype}, and no image: {way}")
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeURuntimeError
 from freeu.pipelines.models.sources.families import family_of
+from freeu.pipelines.runs.generate import not_finite
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +27,7 @@ def decode_frames(pipe: Any, latents: torch.Tensor, chunk: int) -> Iterator[Fram
         chunk: frames that are decoded, and in memory, at once.
 
     Raises:
-        FreeURuntimeError: the device has too little memory for a chunk.
+        FreeURuntimeError: the device has too little memory for a chunk; the decoder gives numbers that are not finite.
     """
     import torch
 
@@ -47,6 +48,8 @@ def decode_frames(pipe: Any, latents: torch.Tensor, chunk: int) -> Iterator[Fram
             raise FreeURuntimeError(
                 f"out of memory while decoding {chunk} frames at once: give a smaller --decode-chunk"
             ) from None
+        if not bool(pixels.isfinite().all()):
+            raise not_finite("decoder of the VAE", str(latents.dtype).removeprefix("torch."))
         # As VaeImageProcessor: to 0..1, to float32, then to the nearest of 256 values.
         pixels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 3, 0).cpu().float()
         yield from (pixels.numpy() * 255).round().astype("uint8")

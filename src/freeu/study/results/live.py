@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import threading
 import zipfile
@@ -13,10 +14,16 @@ from freeu.study.plan.plan import Item
 from freeu.study.store.store import Store
 from freeu.study.store.votes import Vote
 
-NAMES = tuple(f"{table}.{form}" for table in ("votes", "results") for form in ("csv", "json", "parquet"))
-"""The files that can be exported. results.json is the whole of ``results()``; the other two are its table of shares."""
-ARCHIVED = tuple(name for name in NAMES if not name.endswith(".parquet"))
+FILES = tuple(f"{table}.{form}" for table in ("votes", "results") for form in ("csv", "json", "parquet"))
+"""The files that can be exported (Parquet takes pyarrow). results.json is the whole of ``results()``; the other two are
+its table of shares."""
+ARCHIVED = tuple(name for name in FILES if not name.endswith(".parquet"))
 """Files without further dependencies, which are offered together."""
+
+
+def offered() -> tuple[str, ...]:
+    """Those of ``FILES`` that can be made here."""
+    return FILES if importlib.util.find_spec("pyarrow") else ARCHIVED
 
 
 class LiveResults:
@@ -56,11 +63,11 @@ class LiveResults:
         return make_report(found, self._thumbnails)
 
     def export(self, name: str) -> bytes | None:
-        """The content of a file of ``NAMES``; None for another name."""
-        return self.exports(name)[name] if name in NAMES else None
+        """The content of a file that is offered; None for another name."""
+        return self.exports(name)[name] if name in offered() else None
 
     def exports(self, *names: str) -> dict[str, bytes]:
-        """The content of files of ``NAMES``, all of the votes of one moment."""
+        """The content of files of ``FILES``, all of the votes of one moment."""
         from freeu.pipelines.runs.manifest import as_json
         from freeu.study.results.exporting import RESULT_COLUMNS, VOTE_COLUMNS, result_rows, table, vote_rows
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 
 from freeu.errors import FreeUError
-from freeu.study.results.live import LiveResults
+from freeu.study.results.live import LiveResults, offered
 from freeu.study.results.overview import overview
 from freeu.study.web.limits import site_of
 from freeu.study.web.pages import Csrf, documented
@@ -131,7 +131,9 @@ def routes(site: Site) -> APIRouter:
     @router.get("", response_class=HTMLResponse, responses=documented(303), summary="Progress")
     def progress(request: Request) -> Response:
         session = _session(request)
-        return _page(request, session, "admin.html", seen=overview(site.store)) if session else _to_login(request)
+        if not session:
+            return _to_login(request)
+        return _page(request, session, "admin.html", seen=overview(site.store), exports=(ARCHIVE, *offered()))
 
     @router.post(
         "/links", response_class=HTMLResponse, responses=documented(303, 403, 422), summary="Create personal links"
