@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tarfile
 import time
 import zipfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 
 from freeu.errors import FreeUValueError
 from freeu.json_files import read_json
-from freeu.pipelines.io.reading import read_header, read_numbers, read_pickled
+from freeu.pipelines.io.reading import read_header, read_numbers, read_pickled, readable
 from freeu.pipelines.models.addons.embedding_files import read_embedding_header
 
 
@@ -49,6 +50,29 @@ class TestPickles:
             archive.writestr("a/data.pkl", bytes(50_000_000))
         with pytest.raises(FreeUValueError, match="is compressed"):
             read_pickled(tmp_path / "a.ckpt")
+
+    @pytest.mark.parametrize("packed", [True, False])
+    def test_both_layouts_are_read(self, tmp_path, packed):
+        torch.save({"w": torch.arange(3.0)}, tmp_path / "a.ckpt", _use_new_zipfile_serialization=packed)
+        assert read_pickled(tmp_path / "a.ckpt")["w"].tolist() == [0.0, 1.0, 2.0]
+
+    @pytest.mark.parametrize("packed", [True, False])
+    def test_a_name_of_a_million_letters(self, tmp_path, packed):
+        data = b"\x80\x02c" + b"m" * 1_000_000 + b"\nf\n)R."
+        if packed:
+            with zipfile.ZipFile(tmp_path / "a.ckpt", "w") as archive:
+                archive.writestr("a/data.pkl", data)
+                archive.writestr("a/version", "3\n")
+        else:
+            (tmp_path / "a.ckpt").write_bytes(data)
+        with pytest.raises(FreeUValueError, match="it holds more than weights"), readable("a.ckpt"):
+            read_pickled(tmp_path / "a.ckpt")
+
+    def test_archives_of_the_first_torch(self, tmp_path):
+        with tarfile.open(tmp_path / "a.pt", "w") as archive:
+            archive.addfile(tarfile.TarInfo("pickle"))
+        with pytest.raises(FreeUValueError, match="convert it to .safetensors"):
+            read_pickled(tmp_path / "a.pt")
 
     @pytest.mark.parametrize("data", [b"", b"\x80", b"\x80\x02}q\x00.", b"PK\3\4", b"\x80\x02" + b"(" * 100_000])
     def test_pieces(self, tmp_path, data):

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from freeu.errors import FreeUValueError
 from freeu.json_files import parse_json
@@ -20,6 +20,10 @@ MAX_HEADER = 8 << 20
 """Bytes; the header of SDXL has a quarter of a million, and trainers note their captions there."""
 MAX_NESTING = 4
 """How often the weights of a pickle may lie in a ``state_dict`` of its own."""
+_LONGEST_NAME = 256
+"""Letters of a class's name and its module's, as pickles name them."""
+_LEGACY_PICKLES = 5
+"""Number, protocol, system, the data, and the keys of its storages."""
 _METADATA = "__metadata__"
 _NUMBERS = {"F16": ("<e", 2), "BF16": ("<f", 2), "F32": ("<f", 4), "F64": ("<d", 8), "I64": ("<q", 8), "I32": ("<i", 4)}
 """What single numbers are stored as: how ``struct`` calls it, and its bytes."""
@@ -142,6 +146,8 @@ def read_pickled(path: Path, map_location: str = "cpu") -> dict[str, Any]:
     packed = zipfile.is_zipfile(path)
     if packed:
         _check_archive(path)
+    else:
+        _check_legacy(path)
     data = torch.load(path, map_location=map_location, weights_only=True, mmap=packed)
     for _ in range(MAX_NESTING):  # a dictionary may hold itself
         if not isinstance(data, dict) or "state_dict" not in data:
@@ -156,9 +162,40 @@ def _check_archive(path: Path) -> None:
     """Refuse what unpacks to more than it is: ``torch.save`` compresses nothing."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-    unpacked = sum(entry.file_size for entry in entries)
-    if unpacked > path.stat().st_size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise FreeUValueError(f"{path.name} is compressed, which no file of torch.save is: it is no checkpoint")
+        unpacked = sum(entry.file_size for entry in entries)
+        if unpacked > path.stat().st_size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise FreeUValueError(f"{path.name} is compressed, which no file of torch.save is: it is no checkpoint")
+        for entry in entries:
+            if entry.filename.lower().endswith("data.pkl"):  # torch takes any case
+                with archive.open(entry) as stream:
+                    _check_pickle(stream)
+
+
+def _check_legacy(path: Path) -> None:
+    """The pickles of a file that is no archive, as ``torch.save`` wrote it before 1.6, in a row."""
+    import tarfile
+
+    if tarfile.is_tarfile(path):
+        raise FreeUValueError(f"{path.name} is of a torch before 0.2: convert it to .safetensors")
+    with path.open("rb") as file:
+        for _ in range(_LEGACY_PICKLES):
+            _check_pickle(file)
+
+
+def _check_pickle(stream: IO[bytes]) -> None:
+    """Refuse names that no class has. torch looks for patterns in its message about them, and needs a time that grows
+    with the square of their length: hours for a megabyte.
+
+    Raises:
+        pickle.UnpicklingError: there is one.
+        ValueError: no pickle.
+    """
+    import pickle
+    import pickletools
+
+    for operation, value, _ in pickletools.genops(stream):
+        if operation.name in ("GLOBAL", "INST") and len(value) > _LONGEST_NAME:
+            raise pickle.UnpicklingError(f"a name of {len(value)} letters")
 
 
 @contextlib.contextmanager
