@@ -71,7 +71,7 @@ class TestPickles:
     def test_archives_of_the_first_torch(self, tmp_path):
         with tarfile.open(tmp_path / "a.pt", "w") as archive:
             archive.addfile(tarfile.TarInfo("pickle"))
-        with pytest.raises(FreeUValueError, match="convert it to .safetensors"):
+        with pytest.raises(FreeUValueError, match="convert it to"):
             read_pickled(tmp_path / "a.pt")
 
     @pytest.mark.parametrize("data", [b"", b"\x80", b"\x80\x02}q\x00.", b"PK\3\4", b"\x80\x02" + b"(" * 100_000])
