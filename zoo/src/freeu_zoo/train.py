@@ -154,7 +154,10 @@ class Job:
     def _check_start(self, folder: Path) -> None:
         if self.recipe.kind not in ("diffusion", "lcm") or self.recipe.parent is None:
             raise ZooError(f"--parent: {self.recipe.name} is not an image model that begins with another one")
-        missing = [part for part in ("unet", "text_encoder", "vae") if not (folder / part / "config.json").exists()]
+        needed = [f"{part}/config.json" for part in ("unet", "text_encoder", "vae")]
+        if self.recipe.kind == "lcm":
+            needed.append("freeu-zoo.json")
+        missing = [name.removesuffix("/config.json") for name in needed if not (folder / name).exists()]
         if missing:
             raise ZooError(f"--parent {folder}: no image model there, {', '.join(missing)} is missing")
 
@@ -251,7 +254,7 @@ class Job:
         return True
 
     def _shipped_parent(self) -> Path:
-        """A parent's directory: as shipped, unless it was named or trained here, is not shipped, or recipes are tried."""
+        """A parent's directory: the one named, else as shipped, unless it was trained here or recipes are tried."""
         from freeu_zoo import model_path
 
         if self.start is not None:

@@ -99,14 +99,16 @@ def test_pseudo_huber_is_smooth_at_zero_and_linear_beyond() -> None:
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A parent that learned nothing, and both forms distilled from it by the command."""
     folder = tmp_path_factory.mktemp("work")
+    common = ["--smoke", "--work", str(folder), "--threads", "1"]
+    assert train.main(["mini-sd-24", *common]) == 0  # any image model, without the lessons before it
     for name in FORMS:
-        assert train.main([name, "--smoke", "--work", str(folder), "--threads", "1"]) == 0
+        assert train.main([name, *common, "--parent", str(folder / "models" / "mini-sd-24-smoke")]) == 0
     return folder
 
 
 @pytest.fixture
 def parent(work) -> Path:
-    return work / "models" / "mini-sd-smoke"
+    return work / "models" / "mini-sd-24-smoke"
 
 
 @pytest.fixture
@@ -174,6 +176,13 @@ def test_only_the_additions_of_a_lora_learn(parent, data, tmp_path) -> None:
     assert {"to_q", "0", "conv1", "conv_shortcut", "conv", "time_emb_proj", "proj_in", "2"} == ends - {
         *("to_k", "to_v", "proj", "proj_out", "conv2")
     }
+
+
+def test_a_parent_must_say_what_it_can_generate(parent, tmp_path, capsys) -> None:
+    own = shutil.copytree(parent, tmp_path / "parent")
+    (own / "freeu-zoo.json").unlink()
+    assert train.main(["mini-lcm", "--smoke", "--work", str(tmp_path), "--parent", str(own)]) == 2
+    assert capsys.readouterr().err == f"error: --parent {own}: no image model there, freeu-zoo.json is missing\n"
 
 
 def test_nothing_trained_is_one_line(tmp_path, capsys) -> None:

@@ -25,8 +25,8 @@ from freeu_zoo.world import captions
 OF_PARENT = ("native_size", "prompt", "nouns", "styles", "colours", "words", "relations", "layouts")
 """What a distilled model can generate, and how to ask, is what its parent says."""
 
-STEPS = (8, 4, 2)
-"""Of the sample sheet, a row each, below the parent's."""
+STEPS = (4, 2, 1)
+"""Of the sample sheet, a row each; the parent's rows, above, have its own number and those that are more than one."""
 
 
 def scheduler(recipe: Recipe) -> LCMScheduler:
@@ -122,20 +122,20 @@ def describe(recipe: Recipe, numbers: dict[str, Any], parent: Path, parameters: 
 
 
 def write_samples(recipe: Recipe, parent: Path, addition: Path, output: Path) -> None:
-    """Write the sample sheet: the parent with its steps and with ``recipe.sampling``'s, then the model in ``STEPS``.
+    """Write the sample sheet: the parent with its own steps and with few, then the model in ``STEPS``.
 
     Prompt n has seed n. The model is assembled and loaded as a user would.
     """
     facts = json.loads((addition / "freeu-zoo.json").read_text(encoding="utf-8"))
-    asked, solver = facts["sheets"]["samples"], recipe.lcm.solver_steps
+    asked = facts["sheets"]["samples"]
     seeds = list(range(len(asked)))
     teacher: Any = StableDiffusionPipeline.from_pretrained(parent)
     images = []
-    for steps in (facts["parent_steps"], recipe.sampling.steps):
+    for steps in (facts["parent_steps"], *(steps for steps in STEPS if steps > 1)):
         images += grid.generate(teacher, asked, steps, facts["parent_guidance"], seeds)
     with tempfile.TemporaryDirectory() as folder:
         assemble.assemble(parent, addition, Path(folder) / "model")
         student: Any = StableDiffusionPipeline.from_pretrained(Path(folder) / "model")
     for steps in STEPS:
-        images += grid.generate(student, asked, min(steps, solver), recipe.sampling.guidance, seeds)
+        images += grid.generate(student, asked, steps, recipe.sampling.guidance, seeds)
     write_atomically(output, grid.sheet(images, len(asked)).save)

@@ -12,7 +12,7 @@ SIGMA_DATA, TIMESTEP_SCALING = 0.5, 10.0
 
 
 def scalings(times: Tensor) -> tuple[Tensor, Tensor]:
-    """c_skip and c_out of timesteps (batch,), each (batch, 1, 1, 1) float32: 1 and 0 at timestep 0 (paper, Sec. 4.1)."""
+    """c_skip and c_out of timesteps (batch,), each (batch, 1, 1, 1): 1 and 0 at timestep 0 (paper, Sec. 4.1)."""
     scaled = times.float().view(-1, 1, 1, 1) * TIMESTEP_SCALING
     norm = scaled.square() + SIGMA_DATA**2
     return SIGMA_DATA**2 / norm, scaled / norm.sqrt()

@@ -4,13 +4,14 @@ The student learns to say at every timestep where the teacher's guided path from
 latent, lets the teacher go k timesteps along its path with one DDIM step, and asks the student to say the same at both
 places; at the latter the average of its weights answers (the target network), without a gradient.
 
-Two forms: "unet" learns all weights, and takes the CFG scale as an input (``time_cond_proj_dim``); "lora" learns low-rank
-additions to the teacher's weights for the range of CFG scales of the recipe, without such an input.
+Two forms: "unet" learns all weights, and takes the CFG scale as an input (``time_cond_proj_dim``); "lora" learns
+low-rank additions to the teacher's weights for the CFG scales of the recipe, without such an input.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from freeu_zoo.world import captions
 VALID = 16
 """Held-out scenes of the measure."""
 
+
 def build(recipe: Recipe, teacher: UNet2DConditionModel) -> UNet2DConditionModel:
     """A student's network that begins as its teacher."""
     settings = recipe.lcm
@@ -41,7 +43,7 @@ def build(recipe: Recipe, teacher: UNet2DConditionModel) -> UNet2DConditionModel
         # What reads the CFG scale is new. It begins at zero: the student begins as the teacher.
         weights["time_embedding.cond_proj.weight"] = torch.zeros_like(made.time_embedding.cond_proj.weight)
     made.load_state_dict(weights)
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 def learned(recipe: Recipe, student: UNet2DConditionModel) -> lora.Whole | lora.LowRank:
@@ -52,9 +54,7 @@ def learned(recipe: Recipe, student: UNet2DConditionModel) -> lora.Whole | lora.
 class Trainer(Run):
     """A run of the student over a recipe's latents; teacher and text encoder are frozen."""
 
-    def __init__(
-        self, recipe: Recipe, parent: Path, data: Latents, home: Path, say: Say, device: str = "cpu"
-    ) -> None:
+    def __init__(self, recipe: Recipe, parent: Path, data: Latents, home: Path, say: Say, device: str = "cpu") -> None:
         self.recipe, self.data = recipe, data
         settings = recipe.unet
         torch.manual_seed(settings.seed)
@@ -116,12 +116,13 @@ class Trainer(Run):
         return hidden
 
     def guided(self, noisy: Tensor, times: Tensor, context: Tensor, weight: Tensor) -> Tensor:
-        """The teacher's v under classifier-free guidance: v_c + w (v_c - v_u), w the CFG scale - 1 (paper, Sec. 4.2)."""
+        """The teacher's guided v, v_c + w (v_c - v_u), with w the CFG scale - 1 (paper, Sec. 4.2)."""
         empty = self.context(self.empty).expand(len(context), -1, -1)
         with torch.autocast(self.device.type, torch.bfloat16):
             both = self.teacher(noisy.repeat(2, 1, 1, 1), times.repeat(2), torch.cat([context, empty])).sample
         told, untold = both.float().chunk(2)
-        return told + weight.view(-1, 1, 1, 1) * (told - untold)
+        guided: Tensor = told + weight.view(-1, 1, 1, 1) * (told - untold)
+        return guided
 
     def answer(
         self, noisy: Tensor, times: Tensor, context: Tensor, weight: Tensor, state: dict[str, Tensor] | None = None
@@ -142,10 +143,13 @@ class Trainer(Run):
         """
         if self._valid is None:
             self._valid = list(self._paths())
-        losses = [(self.answer(*inputs) - end).abs().mean().item() for *inputs, end in self._valid]
+        losses = [
+            (self.answer(noisy, times, context, weight) - end).abs().mean().item()
+            for noisy, times, context, weight, end in self._valid
+        ]
         return sum(losses) / len(losses)
 
-    def _paths(self) -> Any:
+    def _paths(self) -> Iterator[tuple[Tensor, ...]]:
         """Inputs of ``answer`` for held-out scenes, and where the teacher gets from there with all its steps."""
         lcm, quarters = self.recipe.lcm, 4
         grid = consistency.solver_times(lcm.solver_steps)

@@ -40,7 +40,7 @@ class LowRank(nn.Module):
     def __init__(self, network: nn.Module, rank: int) -> None:
         super().__init__()
         layers = {name: part for name, part in network.named_modules() if name.endswith(TARGETS)}
-        self.base: dict[str, Tensor] = {name: layer.weight.detach() for name, layer in layers.items()}  # type: ignore
+        self.base: dict[str, Tensor] = {name: layer.weight.detach() for name, layer in layers.items()}
         self.down, self.up = nn.ParameterDict(), nn.ParameterDict()
         for name, weight in self.base.items():
             out, *inner = weight.shape
