@@ -324,7 +324,7 @@ class Job:
         from freeu_zoo import grid
         from freeu_zoo.export import lcm
         from freeu_zoo.training import latents
-        from freeu_zoo.training.lcm import Trainer
+        from freeu_zoo.training.distillation.lcm import Trainer
 
         parent = self._shipped_parent()
         data = latents.prepare(self.recipe, parent / "vae", self.home, self.say)

@@ -17,7 +17,8 @@ import freeu_zoo
 from freeu_zoo import assemble, recipe, train
 from freeu_zoo.errors import ZooError
 from freeu_zoo.export import lcm as export
-from freeu_zoo.training import consistency, diffusion, lcm, lora
+from freeu_zoo.training import diffusion
+from freeu_zoo.training.distillation import consistency, lcm, lora
 from freeu_zoo.training.latents import Latents
 from freeu_zoo.world import scenes
 from safetensors.torch import load_file

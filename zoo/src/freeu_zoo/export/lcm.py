@@ -18,7 +18,8 @@ from freeu_zoo.errors import ZooError
 from freeu_zoo.export.directory import finish, tidy, training_facts
 from freeu_zoo.files import sha256, write_atomically, write_json
 from freeu_zoo.recipe import Recipe
-from freeu_zoo.training import diffusion, lcm, lora
+from freeu_zoo.training import diffusion
+from freeu_zoo.training.distillation import lcm, lora
 from freeu_zoo.training.run import average_of, facts_of
 from freeu_zoo.world import captions
 

@@ -24,7 +24,8 @@ from torch.func import functional_call
 
 from freeu.personalize import Checkpoint
 from freeu_zoo.recipe import Recipe
-from freeu_zoo.training import consistency, diffusion, lora, text
+from freeu_zoo.training import diffusion, text
+from freeu_zoo.training.distillation import consistency, lora
 from freeu_zoo.training.latents import Latents
 from freeu_zoo.training.run import OptimizerSettings, Run, Say
 from freeu_zoo.world import captions
