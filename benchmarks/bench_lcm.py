@@ -42,8 +42,8 @@ def main() -> None:
         call("freeu_zoo.prompts", str(prompts), "--count", str(options.count), "--scenes", str(real))
     found: dict[str, dict[str, Any]] = {}
     for model, steps, arms in RUNS:
-        name, out = f"{model} in {steps}", options.work / f"{model}-{steps}"
         chosen = TEACHER if model == TEACHER else options.model
+        name, out = f"{Path(chosen).name} in {steps}", options.work / f"{model}-{steps}"
         words = ("--arms", arms, "--steps", str(steps), "--seeds", "0", "--reference", str(real), "--reference-matches")
         call("freeu", "evaluate", chosen, "--prompts", str(prompts), *words, "--threads", "1", "--output", str(out))
         found[name] = json.loads((out / "results.json").read_text(encoding="utf-8"))
