@@ -83,12 +83,12 @@ def model_path(name: str = DEFAULT_MODEL) -> Path:
         if name in DISTRIBUTIONS:
             raise ValueError(f"{name} is not installed: pip install {DISTRIBUTIONS[name]}")
         raise ValueError(f"no model {name!r} in the zoo; known: {', '.join(known) or 'none'}")
-    facts = json.loads((known[name] / "freeu-zoo.json").read_text(encoding="utf-8"))
-    if facts.get("kind") != "lcm":
+    if name not in _directories("lcm"):
         return known[name]
     from freeu_zoo.assemble import cached
     from freeu_zoo.errors import ZooError
 
+    facts = json.loads((known[name] / "freeu-zoo.json").read_text(encoding="utf-8"))
     try:
         return cached(model_path(facts["parent"]), known[name])
     except ZooError as error:
