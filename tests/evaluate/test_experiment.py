@@ -55,6 +55,21 @@ def test_a_run_and_its_resumption(prompts, clip_dir, tmp_path):
     assert more["differences"]["freeu"]["kid"]["low"] is not None
 
 
+def test_without_guidance_no_arm_is_calibrated(prompts, tmp_path):
+    """The default arms leave it out and say so; asked for, it is refused before anything is written."""
+    pytest.importorskip("freeu_zoo")
+    folder = tmp_path / "out"
+    base = ("evaluate", "--prompts", prompts, "--guidance-scale", "1", "--steps", "1", "--seeds", "0", "--threads", "1")
+    words = (*base, "--judge", "none", "--output", folder)
+    reason = "calibration needs a CFG scale above 1, got 1: at 1 there is no guidance"
+    code, _, err = run(*words, "--arms", "none,gentle,calibrated:gentle")
+    assert (code, err) == (2, f"freeu: {reason}: leave calibrated:gentle out of --arms\n")
+    assert not folder.exists()
+    code, _, err = run(*words)
+    assert (code, err) == (0, f"freeu: left out calibrated:freeu: {reason}\n")
+    assert [arm["name"] for arm in json.loads((folder / "results.json").read_text())["arms"]] == ["none", "freeu"]
+
+
 def test_matching_references_are_the_ceiling(prompts, tmp_path):
     pytest.importorskip("freeu_zoo")
     real = tmp_path / "real"

@@ -109,6 +109,12 @@ def test_bad_input_is_named(mini):
         calibrate_guidance(mini.pipe, config, [], guidance=2.0, steps=2)
     with pytest.raises(FreeUValueError, match="2 prompts and 1 seed"):
         calibrate_guidance(mini.pipe, config, PROMPTS, guidance=2.0, steps=2, seeds=[1])
+    mini.pipe.unet.register_to_config(time_cond_proj_dim=8)
+    try:
+        with pytest.raises(FreeUValueError, match="this U-Net takes the CFG scale as an input"):
+            calibrate_guidance(mini.pipe, config, PROMPTS, guidance=2.0, steps=2)
+    finally:
+        mini.pipe.unet.register_to_config(time_cond_proj_dim=None)
     with pytest.raises(FreeUValueError, match="predicts 'flow_prediction'"):
         noise_weight("flow_prediction", 0.5)
     with pytest.raises(FreeUValueError, match="one shape"):

@@ -234,7 +234,7 @@ def world(sd_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         "colours": ["blue"],
     }
     (folder / "freeu-zoo.json").write_text(json.dumps(about))
-    monkeypatch.setattr("freeu.pipelines.models.sources.sources.embedded_models", lambda: {"mini-test": folder})
+    monkeypatch.setattr("freeu_zoo.models", lambda: {"mini-test": folder})
     return folder
 
 

@@ -13,6 +13,7 @@ SOURCE = Path(freeu_zoo.__file__).parent
 # Each layer may import those above it; parts in one line do not know each other. A folder stands for all of its files.
 LAYERS = """
 errors files
+assemble
 world
 recipe reader
 prompts films

@@ -50,7 +50,8 @@ def test_every_model_says_what_it_can_do() -> None:
         assert facts["name"] == name
         assert facts["native_size"] == 128
         assert facts["default_steps"] > 0
-        assert facts["default_guidance_scale"] > 1
+        # A distilled model of the form "lora" has guidance in its weights.
+        assert facts["default_guidance_scale"] > 1 or facts["form"] == "lora"
         assert len(facts["nouns"]) >= 48
         assert facts["styles"] == ["3d", "flat", "line"]
         assert len(facts["colours"]) == 10

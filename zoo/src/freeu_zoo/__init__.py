@@ -60,22 +60,39 @@ def _directories(kind: str) -> dict[str, Path]:
 
 
 def models() -> dict[str, Path]:
-    """Installed pipelines by name: directories that ``from_pretrained`` loads, each with a ``freeu-zoo.json``."""
-    return _directories("diffusion") | _directories("video")
+    """Installed pipelines by name, each a directory as it is shipped, with a ``freeu-zoo.json``.
+
+    ``from_pretrained`` loads them, except those that are an addition to another one (kind "lcm"): for these
+    ``model_path`` gives the directory to load.
+    """
+    return _directories("diffusion") | _directories("video") | _directories("lcm")
 
 
 def model_path(name: str = DEFAULT_MODEL) -> Path:
-    """The directory of one pipeline.
+    """The directory of one pipeline, which ``from_pretrained`` loads.
+
+    A model that is shipped as an addition to another one is put together in the user's cache when it is asked for
+    first; the environment variable ``FREEU_ZOO_CACHE`` names another folder.
 
     Raises:
-        ValueError: no such model, or one that is not installed; the message names those there are, or the command.
+        ValueError: no such model, or one that is not installed; the message names those there are, or the command. A
+            model that cannot be put together.
     """
     known = models()
     if name not in known:
         if name in DISTRIBUTIONS:
             raise ValueError(f"{name} is not installed: pip install {DISTRIBUTIONS[name]}")
         raise ValueError(f"no model {name!r} in the zoo; known: {', '.join(known) or 'none'}")
-    return known[name]
+    if name not in _directories("lcm"):
+        return known[name]
+    from freeu_zoo.assemble import cached
+    from freeu_zoo.errors import ZooError
+
+    facts = json.loads((known[name] / "freeu-zoo.json").read_text(encoding="utf-8"))
+    try:
+        return cached(model_path(facts["parent"]), known[name])
+    except ZooError as error:
+        raise ValueError(str(error)) from None
 
 
 def judge_path() -> Path:

@@ -39,6 +39,8 @@ def text(facts: dict[str, Any]) -> str:
         return _template("video").format(**common, **_of_video(facts))
     if kind == "control":
         return _template("control").format(**common, **_of_control(facts))
+    if kind == "lcm":
+        return _template("lcm").format(**common, **_of_lcm(facts))
     if kind == "judge":
         found = facts["retrieval_of_500_held_out"]
         return _template("judge").format(**common, retrieval=found, parameters=facts["parameters"])
@@ -124,6 +126,34 @@ def _of_control(facts: dict[str, Any]) -> dict[str, Any]:
         "notes": facts["notes"],
         "speed": training["samples_per_second"],
         "held_out": training["curve"][-1]["held_out"] if training["curve"] else "not measured",
+    }
+
+
+def _of_lcm(facts: dict[str, Any]) -> dict[str, Any]:
+    training, (low, high) = facts["training"], facts["distilled_guidance"]
+    whole = facts["form"] == "unet"
+    return {
+        "parent": facts["parent"],
+        "steps": facts["default_steps"],
+        "guidance": facts["default_guidance_scale"],
+        "parent_steps": facts["parent_steps"],
+        "parent_guidance": facts["parent_guidance"],
+        "form": "a U-Net that takes the CFG scale as an input"
+        if whole
+        else f"a LoRA of rank {facts['rank']} for the U-Net",
+        "meaning": "is an input of the U-Net, which is called once a step at any scale"
+        if whole
+        else "is 1, which means no guidance while sampling: that of the teacher is in the weights",
+        "teacher_guidance": f"{low:g}" if low == high else f"{low:g} to {high:g}",
+        "solver_steps": facts["solver_steps"],
+        "skipped": 1000 // facts["solver_steps"],
+        "sample_prompts": _list(facts["sheets"]["samples"]),
+        "alignment": _alignment(facts.get("alignment")),
+        "scored_prompts": facts.get("alignment", {}).get("prompts", 500),
+        "parameters": f"{facts['parameters']:,}",
+        "notes": facts["notes"],
+        "speed": training["samples_per_second"],
+        "distance": training["curve"][-1]["held_out"] if training["curve"] else "not measured",
     }
 
 

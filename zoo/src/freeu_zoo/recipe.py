@@ -122,6 +122,27 @@ class VideoRecipe:
 
 
 @dataclass(frozen=True)
+class LcmRecipe:
+    """How a model is distilled (``lcm``).
+
+    Args:
+        form: "lora": low-rank additions to the parent's U-Net; "unet": a U-Net that takes the CFG scale as an input.
+        rank: of the additions.
+        embedding: width of the embedded CFG scale, even.
+        solver_steps: of the teacher from noise to image, at most 1000; k of the paper is 1000 // solver_steps.
+        guidance: the lowest and the highest CFG scale of the teacher.
+        huber: c of the pseudo-Huber loss.
+    """
+
+    form: str = "lora"
+    rank: int = 32
+    embedding: int = 64
+    solver_steps: int = 25
+    guidance: tuple[float, float] = (3.0, 3.0)
+    huber: float = 0.001
+
+
+@dataclass(frozen=True)
 class Sampling:
     """The defaults that go with the model."""
 
@@ -168,9 +189,10 @@ class Recipe:
     Args:
         name: of the recipe and of the model.
         world: which scenes.
-        kind: "diffusion", "video", "control", "judge" or "reader".
+        kind: "diffusion", "video", "control", "lcm", "judge" or "reader".
         parent: a recipe whose autoencoder is kept and whose U-Net this one begins with; of a video model the recipe
-            of the image model, or of the lesson before; of a ControlNet the recipe of the image model.
+            of the image model, or of the lesson before; of a ControlNet or a distilled model the recipe of the image
+            model.
         notes: for the model card.
     """
 
@@ -185,6 +207,7 @@ class Recipe:
     text: TextRecipe = field(default_factory=TextRecipe)
     unet: UnetRecipe = field(default_factory=UnetRecipe)
     video: VideoRecipe = field(default_factory=VideoRecipe)
+    lcm: LcmRecipe = field(default_factory=LcmRecipe)
     sampling: Sampling = field(default_factory=Sampling)
     judge: JudgeRecipe = field(default_factory=JudgeRecipe)
     reader: ReaderRecipe = field(default_factory=ReaderRecipe)
@@ -197,6 +220,7 @@ _PARTS: dict[str, type[Any]] = {
     "text": TextRecipe,
     "unet": UnetRecipe,
     "video": VideoRecipe,
+    "lcm": LcmRecipe,
     "sampling": Sampling,
     "judge": JudgeRecipe,
     "reader": ReaderRecipe,
@@ -205,6 +229,7 @@ _KINDS = {
     "diffusion": ("world", "data", "vae", "text", "unet", "sampling"),
     "video": ("world", "text", "unet", "video", "sampling"),
     "control": ("world", "unet", "sampling"),
+    "lcm": ("world", "data", "unet", "lcm", "sampling"),
     "judge": ("world", "data", "text", "judge"),
     "reader": ("world", "data", "reader"),
 }
@@ -236,6 +261,7 @@ def read(path: Path) -> Recipe:
     made |= {key: str(raw[key]).strip() for key in texts if key in raw}
     recipe = Recipe(**{"description": ""} | made)
     _check_world(recipe.world, path)
+    _check_lcm(recipe.lcm, path)
     return recipe
 
 
@@ -277,6 +303,21 @@ def _check_world(world: scenes.World, path: Path) -> None:
         raise ZooError(f"{path} [world]: layouts are single, placed, count, pair, trio; got {dict(world.layouts)}")
 
 
+def _check_lcm(lcm: LcmRecipe, path: Path) -> None:
+    low, high = lcm.guidance if len(lcm.guidance) == 2 else (0.0, 0.0)
+    checks = {
+        f'form must be "lora" or "unet", got {lcm.form!r}': lcm.form in ("lora", "unet"),
+        f"rank must be at least 1, got {lcm.rank}": lcm.rank >= 1,
+        f"embedding must be even and at least 4, got {lcm.embedding}": lcm.embedding >= 4 and lcm.embedding % 2 == 0,
+        f"solver_steps must be 1 to 1000, got {lcm.solver_steps}": 1 <= lcm.solver_steps <= 1000,
+        f"guidance must be two CFG scales from 1 up, in order, got {list(lcm.guidance)}": 1 <= low <= high,
+        f"huber must be above 0, got {lcm.huber}": lcm.huber > 0,
+    }
+    for message, fine in checks.items():
+        if not fine:
+            raise ZooError(f"{path} [lcm]: {message}")
+
+
 def _part(kind: type[Part], raw: Any, where: str) -> Part:
     names = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(raw) - names)
@@ -310,6 +351,7 @@ def smoke(recipe: Recipe) -> Recipe:
             captions=2,
         ),
         video=replace(recipe.video, frames=4, short=3, short_samples=min(recipe.video.short_samples, 8), head_width=4),
+        lcm=replace(recipe.lcm, rank=2, embedding=8, solver_steps=4),
         sampling=replace(recipe.sampling, steps=1),
         judge=replace(recipe.judge, width=48, layers=1, heads=2, projection=32, samples=64, batch=16),
         reader=replace(recipe.reader, widths=(8, 16, 32, 64), samples=64, batch=16),

@@ -23,6 +23,7 @@ STAGES = {
     "diffusion": ("sprites", "vae", "text", "unet", "polish", "export"),
     "video": ("unet", "export"),
     "control": ("control", "export"),
+    "lcm": ("lcm", "export"),
     "judge": ("train", "export"),
     "reader": ("train", "export"),
 }
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--parent",
         type=Path,
-        help="for image models: begin with this model's directory, in place of training the parent",
+        help="for image models, and to distil one: begin with this model's directory, in place of the recipe's parent",
     )
     parser.add_argument("--minutes", type=float, default=math.inf, help="end this sitting after so much training")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
@@ -151,9 +152,12 @@ class Job:
         return self.destination
 
     def _check_start(self, folder: Path) -> None:
-        if self.recipe.kind != "diffusion" or self.recipe.parent is None:
+        if self.recipe.kind not in ("diffusion", "lcm") or self.recipe.parent is None:
             raise ZooError(f"--parent: {self.recipe.name} is not an image model that begins with another one")
-        missing = [part for part in ("unet", "text_encoder", "vae") if not (folder / part / "config.json").exists()]
+        needed = [f"{part}/config.json" for part in ("unet", "text_encoder", "vae")]
+        if self.recipe.kind == "lcm":
+            needed.append("freeu-zoo.json")
+        missing = [name.removesuffix("/config.json") for name in needed if not (folder / name).exists()]
         if missing:
             raise ZooError(f"--parent {folder}: no image model there, {', '.join(missing)} is missing")
 
@@ -250,9 +254,11 @@ class Job:
         return True
 
     def _shipped_parent(self) -> Path:
-        """A parent's directory: as shipped, unless it was trained here, is not shipped, or recipes are tried."""
+        """A parent's directory: the one named, else as shipped, unless it was trained here or recipes are tried."""
         from freeu_zoo import model_path
 
+        if self.start is not None:
+            return self.start
         parent = self._parent()
         if parent is None:
             kind = self.recipe.kind
@@ -312,6 +318,33 @@ class Job:
         if not self.has_checkpoint("control"):  # asked before a parent that is not shipped would be trained
             raise ZooError(f"nothing trained in {self.home} yet; run --stage control first")
         control.export(self.recipe, self.home, self._shipped_parent(), self.destination)
+        return True
+
+    def _lcm_lcm(self, forced: bool) -> bool:
+        from freeu_zoo import grid
+        from freeu_zoo.export import lcm
+        from freeu_zoo.training import latents
+        from freeu_zoo.training.distillation.lcm import Trainer
+
+        parent = self._shipped_parent()
+        data = latents.prepare(self.recipe, parent / "vae", self.home, self.say)
+        trainer = Trainer(self.recipe, parent, data, self.home, self.say, self.device)
+        trainer.resume()
+
+        def show() -> None:
+            made = lcm.pipeline(self.recipe, self.home, parent)
+            path = self.home / "grids" / f"step-{trainer.step:06}.png"
+            grid.progress_sheet(made, self.recipe, path)
+            self.say(f"images in {path}")
+
+        return trainer.go(self.minutes, show, self.recipe.unet.grid_minutes)
+
+    def _lcm_export(self, forced: bool) -> bool:
+        from freeu_zoo.export import lcm
+
+        if not self.has_checkpoint("lcm"):  # asked before a parent that is not shipped would be trained
+            raise ZooError(f"nothing trained in {self.home} yet; run --stage lcm first")
+        lcm.export(self.recipe, self.home, self._shipped_parent(), self.destination)
         return True
 
     def _judge_train(self, forced: bool) -> bool:

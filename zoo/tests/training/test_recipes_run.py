@@ -38,7 +38,7 @@ def test_every_recipe_leaves_a_model(models) -> None:
     assert set(models) == {path.stem for path in recipes.FOLDER.glob("*.toml")}
 
 
-@pytest.mark.parametrize("name", ["mini-sd", "mini-modelscope", "mini-canny"])
+@pytest.mark.parametrize("name", ["mini-sd", "mini-modelscope", "mini-canny", "mini-lcm", "mini-lcm-unet"])
 def test_a_model_has_its_card_and_samples(models, name) -> None:
     for part in ("samples.png", "README.md", "freeu-zoo.json"):
         assert (models[name] / part).exists()

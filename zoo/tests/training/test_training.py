@@ -261,7 +261,7 @@ def test_learning_rate_rises_stays_and_falls() -> None:
         ('name = "x"\nworld = {nouns = 9999}', "nouns must be a list or 1 to"),
         ('name = "x"\nworld = {nouns = ["fox"], styles = ["oil"]}', "no such styles: oil; known: 3d"),
         ('name = "x"\nworld = {nouns = ["fox"], layouts = {heap = 1}}', "layouts are single"),
-        ('name = "x"\nkind = "vase"\nworld = {nouns = ["fox"]}', "kind must be .*, video, control, judge, reader"),
+        ('name = "x"\nkind = "vase"\nworld = {nouns = ["fox"]}', "kind must be .*, video, control, lcm, judge, reader"),
         ('name = "x"\nworld = {nouns = ["fox"]}\nunet = {witdhs = [1]}', "unknown witdhs; known: .*widths"),
     ],
 )

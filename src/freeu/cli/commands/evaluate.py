@@ -154,6 +154,8 @@ def _generate_and_score(
     _check_kinds(prepared.plan.frames is not None, real, videos_given)  # a model of the hub is known only now
     tell(*_shortened(prepared.notes))
 
+    chosen = _calibrated(chosen, arms, prepared)
+
     from freeu.cli.progress import Bar
     from freeu.evaluate.experiment.experiment import Experiment, run_experiment
 
@@ -174,6 +176,20 @@ def _generate_and_score(
     except KeyboardInterrupt:
         raise stopped(folder, seeds=sampling.seeds) from None
     _told(folder)
+
+
+def _calibrated(chosen: Any, arms: ArmOptions, prepared: Any) -> Any:
+    """The arms, without those that match guidance where the model has none; refused if they were asked for."""
+    from freeu.evaluate.experiment.guidance import why_unguided
+
+    reason = why_unguided(prepared.loaded.pipe, prepared.plan.guidance)
+    matching = [arm.name for arm in chosen if arm.calibrates is not None]
+    if reason is None or not matching:
+        return chosen
+    if "arms" in given(arms):
+        raise FreeUValueError(f"{reason}: leave {matching[0]} out of --arms")
+    tell(f"left out {matching[0]}: {reason}")
+    return tuple(arm for arm in chosen if arm.calibrates is None)
 
 
 def _score(

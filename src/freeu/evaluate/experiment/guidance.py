@@ -159,6 +159,17 @@ def noise_weight(prediction: str, alpha_bar: float) -> float:
     )
 
 
+def why_unguided(pipe: Any, guidance: float) -> str | None:
+    """Why a pipeline, such as a consistency model, has no two predictions to guide between; None if it has."""
+    if not guidance > 1.0:
+        return f"calibration needs a CFG scale above 1, got {guidance:g}: at 1 there is no guidance"
+    if pipe.unet.config.get("time_cond_proj_dim") is not None:
+        return (
+            "calibration needs predictions with and without the prompt, and this U-Net takes the CFG scale as an input"
+        )
+    return None
+
+
 def calibrate_guidance(
     pipe: Any,
     config: FreeUConfig,
@@ -209,8 +220,8 @@ def calibrate_guidance(
 
     from freeu.pipelines.models.schedulers import fresh_scheduler
 
-    if not guidance > 1.0:
-        raise FreeUValueError(f"calibration needs a CFG scale above 1, got {guidance:g}: at 1 there is no guidance")
+    if reason := why_unguided(pipe, guidance):
+        raise FreeUValueError(reason)
     if not prompts:
         raise FreeUValueError("calibration needs at least one prompt")
     numbers = range(len(prompts)) if seeds is None else seeds

@@ -114,16 +114,20 @@ def _distributions() -> dict[str, str]:
 
 def _embedded(name: str | None, default: str) -> ModelSource:
     need("demo", "freeu_zoo")
-    models = embedded_models()
-    name = name or str(getattr(importlib.import_module("freeu_zoo"), default, ""))
-    if name not in models:
+    zoo = importlib.import_module("freeu_zoo")
+    name = name or str(getattr(zoo, default, ""))
+    if name not in embedded_models():
         if name in _distributions():
             raise FreeUValueError(
                 f"{name} is not installed: pip install {_distributions()[name]}, or give a model of yours with --model"
             )
         kind = "embedded video model" if default == "DEFAULT_VIDEO_MODEL" else "embedded model"
         raise FreeUValueError(f"freeu-zoo holds no {kind}: give one with --model, a directory, a file or a hub id")
-    return describe_directory(models[name], ModelSource("embedded", name, models[name]))
+    try:
+        path = Path(zoo.model_path(name))
+    except ValueError as error:  # one that is put together in the user's cache, which cannot be written
+        raise FreeUValueError(str(error)) from None
+    return describe_directory(path, ModelSource("embedded", name, path))
 
 
 def _unknown(text: str, path: Path) -> FreeUValueError:
