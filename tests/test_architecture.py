@@ -21,7 +21,7 @@ wording profiles presets metadata ops
 intervals motion
 core
 adapters
-api
+api scalecrafter
 pipelines.io
 pipelines.models.sources
 pipelines.models.addons pipelines.models.control pipelines.models.modelscope
@@ -82,6 +82,7 @@ PUBLIC = {
     "presets",
     "recommend",
     "remove_all",
+    "scalecrafter",
 }
 
 
