@@ -1,6 +1,6 @@
 """ScaleCrafter and FreeU on mini-sd at twice its size: repeated objects, and the distance to real scenes.
 
-    python benchmarks/bench_scalecrafter.py [--count 24] [--steps 10] [--work DIR]
+    python benchmarks/bench_scalecrafter.py [--count 20] [--steps 10] [--work DIR]
 
 Prompts ask for one object each and were not trained on. Generates with plain sampling, ScaleCrafter and FreeU in all
 combinations at 256x256, and with plain sampling at 128x128, by ``freeu evaluate``; an interrupted run goes on where it
@@ -105,7 +105,7 @@ def sheet(folder: Path, texts: list[str], path: Path, columns: int = 8) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=24, help="prompts (default: 24)")
+    parser.add_argument("--count", type=int, default=20, help="prompts (default: 20)")
     parser.add_argument("--steps", type=int, default=10, help="denoising steps (default: 10)")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--work", type=Path, help="where images are kept (default: a temporary folder)")
