@@ -110,7 +110,8 @@ class Dilation:
     def _convolve(self, conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         dilation = (self._call.dilations or {}).get(conv, 1.0)
         if dilation == 1.0:
-            return type(conv)._conv_forward(conv, x, weight, bias)
+            plain: Tensor = type(conv)._conv_forward(conv, x, weight, bias)
+            return plain
         return redilated(conv, x, weight, bias, dilation)
 
     def _begin(self, _unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
