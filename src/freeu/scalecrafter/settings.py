@@ -140,7 +140,7 @@ def factor_of(width: int, height: int, native: int, label: str = "the model") ->
     if factor <= 1.0:
         raise FreeUValueError(
             f"ScaleCrafter is for sizes above the model's own, and {label} was made for {native}x{native}: got "
-            f"{width}x{height}; use a larger --width and --height, or leave --scalecrafter out"
+            f"{width}x{height}; use a larger width or height, or do without ScaleCrafter"
         )
     if factor > MAX_FACTOR:
         raise FreeUValueError(
