@@ -83,24 +83,28 @@ def table(rows: dict[str, dict[str, Any]], signed: bool = False) -> list[str]:
 
 
 def sheet(folder: Path, texts: list[str], path: Path, columns: int = 8) -> None:
-    """The first prompts under the shown arms, a row for each arm."""
+    """The first prompts, a row at the model's own size and one for each shown arm at twice that."""
     side, left, top = 128, 132, 34
     columns = min(columns, len(texts))
-    page = Image.new("RGB", (left + columns * side, top + len(SHOWN) * side), "white")
+    rows = {"plain 128x128": folder / "native" / "arm-0-none"}
+    rows |= {NAMES.get(arm, arm): folder / "twice" / arm_folder(arm) for arm in SHOWN}
+    page = Image.new("RGB", (left + columns * side, top + len(rows) * side), "white")
     draw = ImageDraw.Draw(page)
     for column, text in enumerate(texts[:columns]):
-        lines = textwrap.wrap(text, 24)
-        draw.multiline_text((left + column * side + 2, 2), "\n".join(lines[:3]), "black", font_size=9, spacing=1)
-    for row, arm in enumerate(SHOWN):
-        draw.multiline_text((4, top + row * side + 50), NAMES.get(arm, arm).replace("+", "\n+ "), "black", font_size=12)
-        place = folder / "twice" / f"arm-{ARMS.index(arm)}-{arm.replace('+', '-')}"
+        lines = "\n".join(textwrap.wrap(text, 24)[:3])
+        draw.multiline_text((left + column * side + 2, 2), lines, "black", font_size=9, spacing=1)
+    for row, (name, place) in enumerate(rows.items()):
+        draw.multiline_text((4, top + row * side + 50), name.replace("+", "\n+ "), "black", font_size=12)
         for column in range(columns):
             (file,) = place.glob(f"p{column:03}-*.png")
-            page.paste(
-                Image.open(file).resize((side, side), Image.Resampling.LANCZOS),
-                (left + column * side, top + row * side),
-            )
+            image = Image.open(file).resize((side, side), Image.Resampling.LANCZOS)
+            page.paste(image, (left + column * side, top + row * side))
     page.save(path)
+
+
+def arm_folder(arm: str) -> str:
+    """Where ``freeu evaluate`` puts the images of an arm."""
+    return f"arm-{ARMS.index(arm)}-{arm.replace('+', '-')}"
 
 
 def main() -> None:
@@ -115,12 +119,12 @@ def main() -> None:
     run = ("--seeds", "0", "--steps", str(options.steps), "--dtype", options.dtype, "--threads", "1")
     native = evaluate(folder, "native", "mini-sd", "--arms", "none", *run)
     twice = evaluate(folder, "twice", "mini-sd", "--arms", ",".join(ARMS), "--width", "256", "--height", "256", *run)
-    scaled = [f"arm-{number}-{name.replace('+', '-')}" for number, name in enumerate(ARMS) if "scale" in name]
-    images = [word for name in scaled for word in ("--images", str(folder / "twice" / name))]
+    scaled = [arm for arm in ARMS if "scalecrafter" in arm]
+    images = [word for arm in scaled for word in ("--images", str(folder / "twice" / arm_folder(arm)))]
     against = evaluate(folder, "against-scalecrafter", *images)
     arms = {NAMES.get(name, name): twice["summary"][name] for name in ARMS}
     to_plain = {name: twice["differences"][name] for name in ARMS[1:]}
-    to_scaled = dict(zip(ARMS[2:4], list(against["differences"].values())[1:], strict=True))
+    to_scaled = dict(zip(scaled[1:], list(against["differences"].values())[1:], strict=True))
     lines = [
         "# ScaleCrafter and FreeU on mini-sd at 256x256",
         "",
