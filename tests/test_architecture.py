@@ -21,7 +21,7 @@ wording profiles presets metadata ops
 intervals motion
 core
 adapters
-api
+api scalecrafter
 pipelines.io
 pipelines.models.sources
 pipelines.models.addons pipelines.models.control pipelines.models.modelscope
@@ -82,6 +82,7 @@ PUBLIC = {
     "presets",
     "recommend",
     "remove_all",
+    "scalecrafter",
 }
 
 
@@ -136,7 +137,7 @@ def test_folders_stay_small():
 def test_the_zoo_uses_the_public_door_only():
     zoo = SOURCE.parents[1] / "zoo" / "src"
     for path in zoo.rglob("*.py"):
-        inside = imports(path) - {"analysis", "evaluate", "ops", "personalize"}
+        inside = imports(path) - {"analysis", "evaluate", "ops", "personalize", "scalecrafter"}
         assert not inside, f"{path.name} reaches inside freeu"
 
 
@@ -184,7 +185,7 @@ def test_command_line_starts_without_torch():
     assert out.strip() == "False"
 
 
-@pytest.mark.parametrize("part", ["analysis", "evaluate", "personalize"])
+@pytest.mark.parametrize("part", ["analysis", "evaluate", "personalize", "scalecrafter"])
 def test_parts_are_light_and_documented(part):
     names, _ = loaded_by(f"import freeu; freeu.{part}; import freeu.{part}")
     assert not names & {"scipy", "diffusers", "transformers", "PIL", "matplotlib", "plotly"}

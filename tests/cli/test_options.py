@@ -25,6 +25,7 @@ from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.option import annotated_fields, words
 from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
+from freeu.pipelines.options.scalecrafter import ScaleCrafterOptions
 from freeu.pipelines.options.video import VideoOptions
 
 GROUPS = (
@@ -33,6 +34,7 @@ GROUPS = (
     ImageInput,
     ModelOptions,
     ControlOptions,
+    ScaleCrafterOptions,
     FreeUOptions,
     VideoFreeUOptions,
     VideoOptions,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from freeu.pipelines.io.inputs import MAX_SEED, format_seeds, parse_seeds
 from freeu.pipelines.models.schedulers import PREDICTION_TYPES, SAMPLERS
 from freeu.pipelines.options.option import shell_line
 from freeu.pipelines.runs.plan import INPUT_IMAGE, INPUT_MASK, ModelReference, Plan
+from freeu.scalecrafter.settings import ScaleCrafter
 
 LETTERS = st.characters(codec="utf-8", exclude_characters="\0")
 WORDS = st.text(LETTERS, min_size=1, max_size=12).map(str.strip).filter(bool)
@@ -27,6 +29,17 @@ ODD = st.sampled_from(
 TEXT = WORDS | ODD
 NUMBERS = st.floats(0.01, 4, allow_nan=False)
 FRACTIONS = st.floats(0.0, 1.0, allow_nan=False)
+
+
+@st.composite
+def scalings(draw: st.DrawFn) -> ScaleCrafter:
+    """ScaleCrafter with any settings that a command line can give."""
+    return ScaleCrafter(
+        factor=draw(st.floats(1.01, 4.0)),
+        levels=draw(st.tuples(st.integers(0, 8), st.integers(1, 8))),
+        end=draw(st.floats(0.01, 1.0)),
+        guidance=draw(st.sampled_from(["plain", "damped"])),
+    )
 
 
 @st.composite
@@ -60,6 +73,7 @@ def plans(draw: st.DrawFn) -> Plan:
         device=draw(st.sampled_from(["cpu", "cuda", "cuda:1"])),
         threads=draw(st.integers(1, 64)),
         prediction_type=draw(st.none() | st.sampled_from(PREDICTION_TYPES)),
+        scalecrafter=draw(st.none() | scalings()),
     )
 
 
@@ -92,6 +106,11 @@ def check(request: Any, plan: Plan) -> None:
     assert image.image == (Path(INPUT_IMAGE) if plan.image_sha else None)
     assert image.mask == (Path(INPUT_MASK) if plan.mask_sha else None)
     assert (request.freeu.base() if request.freeu else None) == plan.config
+    assert request.scalecrafter.scalecrafter is (plan.scalecrafter is not None)
+    if plan.scalecrafter is not None:
+        # The factor is that of the size.
+        assert replace(plan.scalecrafter, **request.scalecrafter.changes()) == plan.scalecrafter
+        assert request.scalecrafter.changes().keys() == {"levels", "end", "guidance"}
 
 
 @settings(max_examples=100, deadline=None, phases=[Phase.generate])

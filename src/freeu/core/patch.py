@@ -1,4 +1,4 @@
-"""Putting FreeU into a model and taking it out: the only file that adds hooks to modules and removes them.
+"""Putting FreeU into a model and taking it out: the only file of FreeU that adds hooks to modules and removes them.
 
 Hooks go in and come out; nothing else of a model is touched, so removing them gives it back to the bit.
 """

@@ -7,6 +7,7 @@ from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
+from freeu.pipelines.options.scalecrafter import ScaleCrafterOptions
 
 
 def compare(
@@ -16,6 +17,7 @@ def compare(
     freeu: FreeUOptions,
     image: ImageInput,
     control: ControlOptions,
+    scalecrafter: ScaleCrafterOptions,
     run: RunOptions,
 ) -> None:
     """Generate the same prompt and seed without and with FreeU: images, a grid, a page with sliders, a manifest.
@@ -25,5 +27,5 @@ def compare(
     from freeu.cli.terminal import carry_out
     from freeu.pipelines.runs.request import Request
 
-    request = Request("compare", prompts.collect(), sampling, model, run, freeu, model.add_ons(), image, control)
-    carry_out(request)
+    parts = (prompts.collect(), sampling, model, run, freeu, model.add_ons(), image, control)
+    carry_out(Request("compare", *parts, scalecrafter=scalecrafter))

@@ -33,7 +33,9 @@ class ArmOptions:
     arms: Annotated[
         str,
         Option(
-            'With commas: none, freeu, presets, guidance=W, calibrated:ARM, "b1=1.3 ...", "NAME: b1=1.3 ...".', "ARMS"
+            "With commas: none, freeu, presets, guidance=W, calibrated:ARM, scalecrafter, scalecrafter+ARM, "
+            '"b1=1.3 ...", "NAME: b1=1.3 ...".',
+            "ARMS",
         ),
     ] = "none,freeu,calibrated:freeu"
     calibration_prompts: Annotated[
@@ -134,6 +136,7 @@ def _generate_and_score(
 ) -> None:
     from freeu.evaluate.experiment.arms import parse_arms
     from freeu.evaluate.experiment.video_files import are_videos
+    from freeu.pipelines.models.fitness import check_scale
     from freeu.pipelines.models.sources.families import generates_videos
     from freeu.pipelines.runs.prepare import prepare
     from freeu.pipelines.runs.request import Request, check_request
@@ -146,6 +149,8 @@ def _generate_and_score(
         "generate", texts, sampling, model, run, add_ons=model.add_ons(), frames=video.frames, allow_videos=True
     )
     sources = check_request(request, folder)
+    if any(arm.scalecrafter for arm in chosen):
+        check_scale(sources.model, sampling.width, sampling.height)
     videos_given = are_videos(real)
     if sources.model.class_name:
         _check_kinds(generates_videos(sources.model), real, videos_given)

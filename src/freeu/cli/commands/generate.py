@@ -7,6 +7,7 @@ from freeu.pipelines.options.freeu import FreeUOptions, FreeUSwitch
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import ReproduceOptions, RunOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
+from freeu.pipelines.options.scalecrafter import ScaleCrafterOptions
 
 
 def generate(
@@ -16,6 +17,7 @@ def generate(
     freeu: FreeUOptions,
     image: ImageInput,
     control: ControlOptions,
+    scalecrafter: ScaleCrafterOptions,
     run: RunOptions,
     again: ReproduceOptions,
     switch: FreeUSwitch,
@@ -30,9 +32,10 @@ def generate(
     from freeu.pipelines.runs.request import Request
 
     if again.manifest is not None:
-        reproduce(again.manifest, prompts, sampling, model, freeu, switch, image, control, run, name="freeu")
+        groups = (prompts, sampling, model, freeu, switch, image, control, scalecrafter, run)
+        reproduce(again.manifest, *groups, name="freeu")
         return
     switch.check(freeu, asked=control.skip_filter_order is not None)
     wanted = None if switch.no_freeu else freeu
-    request = Request("generate", prompts.collect(), sampling, model, run, wanted, model.add_ons(), image, control)
-    carry_out(request)
+    parts = (prompts.collect(), sampling, model, run, wanted, model.add_ons(), image, control)
+    carry_out(Request("generate", *parts, scalecrafter=scalecrafter))

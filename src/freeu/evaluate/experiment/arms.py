@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError, unknown_name
@@ -11,6 +11,7 @@ from freeu.presets import preset, presets
 
 BASELINE = "none"
 RECOMMENDED = "freeu"
+SCALED = "scalecrafter"
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,19 @@ class Arm:
         config: FreeU's settings; None without FreeU, and for the model's recommendation until that is known.
         guidance: another CFG scale than that of the run, or None.
         calibrates: name of the arm that plain sampling with another CFG scale is to match, or None.
+        scalecrafter: whether ScaleCrafter is on, with the settings that are recommended for the model and the size.
     """
 
     name: str
     config: FreeUConfig | None = None
     guidance: float | None = None
     calibrates: str | None = None
+    scalecrafter: bool = False
+
+    @property
+    def recommended(self) -> bool:
+        """Whether FreeU's settings are those that are recommended for the model, which must be known first."""
+        return self.name in (RECOMMENDED, f"{SCALED}+{RECOMMENDED}")
 
     def folder(self, number: int) -> str:
         """A name for its folder of images, such as ``arm-1-sd14``."""
@@ -39,7 +47,8 @@ def parse_arms(text: str) -> tuple[Arm, ...]:
 
     Settings may have a name before them, "strong: b1=1.6 b2=1.8 v=2", by which tables and ``calibrated`` call them.
 
-    ``none`` is plain sampling, against which all others are compared; ``freeu`` is what is recommended for the model.
+    ``none`` is plain sampling, against which all others are compared; ``freeu`` is what is recommended for the model;
+    ``scalecrafter`` is ScaleCrafter without FreeU, ``scalecrafter+sd14`` with it.
 
     Raises:
         FreeUValueError: an unknown name, a bad number, an arm given twice, or no ``none``.
@@ -58,7 +67,9 @@ def parse_arms(text: str) -> tuple[Arm, ...]:
         matched = arms.get(arm.calibrates)
         if matched is None:
             raise FreeUValueError(f"arm {arm.name!r} needs the arm that it matches: add {arm.calibrates!r} to --arms")
-        if matched.config is None and matched.name != RECOMMENDED:
+        if matched.scalecrafter:
+            raise FreeUValueError(f"arm {arm.name!r}: guidance is calibrated without ScaleCrafter: leave it out")
+        if matched.config is None and not matched.recommended:
             raise FreeUValueError(f"arm {arm.name!r}: only an arm with FreeU can be calibrated to")
     return tuple(sorted(arms.values(), key=lambda arm: arm.name != BASELINE))
 
@@ -66,12 +77,21 @@ def parse_arms(text: str) -> tuple[Arm, ...]:
 def _parse(word: str) -> Arm:
     if word in (BASELINE, RECOMMENDED):
         return Arm(word)
+    if word == SCALED:
+        return Arm(word, scalecrafter=True)
+    if word.startswith(f"{SCALED}+"):
+        inside = _parse(word.partition("+")[2].strip())
+        if inside.name == BASELINE or inside.scalecrafter or inside.calibrates is not None:
+            raise FreeUValueError(
+                f"arm {word!r}: after {SCALED}+ comes FreeU, or guidance=W; {SCALED} alone has neither"
+            )
+        return replace(inside, name=f"{SCALED}+{inside.name}", scalecrafter=True)
     if word.startswith("calibrated:"):
         return Arm(word, calibrates=word.partition(":")[2].strip())
     named = re.fullmatch(r"([\w.+-]+)\s*:\s*(.*=.*)", word)
     if named is not None:
         name, settings = named.groups()
-        if name in (BASELINE, RECOMMENDED, *presets()):
+        if name in (BASELINE, RECOMMENDED, SCALED, *presets()):
             raise FreeUValueError(f"arm {word!r}: {name} is the name of something else, choose another name")
         return Arm(name, config=FreeUConfig.parse(settings))
     if word.startswith("guidance="):
@@ -85,6 +105,15 @@ def _parse(word: str) -> Arm:
     if "=" in word:
         return Arm(word, config=FreeUConfig.parse(word))
     if word not in presets():
-        known = [BASELINE, RECOMMENDED, "guidance=W", "calibrated:ARM", "NAME: b1=...", *presets()]
+        known = [
+            BASELINE,
+            RECOMMENDED,
+            SCALED,
+            f"{SCALED}+ARM",
+            "guidance=W",
+            "calibrated:ARM",
+            "NAME: b1=...",
+            *presets(),
+        ]
         raise unknown_name("arm", word, known)
     return Arm(word, config=preset(word))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from freeu.evaluate.experiment.arms import RECOMMENDED, Arm
+from freeu.evaluate.experiment.arms import Arm
 from freeu.evaluate.experiment.guidance import Calibration, calibrate_guidance
 from freeu.evaluate.experiment.prompts import Prompt
 from freeu.evaluate.experiment.results import KIND, RESULTS, SCHEMA, TABLE, as_markdown
@@ -22,6 +22,7 @@ from freeu.pipelines.runs.manifest import as_json, claim, environment
 from freeu.pipelines.runs.plan import Plan
 from freeu.pipelines.runs.prepare import Prepared
 from freeu.pipelines.runs.run import ImageMaker, Progress, deterministic, make_run
+from freeu.scalecrafter.settings import ScaleCrafter
 
 
 @dataclass
@@ -76,7 +77,7 @@ def run_experiment(
     """
     output = OutputFolder(folder)
     arms = _resolved(loaded, experiment)
-    record = _claim(output, experiment, arms)
+    record = _claim(loaded, output, experiment, arms)
     plans: dict[str, Plan] = {}
     for arm in arms:
         plan = experiment.plan
@@ -84,6 +85,8 @@ def run_experiment(
             plan = replace(plan, arms=("freeu",), config=arm.config)
         if arm.guidance is not None:
             plan = replace(plan, guidance=arm.guidance)
+        if arm.scalecrafter:
+            plan = replace(plan, scalecrafter=_scaled(loaded, plan))
         if arm.calibrates is not None:
             calibration = record["calibration"].get(arm.name)
             if calibration is None:
@@ -135,18 +138,29 @@ def _resolved(loaded: Loaded, experiment: Experiment) -> tuple[Arm, ...]:
     import freeu
 
     return tuple(
-        replace(arm, config=freeu.recommend(loaded.pipe)) if arm.name == RECOMMENDED else arm for arm in experiment.arms
+        replace(arm, config=freeu.recommend(loaded.pipe)) if arm.recommended else arm for arm in experiment.arms
     )
 
 
-def _claim(output: OutputFolder, experiment: Experiment, arms: tuple[Arm, ...]) -> dict[str, Any]:
+def _scaled(loaded: Loaded, plan: Plan) -> ScaleCrafter:
+    from freeu.scalecrafter.published import recommend
+
+    return recommend(loaded.pipe, plan.width, plan.height, native=loaded.native)
+
+
+def _claim(loaded: Loaded, output: OutputFolder, experiment: Experiment, arms: tuple[Arm, ...]) -> dict[str, Any]:
     """The record of this experiment, with the calibrations of an earlier run of it."""
     record: dict[str, Any] = {
         "kind": KIND,
         "schema": SCHEMA,
         "plan": experiment.plan.to_dict(),
         "prompts": [prompt.to_dict() for prompt in experiment.prompts],
-        "arms": [{"name": arm.name, "config": arm.config.to_dict() if arm.config else None} for arm in arms],
+        "arms": [
+            {"name": arm.name, "config": arm.config.to_dict() if arm.config else None}
+            # Results of arms without it are what they were before there was ScaleCrafter.
+            | ({"scalecrafter": _scaled(loaded, experiment.plan).to_dict()} if arm.scalecrafter else {})
+            for arm in arms
+        ],
         "judges": experiment.judged_by,
         "reference": len(experiment.reference),
         "reference_matches": experiment.reference_matches,

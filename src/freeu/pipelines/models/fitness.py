@@ -9,6 +9,7 @@ from freeu.errors import FreeUValueError
 from freeu.json_files import read_json
 from freeu.pipelines.io.reading import read_header, read_pickled, readable
 from freeu.pipelines.models.sources.sources import ModelSource
+from freeu.scalecrafter.settings import check_class, factor_of
 
 _FIRST = "model.diffusion_model.input_blocks.0.0.weight"
 STILL = ("text", "image", "inpaint")
@@ -63,6 +64,35 @@ def check_channels(label: str, reads: Any, latent: Any, task: str) -> None:
         f"the U-Net of {label} reads {reads} channels, and latents have {latent}: freeu generates with models that "
         "read nothing else beside the prompt"
     )
+
+
+def check_scale(source: ModelSource, width: int | None, height: int | None) -> None:
+    """Before weights are read: whether a model and a size are such for ScaleCrafter, as far as the model's files tell.
+
+    Raises:
+        FreeUValueError: another kind of U-Net; a size that is not above the model's own, or beyond four times that.
+    """
+    index = source.path / "unet" / "config.json" if source.path is not None else None
+    if index is not None and index.is_file():
+        check_class([str(read_json(index).get("_class_name"))])
+    native = native_side(source)
+    if native is not None:
+        factor_of(width or native, height or native, native, source.label)
+
+
+def native_side(source: ModelSource) -> int | None:
+    """Side in pixels of the images that a model was made for, as its files say; None where only loading will tell."""
+    if "native_size" in source.world:
+        return int(source.world["native_size"])
+    folder = source.path
+    if source.modelscope is not None or folder is None or not (folder / "vae" / "config.json").is_file():
+        return None
+    side = read_json(folder / "unet" / "config.json").get("sample_size")
+    vae = read_json(folder / "vae" / "config.json")
+    widths = vae.get("block_out_channels") or vae.get("decoder_block_out_channels")
+    if not isinstance(side, int) or not isinstance(widths, list):
+        return None
+    return int(side * 2 ** (len(widths) - 1))
 
 
 def _shapes(source: ModelSource) -> dict[str, tuple[int, ...]]:

@@ -65,4 +65,5 @@ def headline(plan: Plan, world: Mapping[str, Any]) -> list[str]:
     lines = [model, *([f"with {added}"] if added else [])]
     lines.append(f"FreeU {plan.config} (profile {plan.config.profile})" if plan.config else "without FreeU")
     lines.append(f"{made}, {size}, {arithmetic}")
-    return [*lines, *([f"with {plan.control.text}"] if plan.control else [])]
+    beside = (plan.control, plan.scalecrafter)
+    return [*lines, *(f"with {one.text}" for one in beside if one is not None)]

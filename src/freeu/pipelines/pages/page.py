@@ -94,6 +94,8 @@ def settings_rows(plan: Plan) -> list[tuple[str, str]]:
         rows.append(("image strength", f"{plan.image_strength:g}"))
     if plan.control is not None:
         rows.append(("ControlNet", plan.control.text.removeprefix("ControlNet ")))
+    if plan.scalecrafter is not None:
+        rows.append(("ScaleCrafter", plan.scalecrafter.text.removeprefix("ScaleCrafter ")))
     return rows
 
 

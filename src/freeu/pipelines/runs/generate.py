@@ -127,7 +127,11 @@ def _called(pipe: Any, plan: Plan, planned: PlannedImage, special: dict[str, Any
     arguments = {name: value for name, value in arguments.items() if name in known and value is not None}
     told = "callback_on_step_end" in known or "callback" in known
     try:
-        with contextlib.nullcontext() if told else _counted_calls(pipe, plan.steps, on_step), finite(pipe, plan.dtype):
+        with (
+            contextlib.nullcontext() if told else _counted_calls(pipe, plan.steps, on_step),
+            finite(pipe, plan.dtype),
+            scaled(pipe, plan),
+        ):
             if planned.arm == "freeu":
                 with freeu.enabled(pipe, plan.config) as handle:
                     result = pipe(**arguments)
@@ -145,6 +149,15 @@ def _called(pipe: Any, plan: Plan, planned: PlannedImage, special: dict[str, Any
             raise
         raise FreeUValueError(f"{type(pipe).__name__} refuses these settings: {error}") from error
     return result
+
+
+def scaled(pipe: Any, plan: Plan) -> contextlib.AbstractContextManager[Any]:
+    """ScaleCrafter, where the plan has it."""
+    if plan.scalecrafter is None:
+        return contextlib.nullcontext()
+    from freeu.scalecrafter.dilation import enabled
+
+    return enabled(pipe, plan.scalecrafter)
 
 
 @contextlib.contextmanager

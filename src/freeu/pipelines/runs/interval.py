@@ -26,13 +26,20 @@ def acts(config: FreeUConfig, steps: int, strength: float | None = None) -> bool
 
 
 def check_interval(plan: Plan) -> None:
-    """Refuse a plan whose arms could not differ.
+    """Refuse a plan whose arms could not differ, or on which ScaleCrafter could not act.
 
     Raises:
         FreeUValueError: no step falls in the interval.
     """
     config = plan.config
     strength = plan.image_strength if plan.image_strength is not None else plan.video_strength
+    if plan.scalecrafter is not None and plan.scalecrafter.end < 1.0:
+        first = 0 if strength is None else plan.steps - min(int(plan.steps * strength), plan.steps)
+        if first / plan.steps >= plan.scalecrafter.end:
+            raise FreeUValueError(
+                f"ScaleCrafter would act on no step: it ends at {plan.scalecrafter.end:g}, and the first step begins "
+                f"at {first / plan.steps:g} of the denoising: raise --scalecrafter-end or --denoising-strength"
+            )
     if config is None or config.identity or acts(config, plan.steps, strength):
         return
     first = 0 if strength is None else plan.steps - min(int(plan.steps * strength), plan.steps)

@@ -28,7 +28,9 @@ from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.option import shell_line, words
 from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
+from freeu.pipelines.options.scalecrafter import options_of as scalecrafter_options
 from freeu.pipelines.options.video import MAX_FPS, VIDEO_FORMATS, VideoOptions
+from freeu.scalecrafter.settings import ScaleCrafter
 
 ARMS = {"baseline": "without FreeU", "freeu": "with FreeU"}
 COMMANDS = ("compare", "generate", "video")
@@ -116,6 +118,7 @@ class Plan:
         fuse_loras: whether the LoRAs were added to its weights for good, which changes the last bits.
         control: the ControlNet that steers it, or None.
         prediction_type: what the U-Net was said to predict, of ``schedulers.PREDICTION_TYPES``, or None.
+        scalecrafter: how its convolutions are dilated for a size above its own, or None.
 
     Raises:
         FreeUValueError: a field that is of the wrong type or outside its range, by name.
@@ -152,6 +155,7 @@ class Plan:
     fuse_loras: bool = False
     control: Control | None = None
     prediction_type: str | None = None
+    scalecrafter: ScaleCrafter | None = None
 
     def __post_init__(self) -> None:
         video = self.command == "video"
@@ -182,6 +186,7 @@ class Plan:
             "fuse_loras": isinstance(self.fuse_loras, bool),
             "prediction_type": self.prediction_type is None or self.prediction_type in PREDICTION_TYPES,
             "control": self.control is None or self.task not in VIDEO_TASKS,
+            "scalecrafter": self.scalecrafter is None or self.task not in VIDEO_TASKS,
         }
         for name, fine in checks.items():
             if not fine:
@@ -219,10 +224,11 @@ class Plan:
         for name in OF_ADD_ONS:
             # Nor do manifests of a model as it is say anything of what could be added to it.
             del data[name]
-        del data["control"]
+        del data["control"], data["scalecrafter"]
         if self.prediction_type is None:
             del data["prediction_type"]
-        return data | self.add_ons() | ({"control": self.control.to_dict()} if self.control else {})
+        later = {"control": self.control, "scalecrafter": self.scalecrafter}
+        return data | self.add_ons() | {name: one.to_dict() for name, one in later.items() if one is not None}
 
     @property
     def model_text(self) -> str:
@@ -261,6 +267,8 @@ class Plan:
             values["motion_adapter"] = _reference("motion_adapter", values["motion_adapter"])
         if values["control"] is not None:
             values["control"] = control_from_dict(values["control"])
+        if values["scalecrafter"] is not None:
+            values["scalecrafter"] = ScaleCrafter.from_dict(values["scalecrafter"])
         values["loras"] = tuple(lora_from_dict(one) for one in values["loras"])
         values["embeddings"] = tuple(embedding_from_dict(one) for one in values["embeddings"])
         return cls(**values)
@@ -269,6 +277,7 @@ class Plan:
         """The command that makes these images or videos from the same model, for a shell."""
         found = ["--seeds", format_seeds(self.seeds), *self.model_words()]
         found += words(options_of(self.control, Path(INPUT_CONTROL))) if self.control else []
+        found += words(scalecrafter_options(self.scalecrafter)) if self.scalecrafter else []
         found += self.sampling_words()
         image = Path(INPUT_IMAGE) if self.image_sha else None
         if self.command == "video":

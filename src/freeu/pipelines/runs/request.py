@@ -15,6 +15,7 @@ from freeu.pipelines.io.output import refuse_foreign
 from freeu.pipelines.models.addons.add_ons import AddOns, check_fit, check_together
 from freeu.pipelines.models.control.control import HIGH, LOW, Control, condition, control_class, named
 from freeu.pipelines.models.control.files import check_control_fit, fetch_control, find_control
+from freeu.pipelines.models.fitness import check_scale
 from freeu.pipelines.models.sources.families import refuse_videos
 from freeu.pipelines.models.sources.sources import ModelSource, find_model
 from freeu.pipelines.options.control import ControlOptions
@@ -23,6 +24,7 @@ from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.option import check_bounds, check_range
 from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.options.sampling import ImageInput, SamplingOptions, effective_strength
+from freeu.pipelines.options.scalecrafter import ScaleCrafterOptions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,7 +70,7 @@ class Request:
     Args:
         command: "compare" or "generate".
         prompts: what to generate, at least one.
-        sampling, model, image, control, run: the options, see ``pipelines.options``.
+        sampling, model, image, control, scalecrafter, run: the options, see ``pipelines.options``.
         add_ons: LoRAs and embeddings; those of ``model`` once their files were read.
         freeu: None makes images without FreeU.
         frames: of a model that makes video, where ``allow_videos`` lets one in.
@@ -87,6 +89,7 @@ class Request:
     frames: int | None = None
     allow_videos: bool = False
     words: tuple[str, ...] = ()
+    scalecrafter: ScaleCrafterOptions = ScaleCrafterOptions()
 
     default_model = "DEFAULT_MODEL"
     """What ``freeu_zoo`` calls the model that is used where none is named."""
@@ -116,6 +119,7 @@ class Request:
         check_range("--frames", self.frames, 1, 1_000)
         self.image.check()
         self.control.check()
+        self.scalecrafter.check(self.sampling)
 
     def check_files(self) -> None:
         """Open every input once, so that damage is found before a model is loaded."""
@@ -135,6 +139,8 @@ class Request:
         """Whether the networks do what is asked, and fit together."""
         if not self.allow_videos:
             refuse_videos(found.model)
+        if self.scalecrafter.scalecrafter:
+            check_scale(found.model, self.sampling.width, self.sampling.height)
         if found.control is not None:
             if found.model.class_name:
                 control_class(found.model.class_name)
@@ -165,6 +171,7 @@ class Request:
             mask, note = open_mask(self.image.mask, image)
             inputs.notes += [note] if note else []
         inputs.plan["frames"] = self.frames or loaded.frames
+        inputs.plan["scalecrafter"] = self.scalecrafter.resolve(loaded.pipe, inputs.size, loaded.native)
         if image is not None:
             inputs.image, inputs.mask = resized(image, mask, inputs.size)
             inputs.plan |= {

@@ -231,6 +231,7 @@ def settings_of(plan: Plan, planned: PlannedImage, made_with: Mapping[str, str])
         **of_video,
         **added,
         **({"control": {**plan.control.to_dict(), "reference": plan.control.name}} if plan.control else {}),
+        **({"scalecrafter": plan.scalecrafter.to_dict()} if plan.scalecrafter else {}),
         **({"prediction_type": plan.prediction_type} if plan.prediction_type else {}),
         "dtype": plan.dtype,
         "device": plan.device,
