@@ -194,6 +194,20 @@ class TestGoingOn:
         assert record["films"] == whole["films"]
         assert record["keys"] == whole["keys"]
 
+    def test_the_command_says_how_with_the_seed_that_was_drawn(
+        self, video: Path, sd: Path, control: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def stop(*_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("freeu.rerender.run.run_rerender", stop)
+        words = [*map(str, ("rerender", video, "a red fox", "--model", sd, "--controlnet", control, *DRAWING))]
+        words += ["--seed", "-1", "--output", str(tmp_path / "film")]
+        monkeypatch.setattr("sys.argv", ["freeu", *words])
+        code, _, err = cli(*words)
+        assert code == 130
+        assert re.search(r"stopped after 0 key frames; go on with: freeu rerender .*--seed \d+ ", err)
+
     def test_a_damaged_key_frame_is_drawn_anew(self, video: Path, sd: Path, tmp_path: Path) -> None:
         output = OutputFolder(tmp_path / "film")
         with pytest.raises(KeyboardInterrupt):

@@ -79,7 +79,7 @@ def _make(job: Any, folder: Path) -> None:
             record = run_rerender(job, output, bar)
             written = finish_rerender(job, output, record, bar.say)
     except KeyboardInterrupt:
-        raise stopped(folder, f"after {counted(bar.done, KEY_FRAME)}", sampling.seeds) from None
+        raise stopped(folder, f"after {counted(bar.done, KEY_FRAME)}", str(job.settings.seed)) from None
     print(f"wrote {counted(len(job.source), 'frame')} to {folder}")
     for name, purpose in written:
         print(f"  {folder / name}  {purpose}")

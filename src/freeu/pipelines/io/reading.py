@@ -194,8 +194,8 @@ def _check_pickle(stream: IO[bytes]) -> None:
     import pickletools
 
     for operation, value, _ in pickletools.genops(stream):
-        if operation.name in ("GLOBAL", "INST") and len(value) > _LONGEST_NAME:
-            raise pickle.UnpicklingError(f"a name of {len(value)} letters")
+        if operation.name in ("GLOBAL", "INST") and len(str(value)) > _LONGEST_NAME:
+            raise pickle.UnpicklingError(f"a name of {len(str(value))} letters")
 
 
 @contextlib.contextmanager
