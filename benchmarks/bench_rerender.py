@@ -377,8 +377,8 @@ def table(data: dict[str, Any]) -> str:
         f"{len(data['clips'])} videos of {FRAMES} frames, flat to 3D, key frames every {EVERY} frames; "
         f"{data['steps']} steps, denoising strength {data['strength']:g}, ControlNet weight "
         f"{data['control_scale']:g}, seed 0. "
-        f"The default stages are {', '.join(data['default_stages'])}. Warping error, flicker and colour drift are in "
-        "levels of 255. In brackets: 95 % bootstrap intervals over videos.",
+        f"The default stages are {', '.join(data['default_stages'])}. Residue, warping error, flicker and colour "
+        "drift are in levels of 255. In brackets: 95 % bootstrap intervals over videos.",
         "",
         "| arm | " + " | ".join(MEASURES.values()) + " |",
         "|---|" + "---:|" * len(MEASURES),

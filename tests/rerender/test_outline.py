@@ -147,7 +147,7 @@ def test_no_frame_between_has_a_ghost(textured):
         taller[:, TOP - 10 : TOP] = objects[:, TOP : TOP + 10]
         left[outline] = residue(found, taller, band=2)
     assert errors[True] < 0.5 * errors[False]
-    assert left[True] < residue(wanted, taller, band=2) + 0.005 < left[False]
+    assert left[True] < residue(wanted, taller, band=2) + 1.0 < left[False]
 
 
 # -- while a key frame is generated --------------------------------------------------------------------------------

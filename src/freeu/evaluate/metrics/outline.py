@@ -19,9 +19,9 @@ _LOW, _HIGH = 100, 200  # thresholds of the gradient, 8-bit scale, of the publis
 def residue(frames: Iterable[Any], objects: Any, band: int | None = None) -> float | None:
     """What a video shows of an object where the source has none: trails, ghosts, and what exceeds its outline.
 
-    sum |x_t(p) - b_t|^2 over the pixels p beyond a band around the object, over the same sum within the object, both
-    over all frames; b_t, the background of frame t, is the median colour beyond the band. It is the energy of what lies
-    beyond in units of the object's own: a second copy of the object adds 1. Mottling of the background counts too.
+    sqrt(mean (x_t(p) - b_t)^2) over all frames t, the pixels p beyond a band around the object, and the colours; b_t,
+    the background of frame t, is the median colour beyond the band. Mottling of the background counts too. A video
+    without any object has none, so look at ``edge_agreement`` beside it.
 
     Args:
         frames: uint8 (T, H, W, 3), at least two; of a plain background.
@@ -29,7 +29,7 @@ def residue(frames: Iterable[Any], objects: Any, band: int | None = None) -> flo
         band: pixels around the object that do not count; None: a 32nd of the shorter side, at least 1.
 
     Returns:
-        0 or more; None if the object does not differ from the background, or no pixel lies beyond the band.
+        levels, 0..255; None if no pixel lies beyond the band.
 
     Raises:
         FreeUValueError: other frames, or masks that do not fit them; OpenCV is not installed.
@@ -40,9 +40,9 @@ def residue(frames: Iterable[Any], objects: Any, band: int | None = None) -> flo
     >>> frames[objects] = 200
     >>> residue(frames, objects)
     0.0
-    >>> frames[1, 20:24, 20:28] = 200  # half as many pixels in one of two frames
-    >>> residue(frames, objects)
-    0.25
+    >>> frames[:, 20:28, 20:28] = 200  # 64 of the 928 pixels beyond the band
+    >>> round(residue(frames, objects), 1)
+    52.5
     """
     found = check_frames(frames)
     masks = np.asarray(objects)
@@ -52,22 +52,18 @@ def residue(frames: Iterable[Any], objects: Any, band: int | None = None) -> flo
             f"got {masks.dtype} {masks.shape}"
         )
     wide = max(1, min(masks.shape[1:]) // _BAND) if band is None else band
-    sums = np.sum([_energies(frame, mask, wide) for frame, mask in zip(found, masks, strict=True)], axis=0)
-    return float(sums[0] / sums[1]) if sums[1] > 0.0 and sums[2] > 0.0 else None
+    energy, count = np.sum([_beyond(frame, mask, wide) for frame, mask in zip(found, masks, strict=True)], axis=0)
+    return float(np.sqrt(energy / count)) if count else None
 
 
-def _energies(frame: Frame, mask: NDArray[np.bool_], band: int) -> tuple[float, float, int]:
-    """Squared difference from the background beyond the band and within the object, and how many pixels are beyond."""
+def _beyond(frame: Frame, mask: NDArray[np.bool_], band: int) -> tuple[float, int]:
+    """Sum of the squared differences from the background beyond the band, and how many values they are."""
     need("video", "cv2")
     import cv2
 
     around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * band + 1, 2 * band + 1))
-    beyond = cv2.dilate(mask.astype(np.uint8), around) == 0
-    if not beyond.any():
-        return 0.0, 0.0, 0
-    values = frame.astype(np.float64)
-    energy = np.square(values - np.median(values[beyond], axis=0)).sum(axis=2)
-    return float(energy[beyond].sum()), float(energy[mask].sum()), int(beyond.sum())
+    values = frame[cv2.dilate(mask.astype(np.uint8), around) == 0].astype(np.float64)
+    return (float(np.square(values - np.median(values, axis=0)).sum()), values.size) if len(values) else (0.0, 0)
 
 
 def edge_agreement(frames: Iterable[Any], source: Iterable[Any], within: int = 2) -> Floats:
