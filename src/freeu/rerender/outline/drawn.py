@@ -16,8 +16,10 @@ from freeu.motion.measure import Flow, Frame, one_thread
 from freeu.motion.repair import Bools
 from freeu.rerender.outline.moving import followed, nearest
 
-_REACH = 0.16  # of the shorter side: how far beyond the outline the drawing is looked at
+_REACH = 0.25  # of the shorter side: how far beyond the outline the drawing is looked at
+_SURE = 0.25  # share of what is outside the outline that is taken for background
 _MARGIN = 64  # the shorter side over this: pixels beyond the outline that belong to the object's soft edge
+_COLOURS = 5  # main colours of the object, and of the background
 _ROUNDS = 3  # iterations of GrabCut
 _SMOOTH = 0.06  # of the shorter side: standard deviation of the filter that continues the background
 
@@ -44,8 +46,9 @@ def grown(area: Bools, by: int) -> Bools:
 def drawn_object(image: Frame, moves: Bools) -> Bools:
     """Where a generated frame shows what moves in the source, and its soft edge, (H, W).
 
-    GrabCut (Rother, Kolmogorov & Blake 2004): well inside the outline is object, beyond ``reach`` is background, and
-    between them the colours decide.
+    GrabCut (Rother, Kolmogorov & Blake 2004): well inside the outline is object, beyond ``reach`` is background, at
+    least a quarter of what is outside, and between them the colours decide. It starts from the nearer of their main
+    colours, since its own start takes all that is outside for background.
 
     Args:
         image: uint8 (H, W, 3).
@@ -53,27 +56,33 @@ def drawn_object(image: Frame, moves: Bools) -> Bools:
     """
     import cv2
 
-    inner, outer = grown(moves, -2 * margin(image.shape)), grown(moves, reach(image.shape))
-    known = inner if inner.any() else moves
-    if not known.any() or outer.all():
+    if not moves.any() or moves.all():
         return moves.copy()
-    marks = np.full(moves.shape, cv2.GC_PR_BGD, np.uint8)
-    marks[moves] = cv2.GC_PR_FGD
-    marks[known] = cv2.GC_FGD
-    marks[~outer] = cv2.GC_BGD
+    inner = grown(moves, -2 * margin(image.shape))
+    known = inner if inner.any() else moves
+    away = cv2.distanceTransform((~moves).astype(np.uint8), cv2.DIST_L2, 5)
+    outer = away <= min(reach(image.shape), float(np.quantile(away[~moves], 1.0 - _SURE)))
     with one_thread():
-        cv2.setRNGSeed(0)  # its clusters start at random
-        cv2.grabCut(
-            np.ascontiguousarray(image[..., ::-1]),
-            marks,
-            (0, 0, 0, 0),
-            np.zeros((1, 65)),
-            np.zeros((1, 65)),
-            _ROUNDS,
-            cv2.GC_INIT_WITH_MASK,
-        )
+        cv2.setRNGSeed(0)  # clusters start at random
+        nearer = _apart(image, known) < _apart(image, ~outer)
+        marks = np.where(moves | (outer & nearer), cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+        marks[known] = cv2.GC_FGD
+        marks[~outer] = cv2.GC_BGD
+        models = np.zeros((1, 65)), np.zeros((1, 65))
+        cv2.grabCut(image, marks, (0, 0, 0, 0), *models, _ROUNDS, cv2.GC_INIT_WITH_MASK)
     found = (marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD)
     return grown(found | moves, margin(image.shape))
+
+
+def _apart(image: Frame, where: Bools) -> NDArray[np.float32]:
+    """How far each pixel's colour is from the nearest of the main colours of some pixels, in levels, (H, W)."""
+    import cv2
+
+    colours = image[where].astype(np.float32)
+    stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 10, 1.0)
+    count = min(_COLOURS, len(colours))
+    _, _, centres = cv2.kmeans(colours, count, np.empty(0, np.int32), stop, 1, cv2.KMEANS_PP_CENTERS)
+    return np.asarray(np.linalg.norm(image[..., None, :] - centres, axis=3).min(axis=2), np.float32)
 
 
 def trimmed(image: Frame, moves: Bools) -> tuple[NDArray[np.float32], Bools]:

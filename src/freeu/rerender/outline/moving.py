@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from freeu.motion.measure import Flow
-from freeu.motion.repair import Affine, Bools, along_map, inside
+from freeu.motion.repair import Affine, Bools, Field, along_map, inside
 
 _RIM = 16  # the background is looked for within the shorter side over this of the border
 _MOVES = 1.0  # pixels by which what moves departs from the motion of the background
 _HELD = 2.0  # times as many, at the edge of a hole, up to which it belongs to what moves
 _NEAR = 7  # pixels across of the window in which motions are compared
-_LEAST = 24  # pixels of the smallest thing that moves
+_TRACED = 0.5  # share of traceable pixels around what moves
+_LEAST = 24  # pixels of the smallest thing that moves, or that a motion is found by
+_SMALL = 0.004  # the same as a share of the image
 
 
 def moving(flow: Flow) -> Bools:
@@ -33,11 +37,11 @@ def moving(flow: Flow) -> Bools:
     apart = departure(flow)
     if apart is None:
         return np.zeros(flow.traceable.shape, bool)
-    # An occluded background has any flow; what leaves the image has its own.
-    found = (apart > _MOVES) & (flow.traceable | ~inside(flow.forward))
+    # What leaves the image cannot be traced, but follows its own motion.
+    found = _coherent(apart > _MOVES, flow.traceable | ~inside(flow.forward), flow.forward)
     near = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
     _, parts, stats, _ = cv2.connectedComponentsWithStats(near, connectivity=8)
-    large = stats[:, cv2.CC_STAT_AREA] >= _LEAST
+    large = stats[:, cv2.CC_STAT_AREA] >= max(_LEAST, _SMALL * found.size)
     large[0] = False
     return _without_resting_holes(large[parts], apart)
 
@@ -102,6 +106,30 @@ def _background(flow: Flow) -> Affine | None:
     # OpenCV reseeds its random numbers in each call.
     matrix, _ = cv2.estimateAffine2D(here, there, method=cv2.RANSAC, ransacReprojThreshold=_MOVES / 2, maxIters=500)
     return None if matrix is None else np.asarray(matrix, np.float64)
+
+
+def _coherent(moves: Bools, traced: Bools, field: Field) -> Bools:
+    """The pixels that move as those around them do, (H, W).
+
+    An occluded background has any flow, and here and there it passes the check.
+    """
+    import cv2
+
+    def mean(values: Any) -> Any:
+        return cv2.blur(values, (_NEAR, _NEAR), borderType=cv2.BORDER_CONSTANT)
+
+    found = moves & traced
+    sure = found & (mean(traced.astype(np.float32)) > _TRACED)
+    for _ in range(2):
+        share = mean(sure.astype(np.float32))
+        around = mean(field * sure[..., None]) / np.maximum(share, 1e-6)[..., None]
+        alike = np.linalg.norm(field - around, axis=2) < _MOVES
+        sure = sure & alike & (share * _NEAR**2 > _LEAST / 2)
+    if not sure.any():
+        return np.zeros_like(found)
+    # At the edge of an object the mean has outliers in it.
+    with_it, away = nearest(field, sure)
+    return np.asarray(sure | (found & (away <= _NEAR // 2 + 1) & (np.linalg.norm(field - with_it, axis=2) < _MOVES)))
 
 
 def _without_resting_holes(found: Bools, apart: NDArray[np.float32]) -> Bools:
