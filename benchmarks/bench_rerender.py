@@ -413,7 +413,7 @@ def _interval(estimate: dict[str, Any]) -> str:
 
 
 def write_sheet(found: Sequence[Video], work: Path, path: Path) -> None:
-    """Frames of all videos as JPEG, a row each for the source and the arms of ``SHOWN``."""
+    """Frames of all videos as PNG, a row each for the source and the arms of ``SHOWN``; multiples of 4 are smaller."""
     rows = []
     for video in found:
         shown = {"source": video.frames}
@@ -425,7 +425,7 @@ def write_sheet(found: Sequence[Video], work: Path, path: Path) -> None:
             rows.append(np.concatenate([np.asarray(label), *(frames[place] for place in PLACES)], axis=1))
         rows.append(np.full((6, rows[-1].shape[1], 3), 255, np.uint8))
     with OutputFolder(path.parent).file(path.name) as part:
-        Image.fromarray(np.concatenate(rows[:-1])).save(part, format="JPEG", quality=90)
+        Image.fromarray(np.concatenate(rows[:-1]) // 4 * 4 + 1).save(part, format="PNG", optimize=True)
 
 
 def folder_of(arm: str) -> str:
@@ -462,7 +462,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--work", type=Path, default=Path("work/rerender"))
     parser.add_argument("--name", default="rerender", help="of the files in results and of the sheet")
-    parser.add_argument("--sheet", type=Path, help="where (default: docs/images/NAME.jpg, if all its arms are made)")
+    parser.add_argument("--sheet", type=Path, help="where (default: docs/images/NAME.png, if all its arms are made)")
     options = parser.parse_args()
     wanted = list(ARMS) if options.arms == "all" else options.arms.split(",")
     judges = Judges(reader=load_reader())
@@ -499,7 +499,7 @@ def main() -> None:
     print(table(data))
     print(f"wrote {path} and {path.with_suffix('.md')}")
     if set(SHOWN) <= set(wanted):
-        write_sheet(found, work, options.sheet or RESULTS.parents[1] / "docs" / "images" / f"{options.name}.jpg")
+        write_sheet(found, work, options.sheet or RESULTS.parents[1] / "docs" / "images" / f"{options.name}.png")
 
 
 if __name__ == "__main__":
