@@ -14,7 +14,7 @@ next and over 8 frames; flicker by the output's own motion; colour drift; sharpn
 reader finds of what the prompt asks for. Differences are paired by video, and their intervals resample videos.
 
 Videos, flows and key frames are kept in the work folder, by model and settings: a second run only measures. Writes
-results/NAME.json, results/NAME.md and the sheet of all videos. About 25 minutes on two idle cores, most of it frame by
+results/NAME.json, results/NAME.md and the sheet of all videos. About 20 minutes on an idle core, most of it frame by
 frame.
 """
 
