@@ -40,6 +40,7 @@ analysis
 personalize.training
 personalize.dreambooth personalize.reversion
 personalize
+rerender.outline
 rerender.video rerender.denoise
 rerender
 study.media

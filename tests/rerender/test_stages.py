@@ -58,7 +58,14 @@ def test_when_stages_act():
     acting = {
         name: [step for step in range(10) if settings.acts(name, step, 10)] for name in STAGES if name != "fidelity"
     }
-    assert acting == {"cross-frame": list(range(10)), "shape": [0], "pixel": [5, 6, 7], "colour": [8, 9]}
+    pixel = [5, 6, 7]
+    assert acting == {
+        "cross-frame": list(range(10)),
+        "shape": [0],
+        "outline": pixel,
+        "pixel": pixel,
+        "colour": [8, 9],
+    }
     short = [[settings.acts(name, step, 2) for step in range(2)] for name in ("shape", "pixel", "colour")]
     assert short == [[True, False], [False, True], [False, True]]
     whole = KeyFrameSettings("a cat", stages=STAGES, windows=Windows(shape=(0.0, 0.7), pixel=(0.3, 0.3)))

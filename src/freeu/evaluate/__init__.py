@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from freeu.evaluate.metrics.diversity import mean_distance, pixel_diversity, vendi_score
     from freeu.evaluate.metrics.fidelity import subject_fidelity
     from freeu.evaluate.metrics.inception import Inception
+    from freeu.evaluate.metrics.outline import edge_agreement, residue
     from freeu.evaluate.metrics.statistics import image_statistics
     from freeu.evaluate.metrics.temporal import (
         fast_share,
@@ -106,6 +107,7 @@ _HOMES = {
     ),
     "freeu.evaluate.metrics.fidelity": ("subject_fidelity",),
     "freeu.evaluate.metrics.inception": ("Inception",),
+    "freeu.evaluate.metrics.outline": ("edge_agreement", "residue"),
     "freeu.evaluate.metrics.statistics": ("image_statistics",),
     "freeu.evaluate.metrics.temporal": (
         "fast_share",
@@ -153,6 +155,7 @@ __all__ = [
     "VideoMeasurement",
     "calibrate_guidance",
     "clip_score",
+    "edge_agreement",
     "fast_share",
     "flicker",
     "frame_consistency",
@@ -178,6 +181,7 @@ __all__ = [
     "optical_flow",
     "paired_interval",
     "pixel_diversity",
+    "residue",
     "retrieval",
     "score_alignment",
     "score_video_alignment",

@@ -14,11 +14,13 @@ from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.runs.manifest import as_json
 from freeu.pipelines.runs.run import png
 from freeu.rerender.denoise.generator import KeyFrameGenerator
+from freeu.rerender.outline.moving import moving
 from freeu.rerender.request import Job, canny_edges
 from freeu.rerender.video.segments import Segment
 
 if TYPE_CHECKING:
     from freeu.motion.measure import Flow
+    from freeu.motion.repair import Bools
     from freeu.pipelines.io.clip_files import Frame
 
 
@@ -53,11 +55,15 @@ class FlowCache:
         """Keep the flow from one frame to another."""
         self._pairs.append((target, reference, flow))
 
-    def __call__(self, target: Any, reference: Any) -> Flow:
+    def known(self, target: Any, reference: Any) -> Flow | None:
+        """The flow it was given for two frames, if any."""
         for one, other, flow in self._pairs:
             if np.array_equal(one, target) and np.array_equal(other, reference):
                 return flow
-        return self._otherwise(target, reference)
+        return None
+
+    def __call__(self, target: Any, reference: Any) -> Flow:
+        return self.known(target, reference) or self._otherwise(target, reference)
 
 
 class KeyFrames:
@@ -87,13 +93,14 @@ class KeyFrames:
             self._generator.new_scene()
             self._tracker = Tracker(segment.frames[0], self._job.flow)
             self._flow.clear()
-            self._last = self._key_frame(segment.start, segment.frames[0])
+            self._last = self._key_frame(segment.start, segment.frames[0], self._moves(segment.frames))
         first = self._last
         assert first is not None
         if len(segment.frames) > 1:
             if self._job.settings.on("shape") or self._job.settings.on("pixel"):
                 self._follow(segment)
-            self._last = self._key_frame(segment.start + len(segment.frames) - 1, segment.frames[-1])
+            moves = self._moves(segment.frames[::-1])
+            self._last = self._key_frame(segment.start + len(segment.frames) - 1, segment.frames[-1], moves)
         assert self._last is not None
         return first, self._last
 
@@ -108,10 +115,16 @@ class KeyFrames:
         if not segment.opens:
             self._flow.put(last, first, along(segment.frames[::-1], self._job.flow))
 
-    def _key_frame(self, number: int, frame: Frame) -> Frame:
+    def _moves(self, frames: tuple[Frame, ...]) -> Bools | None:
+        """What moves in the first of some frames by the flow to the last; None without the stage "outline"."""
+        if not self._job.settings.on("outline") or len(frames) < 2:
+            return None
+        return moving(self._flow.known(frames[0], frames[-1]) or along(frames, self._job.flow))
+
+    def _key_frame(self, number: int, frame: Frame, moves: Bools | None) -> Frame:
         if self._kept:
             return self._next_kept(number)
-        generated = self._generate(number, frame)
+        generated = self._generate(number, frame, moves)
         from PIL import Image
 
         image = Image.fromarray(generated)
@@ -126,15 +139,15 @@ class KeyFrames:
         self._progress.key(self._arm, number, 1.0)
         return generated
 
-    def _generate(self, number: int, frame: Frame) -> Frame:
+    def _generate(self, number: int, frame: Frame, moves: Bools | None) -> Frame:
         def on_step(fraction: float, _latents: Any = None) -> None:
             self._progress.key(self._arm, number, min(fraction, 0.99))
 
         if self._arm == "baseline":
-            return self._generator.generate(frame, on_step)
+            return self._generator.generate(frame, on_step, moves)
         assert self._job.plan.config is not None
         with freeu.enabled(self._job.loaded.pipe, self._job.plan.config) as handle:
-            generated = self._generator.generate(frame, on_step)
+            generated = self._generator.generate(frame, on_step, moves)
             handle.verify()
         return generated
 

@@ -54,7 +54,7 @@ class RerenderOptions:
     disable: Annotated[
         list[str] | None,
         Option(
-            "Disable a stage: cross-frame, shape, pixel, fidelity or colour; may be given again.",
+            "Disable a stage: cross-frame, shape, outline, pixel, fidelity or colour; may be given again.",
             "STAGE",
             old=("--without",),
         ),

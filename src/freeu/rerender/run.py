@@ -115,7 +115,7 @@ def _frames(job: Job, arm: str, output: OutputFolder, record: dict[str, Any], pr
     keys = KeyFrames(job, arm, output, record, progress)
     for segment in segments(job.source, job.keys):
         first, last = keys.of(segment)
-        frames = propagate(segment.frames, first, last, job.flow)
+        frames = propagate(segment.frames, first, last, job.flow, outline=job.settings.on("outline"))
         if not segment.opens:
             next(frames)  # it was the last frame of the segment before
         yield from frames

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from freeu.motion.estimate import FlowEstimator
 from freeu.motion.measure import Flow, Frame, warp_back
 from freeu.rerender.denoise.encoding import Autoencoder
+from freeu.rerender.denoise.memory import KeyFrame
 from freeu.rerender.denoise.stages import softened, toward
+from freeu.rerender.outline.drawn import with_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,16 +35,19 @@ class View:
     image: NDArray[np.float32]
 
 
-def view_from(frame: Frame, source: Frame, image: Frame, estimator: FlowEstimator) -> View:
+def view_from(frame: Frame, key: KeyFrame, moves: NDArray[np.bool_] | None, estimator: FlowEstimator) -> View:
     """The view of a generated key frame from ``frame``, by the flow of the video.
 
     Args:
-        frame, source: frames of the video, uint8 (H, W, 3): that of the next key frame and that of the generated one.
-        image: the generated key frame, uint8 (H, W, 3).
+        frame: of the video, uint8 (H, W, 3): that of the next key frame.
+        key: the generated key frame.
+        moves: what moves in the frame, (H, W); None if it is not known, and the flow is that of the video everywhere.
         estimator: of the flow.
     """
-    flow = estimator(frame, source)
-    return View(flow, warp_back(image, flow))
+    flow = estimator(frame, key.source)
+    if moves is not None and key.drawn is not None:
+        flow, _ = with_object(flow, moves, key.drawn)
+    return View(flow, warp_back(key.image, flow))
 
 
 def composited(coarse: Tensor, views: Sequence[View], codec: Autoencoder) -> tuple[Tensor, Tensor]:
@@ -74,3 +79,10 @@ def at_latents(weight: Tensor, size: Sequence[int]) -> Tensor:
     from torch.nn.functional import adaptive_max_pool2d
 
     return -adaptive_max_pool2d(-weight, tuple(size))
+
+
+def touched(weight: Tensor, size: Sequence[int]) -> Tensor:
+    """The largest weight among the pixels of each latent pixel, (1, 1, h, w)."""
+    from torch.nn.functional import adaptive_max_pool2d
+
+    return adaptive_max_pool2d(weight, tuple(size))

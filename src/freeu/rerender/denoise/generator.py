@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.motion.estimate import FlowEstimator, at_latent
@@ -27,12 +28,13 @@ from freeu.pipelines.runs.generate import OnStep
 from freeu.rerender.denoise import memory as store
 from freeu.rerender.denoise.attention import CrossFrame, decoder_attention
 from freeu.rerender.denoise.encoding import Autoencoder
-from freeu.rerender.denoise.fusion import View, at_latents, composited, view_from
+from freeu.rerender.denoise.fusion import View, at_latents, composited, touched, view_from
 from freeu.rerender.denoise.memory import KeyFrame, Memory
 from freeu.rerender.denoise.models import check_controlnet, check_pipe
 from freeu.rerender.denoise.settings import KeyFrameSettings
 from freeu.rerender.denoise.stages import toward, warped, with_colours
 from freeu.rerender.denoise.steps import Steps
+from freeu.rerender.outline.drawn import drawn_object, trimmed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,28 +86,32 @@ class KeyFrameGenerator:
         """Forget the key frames generated so far: the next one is a first."""
         self.memory = Memory()
 
-    def generate(self, frame: Any, on_step: OnStep | None = None) -> Frame:
+    def generate(self, frame: Any, on_step: OnStep | None = None, moves: NDArray[np.bool_] | None = None) -> Frame:
         """Generate the next key frame.
 
         Args:
             frame: of the video, uint8 (H, W, 3), sides divisible by the VAE's factor.
             on_step: called after each step with the fraction that is done and the latents.
+            moves: what moves in the frame, (H, W), from ``outline.moving``; None if it is not known, and the stage
+                "outline" does nothing.
 
         Returns:
             the key frame, uint8 (H, W, 3). With strength 0 the unchanged frame, and nothing is remembered.
 
         Raises:
-            FreeUValueError: no such frame, or of another size than those before.
+            FreeUValueError: no such frame, or of another size than those before or than ``moves``.
             FreeURuntimeError: the model's safety checker refuses the image; nothing is remembered.
         """
         import torch
 
         source = self._checked(frame)
+        if moves is not None and moves.shape != source.shape[:2]:
+            raise FreeUValueError(f"what moves, of {moves.shape}, does not fit a frame of {source.shape[:2]}")
         if not self.settings.strength:
             return source
         try:
             with torch.no_grad():
-                return _KeyFrameRun(self, source).run(on_step)
+                return _KeyFrameRun(self, source, moves).run(on_step)
         finally:
             self.pipe.maybe_free_model_hooks()
 
@@ -167,12 +173,13 @@ class KeyFrameGenerator:
 class _KeyFrameRun:
     """The denoising of one key frame."""
 
-    def __init__(self, parent: KeyFrameGenerator, source: Frame) -> None:
+    def __init__(self, parent: KeyFrameGenerator, source: Frame, moves: NDArray[np.bool_] | None) -> None:
         import torch
 
         self.parent = parent
         self.source = source
         self.settings = parent.settings
+        self.moves = moves if self.settings.on("outline") else None
         self.memory = parent.memory
         self.pipe = parent.pipe
         self.codec = parent.codec
@@ -210,7 +217,8 @@ class _KeyFrameRun:
                 on_step((step + 1) / len(self.steps), latents)
         image = self._decoded(latents)
         attention = self.cross.recorded if self.cross is not None else {}
-        self.memory.add(KeyFrame(self.source, image, tuple(self.clean), attention))
+        drawn = drawn_object(image, self.moves) if self.moves is not None else None
+        self.memory.add(KeyFrame(self.source, image, tuple(self.clean), attention, drawn))
         return image.copy()
 
     def _predicted(self, latents: Tensor, step: int, control: Tensor | None) -> Tensor:
@@ -243,22 +251,23 @@ class _KeyFrameRun:
     def _constrained(self, step: int) -> bool:
         """Whether a constraint on latents acts in a step."""
         names = ("colour", "shape", "pixel") if self.memory.references else ()
-        return any(self.settings.acts(name, step, len(self.steps)) for name in names)
+        return self._outlined(step) or any(self.settings.acts(name, step, len(self.steps)) for name in names)
+
+    def _outlined(self, step: int) -> bool:
+        return self.moves is not None and self.settings.acts("outline", step, len(self.steps))
 
     def _constrain(self, clean: Tensor, step: int) -> Tensor:
-        """The clean latents after the constraints: colour, then shape, then pixels."""
+        """The clean latents after the constraints: colour, then shape, then outline and pixels."""
         first = self.memory.first
-        if first is None:
-            return clean
         acts = functools.partial(self.settings.acts, step=step, total=len(self.steps))
         wanted = clean
-        if acts("colour"):
+        if first is not None and acts("colour"):
             wanted = with_colours(wanted, first.clean[step])
-        if acts("shape"):
+        if first is not None and acts("shape"):
             displacement, visible = at_latent(self._views[0].flow, self.source.shape[0] // clean.shape[-2])
             mask = self._tensor(visible)
             wanted = toward(wanted, warped(first.clean[step], displacement), mask)
-        if acts("pixel"):
+        if self._outlined(step) or (first is not None and acts("pixel")):
             if self.target is None:
                 self.target = self._target(wanted)
             latents, weight = self.target
@@ -269,14 +278,23 @@ class _KeyFrameRun:
     def _views(self) -> list[View]:
         """Views of the first and the previous key frame; of the first alone if "pixel" is disabled."""
         keys = self.memory.references if self.settings.on("pixel") else self.memory.references[:1]
-        return [view_from(self.source, key.source, key.image, self.parent.flow) for key in keys]
+        return [view_from(self.source, key, self.moves, self.parent.flow) for key in keys]
 
     def _target(self, clean: Tensor) -> tuple[Tensor, Tensor]:
-        """The latents that "pixel" moves towards, (1, C, h, w), and how far at most, (1, 1, h, w), both float32."""
-        draft = self.codec.decode(clean)
-        pixels, weight = composited(draft, self._views, self.codec)
+        """The latents that "outline" and "pixel" move towards, (1, C, h, w), and how far, (1, 1, h, w); float32."""
+        import torch
+
+        pixels, size = self.codec.decode(clean), clean.shape[-2:]
+        weight = torch.zeros(1, 1, *size, device=self.device)
+        if self.moves is not None:
+            within, beyond = trimmed(self.codec.frame(pixels), self.moves)
+            pixels = torch.where(self._tensor(beyond) > 0, self.codec.tensor(within), pixels)
+            weight = touched(self._tensor(beyond), size)
+        if self.memory.references and self.settings.on("pixel"):
+            pixels, shown = composited(pixels, self._views, self.codec)
+            weight = torch.maximum(weight, at_latents(shown, size))
         encode = self.codec.encode_faithfully if self.settings.on("fidelity") else self.codec.encode
-        return encode(pixels).float(), at_latents(weight, clean.shape[-2:])
+        return encode(pixels).float(), weight
 
     def _tensor(self, mask: Any) -> Tensor:
         import torch

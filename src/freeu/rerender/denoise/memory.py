@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from freeu.errors import FreeUValueError
 from freeu.motion.measure import Frame
 from freeu.pipelines.io.output import OutputFolder
@@ -32,12 +35,14 @@ class KeyFrame:
         clean: the predicted clean latents (x_0) of each step before any constraint changed them, (1, C, h, w) each;
             empty if no stage needs them.
         attention: ``attention.Features``; empty if no stage needs them.
+        drawn: what the image shows of what moves, (H, W), from ``drawn_object``; None without the stage "outline".
     """
 
     source: Frame
     image: Frame
     clean: Sequence[Tensor] = ()
     attention: Mapping[str, Sequence[Tensor]] = dataclasses.field(default_factory=dict)
+    drawn: NDArray[np.bool_] | None = None
 
 
 @dataclass
@@ -79,6 +84,8 @@ def write(path: Path, memory: Memory, identity: Mapping[str, Any]) -> None:
     for name, key in zip(("first", "previous"), memory.references, strict=False):
         parts: dict[str, Tensor] = {"film": torch.from_numpy(key.source), "drawn": torch.from_numpy(key.image)}
         parts |= {f"clean/{step:04d}": latents for step, latents in enumerate(key.clean)}
+        if key.drawn is not None:
+            parts["object"] = torch.from_numpy(key.drawn)
         for layer, features in key.attention.items():
             parts |= {f"attention/{layer}/{step:04d}": tensor for step, tensor in enumerate(features)}
         tensors |= {f"{name}/{part}": tensor.cpu().contiguous() for part, tensor in parts.items()}
@@ -126,4 +133,5 @@ def _key_frame(parts: Mapping[str, Tensor]) -> KeyFrame:
         if name.startswith("attention/"):
             attention.setdefault(name.split("/")[1], []).append(tensor)
     clean = tuple(tensor for name, tensor in parts.items() if name.startswith("clean/"))
-    return KeyFrame(parts["film"].cpu().numpy(), parts["drawn"].cpu().numpy(), clean, attention)
+    drawn = parts["object"].cpu().numpy() if "object" in parts else None
+    return KeyFrame(parts["film"].cpu().numpy(), parts["drawn"].cpu().numpy(), clean, attention, drawn)

@@ -11,10 +11,11 @@ from freeu.errors import FreeUValueError, unknown_name
 from freeu.pipelines.io.inputs import MAX_SMALL_SEED
 from freeu.pipelines.options.option import check_range
 
-STAGES = ("cross-frame", "shape", "pixel", "fidelity", "colour")
-"""The constraints of section 4.1 in the order in which they act; "fidelity" is how "pixel" encodes its image."""
+STAGES = ("cross-frame", "shape", "outline", "pixel", "fidelity", "colour")
+"""The constraints in the order in which they act: those of section 4.1, and "outline", which removes what is drawn
+beyond the outline of what moves, in the window of "pixel". "fidelity" is how these two encode their image."""
 
-DEFAULT_STAGES = ("cross-frame", "pixel", "fidelity")
+DEFAULT_STAGES = ("cross-frame", "outline", "pixel", "fidelity")
 """Those that are enabled by default, chosen by ``benchmarks/bench_rerender.py``: "colour" increases colour drift, which
 "pixel" prevents already, and "shape" has no measurable effect beside the others."""
 
@@ -62,7 +63,7 @@ class KeyFrameSettings:
         seed: of the noise, which is the same for all key frames.
         stages: those of ``STAGES`` that are enabled.
         windows: when they act.
-        pixel_strength: how far each step of "pixel" moves to its target, 0 to 1.
+        pixel_strength: how far each step of "outline" and "pixel" moves to its target, 0 to 1.
 
     Raises:
         FreeUValueError: a value outside its range, or an unknown stage.
@@ -111,11 +112,12 @@ class KeyFrameSettings:
         """Whether a stage acts in a step.
 
         Args:
-            stage: one that has a window.
+            stage: one that has a window, or "outline", which has that of "pixel".
             step: 0 is the first that is made.
             total: how many calls of the U-Net are made; second-order solvers make two for a step.
         """
-        start, end = getattr(self.windows, stage.replace("-", "_"))
+        window = "pixel" if stage == "outline" else stage.replace("-", "_")
+        start, end = getattr(self.windows, window)
         # Rounded: 0.7 * 10 is a little more than 7.
         touched = start < end and round(start * total, 9) < step + 1 and step < round(end * total, 9)
         return self.on(stage) and touched
