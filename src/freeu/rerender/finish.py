@@ -100,7 +100,7 @@ def _python(job: Job) -> str:
         f"generator = KeyFrameGenerator(pipe, KeyFrameSettings({settings.prompt!r}, strength={settings.strength:g}))",
     ]
     if settings.on("outline"):
-        lines.append("# Without the stage outline: for that, generate() takes what moves, from the flow between frames.")
+        lines.append("# Without the stage outline: for that, generate() takes what moves, by the flow of the frames.")
     generate = "images = [generator.generate(frame) for frame in key_frames]"
     if config is None:
         return "\n".join([*lines, generate])
