@@ -1,6 +1,8 @@
-"""What distillation keeps and what FreeU adds to it: mini-lcm in 4 and 2 steps beside mini-sd in 20, 4 and 2.
+"""What distillation keeps and what FreeU adds to it: a distilled model in 4 and 2 steps beside mini-sd in 20, 4 and 2.
 
-    python benchmarks/bench_lcm.py [--count 200] [--model mini-lcm] [--work DIR]
+    python benchmarks/bench_lcm.py DIR [--count 200] [--work DIR]
+
+DIR is a pipeline as ``freeu_zoo.assemble.assemble`` puts it together from mini-sd and what was trained to be added.
 
 All generate the same prompts from ``freeu_zoo.prompts``, none of which training saw, with the same seed, by `freeu
 evaluate` at the CFG scale of each model; the scene reader sees the images alone. FreeU: ``sd14`` (published),
@@ -25,15 +27,15 @@ from freeu.intervals import Estimate, mean_interval, paired_interval
 ARMS = "none,sd14,gentle,late: b1=1.3 b2=1.4 s1=0.9 s2=0.2 v=2 start=0.5"
 TEACHER = "mini-sd"
 RUNS = ((TEACHER, 20, "none"), (TEACHER, 4, ARMS), (TEACHER, 2, ARMS), ("student", 4, ARMS), ("student", 2, ARMS))
-"""Model, steps, arms; the student is --model."""
+"""Model, steps, arms; the student is the distilled model."""
 
 MEASURES = ("noun_strict", "colour", "style", "count", "relation", "all_asked", "clip_score")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="the distilled model's directory")
     parser.add_argument("--count", type=int, default=200, help="prompts (default: 200)")
-    parser.add_argument("--model", default="mini-lcm", help="the distilled model: a name or a directory")
     parser.add_argument("--work", type=Path, default=Path("lcm-benchmark"), help="where the images stay")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
