@@ -44,6 +44,7 @@ OPTIONAL = {
     ("motion.raft", "onnxruntime"): "raft",
     ("pipelines.io.clip_files", "av"): "video",
     ("pipelines.models.addons.attaching", "peft"): "personalize",
+    ("evaluate.metrics.outline", "cv2"): "video",
     ("pipelines.models.control.control", "cv2"): "video",
     ("study.media.video", "av"): "study-video",
     ("study.results.exporting", "pyarrow"): "parquet",

@@ -8,6 +8,7 @@ from freeu.motion import repair as repair
 from freeu.motion.estimate import Tracker, along, at_latent, consistent, inverted, steady_flow
 from freeu.motion.measure import Flow
 from freeu.rerender.denoise.fusion import view_from
+from freeu.rerender.denoise.memory import KeyFrame
 
 pytest.importorskip("cv2")
 
@@ -69,7 +70,7 @@ def test_another_estimator_is_asked_for_the_whole_way():
     tracker.follow(frames[1])
     tracker.follow(frames[2])
     along(frames, estimator)
-    view_from(frames[2], frames[1], frames[1], estimator)
+    view_from(frames[2], KeyFrame(frames[1], frames[1]), None, estimator)
     assert asked == [(2, 1), (3, 1), (1, 3), (3, 2)]
 
 

@@ -187,15 +187,20 @@ def _check_pickle(stream: IO[bytes]) -> None:
     with the square of their length: hours for a megabyte.
 
     Raises:
-        pickle.UnpicklingError: there is one.
-        ValueError: no pickle.
+        pickle.UnpicklingError: there is one, or something that is no operation of pickles.
+        EOFError: it is empty, or ends too early.
     """
     import pickle
     import pickletools
 
-    for operation, value, _ in pickletools.genops(stream):
-        if operation.name in ("GLOBAL", "INST") and len(str(value)) > _LONGEST_NAME:
-            raise pickle.UnpicklingError(f"a name of {len(str(value))} letters")
+    try:
+        for operation, value, _ in pickletools.genops(stream):
+            if operation.name in ("GLOBAL", "INST") and len(str(value)) > _LONGEST_NAME:
+                raise pickle.UnpicklingError(f"a name of {len(str(value))} letters")
+    except ValueError as error:
+        if not stream.read(1):
+            raise EOFError from None
+        raise pickle.UnpicklingError(str(error)) from None
 
 
 @contextlib.contextmanager
