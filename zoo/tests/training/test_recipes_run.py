@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 # ruff: noqa: E402 (these imports need what is skipped for)
 diffusers = pytest.importorskip("diffusers")
 
 from freeu_zoo import recipe as recipes
 from freeu_zoo import train
 from freeu_zoo.reader import SceneReader
+from freeu_zoo.training import unet, vae
 from freeu_zoo.world import scenes
 from safetensors import safe_open
 from transformers import CLIPModel, CLIPTokenizer
@@ -42,6 +43,21 @@ def test_every_recipe_leaves_a_model(models) -> None:
 def test_a_model_has_its_card_and_samples(models, name) -> None:
     for part in ("samples.png", "README.md", "freeu-zoo.json"):
         assert (models[name] / part).exists()
+
+
+def test_an_image_model_begins_with_a_directory(models, tmp_path) -> None:
+    parent = models["mini-sd-24"]
+    words = ("mini-sd", "--smoke", "--work", str(tmp_path), "--threads", "1", "--parent", str(parent))
+    assert train.main([*words, "--stage", "text"]) == 0
+    assert train.main([*words, "--stage", "unet", "--minutes", "0"]) == 0  # no step
+    recipe = recipes.smoke(recipes.shipped("mini-sd"))
+    begun, wanted = unet.averaged(recipe, tmp_path / recipe.name)[0]["unet"], unet.of_directory(parent)["unet"]
+    for name, value in wanted.items():
+        torch.testing.assert_close(begun[name], value, rtol=0, atol=0)
+    assert train.main([*words]) == 0
+    made = tmp_path / "models" / recipe.name
+    assert vae.report(made / "vae")["minutes"] > vae.report(parent / "vae")["minutes"]  # its decoder, trained on
+    assert train.main(["mini-canny", "--work", str(tmp_path), "--parent", str(parent)]) == 2
 
 
 def test_image_video_and_control_models_load(models) -> None:
