@@ -54,7 +54,20 @@ def test_a_run_on_a_video_model(video_dir, clip_dir, prompts, tmp_path):
     arms = f"none,constant: {factors} v=1,{factors} v=2,calibrated:constant,twin: {factors} v=1"
     arms += f",smooth: {factors} v=2 over_time=smooth"
     words = ("evaluate", video_dir, "--prompts", prompts, "--arms", arms, "--frames", FRAMES, "--seeds", "0-1")
-    words += ("--steps", 1, "--threads", 1, "--judge", clip_dir, "--no-reader", "--reference", real, "--output", out)
+    words += (
+        "--steps",
+        1,
+        "--threads",
+        1,
+        "--dtype",
+        "float32",
+        "--judge",
+        clip_dir,
+        "--no-reader",
+        "--reference",
+        real,
+    )
+    words += ("--output", out)
     code, said, err = run(*words)
     assert (code, err) == (0, "")
     assert "table.md" in said

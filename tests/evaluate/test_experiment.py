@@ -24,7 +24,7 @@ def test_a_run_and_its_resumption(prompts, clip_dir, tmp_path):
     pytest.importorskip("freeu_zoo")
     folder = tmp_path / "out"
     base = ("evaluate", "--prompts", prompts, "--arms", "none,freeu,guidance=5,calibrated:freeu", "--seeds", "0-1")
-    words = (*base, "--steps", "1", "--threads", "1", "--judge", clip_dir, "--output", folder)
+    words = (*base, "--steps", "1", "--threads", "1", "--dtype", "float32", "--judge", clip_dir, "--output", folder)
     code, out, err = run(*words)
     assert (code, err) == (0, "")
     assert "table.md" in out
@@ -60,7 +60,7 @@ def test_without_guidance_no_arm_is_calibrated(prompts, tmp_path):
     pytest.importorskip("freeu_zoo")
     folder = tmp_path / "out"
     base = ("evaluate", "--prompts", prompts, "--guidance-scale", "1", "--steps", "1", "--seeds", "0", "--threads", "1")
-    words = (*base, "--judge", "none", "--output", folder)
+    words = (*base, "--dtype", "float32", "--judge", "none", "--output", folder)
     reason = "calibration needs a CFG scale above 1, got 1: at 1 there is no guidance"
     code, _, err = run(*words, "--arms", "none,gentle,calibrated:gentle")
     assert (code, err) == (2, f"freeu: {reason}: leave calibrated:gentle out of --arms\n")
@@ -77,7 +77,7 @@ def test_matching_references_are_the_ceiling(prompts, tmp_path):
     for number, colour in enumerate(("red", "black")):
         Image.new("RGB", (16, 16), colour).save(real / f"{number}.png")
     base = ("evaluate", "--prompts", prompts, "--arms", "none", "--seeds", "0", "--steps", "1", "--threads", "1")
-    words = (*base, "--judge", "none", "--reference", real, "--output", tmp_path / "out")
+    words = (*base, "--dtype", "float32", "--judge", "none", "--reference", real, "--output", tmp_path / "out")
     code, _, err = run(*words, "--reference-matches")
     assert (code, err) == (0, "")
     results = json.loads((tmp_path / "out" / "results.json").read_text())

@@ -173,15 +173,15 @@ def test_an_interrupted_run_goes_on_and_ends_equal(
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert cli("compare", *AGAIN, "--model", sd_dir, "--output", whole).code == 0
 
-    generate, calls = run.generate_image, []
+    generate, calls = run.generate_images, []
 
     def interrupted(*args: Any) -> Any:
-        calls.append(args[2].file)
+        calls.append(args[2][0].file)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return generate(*args)
 
-    monkeypatch.setattr(run, "generate_image", interrupted)
+    monkeypatch.setattr(run, "generate_images", interrupted)
     monkeypatch.setattr("sys.argv", ["freeu", "compare", "a red fox"])
     outcome = cli("compare", *AGAIN, "--model", sd_dir, "--output", parts)
     assert outcome.code == 130

@@ -22,11 +22,11 @@ KILLED = """
 import os, sys
 from freeu.cli import main
 from freeu.pipelines.runs import run
-generate, made = run.generate_image, []
+generate, made = run.generate_images, []
 def third_is_fatal(*arguments):
     made.append(1)
     return generate(*arguments) if len(made) < 3 else os._exit(9)
-run.generate_image = third_is_fatal
+run.generate_images = third_is_fatal
 main(sys.argv[1:])
 """
 

@@ -100,12 +100,12 @@ class Bar:
         if self._noun != KEY_FRAME:
             self.to(self.done)
 
-    def step(self, file: str, fraction: float) -> None:
-        """So much (0..1) of one output is done; 1 once it was written."""
+    def step(self, file: str, fraction: float, images: int = 1) -> None:
+        """So much (0..1) of one output, or of several that are generated together, is done; 1 once it was written."""
         if fraction >= 1.0:
             self.one()
         else:
-            self.to(self.done + fraction)
+            self.to(self.done + fraction * images)
 
     # -- rerender: the bar counts frames, ``done`` key frames -----------------------------------------------------
 

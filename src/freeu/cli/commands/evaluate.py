@@ -15,7 +15,7 @@ from freeu.cli.terminal import tell
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.model import ChosenModel, ModelOptions
 from freeu.pipelines.options.option import Option, check_bounds, check_range, flag, given, given_flags
-from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.run import RunOptions, SpeedOptions
 from freeu.pipelines.options.sampling import FrameOptions, PromptOptions, SamplingOptions
 from freeu.wording import counted
 
@@ -80,6 +80,7 @@ def evaluate(
     run: RunOptions,
     chosen: ChosenModel,
     video: FrameOptions,
+    speed: SpeedOptions,
     images: Annotated[
         list[Path] | None,
         typer.Option(
@@ -100,7 +101,7 @@ def evaluate(
     from freeu.extras import need
 
     if images:
-        asked = [*(["MODEL"] if given(chosen) else []), *given_flags(arms, video, options)]
+        asked = [*(["MODEL"] if given(chosen) else []), *given_flags(arms, video, options, speed)]
         asked += [flag(SamplingOptions, name) for name in given(sampling, SAMPLING)]
         asked += [flag(RunOptions, name) for name in given(run) if name == "dtype"]
         if asked:
@@ -119,7 +120,7 @@ def evaluate(
             _score(images, found, real, scoring, run, folder)
         else:
             _generate_and_score(
-                found, real, arms, video, scoring, sampling, replace(options, model=chosen.model), run, folder
+                found, real, arms, video, scoring, sampling, replace(options, model=chosen.model), run, speed, folder
             )
 
 
@@ -132,6 +133,7 @@ def _generate_and_score(
     sampling: SamplingOptions,
     model: ModelOptions,
     run: RunOptions,
+    speed: SpeedOptions,
     folder: Path,
 ) -> None:
     from freeu.evaluate.experiment.arms import parse_arms
@@ -146,7 +148,15 @@ def _generate_and_score(
     check_range("--frames", video.frames, 2, 1_000)
     texts = PromptOptions([prompt.text for prompt in prompts]).collect()
     request = Request(
-        "generate", texts, sampling, model, run, add_ons=model.add_ons(), frames=video.frames, allow_videos=True
+        "generate",
+        texts,
+        sampling,
+        model,
+        run,
+        add_ons=model.add_ons(),
+        frames=video.frames,
+        allow_videos=True,
+        speed=speed,
     )
     sources = check_request(request, folder)
     if any(arm.scalecrafter for arm in chosen):
@@ -158,6 +168,8 @@ def _generate_and_score(
     prepared = prepare(request, sources)
     _check_kinds(prepared.plan.frames is not None, real, videos_given)  # a model of the hub is known only now
     tell(*_shortened(prepared.notes))
+    if prepared.plan.autocast:
+        tell(f"--dtype auto took {prepared.plan.arithmetic}")
 
     chosen = _calibrated(chosen, arms, prepared)
 

@@ -10,6 +10,7 @@ from freeu.evaluate.metrics.alignment import ASPECTS
 from freeu.evaluate.metrics.statistics import STATISTICS
 from freeu.evaluate.metrics.video_distance import NAMES
 from freeu.pipelines.models.addons.add_ons import added_text
+from freeu.pipelines.runs.plan import arithmetic
 from freeu.wording import counted
 
 KIND = "freeu-evaluation"
@@ -86,7 +87,7 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         counts = [counted(len(plan["prompts"]), "prompt"), counted(len(plan["seeds"]), "seed")]
         counts += [counted(plan["steps"], "step"), *([counted(plan["frames"], "frame")] if videos else [])]
-        yield f"{', '.join(counts)}."
+        yield f"{', '.join(counts)}. Generated in {arithmetic(plan)}."
         same = "prompt and seed"
     yield "In brackets, or behind ±: 95 % bootstrap interval over prompts."
     yield f"Difference: to the same {same} under the first arm; an interval that contains 0 shows no effect."

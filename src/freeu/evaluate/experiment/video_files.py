@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,17 @@ class LosslessVideoMaker:
         return False
 
     def make(
-        self, prepared: Prepared, planned: PlannedImage, output: OutputFolder, settings: dict[str, Any], on_step: OnStep
-    ) -> Made:
+        self,
+        prepared: Prepared,
+        batch: Sequence[PlannedImage],
+        output: OutputFolder,
+        settings: Sequence[dict[str, Any]],
+        on_step: OnStep,
+    ) -> list[Made]:
+        (planned,), (inside,) = batch, settings  # videos are made one by one
         frames, flagged = generate_frames(prepared.loaded.pipe, prepared.plan, planned, on_step=on_step)
-        output.write(planned.file, frames_bytes(frames, settings))
-        return Made(video_sha(map(np.asarray, frames)), flagged)
+        output.write(planned.file, frames_bytes(frames, inside))
+        return [Made(video_sha(map(np.asarray, frames)), flagged)]
 
 
 def video_sha(frames: Any) -> str:

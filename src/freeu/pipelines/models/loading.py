@@ -91,6 +91,24 @@ def pick_dtype(name: str, device: str) -> str:
     return name
 
 
+def pick_autocast(name: str, device: str) -> str | None:
+    """The number format in which fast runs compute the U-Net of a float32 model, or None.
+
+    It is bfloat16 on processors that multiply in it (AVX512-BF16, AMX); elsewhere on a processor it would be slower.
+
+    Args:
+        name: the dtype that was asked for; only "auto" leaves the choice.
+        device: a device of torch.
+    """
+    import torch
+
+    if name != "auto" or device != "cpu":
+        return None
+    # Private names of torch, some of which versions lack: without an answer nothing is cast.
+    known = (getattr(torch.cpu, check, None) for check in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return "bfloat16" if any(check is not None and check() for check in known) else None
+
+
 def load(
     source: ModelSource,
     task: str = "text",

@@ -34,6 +34,22 @@ class ReproduceOptions:
 
 
 @dataclass(frozen=True)
+class SpeedOptions:
+    """How many images are generated at once, for commands that measure many of them."""
+
+    PANEL: ClassVar[str] = "Running"
+
+    batch: Annotated[
+        int | None,
+        Option(
+            "Images that one call of the pipeline generates (default: by their size; 1 for videos).",
+            "N",
+            bounds=(1, 1_024),
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """Where and how a run computes, and the folder it writes."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
@@ -30,9 +30,29 @@ def generate_image(
     control_image: Image | None = None,
 ) -> tuple[Image, bool]:
     """``generate_frames`` for a model of still images: the one image instead of frames."""
-    frames, flagged = generate_frames(pipe, plan, planned, image, mask, on_step, control_image)
-    assert len(frames) == 1, "callers that generate still images refuse models that generate videos"
-    return frames[0], flagged
+    ((found, flagged),) = generate_images(pipe, plan, (planned,), image, mask, on_step, control_image)
+    return found, flagged
+
+
+def generate_images(
+    pipe: Any,
+    plan: Plan,
+    batch: Sequence[PlannedImage],
+    image: Image | None = None,
+    mask: Image | None = None,
+    on_step: OnStep = lambda fraction, latents: None,
+    control_image: Image | None = None,
+) -> list[tuple[Image, bool]]:
+    """Still images by one call of the pipeline, and of each whether the safety checker blacked it out.
+
+    Args:
+        batch: which images of the plan, all of one arm; several only where ``plan.batchable``.
+        the others, and errors: as ``generate_frames``.
+    """
+    result = _called(pipe, plan, batch, _image_arguments(plan, image, mask, control_image), on_step)
+    flags = getattr(result, "nsfw_content_detected", None) or [False] * len(batch)
+    assert len(result.images) == len(batch), "callers that generate still images refuse models that generate videos"
+    return [(one.convert("RGB"), bool(flag)) for one, flag in zip(result.images, flags, strict=True)]
 
 
 def generate_frames(
@@ -57,6 +77,18 @@ def generate_frames(
         FreeUValueError: the pipeline refuses these settings.
         FreeURuntimeError: FreeU did not act, or the device has too little memory.
     """
+    if plan.frames is None:
+        image, flagged = generate_image(pipe, plan, planned, image, mask, on_step, control_image)
+        return (image,), flagged
+    arguments = _image_arguments(plan, image, mask, control_image)
+    result = _called(pipe, plan, (planned,), arguments, on_step)
+    return tuple(frame.convert("RGB") for frame in result.frames[0]), False
+
+
+def _image_arguments(
+    plan: Plan, image: Image | None, mask: Image | None, control_image: Image | None
+) -> dict[str, Any]:
+    """What a call says of the images that it starts from or is steered by."""
     arguments: dict[str, Any] = {
         "image": image,
         "mask_image": mask,
@@ -69,11 +101,7 @@ def generate_frames(
         arguments["controlnet_conditioning_scale"] = plan.control.scale
         arguments["control_guidance_start"] = plan.control.start
         arguments["control_guidance_end"] = plan.control.end
-    result = _called(pipe, plan, planned, arguments, on_step)
-    if plan.frames is not None:
-        return tuple(frame.convert("RGB") for frame in result.frames[0]), False
-    flags = getattr(result, "nsfw_content_detected", None)
-    return (result.images[0].convert("RGB"),), bool(flags and flags[0])
+    return arguments
 
 
 def generate_latents(
@@ -99,25 +127,27 @@ def generate_latents(
         "target_fps": plan.fps,
         "output_type": "latent",
     }
-    return _called(pipe, plan, planned, arguments, on_step).frames
+    return _called(pipe, plan, (planned,), arguments, on_step).frames
 
 
-def _called(pipe: Any, plan: Plan, planned: PlannedImage, special: dict[str, Any], on_step: OnStep) -> Any:
+def _called(pipe: Any, plan: Plan, batch: Sequence[PlannedImage], special: dict[str, Any], on_step: OnStep) -> Any:
     """What the pipeline returns; it is given those arguments that it knows and that are not None."""
     import torch
 
     import freeu
 
     fresh_scheduler(pipe)
+    several = len(batch) > 1
+    generators = [torch.Generator("cpu").manual_seed(one.seed) for one in batch]
     arguments: dict[str, Any] = {
-        "prompt": planned.prompt,
-        "negative_prompt": plan.negative_prompt or None,
+        "prompt": [one.prompt for one in batch] if several else batch[0].prompt,
+        "negative_prompt": (([plan.negative_prompt] * len(batch)) if several else plan.negative_prompt or None),
         "num_inference_steps": plan.steps,
         "guidance_scale": plan.guidance,
         "width": plan.width,
         "height": plan.height,
         "num_frames": plan.frames,
-        "generator": torch.Generator("cpu").manual_seed(planned.seed),
+        "generator": generators if several else generators[0],
         "callback_on_step_end": _reporter(pipe, on_step),
         # Pipelines that have not moved on to the other one.
         "callback": lambda step, _timestep, latents: on_step(min((step + 1) / plan.steps, 0.99), latents),
@@ -131,8 +161,9 @@ def _called(pipe: Any, plan: Plan, planned: PlannedImage, special: dict[str, Any
             contextlib.nullcontext() if told else _counted_calls(pipe, plan.steps, on_step),
             finite(pipe, plan.dtype),
             scaled(pipe, plan),
+            autocast(pipe.unet, plan.autocast),
         ):
-            if planned.arm == "freeu":
+            if batch[0].arm == "freeu":
                 with freeu.enabled(pipe, plan.config) as handle:
                     result = pipe(**arguments)
                     handle.verify()
@@ -140,8 +171,10 @@ def _called(pipe: Any, plan: Plan, planned: PlannedImage, special: dict[str, Any
                 result = pipe(**arguments)
     except torch.OutOfMemoryError:
         fewer = " and fewer --frames" if plan.frames is not None else ""
+        size = f"{len(batch)} images of {plan.width}x{plan.height}" if several else f"{plan.width}x{plan.height}"
+        fewer += ", a smaller --batch" if several else ""
         raise FreeURuntimeError(
-            f"out of memory at {plan.width}x{plan.height} in {plan.dtype}: use a smaller --width and --height{fewer}, "
+            f"out of memory at {size} in {plan.dtype}: use a smaller --width and --height{fewer}, "
             "--dtype float16 or --device cpu"
         ) from None
     except ValueError as error:
@@ -158,6 +191,45 @@ def scaled(pipe: Any, plan: Plan) -> contextlib.AbstractContextManager[Any]:
     from freeu.scalecrafter.dilation import enabled
 
     return enabled(pipe, plan.scalecrafter)
+
+
+@contextlib.contextmanager
+def autocast(unet: Any, dtype: str | None) -> Iterator[None]:
+    """Compute a U-Net in another number format, within its calls alone; None leaves it as it is.
+
+    What it returns is in the format of its input again, in which guidance and the scheduler go on.
+    """
+    if dtype is None:
+        yield
+        return
+    import torch
+
+    entered: list[Any] = []
+
+    def begin(_unet: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        sample = args[0] if args else kwargs["sample"]
+        entered.append((torch.autocast(sample.device.type, getattr(torch, dtype)), sample.dtype))
+        entered[-1][0].__enter__()
+
+    def end(_unet: Any, _args: Any, output: Any) -> Any:
+        cast, before = entered.pop()
+        cast.__exit__(None, None, None)
+        if output is None:  # after an exception
+            return None
+        if isinstance(output, tuple):
+            return (output[0].to(before), *output[1:])
+        output.sample = output.sample.to(before)
+        return output
+
+    hooks = [
+        unet.register_forward_pre_hook(begin, with_kwargs=True),
+        unet.register_forward_hook(end, always_call=True),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextlib.contextmanager

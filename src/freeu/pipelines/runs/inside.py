@@ -18,7 +18,7 @@ _SAME = (
     *("frames", "dtype", "device", "threads"),
 )
 """Fields that an image and a plan call alike."""
-_LATER = ("control", "scalecrafter", "prediction_type", "fuse_loras")
+_LATER = ("control", "scalecrafter", "prediction_type", "fuse_loras", "autocast")
 """The same, of images that have them."""
 
 
@@ -52,6 +52,11 @@ def _of_image(path: Path) -> Manifest:
 def _plan(settings: dict[str, Any]) -> dict[str, Any]:
     """The plan of an image, as plain data. Where the model lies is not in it: it is looked for by its name."""
     model = settings["model"]
+    if settings.get("batch", 1) != 1:
+        raise FreeUValueError(
+            f"{settings['batch']} images were generated together, and one alone differs in its last bits: give the "
+            "manifest.json beside it"
+        )
     data = {name: settings[name] for name in _SAME} | {
         "command": "generate",
         "prompts": [settings["prompt"]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -35,10 +36,13 @@ from freeu.scalecrafter.settings import ScaleCrafter
 ARMS = {"baseline": "without FreeU", "freeu": "with FreeU"}
 COMMANDS = ("compare", "generate", "video")
 KINDS = ("embedded", "directory", "file", "hub")
+AUTOCAST = "bfloat16"
 OF_VIDEO = ("fps", "formats", "decode_chunk", "video_sha", "video_strength", "motion_adapter")
 """Fields of a plan that only ``freeu video`` has."""
 OF_ADD_ONS = ("loras", "embeddings", "fuse_loras")
 """Fields of a plan that only a model with LoRAs or embeddings has."""
+OF_SPEED = ("batch", "autocast")
+"""Fields of a plan that only fast runs have: both change the last bits."""
 INPUT_CONTROL = "input-control.png"
 INPUT_IMAGE, INPUT_MASK, INPUT_VIDEO = "input-image.png", "input-mask.png", "input-video.png"
 
@@ -119,6 +123,9 @@ class Plan:
         control: the ControlNet that steers it, or None.
         prediction_type: what the U-Net was said to predict, of ``schedulers.PREDICTION_TYPES``, or None.
         scalecrafter: how its convolutions are dilated for a size above its own, or None.
+        batch: images that one call of the pipeline generates, of one prompt each; above 1 only for text-to-image under
+            one arm. Each image has its own generator, so its noise does not depend on it.
+        autocast: "bfloat16" computes the U-Net so, though the model is in ``dtype``; None computes it as it is.
 
     Raises:
         FreeUValueError: a field that is of the wrong type or outside its range, by name.
@@ -156,6 +163,8 @@ class Plan:
     control: Control | None = None
     prediction_type: str | None = None
     scalecrafter: ScaleCrafter | None = None
+    batch: int = 1
+    autocast: str | None = None
 
     def __post_init__(self) -> None:
         video = self.command == "video"
@@ -187,6 +196,8 @@ class Plan:
             "prediction_type": self.prediction_type is None or self.prediction_type in PREDICTION_TYPES,
             "control": self.control is None or self.task not in VIDEO_TASKS,
             "scalecrafter": self.scalecrafter is None or self.task not in VIDEO_TASKS,
+            "batch": self.batch == 1 or (_whole(self.batch, 2, 4_096) and self.batchable),
+            "autocast": self.autocast in (None, AUTOCAST),
         }
         for name, fine in checks.items():
             if not fine:
@@ -200,6 +211,25 @@ class Plan:
             for seed in self.seeds:
                 for arm in self.arms:
                     yield PlannedImage(index, prompt, seed, arm, suffix)
+
+    def batches(self) -> Iterator[tuple[PlannedImage, ...]]:
+        """Every image in the same order, those together that one call of the pipeline generates.
+
+        Which images share a call follows from the plan alone: an interrupted run repeats whole calls, to the same bits.
+        """
+        images = self.images()
+        while together := tuple(itertools.islice(images, self.batch)):
+            yield together
+
+    @property
+    def batchable(self) -> bool:
+        """Whether one call of the pipeline may generate several images of this plan."""
+        return self.task == "text" and len(self.arms) == 1 and self.control is None
+
+    @property
+    def arithmetic(self) -> str:
+        """The number formats and how many images are generated at once, for people; see ``arithmetic``."""
+        return arithmetic(self.to_dict())
 
     @property
     def noun(self) -> str:
@@ -227,6 +257,9 @@ class Plan:
         del data["control"], data["scalecrafter"]
         if self.prediction_type is None:
             del data["prediction_type"]
+        for name in OF_SPEED:
+            if data[name] == getattr(Plan, name):
+                del data[name]
         later = {"control": self.control, "scalecrafter": self.scalecrafter}
         return data | self.add_ons() | {name: one.to_dict() for name, one in later.items() if one is not None}
 
@@ -338,6 +371,13 @@ class Plan:
             for name in dict.fromkeys([*mine, *theirs])
             if mine.get(name) != theirs.get(name)
         ]
+
+
+def arithmetic(data: Mapping[str, Any]) -> str:
+    """The same of a plan as plain data."""
+    cast = f", the U-Net in {data['autocast']}" if data.get("autocast") else ""
+    together = f", {data['batch']} at a time" if data.get("batch", 1) > 1 else ""
+    return f"{data['dtype']}{cast}{together}"
 
 
 def _reference(what: str, data: Any) -> ModelReference:

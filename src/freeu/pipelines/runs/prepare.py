@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from freeu.errors import FreeUValueError
 from freeu.pipelines.io.inputs import parse_seeds
 from freeu.pipelines.io.prompts import notes_on_tokens, unknown_words, without
-from freeu.pipelines.models.loading import Loaded, load, pick_device, pick_dtype, quiet
+from freeu.pipelines.models.loading import Loaded, load, pick_autocast, pick_device, pick_dtype, quiet
 from freeu.pipelines.models.schedulers import sampler_name
 from freeu.pipelines.models.sources.sources import fingerprint
 from freeu.pipelines.models.tokens import notes_on_length
@@ -93,12 +94,28 @@ def prepare(request: Request, found: Sources) -> Prepared:
         prediction_type=request.model.prediction_type,
         **inputs.plan,
     )
+    if request.speed is not None:
+        plan = replace(plan, autocast=pick_autocast(run.dtype, device))
+        batch = request.speed.batch or (default_batch(plan) if plan.batchable else 1)
+        if batch > 1 and not plan.batchable:
+            raise FreeUValueError(f"--batch {batch}: only text-to-image generates several at once: leave it out")
+        plan = replace(plan, batch=batch)
     world = loaded.source.world
     known = world and {**world, "words": [*world.get("words", ()), *request.words]}
     inputs_of = (inputs.image, inputs.mask, inputs.video, inputs.control_image)
     with quiet():
         cut = tuple(notes_on_length(loaded.pipe, [*plan.prompts, plan.negative_prompt]))
     return Prepared(plan, loaded, *inputs_of, notes=(*inputs.notes, *cut, *notes(plan, known)))
+
+
+def default_batch(plan: Plan) -> int:
+    """How many images one call generates where nobody says.
+
+    A processor is busy with one image of 512x512, and small ones are bundled to as many pixels; an accelerator takes
+    eight of that size. Both were chosen so that memory grows little beyond that of the model.
+    """
+    pixels = 512 * 512 * (8 if plan.device.startswith("cuda") else 1)
+    return max(1, min(32, pixels // (plan.width * plan.height)))
 
 
 def model_reference(loaded: Loaded, options: ModelOptions) -> ModelReference:

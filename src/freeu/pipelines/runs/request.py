@@ -22,7 +22,7 @@ from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions, config_changes
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.option import check_bounds, check_range
-from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.run import RunOptions, SpeedOptions
 from freeu.pipelines.options.sampling import ImageInput, SamplingOptions, effective_strength
 from freeu.pipelines.options.scalecrafter import ScaleCrafterOptions
 
@@ -75,6 +75,8 @@ class Request:
         freeu: None makes images without FreeU.
         frames: of a model that makes video, where ``allow_videos`` lets one in.
         words: that the embedded model was taught, besides its own.
+        speed: None generates images one by one, in the model's own number format: to the same bits as anywhere. Else
+            several at once, and with ``--dtype auto`` in the quickest format.
     """
 
     command: str
@@ -90,6 +92,7 @@ class Request:
     allow_videos: bool = False
     words: tuple[str, ...] = ()
     scalecrafter: ScaleCrafterOptions = ScaleCrafterOptions()
+    speed: SpeedOptions | None = None
 
     default_model = "DEFAULT_MODEL"
     """What ``freeu_zoo`` calls the model that is used where none is named."""
@@ -120,6 +123,8 @@ class Request:
         self.image.check()
         self.control.check()
         self.scalecrafter.check(self.sampling)
+        if self.speed is not None:
+            check_bounds(self.speed)
 
     def check_files(self) -> None:
         """Open every input once, so that damage is found before a model is loaded."""

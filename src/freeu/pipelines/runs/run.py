@@ -1,6 +1,6 @@
-"""Make the images or videos of a plan: one pipeline call and one generator each, so that none depends on another.
+"""Make the images or videos of a plan: a generator for each, and one pipeline call, or one for a batch of the plan.
 
-That makes an interrupted run resumable bit for bit: leaving out what is there already cannot change the rest.
+That makes an interrupted run resumable bit for bit: leaving out calls whose images are there cannot change the rest.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,10 +19,19 @@ from freeu.pipelines.io.inputs import open_image, pixel_sha
 from freeu.pipelines.io.journal import journaled
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.models.loading import quiet
-from freeu.pipelines.runs.generate import OnStep, generate_image
+from freeu.pipelines.runs.generate import OnStep, generate_images
 from freeu.pipelines.runs.interval import check_interval
 from freeu.pipelines.runs.manifest import ImageRecord, Manifest, environment, environment_differences, read_manifest
-from freeu.pipelines.runs.plan import ARMS, INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, OF_VIDEO, Plan, PlannedImage
+from freeu.pipelines.runs.plan import (
+    ARMS,
+    INPUT_CONTROL,
+    INPUT_IMAGE,
+    INPUT_MASK,
+    OF_SPEED,
+    OF_VIDEO,
+    Plan,
+    PlannedImage,
+)
 from freeu.pipelines.runs.prepare import Prepared
 
 if TYPE_CHECKING:
@@ -35,8 +44,8 @@ class Progress(Protocol):
     def kept(self, count: int) -> None:
         """``count`` images of an earlier run were verified and kept."""
 
-    def step(self, file: str, fraction: float) -> None:
-        """``fraction`` (0..1) of a file's denoising steps are done; 1 comes after it was written."""
+    def step(self, file: str, fraction: float, images: int = 1) -> None:
+        """``fraction`` (0..1) of the steps of so many images are done, ``file`` the first; 1 after each was written."""
 
 
 class Silent:
@@ -44,7 +53,7 @@ class Silent:
 
     def kept(self, count: int) -> None: ...
 
-    def step(self, file: str, fraction: float) -> None: ...
+    def step(self, file: str, fraction: float, images: int = 1) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -72,9 +81,14 @@ class Maker(Protocol):
         ...
 
     def make(
-        self, prepared: Prepared, planned: PlannedImage, output: OutputFolder, settings: dict[str, Any], on_step: OnStep
-    ) -> Made:
-        """Generate one output and write it with its settings inside."""
+        self,
+        prepared: Prepared,
+        batch: Sequence[PlannedImage],
+        output: OutputFolder,
+        settings: Sequence[dict[str, Any]],
+        on_step: OnStep,
+    ) -> list[Made]:
+        """Generate the outputs of one call of the pipeline and write each with its settings inside."""
         ...
 
 
@@ -93,19 +107,27 @@ class ImageMaker:
         return False
 
     def make(
-        self, prepared: Prepared, planned: PlannedImage, output: OutputFolder, settings: dict[str, Any], on_step: OnStep
-    ) -> Made:
-        image, flagged = generate_image(
+        self,
+        prepared: Prepared,
+        batch: Sequence[PlannedImage],
+        output: OutputFolder,
+        settings: Sequence[dict[str, Any]],
+        on_step: OnStep,
+    ) -> list[Made]:
+        images = generate_images(
             prepared.loaded.pipe,
             prepared.plan,
-            planned,
+            batch,
             prepared.image,
             prepared.mask,
             on_step,
             prepared.control_image,
         )
-        output.write(planned.file, png_bytes(image, settings))
-        return Made(pixel_sha(image), flagged)
+        made = []
+        for planned, (image, flagged), inside in zip(batch, images, settings, strict=True):
+            output.write(planned.file, png_bytes(image, inside))
+            made.append(Made(pixel_sha(image), flagged))
+        return made
 
 
 def make_run(prepared: Prepared, output: OutputFolder, maker: Maker, progress: Progress | None = None) -> Manifest:
@@ -125,26 +147,28 @@ def make_run(prepared: Prepared, output: OutputFolder, maker: Maker, progress: P
     plan = prepared.plan
     check_interval(plan)
     manifest = claimed(output, plan)
-    kept = {name: one for name, one in manifest.images.items() if maker.intact(output.path, one, plan)}
-    manifest.images = kept
+    manifest.images = {name: one for name, one in manifest.images.items() if maker.intact(output.path, one, plan)}
+    kept = frozenset(manifest.images)
     if kept:
         progress.kept(len(kept))
     with quiet(), deterministic(plan.device, plan.threads), journaled(output, manifest.to_json) as note:
         for name, data in maker.inputs(prepared):
             output.write(name, data)
-        for todo in plan.images():
-            if todo.file in kept:
+        for batch in plan.batches():
+            if all(todo.file in kept for todo in batch):
                 continue
             began = time.perf_counter()
-            settings = settings_of(plan, todo, manifest.environment)
-            made = maker.make(prepared, todo, output, settings, telling(progress, todo.file))
-            seconds = round(time.perf_counter() - began, 3)
-            record = ImageRecord(
-                todo.file, todo.prompt, todo.seed, todo.arm, made.sha, seconds, made.flagged, dict(made.files)
-            )
-            manifest.images[todo.file] = record
-            note(record.to_dict())
-            progress.step(todo.file, 1.0)
+            settings = [settings_of(plan, todo, manifest.environment) for todo in batch]
+            made = maker.make(prepared, batch, output, settings, telling(progress, batch))
+            seconds = round((time.perf_counter() - began) / len(batch), 3)
+            for todo, one in zip(batch, made, strict=True):
+                record = ImageRecord(
+                    todo.file, todo.prompt, todo.seed, todo.arm, one.sha, seconds, one.flagged, dict(one.files)
+                )
+                manifest.images[todo.file] = record
+                note(record.to_dict())
+                if todo.file not in kept:
+                    progress.step(todo.file, 1.0)
     return manifest
 
 
@@ -166,9 +190,9 @@ def claimed(output: OutputFolder, plan: Plan) -> Manifest:
     return found
 
 
-def telling(progress: Progress, file: str) -> OnStep:
-    """What a pipeline call tells of its steps, for one image."""
-    return lambda fraction, _latents: progress.step(file, fraction)
+def telling(progress: Progress, batch: Sequence[PlannedImage]) -> OnStep:
+    """What a pipeline call tells of its steps."""
+    return lambda fraction, _latents: progress.step(batch[0].file, fraction, len(batch))
 
 
 def png(image: Image) -> bytes:
@@ -233,6 +257,7 @@ def settings_of(plan: Plan, planned: PlannedImage, made_with: Mapping[str, str])
         **({"control": {**plan.control.to_dict(), "reference": plan.control.name}} if plan.control else {}),
         **({"scalecrafter": plan.scalecrafter.to_dict()} if plan.scalecrafter else {}),
         **({"prediction_type": plan.prediction_type} if plan.prediction_type else {}),
+        **{name: getattr(plan, name) for name in OF_SPEED if getattr(plan, name) != getattr(Plan, name)},
         "dtype": plan.dtype,
         "device": plan.device,
         "threads": plan.threads,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,17 @@ class VideoMaker:
         return False
 
     def make(
-        self, prepared: Prepared, planned: PlannedImage, output: OutputFolder, settings: dict[str, Any], on_step: OnStep
-    ) -> Made:
+        self,
+        prepared: Prepared,
+        batch: Sequence[PlannedImage],
+        output: OutputFolder,
+        settings: Sequence[dict[str, Any]],
+        on_step: OnStep,
+    ) -> list[Made]:
+        (planned,), (inside,) = batch, settings  # videos are made one by one
         pipe, plan = prepared.loaded.pipe, prepared.plan
         latents = generate_latents(pipe, plan, planned, prepared.image, prepared.video, on_step)
-        return _write(pipe, latents, plan, planned, output, settings)
+        return [_write(pipe, latents, plan, planned, output, inside)]
 
 
 def _write(
