@@ -165,36 +165,72 @@ def score_arm(
     readings: list[Reading] = []
     for block in _blocks(samples):
         images = [open_image(one.path) for one in block]
-        rows: list[Values] = [dict(image_statistics(image)) for image in images]
-        if judges.reader is not None:
-            seen = list(judges.reader.read(images))
-            readings += seen
-            for row, one, reading in zip(rows, block, seen, strict=True):
-                spec = prompts[one.prompt].spec
-                if spec is not None:
-                    row |= score_alignment(spec, reading)
-        own: Floats | None = None
-        if judges.clip is not None and captions is not None:
-            own = judges.clip.image_features(images)
-            clip.append(own)
-            numbers = [one.prompt for one in block]
-            for row, score in zip(rows, clip_score(own, captions[numbers]), strict=True):
-                row["clip_score"] = float(score)
-            if len(prompts) > 1:
-                for row, found in zip(rows, retrieval(own, captions, numbers), strict=True):
-                    row["retrieval"] = float(found)
-        if judges.inception is not None:
-            own = judges.inception.image_features(images)
-        if own is not None:
-            features.append(own)
-        scored.prompts += _diversity([one.prompt for one in block], images, own)
-        scored.images += rows
+        numbers = [one.prompt for one in block]
+        found = score_images(images, numbers, prompts, judges, captions)
+        readings += found.readings
+        if found.clip is not None:
+            clip.append(found.clip)
+        if found.features is not None:
+            features.append(found.features)
+        scored.prompts += _diversity(numbers, images, found.features)
+        scored.images += found.rows
         if report is not None:
             report(len(scored.images))
     scored.features = np.concatenate(features) if features else None
     scored.clip = np.concatenate(clip) if clip else None
     scored.readings = readings if judges.reader is not None else None
     return scored
+
+
+@dataclass
+class ScoredImages:
+    """The scores of some images.
+
+    Args:
+        rows: values of each image.
+        features: of each image, for distances; None without a judge.
+        clip: the same from the CLIP; None without one.
+        readings: of each image; empty without a reader.
+    """
+
+    rows: list[Values]
+    features: Floats | None
+    clip: Floats | None
+    readings: list[Reading]
+
+
+def score_images(
+    images: Sequence[Image],
+    numbers: Sequence[int],
+    prompts: Sequence[Prompt],
+    judges: Judges,
+    captions: Floats | None,
+) -> ScoredImages:
+    """Score images in memory by every measure of single images.
+
+    Args:
+        images: a few; all are held at once.
+        numbers: the prompt of each.
+        the others: as in ``score_arm``.
+    """
+    rows: list[Values] = [dict(image_statistics(image)) for image in images]
+    readings: list[Reading] = []
+    if judges.reader is not None:
+        readings = list(judges.reader.read(images))
+        for row, number, reading in zip(rows, numbers, readings, strict=True):
+            spec = prompts[number].spec
+            if spec is not None:
+                row |= score_alignment(spec, reading)
+    clip: Floats | None = None
+    if judges.clip is not None and captions is not None:
+        clip = judges.clip.image_features(images)
+        for row, score in zip(rows, clip_score(clip, captions[list(numbers)]), strict=True):
+            row["clip_score"] = float(score)
+        if len(prompts) > 1:
+            for row, found in zip(rows, retrieval(clip, captions, list(numbers)), strict=True):
+                row["retrieval"] = float(found)
+    features = judges.inception.image_features(images) if judges.inception is not None else clip
+    return ScoredImages(rows, features, clip, readings)
 
 
 def _blocks(samples: Sequence[Sample]) -> Iterator[list[Sample]]:
