@@ -214,6 +214,11 @@ def recommend(model: Any) -> FreeUConfig:
     >>> freeu.recommend(unet) == freeu.preset("sd14")
     True
     """
+    return preset(recommended_name(model))
+
+
+def recommended_name(model: Any) -> str:
+    """The name of the preset that ``recommend`` gives; errors as there."""
     unet = unet_of(model)
     adapter_for(unet)
     configs: list[Any] = [getattr(item, "config", None) for item in (unet, model)]
@@ -228,8 +233,8 @@ def recommend(model: Any) -> FreeUConfig:
     }
     for wanted, name_of_preset in _RECOMMENDED:
         if all(value in seen[what] for what, value in wanted.items()):
-            return preset(name_of_preset)
-    return preset(_ELSE)
+            return name_of_preset
+    return _ELSE
 
 
 def _handle(

@@ -164,7 +164,7 @@ def _generate_and_score(
     videos_given = are_videos(real)
     if sources.model.class_name:
         _check_kinds(generates_videos(sources.model), real, videos_given)
-    judges, names = _judges(prompts, scoring, run.device, bool(real))
+    judges, names = judges_of(prompts, scoring, run.device, bool(real))
     prepared = prepare(request, sources)
     _check_kinds(prepared.plan.frames is not None, real, videos_given)  # a model of the hub is known only now
     tell(*_shortened(prepared.notes))
@@ -222,7 +222,7 @@ def _score(
     videos = check_kinds(arms, real)
     if videos:
         need("video", "cv2")
-    judges, names = _judges(prompts, scoring, run.device, bool(real))
+    judges, names = judges_of(prompts, scoring, run.device, bool(real))
 
     import torch
 
@@ -276,7 +276,7 @@ def _told(folder: Path) -> None:
     print(f"wrote {folder / TABLE} and {RESULTS}")
 
 
-def _judges(
+def judges_of(
     prompts: Any, scoring: ScoringOptions, device: str, with_reference: bool
 ) -> tuple[Any, dict[str, str | None]]:
     """What scores, and its names; whatever is left out on its own is said on standard error."""

@@ -1,0 +1,168 @@
+"""``freeu tune``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import typer
+
+from freeu.cli.bundles import Defaults, Without
+from freeu.cli.commands.evaluate import ScoringOptions, judges_of
+from freeu.cli.errors import stopped
+from freeu.cli.terminal import tell
+from freeu.errors import FreeUValueError
+from freeu.pipelines.options.model import ChosenModel, ModelOptions
+from freeu.pipelines.options.option import Option, check_bounds
+from freeu.pipelines.options.run import RunOptions, SpeedOptions
+from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What is searched for, and how long."""
+
+    PANEL: ClassVar[str] = "Search"
+
+    objective: Annotated[
+        str | None,
+        Option(
+            "Measures that are to rise (or fall, after a -), with commas (default: those of all_asked, noun, "
+            "clip_score that can be measured).",
+            "MEASURES",
+        ),
+    ] = None
+    guard: Annotated[
+        str, Option("Measures and how much each may change at most, with commas; or none.", "MEASURE=CHANGE")
+    ] = "saturation=0.03"
+    trials: Annotated[
+        int, Option("Settings that are tried, of FreeU and of guidance each.", "N", bounds=(1, 100_000))
+    ] = 60
+    minutes: Annotated[
+        float | None, Option("End each of the two searches after so long.", "MINUTES", bounds=(0.01, 100_000.0))
+    ] = None
+    search_prompts: Annotated[int, Option("Prompts of a trial.", "N", bounds=(8, 100_000))] = 64
+    confirm_prompts: Annotated[
+        int, Option("Other prompts, on which the best few are measured again.", "N", bounds=(8, 100_000))
+    ] = 96
+    finalists: Annotated[int, Option("How many those are.", "N", bounds=(1, 100))] = 4
+    sites: Annotated[
+        int,
+        Option(
+            "Sites that get factors of their own: those that the gradient of the CLIP score says matter most.",
+            "N",
+            bounds=(0, 64),
+        ),
+    ] = 0
+    search_seed: Annotated[int, Option("Of the search itself and of how the prompts are divided.", "N")] = 0
+    storage: Annotated[
+        str | None,
+        Option("Storage of Optuna, such as postgresql+psycopg://... (default: a file in the folder).", "URL"),
+    ] = None
+    search_only: Annotated[
+        bool, Option("End after the searches: for workers that help another command with the same --storage.")
+    ] = False
+
+
+def tune(
+    prompts: Annotated[
+        str,
+        typer.Option(
+            "--prompts",
+            metavar="FILE|paper",
+            help="Prompts, as for freeu evaluate: one part is searched on, one looks again, the rest decides.",
+        ),
+    ],
+    search: SearchOptions,
+    scoring: Annotated[ScoringOptions, Without("reference_matches")],
+    sampling: Annotated[SamplingOptions, Defaults(seeds="0")],
+    options: Annotated[ModelOptions, Without("model")],
+    speed: SpeedOptions,
+    run: RunOptions,
+    chosen: ChosenModel,
+    held_out: Annotated[
+        str | None,
+        typer.Option("--held-out", metavar="FILE", help="Other prompts that decide, instead of the rest of --prompts."),
+    ] = None,
+) -> None:
+    """Search the settings of FreeU that suit a model, and tell whether they are better than none.
+
+    Guidance is searched with the same budget, as a rival. What was found is compared with plain sampling on prompts that
+    no search saw; "none is best here" is an answer. Writes preset.json for --preset, tuning.json and report.html. An
+    interrupted run goes on if the same command is given again with the same --output.
+    """
+    from freeu.evaluate.experiment.prompts import read_prompts
+    from freeu.evaluate.experiment.scoring import reference_images
+    from freeu.extras import need
+
+    need("tune", "optuna", "matplotlib")
+    check_bounds(search)
+    found = read_prompts(prompts)
+    decide = read_prompts(held_out) if held_out is not None else ()
+    both = {prompt.text for prompt in found} & {prompt.text for prompt in decide}
+    if both:
+        raise FreeUValueError(f"--held-out {held_out} holds {min(both)!r}, which --prompts has too: give other prompts")
+    real = [] if scoring.reference is None else reference_images(scoring.reference)
+    with run.folder("freeu-tune") as folder:
+        _tune(found, decide, real, search, scoring, sampling, replace(options, model=chosen.model), speed, run, folder)
+
+
+def _tune(
+    prompts: Any,
+    held_out: Any,
+    real: list[Path],
+    search: SearchOptions,
+    scoring: ScoringOptions,
+    sampling: SamplingOptions,
+    model: ModelOptions,
+    speed: SpeedOptions,
+    run: RunOptions,
+    folder: Path,
+) -> None:
+    from freeu.pipelines.runs.prepare import prepare
+    from freeu.pipelines.runs.request import Request, check_request
+    from freeu.tuning.settings import Objective, TuneSettings, parse_guards
+
+    guards = parse_guards(search.guard)
+    objective = None if search.objective is None else Objective.parse(search.objective)
+    texts = PromptOptions([prompt.text for prompt in prompts]).collect()
+    request = Request("generate", texts, sampling, model, run, add_ons=model.add_ons(), speed=speed)
+    sources = check_request(request, folder)
+    judges, names = judges_of((*prompts, *held_out), scoring, run.device, bool(real))
+    prepared = prepare(request, sources)
+    tell(*prepared.notes[:3])
+    if prepared.plan.autocast:
+        tell(f"--dtype auto took {prepared.plan.arithmetic}")
+
+    from freeu.cli.progress import Bar
+    from freeu.tuning.report import write_report
+    from freeu.tuning.tuning import Tuning, default_objective, run_tuning
+
+    settings = TuneSettings(
+        objective=default_objective(judges) if objective is None else objective,
+        guards=guards,
+        trials=search.trials,
+        minutes=search.minutes if search.minutes is not None else math.inf,
+        search_prompts=search.search_prompts,
+        confirm_prompts=search.confirm_prompts,
+        finalists=search.finalists,
+        sites=search.sites,
+        seed=search.search_seed,
+    )
+    tuning = Tuning(prepared, prompts, judges, names, settings, search.storage, held_out, real)
+    bar = Bar("searching", None, "trial")
+    try:
+        with bar:
+            tuned = run_tuning(
+                tuning, folder, search_only=search.search_only, progress=bar, say=bar.say, report=bar.report
+            )
+    except KeyboardInterrupt:
+        raise stopped(folder, seeds=sampling.seeds) from None
+    if tuned is None:
+        print("the search is done; the command without --search-only goes on")
+        return
+    written = write_report(tuned, tuning)
+    print(tuned.verdict.text)
+    print(f"wrote {folder / 'preset.json'}, tuning.json and {written.name}")

@@ -1,0 +1,141 @@
+"""``freeu.tune``: the search from Python, for a pipeline that is in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from freeu.adapters.finding import unet_of
+from freeu.errors import FreeUValueError
+from freeu.evaluate.embedded import judge_path, load_reader
+from freeu.evaluate.experiment.prompts import Prompt
+from freeu.evaluate.experiment.scoring import Judges
+from freeu.evaluate.metrics.clip import CLIP
+from freeu.extras import need
+from freeu.pipelines.models.loading import describe_pipeline
+from freeu.pipelines.models.sources.families import TEXT_TO_VIDEO_PIPELINES
+from freeu.pipelines.models.sources.sources import ModelSource
+from freeu.pipelines.runs.plan import ModelReference, Plan
+from freeu.pipelines.runs.prepare import Prepared, default_batch
+from freeu.tuning.settings import DEFAULT_GUARD, Objective, TuneSettings, parse_guards
+from freeu.tuning.tuning import Tuned, Tuning, default_objective, run_tuning
+
+if TYPE_CHECKING:
+    Measure = Callable[[Sequence[Any], Sequence[str]], Sequence[float]]
+
+
+def tune(
+    pipe: Any,
+    prompts: Sequence[str | Prompt],
+    *,
+    output: str | Path,
+    objective: str | None = None,
+    guard: str = DEFAULT_GUARD,
+    trials: int = 60,
+    minutes: float | None = None,
+    storage: str | None = None,
+    judge: str | Path | None = None,
+    held_out: Sequence[str | Prompt] = (),
+    seed: int = 0,
+    steps: int | None = None,
+    guidance: float | None = None,
+    negative_prompt: str = "",
+    width: int | None = None,
+    height: int | None = None,
+    batch: int | None = None,
+    search_prompts: int = 64,
+    confirm_prompts: int = 96,
+    sites: int = 0,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Tuned:
+    """Search the settings of FreeU that suit a pipeline, and compare them with none on prompts that the search never saw.
+
+    Guidance is searched with the same budget, as a rival. An interrupted search goes on in the same folder.
+
+    Args:
+        pipe: a text-to-image pipeline of diffusers; it is not changed.
+        prompts: texts, or ``Prompt`` with what they ask for, which alignment needs; some are searched on, others decide.
+        output: a folder, new or that of the same search.
+        objective: measures that are to rise, as ``Objective.parse`` reads them; None is the default.
+        guard: measures that must not change much, as ``parse_guards`` reads them.
+        trials: settings that are tried, of FreeU and of guidance each.
+        minutes: after which each of the two searches ends; None is no limit.
+        storage: URL of Optuna's storage; None is a file in the folder.
+        judge: a CLIP in a directory; None is that of ``freeu-zoo``.
+        held_out: other prompts that decide; empty takes the rest of ``prompts``.
+        seed: of the search and of the noise.
+        steps, guidance, width, height: None is the pipeline's default; sides in pixels.
+        negative_prompt: of every image.
+        batch: images that one call generates; None goes by their size.
+        search_prompts, confirm_prompts: how many prompts a trial has, and the second look at the best.
+        sites: how many sites get factors of their own.
+        report: told how many trials are done, and of how many.
+
+    Returns:
+        ``preset`` (its ``config`` is None if FreeU is not best), ``verdict``, and where everything lies.
+
+    Raises:
+        FreeUValueError: too few prompts, an unknown measure, a pipeline that generates no images from text.
+        FreeURuntimeError: the storage does not answer, or the disk is full.
+    """
+    need("tune", "optuna", "matplotlib")
+    import torch
+
+    name = type(pipe).__name__
+    if name in TEXT_TO_VIDEO_PIPELINES:
+        raise FreeUValueError(f"freeu.tune searches for pipelines that generate images from text, got {name}")
+    asked = [one if isinstance(one, Prompt) else Prompt(one) for one in prompts]
+    decide = [one if isinstance(one, Prompt) else Prompt(one) for one in held_out]
+    source = ModelSource("directory", name, None, name)
+    loaded = describe_pipeline(pipe, source, "text")
+    parameter = next(unet_of(pipe).parameters())
+    plan = Plan(
+        command="generate",
+        prompts=tuple(one.text for one in asked),
+        negative_prompt=negative_prompt,
+        seeds=(seed,),
+        arms=("baseline",),
+        config=None,
+        model=ModelReference(source.kind, source.reference, name, name, ""),
+        task=loaded.task,
+        steps=loaded.steps if steps is None else steps,
+        guidance=loaded.guidance if guidance is None else guidance,
+        scheduler=None,
+        width=width or loaded.native,
+        height=height or loaded.native,
+        image_sha=None,
+        mask_sha=None,
+        image_strength=None,
+        dtype=str(parameter.dtype).removeprefix("torch."),
+        device=str(parameter.device),
+        threads=torch.get_num_threads(),
+        batch=batch or 1,
+    )
+    if batch is None:
+        import dataclasses
+
+        plan = dataclasses.replace(plan, batch=default_batch(plan))
+    with_spec = any(one.spec is not None for one in (*asked, *decide))
+    judges = Judges(load_reader(plan.device) if with_spec else None, CLIP(judge or judge_path(), device=plan.device))
+    settings = TuneSettings(
+        objective=default_objective(judges) if objective is None else Objective.parse(objective),
+        guards=parse_guards(guard),
+        trials=trials,
+        minutes=math.inf if minutes is None else minutes,
+        search_prompts=search_prompts,
+        confirm_prompts=confirm_prompts,
+        sites=sites,
+        seed=seed,
+    )
+    names = {"clip": judges.clip.name if judges.clip else None, "reader": "freeu-zoo" if judges.reader else None}
+    tuning = Tuning(Prepared(plan, loaded), tuple(asked), judges, names, settings, storage, tuple(decide))
+    bars = dict(getattr(pipe, "_progress_bar_config", {}))
+    pipe.set_progress_bar_config(**{**bars, "disable": True})
+    try:
+        tuned = run_tuning(tuning, Path(output), report=report)
+    finally:
+        pipe.set_progress_bar_config(**bars)
+    assert tuned is not None
+    return tuned

@@ -1,0 +1,188 @@
+"""The page of a search: the verdict, what was compared, unselected images, and what was tried."""
+
+from __future__ import annotations
+
+import base64
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from freeu.analysis.plots import OKABE_ITO
+from freeu.config import FreeUConfig
+from freeu.evaluate.experiment.arms import BASELINE
+from freeu.intervals import Estimate
+from freeu.pipelines.io.inputs import open_image
+from freeu.pipelines.io.output import OutputFolder
+from freeu.pipelines.pages.rendering import render
+from freeu.tuning.search import WHOLE, Search
+from freeu.tuning.tuning import HELD_OUT, TRIALS, Tuned, Tuning, searches
+from freeu.tuning.verdict import FREEU, GUIDANCE, OVERALL, shown
+
+if TYPE_CHECKING:
+    import optuna
+
+REPORT = "report.html"
+SHOWN = 12
+"""Held-out prompts whose images are on the page: the first ones."""
+LEAST_TRIALS = 12
+"""With fewer, importances mean nothing."""
+NAMES = {
+    BASELINE: "plain sampling",
+    FREEU: "tuned FreeU",
+    GUIDANCE: "tuned guidance",
+    "freeu": "published preset",
+    f"effective:{FREEU}": "guidance as strong as the tuned FreeU",
+}
+
+
+def write_report(tuned: Tuned, tuning: Tuning) -> Path:
+    """Write ``report.html`` into the folder of a search: one file that opens from disk.
+
+    Args:
+        tuned: what came out.
+        tuning: what was searched.
+
+    Raises:
+        FreeUValueError: matplotlib or jinja2 is not installed.
+        FreeURuntimeError: the storage does not answer, or the disk is full.
+    """
+    from freeu.extras import need
+
+    need("tune", "matplotlib", "jinja2")
+    with searches(tuning, tuned.folder) as found:
+        parts = [_search_part(search, search.study) for search in found]
+    verdict = tuned.verdict
+    measures = list(dict.fromkeys(name for row in verdict.differences.values() for name in row))
+    page = render(
+        "freeu.tuning",
+        "tune.html",
+        title=f"Search for {tuned.preset.model}",
+        verdict=verdict.text,
+        best=verdict.best,
+        facts=_facts(tuned, tuning),
+        found=_found(tuned),
+        measures=["objective (in spreads)" if name == OVERALL else name for name in measures],
+        rows=[
+            (NAMES.get(name, name), [_cell(row.get(measure)) for measure in measures])
+            for name, row in verdict.differences.items()
+        ],
+        rival=[(measure, shown(one)) for measure, one in verdict.rival.items()],
+        level=f"{100.0 * verdict.level:.1f}",
+        prompts=tuned.results["prompts"],
+        images=_images(tuned),
+        searches=parts,
+    )
+    return OutputFolder(tuned.folder).write(REPORT, page)
+
+
+def _cell(one: Estimate | None) -> str:
+    return "-" if one is None else shown(one)
+
+
+def _facts(tuned: Tuned, tuning: Tuning) -> list[str]:
+    plan, settings = tuning.prepared.plan, tuning.settings
+    return [
+        f"{plan.model_text}, {plan.steps} steps, CFG scale {plan.guidance:g}, {plan.width}x{plan.height}, {plan.arithmetic}",
+        f"objective: {settings.objective}; guards: "
+        + (", ".join(f"{guard.measure} within {guard.most:g}" for guard in settings.guards) or "none"),
+        f"{settings.search_prompts} prompts to search, {settings.confirm_prompts} to look at the best again, "
+        f"{len(tuned.results['prompts'])} held out; seed {settings.seed}",
+    ]
+
+
+def _found(tuned: Tuned) -> list[tuple[str, str, str, str]]:
+    """What each search found: its name, settings, gain on its own prompts, and on others."""
+    rows = []
+    for name, one in tuned.found.items():
+        text = str(FreeUConfig.from_dict(one["config"])) if one["config"] is not None else f"CFG scale {one['guidance']:g}"
+        if one["guiding"] is not None:
+            interval = one["parameters"]
+            text += f", from {interval['start']:g} to {interval['end']:g} of the steps"
+        again = "-" if one["confirmed"] is None else f"{one['confirmed']:+.3f}"
+        rows.append((name, text, f"{one['gain']:+.3f}", again))
+    return rows
+
+
+def _images(tuned: Tuned) -> list[tuple[str, list[tuple[str, str]]]]:
+    """For the first held-out prompts the image of each arm, as data URLs."""
+    files: dict[int, dict[str, str]] = {}
+    for row in tuned.results["pictures"]:
+        if row["prompt"] < SHOWN:
+            files.setdefault(row["prompt"], {}).setdefault(row["arm"], row["file"])
+    texts = [prompt["prompt"] for prompt in tuned.results["prompts"]]
+    return [
+        (
+            texts[number],
+            [(NAMES.get(arm, arm), _data_url(tuned.folder / HELD_OUT / file)) for arm, file in by_arm.items()],
+        )
+        for number, by_arm in sorted(files.items())
+    ]
+
+
+def _data_url(path: Path) -> str:
+    image = open_image(path)
+    if max(image.size) > 256:
+        image.thumbnail((256, 256))
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _search_part(search: Search, study: optuna.Study) -> dict[str, Any]:
+    """What was tried: how the best rose, the gain over every parameter, and how much each matters."""
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.value is not None]
+    whole = [trial for trial in trials if trial.user_attrs.get(WHOLE)]
+    return {
+        "name": search.space.name,
+        "count": len(trials),
+        "whole": len(whole),
+        "kept": sum(_kept(trial) for trial in whole),
+        "plot": _svg(trials) if trials else "",
+        "importances": _importances(study) if len(whole) >= LEAST_TRIALS else [],
+    }
+
+
+def _kept(trial: Any) -> bool:
+    return all(value <= 0.0 for value in (trial.constraints or {}).values())
+
+
+def _importances(study: optuna.Study) -> list[tuple[str, str]]:
+    """How much of what the good trials have in common lies in each parameter (PED-ANOVA, Watanabe et al. 2023)."""
+    import optuna
+
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    found: Mapping[str, float] = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return [(name, f"{100.0 * share:.0f} %") for name, share in found.items()]
+
+
+def _svg(trials: Sequence[Any]) -> str:
+    """A panel for each parameter, with a point for each trial, and one of the trials in order; as SVG."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    panels = ["trial", *names]
+    columns = 4
+    rows = -(-len(panels) // columns)
+    with matplotlib.rc_context({"svg.hashsalt": "freeu", "font.size": 8}):
+        canvas = Figure(figsize=(2.6 * columns, 2.1 * rows), layout="constrained")
+        FigureCanvasAgg(canvas)
+        for axis, name in zip(canvas.subplots(rows, columns, squeeze=False).flat, panels, strict=False):
+            for wanted, colour, label in ((True, OKABE_ITO[0], "whole"), (False, "#b0b0b0", "given up")):
+                chosen = [trial for trial in trials if bool(trial.user_attrs.get(WHOLE)) == wanted]
+                x = [trial.number if name == "trial" else trial.params.get(name) for trial in chosen]
+                axis.scatter([str(v) if isinstance(v, str) else v for v in x], [t.value for t in chosen], s=10, c=colour, label=label)
+            axis.axhline(0.0, color="#606060", linewidth=0.8)
+            axis.set_title(name)
+            axis.grid(alpha=0.3)
+        for axis in canvas.axes[len(panels) :]:
+            axis.set_axis_off()
+        canvas.axes[0].legend(frameon=False, fontsize=7)
+        canvas.axes[0].set_ylabel("gain")
+        buffer = io.StringIO()
+        canvas.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
