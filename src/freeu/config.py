@@ -26,6 +26,7 @@ from freeu.schedule import (
 )
 
 MASKS = ("window", "radial", "symmetric", "gaussian")
+DC = ("scale", "keep", "only")
 CHANNELS = ("first", "second", "even", "all", "first-inclusive")
 SHARES = ("none", "guidance")
 GUIDANCE = ("both", "conditional")
