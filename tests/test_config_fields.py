@@ -1,4 +1,4 @@
-"""Fields of a configuration that came after the published ones: windows of b and s, the mean, gains of the whole skip."""
+"""Fields of a configuration beyond the published ones: windows of b and s, the mean, gains of the whole skip."""
 
 import json
 
