@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freeu.config import CHANNELS, CONTROL, MASKS, PROFILE_VERSIONS, FreeUConfig
+from freeu.config import CHANNELS, CONTROL, DC, MASKS, PROFILE_VERSIONS, FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.presets import preset
 from freeu.schedule import Schedule, Stage
@@ -22,7 +22,9 @@ def configs(draw):
     unit = draw(st.sampled_from(["fraction", "timestep", "sigma"]))
     high = 1.0 if unit == "fraction" else 1000.0
     ends = sorted(draw(st.lists(st.floats(0, high), min_size=2, max_size=2, unique=True)), reverse=unit != "fraction")
+    ramp = draw(st.floats(0, abs(ends[0] - ends[1])))
     share = draw(st.sampled_from(["none", "guidance"]))
+    gains = draw(st.sampled_from(["one", "stages", "ends"]))
     return FreeUConfig(
         b=tuple(draw(factor) for _ in range(count)),
         s=tuple(draw(factor) for _ in range(count)),
@@ -36,11 +38,16 @@ def configs(draw):
         guidance=draw(st.sampled_from(["both"] if share == "guidance" else ["both", "conditional"])),
         start=ends[0],
         end=ends[1],
-        ramp=draw(st.floats(0, abs(ends[0] - ends[1]))),
+        ramp=ramp,
         unit=unit,
         strength=draw(st.floats(0, 1)),
         control=draw(st.sampled_from(CONTROL)),
-        sites=draw(st.dictionaries(path, st.tuples(factor, factor))),
+        sites=draw(st.dictionaries(path, st.one_of(st.tuples(factor, factor), st.tuples(factor, factor, factor)))),
+        b_window=draw(st.sampled_from([(0.0, 1.0), tuple(ends)])),
+        s_window=draw(st.sampled_from([(0.0, 1.0), tuple(ends)])),
+        dc=draw(st.sampled_from(DC)),
+        skip_gain={"one": draw(factor), "stages": tuple(draw(factor) for _ in range(count)), "ends": 1.0}[gains],
+        skip_gain_ends=(draw(factor), draw(factor)) if gains == "ends" else (),
     )
 
 

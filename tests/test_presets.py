@@ -20,6 +20,8 @@ PUBLISHED = {
     "modelscope-v1": (1.2, 1.4, 0.9, 0.2, 1),
     "gentle": (1.01, 1.02, 0.99, 0.95, 2),
     "anime": (1.2, 1.3, 0.8, 0.3, 2),
+    "skip-tuning": (1.0, 1.0, 1.0, 1.0, 2),
+    "skip-tuning-linear": (1.0, 1.0, 1.0, 1.0, 2),
 }
 
 
@@ -29,6 +31,16 @@ def test_the_table():
     } == PUBLISHED
     assert all(preset.source and preset.family for preset in freeu.presets().values())
     assert all(name in str(freeu.presets()) for name in PUBLISHED)
+
+
+def test_skip_tuning_scales_the_whole_skip():
+    constant, linear = (freeu.presets()[f"skip-tuning{end}"] for end in ("", "-linear"))
+    assert (constant.config.skip_gain, linear.config.skip_gain_ends) == (0.78, (0.5, 1.0))
+    for one in (constant, linear):
+        assert "2402.15170" in one.source
+        assert "EDM" in one.family
+        assert one.evidence == "published only"
+        assert not one.config.identity
 
 
 def test_what_was_measured_stands_where_it_is_said_to_stand():

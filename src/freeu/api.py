@@ -14,7 +14,7 @@ from freeu.adapters.finding import unet_of
 from freeu.config import FreeUConfig
 from freeu.core.patch import Handle, active_handles, remove_handles
 from freeu.core.schedule import Clock
-from freeu.core.site import Site
+from freeu.core.site import Site, factors_at, touched_at
 from freeu.errors import unknown_name
 from freeu.presets import as_config, preset
 from freeu.profiles import PROFILES
@@ -134,11 +134,12 @@ class Inspection:
     def touched(self, profile: str = "official", config: FreeUConfig | None = None) -> tuple[Site, ...]:
         """The sites that a profile touches with a factor for each of two stages, or those that ``config`` touches."""
         wanted = config or FreeUConfig(b=(2.0, 2.0), s=(0.0, 0.0), profile=profile)
-        return tuple(site for site in self.sites if not self.factors(site, wanted).identity)
+        found = zip(self.sites, factors_at(self.sites, wanted), strict=True)
+        return tuple(site for site, gains in found if touched_at(*gains))
 
     def factors(self, site: Site, config: FreeUConfig) -> Stage:
         """Factors of a site under a configuration, the schedule left aside."""
-        return config.factors(site.stage_in(config.profile), site.path)
+        return factors_at(self.sites, config)[self.sites.index(site)][0]
 
     def __str__(self) -> str:
         head = ["site", "block", "backbone", "skip", *PROFILES]

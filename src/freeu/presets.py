@@ -85,9 +85,7 @@ def presets() -> PresetTable:
                 family=row["family"],
                 source=row["source"],
                 measured=row.get("measured", ""),
-                config=FreeUConfig(
-                    b=tuple(row["b"]), s=tuple(row["s"]), version=row["version"], profile=row.get("profile", "official")
-                ),
+                config=FreeUConfig.from_dict({key: row[key] for key in row.keys() - {"family", "source", "measured"}}),
             )
             for name, row in data.items()
         }

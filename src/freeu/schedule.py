@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import cast
 
@@ -13,6 +13,7 @@ from freeu.errors import FreeUValueError, shown, unknown_name
 
 UNITS = ("fraction", "timestep", "sigma")
 FACTOR_RANGE = (0.0, 10.0)
+NO_WINDOW = (0.0, 1.0)
 
 
 def checked_number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
@@ -59,26 +60,77 @@ def checked_strengths(name: str, value: object) -> tuple[float, ...]:
     return tuple(checked_number(name, strength, 0.0, 1.0) for strength in value)
 
 
-def site_factors(sites: object) -> dict[str, tuple[float, float]]:
-    """Factors (b, s) by site path, from a mapping or pairs of path and ``Stage`` or (b, s)."""
-    items = sites.items() if isinstance(sites, Mapping) else sites
-    found: dict[str, tuple[float, float]] = {}
-    if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
-        raise FreeUValueError(f"sites must map the path of a site to its (b, s), got {shown(sites)}")
-    for item in items:
-        path, pair = item if isinstance(item, (tuple, list)) and len(item) == 2 else (None, item)
-        two = (pair.b, pair.s) if isinstance(pair, Stage) else pair
-        if not isinstance(path, str) or not isinstance(two, (tuple, list)) or len(two) != 2:
-            raise FreeUValueError(f"sites must map the path of a site to its (b, s), got {shown(item)}")
-        b, s = (
-            checked_number(f"{name} of {path}", value, *FACTOR_RANGE) for name, value in zip("bs", two, strict=True)
+def checked_window(name: str, value: object, schedule: Schedule) -> tuple[float, float]:
+    """A window in time within a schedule, in its unit and with its ramp; (0, 1) is none of its own in every unit.
+
+    Raises:
+        FreeUValueError: no pair of numbers, out of range or order, narrower than the ramp, or nothing of it lies
+            within the schedule.
+    """
+    two = value if isinstance(value, (tuple, list)) and len(value) == 2 else None
+    if two is None:
+        raise FreeUValueError(f"{name} must be a pair (start, end), got {shown(value)}")
+    high = 1.0 if schedule.unit == "fraction" else math.inf
+    start, end = (checked_number(name, number, 0.0, high) for number in two)
+    if (start, end) == NO_WINDOW:
+        return NO_WINDOW
+    falling = schedule.unit != "fraction"
+    if not falling and start >= end:
+        raise FreeUValueError(f"{name} must begin before it ends, got ({start:g}, {end:g})")
+    if falling and start <= end:
+        raise FreeUValueError(
+            f"{schedule.unit} falls during denoising, so {name} must begin above its end, got ({start:g}, {end:g})"
         )
-        found[path] = (b, s)
+    if schedule.ramp > abs(end - start) and not math.isclose(schedule.ramp, abs(end - start), rel_tol=1e-9):
+        raise FreeUValueError(f"ramp={schedule.ramp:g} is wider than {name}=({start:g}, {end:g}): make it smaller")
+    sign = -1.0 if falling else 1.0
+    if not max(sign * start, sign * schedule.start) < min(sign * end, sign * schedule.end):
+        raise FreeUValueError(
+            f"{name}=({start:g}, {end:g}) leaves nothing of the interval from {schedule.start:g} to "
+            f"{schedule.end:g}, which bounds it: let the two overlap"
+        )
+    return (start, end)
+
+
+def checked_ends(name: str, value: object) -> tuple[float, ...]:
+    """No gains, or a pair of gains at the first and the last site, as a tuple."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise FreeUValueError(f"{name} must be a pair of gains such as (0.5, 1), got {shown(value)}")
+    ends = tuple(checked_number(name, gain, *FACTOR_RANGE) for gain in value)
+    if len(ends) not in (0, 2):
+        raise FreeUValueError(
+            f"{name} must hold the gains of the lowest and the highest site, such as (0.5, 1), got {shown(ends)}"
+        )
+    return ends
+
+
+def site_factors(sites: object) -> dict[str, Stage]:
+    """Factors by site path, from a mapping or pairs of path and ``Stage``, (b, s) or (b, s, g)."""
+    items = sites.items() if isinstance(sites, Mapping) else sites
+    found: dict[str, Stage] = {}
+    expected = "sites must map the path of a site to its (b, s) or (b, s, g)"
+    if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
+        raise FreeUValueError(f"{expected}, got {shown(sites)}")
+    for item in items:
+        path, own = item if isinstance(item, (tuple, list)) and len(item) == 2 else (None, item)
+        given = (own.b, own.s, own.g) if isinstance(own, Stage) else own
+        if not isinstance(path, str) or not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+            raise FreeUValueError(f"{expected}, got {shown(item)}")
+        numbers = zip("bsg", given, strict=False)
+        found[path] = Stage(*[checked_number(f"{name} of {path}", value, *FACTOR_RANGE) for name, value in numbers])
     return found
 
 
-def stage_factors(name: str, value: object, overrides: dict[str, tuple[float, float]]) -> tuple[float, ...] | None:
-    """Factors by stage; those of single sites go into ``overrides``. None if no stage was named."""
+def stage_factors(name: str, value: object, overrides: dict[str, Stage], short: str = "") -> tuple[float, ...] | None:
+    """Factors by stage; those of single sites go into ``overrides``. None if no stage was named.
+
+    Args:
+        name: of the configuration's field.
+        value: a sequence, or a mapping from stage or site path.
+        overrides: the factors of single sites, which are changed.
+        short: what the factor is called in a ``Stage``, if that is not ``name``.
+    """
+    short = short or name
     if value is None:
         return None
     if isinstance(value, Mapping):
@@ -86,8 +138,7 @@ def stage_factors(name: str, value: object, overrides: dict[str, tuple[float, fl
         for key, factor in value.items():
             number = checked_number(f"{name}[{shown(key)}]", factor, *FACTOR_RANGE)
             if isinstance(key, str):
-                b, s = overrides.get(key, (1.0, 1.0))
-                overrides[key] = (number, s) if name == "b" else (b, number)
+                overrides[key] = replace(overrides.get(key, Stage()), **{short: number})
             elif key in (1, 2, 3) and not isinstance(key, bool):
                 stages[int(key)] = number
             else:
@@ -98,7 +149,7 @@ def stage_factors(name: str, value: object, overrides: dict[str, tuple[float, fl
         raise FreeUValueError(
             f"{name} must be a tuple with one factor per stage, such as (1.3, 1.4), got {shown(value)}"
         )
-    factors = tuple(checked_number(f"{name}{i}", factor, *FACTOR_RANGE) for i, factor in enumerate(value, start=1))
+    factors = tuple(checked_number(f"{short}{i}", factor, *FACTOR_RANGE) for i, factor in enumerate(value, start=1))
     if len(factors) not in (2, 3):
         raise FreeUValueError(f"{name} must hold 2 or 3 factors, one per stage, got {len(factors)}: {shown(factors)}")
     return factors
@@ -106,7 +157,8 @@ def stage_factors(name: str, value: object, overrides: dict[str, tuple[float, fl
 
 @dataclass(frozen=True)
 class Stage:
-    """The factors of one decoder concatenation: backbone gain ``b`` and gain ``s`` of the skip's low frequencies.
+    """The factors of one decoder concatenation: backbone gain ``b``, gain ``s`` of the skip's low frequencies, and gain
+    ``g`` of the whole skip, which multiplies ``s`` and ``high_gain``.
 
     >>> Stage(b=1.3, s=0.9).identity
     False
@@ -114,20 +166,28 @@ class Stage:
 
     b: float = 1.0
     s: float = 1.0
+    g: float = 1.0
 
     @property
     def identity(self) -> bool:
-        return self.b == 1.0 and self.s == 1.0
+        return self.b == 1.0 and self.s == 1.0 and self.g == 1.0
 
-    def toward_identity(self, weight: float) -> Stage:
-        """Interpolate: weight 1 is this stage, 0 the identity (exactly, so that no work is done there).
+    def toward_identity(self, weight: float, skip_weight: float | None = None) -> Stage:
+        """Interpolate each factor: weight 1 is this stage, 0 the identity (exactly, so that no work is done there).
+
+        Args:
+            weight: of every factor.
+            skip_weight: of ``s`` and ``g``, if it is another one.
 
         >>> Stage(b=1.5, s=0.5).toward_identity(0.5)
-        Stage(b=1.25, s=0.75)
+        Stage(b=1.25, s=0.75, g=1.0)
         """
-        if weight == 1.0:
+        skip_weight = weight if skip_weight is None else skip_weight
+        if weight == 1.0 == skip_weight:
             return self
-        return Stage(1.0 + weight * (self.b - 1.0), 1.0 + weight * (self.s - 1.0))
+        return Stage(
+            1.0 + weight * (self.b - 1.0), 1.0 + skip_weight * (self.s - 1.0), 1.0 + skip_weight * (self.g - 1.0)
+        )
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ def test_default_types_and_devices_of_torch_do_not_matter(unet, run):
     try:
         with torch.device("meta"):
             handle = freeu.apply(unet, **FACTORS, start=0.3)
-            assert handle._hooks["up_blocks.0.resnets.0"].b_tensor.dtype == torch.float32
+            assert handle._hooks["up_blocks.0.resnets.0"].factors_tensor.dtype == torch.float32
     finally:
         torch.set_default_dtype(torch.float32)
     assert torch.equal(run(unet, 500), want)

@@ -10,7 +10,12 @@ import freeu
 from conftest import tiny_inputs, tiny_unet
 
 FACTORS = {"b": (1.3, 1.4), "s": (0.9, 0.2)}
-SCHEDULES = [{}, {"end": 0.6, "ramp": 0.2}, {"start": 900, "end": 100, "unit": "timestep"}]
+SCHEDULES = [
+    {},
+    {"end": 0.6, "ramp": 0.2},
+    {"start": 900, "end": 100, "unit": "timestep"},
+    {"b_window": (0.0, 0.6), "s_window": (0.4, 1.0), "skip_gain": 0.8, "dc": "keep"},
+]
 TIMES = (500.0, 950.0, 50.0)
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning",
@@ -99,7 +104,7 @@ def test_onnx_by_dynamo(small):
 
 
 @pytest.mark.skipif(not hasattr(torch.compiler, "is_exporting"), reason="this torch does not tell an export")
-@pytest.mark.parametrize("schedule", SCHEDULES[:2])
+@pytest.mark.parametrize("schedule", [*SCHEDULES[:2], SCHEDULES[3]])
 @pytest.mark.parametrize("strict", [False, True])
 @torch.no_grad()
 def test_an_exported_program_keeps_freeu_after_the_handle_is_gone(small, strict, schedule):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import FILTER, GRADIENT, relative_error
 
-from freeu.config import MASKS
+from freeu.config import DC, MASKS
 from freeu.errors import FreeUValueError
 from freeu.ops import _lowband as lowband
 from freeu.ops import filter_skip, freeu, reference
@@ -40,14 +40,15 @@ def test_parity_with_the_fft_reference(data):
     dtype = data.draw(st.sampled_from(list(FILTER)))
     mask = data.draw(st.sampled_from(MASKS))
     scale = data.draw(st.sampled_from([0.0, 0.2, 0.9, 1.0, 1.7, -0.5]))
-    high = data.draw(st.sampled_from([1.0, 1.0, 1.1, 0.0]))
+    high = data.draw(st.sampled_from([1.0, 1.0, 1.1, 0.0, scale]))
+    dc = data.draw(st.sampled_from(DC))
     layout = data.draw(st.sampled_from(LAYOUTS))
     torch.manual_seed(data.draw(st.integers(0, 10**6)))
     x = features(layout, (2, 5, height, width), dtype)
     before = x.clone()
-    want = reference.filter_skip(x.double(), scale, threshold, mask, high)
+    want = reference.filter_skip(x.double(), scale, threshold, mask, high, dc)
 
-    got = filter_skip(x, scale, threshold, mask, high_gain=high)
+    got = filter_skip(x, scale, threshold, mask, dc=dc, high_gain=high)
     assert torch.equal(x, before), "the input was modified"
     assert got.dtype == dtype
     assert got.shape == x.shape
@@ -57,7 +58,7 @@ def test_parity_with_the_fft_reference(data):
 
     if layout != "expanded":  # rows of an expanded tensor share memory: nothing can be written there
         with torch.no_grad():
-            assert filter_skip(x, scale, threshold, mask, high_gain=high, inplace=True) is x
+            assert filter_skip(x, scale, threshold, mask, dc=dc, high_gain=high, inplace=True) is x
         assert (x.double() - want).abs().max() / size <= FILTER[dtype]
 
 
@@ -186,6 +187,7 @@ def test_basis_made_in_inference_mode_serves_training_later():
         ({"threshold": 1.5}, "whole number of frequency bins, got 1.5"),
         ({"threshold": 5}, "threshold 5 covers 10 .* 8x8 map: use a threshold of at most 4"),
         ({"mask": "windows"}, "unknown mask 'windows': did you mean window"),
+        ({"dc": "skip"}, "unknown dc 'skip': did you mean"),
         ({"inplace": True}, "inplace=True needs torch.no_grad"),
     ],
 )

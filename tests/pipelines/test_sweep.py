@@ -92,13 +92,18 @@ def test_every_axis_changes_what_it_names() -> None:
         "channels": "all",
         "share": "guidance",
         "halves": "conditional",
-    }
+        "dc": "keep",
+        "skip-gain": 0.5,
+        "skip-gain-ends": (0.5, 1.0),
+        "b-window": (0.0, 0.5),
+        "s-window": (0.5, 1.0),
+    } | dict.fromkeys(("g1", "g2", "g3"), 0.5)
     base = freeu.FreeUConfig(b=(1.2, 1.4), s=(0.9, 0.2))
     for name, value in values.items():
         changed = Settings().with_value(name, value).freeu(base)
         assert changed is not None
         assert changed != base, name
-        if re.fullmatch("[bs][123]", name):
+        if re.fullmatch("[bsg][123]", name):
             assert getattr(changed.stages[int(name[1]) - 1], name[0]) == 0.5
             assert changed.stages[0 if name[1] != "1" else 1] == base.stages[0 if name[1] != "1" else 1]
         elif name in ("b", "s"):
@@ -112,6 +117,32 @@ def test_every_axis_changes_what_it_names() -> None:
     assert set(AXES) == values.keys() | of_run
     for name in ("guidance-scale", "cfg", "guidance"):
         assert Settings().with_value(name, 3.0) == Settings(guidance=3.0)
+
+
+def test_axes_of_the_whole_skip_and_of_windows() -> None:
+    base = freeu.FreeUConfig(b=(1.2, 1.4), s=(0.9, 0.2), skip_gain=(0.8, 0.9))
+    assert Settings(fields=(("g1", 0.5), ("b3", 1.1))).freeu(base) == base.replace(
+        b=(1.2, 1.4, 1.1), s=(0.9, 0.2, 1.0), skip_gain=(0.5, 0.9, 1.0)
+    )
+    one = base.replace(skip_gain=0.8)
+    assert Settings(fields=(("b3", 1.1),)).freeu(one) == one.replace(b=(1.2, 1.4, 1.1), s=(0.9, 0.2, 1.0))
+    assert Settings(fields=(("g2", 0.5),)).freeu(one) == one.replace(skip_gain=(0.8, 0.5))
+    assert parse_axis("--x", "s-window=0:0.5,0.5:1").values == ((0.0, 0.5), (0.5, 1.0))
+    axis = parse_axis("--x", "skip-gain-ends=0.5:1")
+    assert axis.values == ((0.5, 1.0),)
+    assert axis.label((0.5, 1.0)) == "skip-gain-ends = 0.5 to 1"
+    assert parse_axis("--x", "skip-gain=0.7:0.9:0.1").values == (0.7, 0.8, 0.9)
+    for text in ("b-window=0.5", "b-window=a:b", "dc=mean", "skip-gain=11", "skip-gain-ends=0.5", "g1=-1"):
+        with pytest.raises(FreeUValueError, match="--x"):
+            parse_axis("--x", text)
+
+
+def test_a_window_without_a_step_is_one_line(sd_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
+    outcome = cli(
+        "generate", "a fox", "--model", sd_dir, "--steps", "4", "--s-window", "0.8,0.9", "--output", tmp_path / "out"
+    )
+    assert outcome.code == 2
+    assert "s_window lets nothing act on any step: it is from 0.8 to 0.9" in outcome.one_line()
 
 
 def test_whole_settings_come_before_their_fields() -> None:

@@ -14,7 +14,7 @@ pytest.importorskip("gradio")
 from freeu.analysis import plotly_figure
 from freeu.pipelines.models.addons.add_ons import AddOns
 from freeu.pipelines.options.run import RunOptions
-from freeu.ui.page import OWN, request_from
+from freeu.ui.page import OF_PRESETS, OWN, request_from, slider_values
 from freeu.ui.studio import Studio, StudioRequest, check_models
 
 CONFIG = freeu.preset("sd14")
@@ -138,6 +138,13 @@ def test_values_of_the_page():
         "start": 0.0,
         "end": 1.0,
         "strength": 1.0,
+        "dc": "scale",
+        "gain_lowest": 1.0,
+        "gain_highest": 1.0,
+        "b_start": 0.0,
+        "b_end": 1.0,
+        "s_start": 0.0,
+        "s_end": 1.0,
         "model": "m",
         "prompt": "p",
         "negative_prompt": "",
@@ -150,6 +157,11 @@ def test_values_of_the_page():
     assert asked.config == CONFIG
     assert (asked.seed, asked.scheduler) == (5, None)
     assert len(request_from(given | {"b3": 1.1}).config.stages) == 3
+    own = request_from(given | {"gain_lowest": 0.5, "dc": "keep", "b_end": 0.5}).config
+    assert own == CONFIG.replace(skip_gain_ends=(0.5, 1.0), dc="keep", b_window=(0.0, 0.5))
+    for name, preset in freeu.presets().items():
+        values = dict(zip(OF_PRESETS, slider_values(preset.config), strict=True))
+        assert request_from(given | values).config == preset.config, name
     with pytest.raises(FreeUValueError, match="b"):
         request_from(given | {"b1": 99})
     with pytest.raises(FreeUValueError, match="profile"):

@@ -20,6 +20,7 @@ from freeu.analysis.plots import figure_files
 from freeu.analysis.report import make_report
 from freeu.analysis.table import TABLE, as_markdown
 from freeu.config import FreeUConfig
+from freeu.core.site import factors_at
 from freeu.errors import FreeUValueError
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.models.loading import Loaded
@@ -76,8 +77,7 @@ def check_analysis(loaded: Loaded, analysis: Analysis) -> None:
         raise FreeUValueError(
             f"figures of the denoising compare steps: --steps must be at least 2, got {analysis.plan.steps}"
         )
-    factors = [analysis.config.factors(site.stage_in(analysis.config.profile), site.path) for site in sites]
-    if all(stage.b == 1.0 for stage in factors):
+    if all(stage.b == 1.0 for stage, _ in factors_at(sites, analysis.config)):
         raise FreeUValueError(
             f"{analysis.config} changes no backbone features of this model: there would be nothing to compare"
         )

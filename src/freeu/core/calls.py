@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,9 +20,10 @@ def permanent(make: Callable[[], Tensor]) -> Tensor:
         return make()
 
 
-def scalar(value: float, device: torch.device) -> Tensor:
-    """A 0-d float32 tensor, whatever the default type is, that may be written to anywhere."""
-    return permanent(lambda: torch.full((), value, dtype=torch.float32, device=device))
+def factors_tensor(device: torch.device) -> Tensor:
+    """Ones for the four factors of a site, or their weights: of the backbone, of the skip's low band, of the rest of
+    the skip, of the whole skip. float32, whatever the default type is, and may be written to anywhere."""
+    return permanent(lambda: torch.ones(4, dtype=torch.float32, device=device))
 
 
 def writable(state: dict[str, Any]) -> dict[str, Any]:
@@ -33,19 +34,30 @@ def writable(state: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+class Weights(NamedTuple):
+    """How much FreeU acts under the schedule, 0..1: on the backbone, and on the skip. Tensors of the graph while a
+    schedule is compiled or exported."""
+
+    b: float | Tensor = 1.0
+    skip: float | Tensor = 1.0
+
+
+_FULL = Weights()
+
+
 @dataclass(eq=False, repr=False)
 class Call:
     """One call of the U-Net.
 
     Args:
-        weight: of FreeU under the schedule, 0..1; a tensor of the graph while a schedule is exported.
+        weights: under the schedule; tensors of the graph while it is exported.
         layout: which rows of the batch see the prompt, where that is asked for; None: all of them.
         frames: of each video; the sites see them as samples in a row.
         residuals: of a ControlNet, where they are to be left unfiltered.
         over: whether the U-Net has returned. Checkpointing may then run the sites again, in the backward pass.
     """
 
-    weight: float | Tensor = 1.0
+    weights: Weights = _FULL
     layout: Layout | None = None
     frames: int = 1
     residuals: Sequence[Tensor] = ()
@@ -64,13 +76,13 @@ class _Thread(threading.local):
 class Calls:
     """The calls of one U-Net that are under way, one for each thread.
 
-    Numbers serve eager execution. Compiled code, which would otherwise be rebuilt for every value, reads the 0-d tensor
-    ``weight_tensor`` and the one call ``traced``.
+    Numbers serve eager execution. Compiled code, which would otherwise be rebuilt for every value, reads the tensor
+    ``weights_tensor`` and the one call ``traced``.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.differ = False  # whether calls differ in anything that the sites need to know
-        self.weight_tensor = scalar(1.0, device)
+        self.weights_tensor = factors_tensor(device)
         self.compiled = False  # True once a compiler traced a site: its code must stay right from then on
         self._reset()
 
@@ -89,15 +101,15 @@ class Calls:
         """
         self.differ = differ
         traced = self.traced
-        traced.weight, traced.layout, traced.frames, traced.residuals = 1.0, None, 1, ()
-        self.weight_tensor.fill_(1.0)
+        traced.weights, traced.layout, traced.frames, traced.residuals = Weights(), None, 1, ()
+        self.set_weights(Weights())
         self._recorded = None
         if self._own.call is not None and self._own.call.over:
             self._own.call = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Threads and what they are doing stay behind.
-        return {name: self.__dict__[name] for name in ("differ", "weight_tensor", "compiled")}
+        return {name: self.__dict__[name] for name in ("differ", "weights_tensor", "compiled")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(writable(state))
@@ -120,11 +132,22 @@ class Calls:
         self._own.call = call
         traced = self.traced
         traced.layout, traced.frames, traced.residuals = call.layout, call.frames, call.residuals
-        self.weight_tensor.fill_(call.weight)
+        self.set_weights(call.weights)
         if torch.is_grad_enabled() and not _in_backward():
             thread = threading.get_ident()
             self._recorder = thread if self._recorder in (None, thread) else -1
             self._recorded = call
+
+    def set_weights(self, weights: Weights) -> None:
+        """Tell compiled code the weights of the call."""
+        b, skip = weights
+        if isinstance(b, Tensor) and isinstance(skip, Tensor):
+            self.weights_tensor.copy_(b if b is skip else torch.stack([b, skip, skip, skip]))
+        elif b == skip:
+            self.weights_tensor.fill_(b)
+        else:
+            self.weights_tensor[:1].fill_(b)
+            self.weights_tensor[1:].fill_(skip)
 
     def end(self, failed: bool) -> None:
         """The call of this thread is over; nothing of it is kept, unless sites may be run again for gradients.

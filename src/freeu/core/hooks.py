@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from freeu.config import FreeUConfig
-from freeu.core.calls import Call, Calls, permanent, scalar, writable
+from freeu.core.calls import Call, Calls, Weights, factors_tensor, permanent, writable
 from freeu.core.guidance import kind_of, layout_of, needs_rows
-from freeu.core.schedule import Clock, one_timestep, tensor_weight
+from freeu.core.schedule import Clock, one_timestep, tensor_weights
 from freeu.core.site import Site
 from freeu.errors import FreeURuntimeError
 from freeu.ops._checks import exporting, recording, untraced
@@ -67,11 +67,21 @@ class Host:
 
 
 class Gains(NamedTuple):
-    """Factors of one site in one call: of the backbone, of the skip's low band, of the rest of the skip."""
+    """Factors of one site in one call: of the backbone, of the skip's low band, of the rest of the skip. Those of the
+    skip have the gain of the whole skip in them."""
 
     b: float | Tensor
     s: float | Tensor
     high: float | Tensor
+
+
+class Counts(NamedTuple):
+    """How often a site was reached, how often it was changed there, and of these the backbone and the skip."""
+
+    reached: int
+    changes: int
+    b: int
+    skip: int
 
 
 class SiteHook:
@@ -80,13 +90,10 @@ class SiteHook:
     def __init__(self, site: Site, calls: Calls, device: torch.device) -> None:
         self.site = site
         self.calls = calls
-        self.reached = 0
-        self.changes = 0
-        # The same of compiled code: how often the site was reached, and changed.
-        self.counts = permanent(lambda: torch.zeros(2, dtype=torch.int64, device=device))
-        self.b_tensor = scalar(1.0, device)
-        self.s_tensor = scalar(1.0, device)
-        self.high_tensor = scalar(1.0, device)
+        self._eager = [0, 0, 0, 0]
+        # The same of compiled code.
+        self.counts = permanent(lambda: torch.zeros(4, dtype=torch.int64, device=device))
+        self.factors_tensor = factors_tensor(device)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(writable(state))
@@ -95,15 +102,18 @@ class SiteHook:
         self.config = config
         self.stage = stage
         self.high_gain = high_gain
-        self.b_tensor.fill_(stage.b)
-        self.s_tensor.fill_(stage.s)
-        self.high_tensor.fill_(high_gain)
+        self.factors_tensor.copy_(
+            torch.tensor([stage.b, stage.s, high_gain, stage.g], dtype=torch.float32, device="cpu")
+        )
 
     @property
-    def counted(self) -> tuple[int, int]:
-        """How often the site was reached, and how often it was changed there."""
-        reached, changes = self.counts.tolist()
-        return self.reached + reached, self.changes + changes
+    def counted(self) -> Counts:
+        """What happened at the site so far."""
+        return Counts(*map(sum, zip(self._eager, self.counts.tolist(), strict=True)))
+
+    def _count(self, b: bool, skip: bool) -> None:
+        for place, happened in enumerate((True, b or skip, b, skip)):
+            self._eager[place] += happened
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         x = args[0]
@@ -126,18 +136,23 @@ class SiteHook:
     def _gains(self, call: Call) -> Gains | None:
         """Those of this call as numbers (of a schedule that is exported, as tensors); None where they are
         all 1 and there is nothing to do."""
-        self.reached += 1
-        weight = call.weight
-        if isinstance(weight, Tensor):
-            self.changes += 1
-            stage, high = self.stage, self.high_gain
-            return Gains(*[1.0 + weight * (factor - 1.0) for factor in (stage.b, stage.s, high)])
-        stage = self.stage.toward_identity(weight)
-        high = 1.0 + weight * (self.high_gain - 1.0)
-        if (stage.identity and high == 1.0) or self._weightless(call):
+        weight, skip_weight = call.weights
+        if isinstance(weight, Tensor) or isinstance(skip_weight, Tensor):
+            self._count(True, True)
+            b = 1.0 + weight * (self.stage.b - 1.0)
+            s, high = (1.0 + skip_weight * (factor - 1.0) for factor in (self.stage.s, self.high_gain))
+            if self.stage.g != 1.0:
+                g = 1.0 + skip_weight * (self.stage.g - 1.0)
+                s, high = s * g, high * g
+            return Gains(b, s, high)
+        stage = self.stage.toward_identity(weight, skip_weight)
+        high = 1.0 + skip_weight * (self.high_gain - 1.0)
+        idle = self._weightless(call)
+        b, skip = stage.b != 1.0 and not idle, not (stage.s == stage.g == high == 1.0 or idle)
+        self._count(b, skip)
+        if not (b or skip):
             return None
-        self.changes += 1
-        return Gains(stage.b, stage.s, high)
+        return Gains(stage.b, stage.s * stage.g, high * stage.g)
 
     def _weightless(self, call: Call) -> bool:
         """Whether every frame of the video has strength 0."""
@@ -147,12 +162,12 @@ class SiteHook:
     def _compiled_gains(self, device: torch.device, call: Call) -> Gains:
         """Those of every call of compiled code, as tensors that it reads anew each time."""
         self.calls.compiled = True
-        weight = self.calls.weight_tensor.to(device)
-        factors = (self.b_tensor, self.s_tensor, self.high_tensor)
-        b, s, high = (1.0 + weight * (factor.to(device) - 1.0) for factor in factors)
-        changed = ((b != 1.0) | (s != 1.0) | (high != 1.0)) & (not self._weightless(call))
-        self.counts.add_(torch.stack([torch.ones_like(changed), changed]).to(self.counts.device))
-        return Gains(b, s, high)
+        gains = 1.0 + self.calls.weights_tensor.to(device) * (self.factors_tensor.to(device) - 1.0)
+        acts = (gains != 1.0) & (not self._weightless(call))
+        happened = [torch.ones_like(acts[0]), acts.any(), acts[0], acts[1:].any()]
+        self.counts.add_(torch.stack(happened).to(self.counts.device))
+        b, s, high, g = gains.unbind()
+        return Gains(b, s * g, high * g)
 
     def _residual(self, x: Tensor, call: Call) -> Tensor | None:
         """What was added to this site's skip and is not to be filtered, in the skip's shape."""
@@ -201,6 +216,7 @@ class SiteHook:
             s,
             config.threshold,
             config.mask,
+            dc=config.dc,
             high_gain=high,
             frames=call.frames,
             time_threshold=config.time_threshold,
@@ -217,8 +233,8 @@ class SiteHook:
         return filtered.add_(correction) if inplace else filtered + correction
 
     def _weaken_by_frame(self, x: Tensor, call: Call, changed: Tensor) -> Tensor:
-        """Each frame as far from ``x`` to ``changed`` as its strength says: both operators are linear in their
-        factors' distance from 1."""
+        """Each frame as far from ``x`` to ``changed`` as its strength says: both operators are linear in the distance
+        of their gains from 1 (that of the skip has ``skip_gain`` in it as a factor)."""
         frames = call.frames
         weights = frame_weights(self.config.frame_strength, frames, x).repeat(x.shape[0] // frames)
         return torch.lerp(x, changed, weights.view(-1, 1, 1, 1))
@@ -239,7 +255,7 @@ def _needs_frames(config: FreeUConfig) -> bool:
 
 def calls_differ(config: FreeUConfig) -> bool:
     """Whether calls of the U-Net differ in anything that the sites need to know."""
-    return not config.schedule.whole or needs_rows(config) or _needs_frames(config) or config.control == "before"
+    return config.timed or needs_rows(config) or _needs_frames(config) or config.control == "before"
 
 
 class RootHook:
@@ -256,7 +272,7 @@ class RootHook:
         self.set(config)
 
     def set(self, config: FreeUConfig) -> None:
-        self.schedule = config.schedule
+        self.schedules, self.timed, self.unit = config.schedules, config.timed, config.unit
         # That of a pipeline that is gone is told apart from none at the next call, which is then refused.
         self.rows_kind = (kind_of(self.clock.pipe()) or "halves") if needs_rows(config) else None
         self.needs_frames = _needs_frames(config)
@@ -270,16 +286,18 @@ class RootHook:
             return
         recorded = recording()
         call = self.calls.traced if recorded else Call()
-        if not self.schedule.whole:
+        if self.timed:
             t = one_timestep(self.host.timestep(args, kwargs))
             if recorded:
-                weight = tensor_weight(self.schedule, self.clock.position(t, self.schedule.unit))
+                weights = tensor_weights(self.schedules, self.clock.position(t, self.unit))
                 if exporting():
-                    call.weight = weight
+                    call.weights = weights
                 else:
-                    self.calls.weight_tensor.copy_(weight)
+                    self.calls.set_weights(weights)
             else:
-                call.weight = self.schedule.weight(float(self.clock.position(t.cpu(), self.schedule.unit)))
+                position = float(self.clock.position(t.cpu(), self.unit))
+                both, b, skip = (schedule.weight(position) for schedule in self.schedules)
+                call.weights = Weights(both * b, both * skip)
         if self.rows_kind is not None:
             batch = untraced(self.host.sample(args, kwargs).shape[0])
             call.layout = layout_of(self.rows_kind, self.clock.pipe(), batch)
@@ -298,6 +316,6 @@ class RootHook:
             self.calls.end(failed=output is None)
             return
         if exporting():
-            self.calls.traced.weight = 1.0  # a tensor of the graph's
+            self.calls.traced.weights = Weights()  # tensors of the graph's
         if not torch.is_grad_enabled():
             self.calls.traced.residuals = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -19,10 +20,10 @@ from freeu.config import FreeUConfig
 from freeu.core.calls import Calls
 from freeu.core.compiled import refuse_compiled, tell_instances_apart
 from freeu.core.guidance import check_rows
-from freeu.core.hooks import Host, RootHook, SiteHook, calls_differ
+from freeu.core.hooks import Counts, Host, RootHook, SiteHook, calls_differ
 from freeu.core.owner import Owner
 from freeu.core.schedule import Clock
-from freeu.core.site import Site
+from freeu.core.site import Site, factors_at, touched_at
 from freeu.errors import FreeURuntimeError, NoEffectWarning, unknown_name
 from freeu.presets import as_config
 from freeu.schedule import Stage
@@ -118,22 +119,40 @@ class Handle:
                 was made before FreeU was applied), or no step fell in the interval of the schedule.
         """
         found = {site.path: self._hooks[site.path].counted for site in self.sites}
-        silent = [path for path, (calls, _) in found.items() if calls == 0]
+        silent = [path for path, counts in found.items() if counts.reached == 0]
         if silent:
             raise FreeURuntimeError(
                 f"{len(silent)} of {len(found)} sites never fired: {', '.join(silent)}. Run the model first; if it "
                 "did run, it used compiled code made before freeu.apply: call torch._dynamo.reset() or compile later"
             )
-        unchanged = [path for path, (_, changes) in found.items() if changes == 0]
+        unchanged = [path for path, counts in found.items() if counts.changes == 0]
+        calls = counted(max((counts.reached for counts in found.values()), default=0), "call")
         if unchanged:
-            calls = max(calls for calls, _ in found.values())
             config = self.config
+            widen = ["start and end", *config.windows]
             raise FreeURuntimeError(
-                f"FreeU changed nothing at {len(unchanged)} of {len(found)} sites in {counted(calls, 'call')}: no step "
-                f"fell in the interval from {config.start:g} to {config.end:g} ({config.unit}); run more steps, or "
-                "widen start and end"
+                f"FreeU changed nothing at {len(unchanged)} of {len(found)} sites in {calls}: no step "
+                f"fell in the interval from {config.start:g} to {config.end:g} ({config.unit})"
+                f"{''.join(f' and {name}' for name in config.windows)}; run more steps, or widen {', '.join(widen)}"
             )
-        return {path: changes for path, (_, changes) in found.items()}
+        self._refuse_idle_windows(found, calls)
+        return {path: counts.changes for path, counts in found.items()}
+
+    def _refuse_idle_windows(self, found: Mapping[str, Counts], calls: str) -> None:
+        """Raise if a window in time of its own let its half of FreeU do nothing at any site."""
+        gains = self._touched(self.config).values()
+        halves = {
+            "b_window": any(stage.b != 1.0 for stage, _ in gains) and not any(counts.b for counts in found.values()),
+            "s_window": any(touched_at(replace(stage, b=1.0), high) for stage, high in gains)
+            and not any(counts.skip for counts in found.values()),
+        }
+        for name in self.config.windows:
+            if halves[name]:
+                start, end = getattr(self.config, name)
+                raise FreeURuntimeError(
+                    f"no step of {calls} fell in {name} from {start:g} to {end:g} ({self.config.unit}): run more "
+                    "steps, or widen it"
+                )
 
     # -- changes ------------------------------------------------------------------------------------------------
 
@@ -250,21 +269,14 @@ class Handle:
         for path, _ in config.sites:
             if path not in known:
                 raise unknown_name("site", path, known)
-        self._clock.check(config.schedule, self._host.continuous)
+        for schedule in config.schedules:
+            self._clock.check(schedule, self._host.continuous)
         check_rows(config, self._clock.pipe(), self._host.stacked)
 
     def _touched(self, config: FreeUConfig) -> dict[str, tuple[Stage, float]]:
         """Factors and high-frequency gain of each site that the configuration changes."""
-        found = {}
-        overrides = dict(config.sites)
-        for site in self._all_sites:
-            number = site.stage_in(config.profile)
-            named = (number is not None and number <= len(config.stages)) or site.path in overrides
-            stage = config.factors(number, site.path)
-            high_gain = 1.0 + config.strength * (config.high_gain - 1.0) if named else 1.0
-            if not stage.identity or high_gain != 1.0:
-                found[site.path] = (stage, high_gain)
-        return found
+        gains = zip(self._all_sites, factors_at(self._all_sites, config), strict=True)
+        return {site.path: found for site, found in gains if touched_at(*found)}
 
     def _warn_if_without_effect(self, config: FreeUConfig, touched: Mapping[str, object], stacklevel: int) -> None:
         if not touched and not config.identity:

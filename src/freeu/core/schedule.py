@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from freeu.core.calls import Weights
 from freeu.errors import FreeURuntimeError
 from freeu.ops._checks import recording
 from freeu.schedule import Schedule
@@ -221,6 +222,13 @@ def tensor_weight(schedule: Schedule, position: Tensor) -> Tensor:
             weight = weight * x * x * (3.0 - 2.0 * x)
         weight = weight * inside
     return weight
+
+
+def tensor_weights(schedules: tuple[Schedule, Schedule, Schedule], position: Tensor) -> Weights:
+    """``FreeUConfig.weights`` on a 0-d tensor; one tensor twice where neither has a window of its own."""
+    both, *own = schedules
+    weight = tensor_weight(both, position)
+    return Weights(*[weight if one.whole else weight * tensor_weight(one, position) for one in own])
 
 
 def one_timestep(value: Any) -> Tensor:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from freeu.config import FreeUConfig
 from freeu.errors import FreeURuntimeError
 from freeu.ops._checks import untraced
 from freeu.profiles import profile
+from freeu.schedule import Stage
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,3 +60,27 @@ class Site:
                 f"got features of shape {tuple(x.shape)}: the U-Net was changed since freeu.apply"
             )
         return x[:, : self.backbone_channels], x[:, self.backbone_channels :]
+
+
+def factors_at(sites: Sequence[Site], config: FreeUConfig) -> list[tuple[Stage, float]]:
+    """What a configuration does at each site of a decoder: its factors, and the gain of the skip's other frequencies.
+
+    ``strength`` is in both, the schedule in neither. A site that no stage and no override names keeps ``high_gain`` 1.
+
+    Args:
+        sites: every concatenation of the decoder in its order, which ``skip_gain_ends`` goes by.
+        config: the settings.
+    """
+    named = dict(config.sites)
+    found = []
+    for number, site in enumerate(sites):
+        stage = site.stage_in(config.profile)
+        factors = config.factors(stage, site.path, number / max(len(sites) - 1, 1))
+        within = (stage is not None and stage <= len(config.stages)) or site.path in named
+        found.append((factors, 1.0 + config.strength * (config.high_gain - 1.0) if within else 1.0))
+    return found
+
+
+def touched_at(factors: Stage, high_gain: float) -> bool:
+    """Whether any gain of a site differs from 1."""
+    return not factors.identity or high_gain != 1.0

@@ -27,6 +27,7 @@ def freeu(
     mask: str = "window",
     channels: ChannelSpec = "first",
     share: str | int = "none",
+    dc: str = "scale",
     high_gain: float | Tensor = 1.0,
     frames: int = 1,
     over_time: str = "frame",
@@ -39,7 +40,7 @@ def freeu(
         h: backbone features (B, C, H, W).
         skip: skip features (B, C', H, W).
         b, version, channels, share, over_time: see ``scale_backbone``.
-        s, threshold, mask, high_gain, time_threshold: see ``filter_skip`` (``s`` is its ``scale``).
+        s, threshold, mask, dc, high_gain, time_threshold: see ``filter_skip`` (``s`` is its ``scale``).
         frames: of each video; 1 for still images.
         inplace: change both tensors and return them.
 
@@ -68,6 +69,7 @@ def freeu(
             s,
             threshold,
             mask,
+            dc=dc,
             high_gain=high_gain,
             frames=frames,
             time_threshold=time_threshold,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from freeu.config import MASKS
+from freeu.config import DC, MASKS
 from freeu.errors import FreeUValueError, shown, unknown_name
 from freeu.ops._checks import unrecorded
 
@@ -65,10 +65,12 @@ class Separable:
         return mixed if self.b is None else mixed + q[:, self.swap_rows][:, :, self.swap_columns] * self.b
 
 
-def check_band(height: int, width: int, threshold: int, mask: str) -> None:
+def check_band(height: int, width: int, threshold: int, mask: str, dc: str = "scale") -> None:
     """A threshold is a whole number of at least 1; above 1 the band must fit the map."""
     if mask not in MASKS:
         raise unknown_name("mask", mask, MASKS)
+    if dc not in DC:
+        raise unknown_name("dc", dc, DC)
     if isinstance(threshold, bool) or not isinstance(threshold, int):
         raise FreeUValueError(f"threshold must be a whole number of frequency bins, got {shown(threshold)}")
     if threshold < 1:
@@ -81,20 +83,23 @@ def check_band(height: int, width: int, threshold: int, mask: str) -> None:
 
 
 def low_band_operator(
-    height: int, width: int, threshold: int, mask: str, dtype: torch.dtype, device: torch.device
+    height: int, width: int, threshold: int, mask: str, dc: str, dtype: torch.dtype, device: torch.device
 ) -> Dense | Separable:
     """The operator L of a band, from a bounded cache per (size, band, dtype, device).
+
+    ``dc`` says of each channel's mean, the bin (0, 0), whether it belongs to the band ("scale"), does not ("keep"), or
+    is all of it ("only").
 
     Nothing is cached while a compiler or a fake-tensor mode traces: what they make must not outlive them.
     """
     if torch.compiler.is_compiling():
-        return _build(height, width, threshold, mask, dtype, device)
-    key = (height, width, threshold, mask, dtype, device)
+        return _build(height, width, threshold, mask, dc, dtype, device)
+    key = (height, width, threshold, mask, dc, dtype, device)
     found = _cache.get(key)
     if found is None:
         # Tensors made in inference mode could never be saved for a backward pass later.
         with unrecorded(), torch.inference_mode(False), torch.no_grad():
-            found = _build(height, width, threshold, mask, dtype, device)
+            found = _build(height, width, threshold, mask, dc, dtype, device)
         if type(found.u if isinstance(found, Dense) else found.a) is torch.Tensor:
             while len(_cache) >= _CACHE_SIZE:
                 _cache.pop(next(iter(_cache)))
@@ -127,22 +132,28 @@ def _membership(height: int, width: int, threshold: int, mask: str) -> Callable[
 
 
 def _build(
-    height: int, width: int, threshold: int, mask: str, dtype: torch.dtype, device: torch.device
+    height: int, width: int, threshold: int, mask: str, dc: str, dtype: torch.dtype, device: torch.device
 ) -> Dense | Separable:
     member = _membership(height, width, threshold, mask)
     reach = max(height, width) if mask == "gaussian" else threshold
 
     def half(ky: int, kx: int) -> float:
+        if dc == "keep" and ky % height == 0 and kx % width == 0:
+            return 0.0
         return 0.5 * (member(ky, kx) + member(-ky, -kx))
 
     def cast(x: Tensor) -> Tensor:
         return x.to(dtype).to(device)  # in this order: some devices have no float64
 
+    if dc == "only":  # the mean belongs to every mask, with weight 1
+        return Dense(cast(_dense(height, width, [(0, 0, 1.0, True)])))
     if mask != "gaussian" and height * width <= DENSE_PIXELS:
         return Dense(cast(_dense(height, width, _pairs(height, width, reach, half))))
     rows, row_names = _axis(height, reach)
     columns, column_names = _axis(width, reach)
     weights = _weights(row_names, column_names, half)
+    if not any(any(pair) for line in weights for pair in line):
+        return Dense(cast(_dense(height, width, [])))
 
     def table(which: int) -> Tensor:
         lines = [[pair[which] for pair in line] for line in weights]
@@ -189,6 +200,8 @@ def _dense(height: int, width: int, pairs: list[tuple[int, int, float, bool]]) -
         images.append(scale * torch.cos(angle))
         if not own:
             images.append(scale * torch.sin(angle))
+    if not images:  # a band of nothing but the mean that was taken out of it
+        images.append(torch.zeros(height, width, dtype=torch.float64, device="cpu"))
     return torch.stack([image.flatten() for image in images])
 
 

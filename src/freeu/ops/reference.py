@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from freeu.config import MASKS, ChannelSpec
+from freeu.config import DC, MASKS, ChannelSpec
 from freeu.errors import unknown_name
 from freeu.ops.backbone import channel_slice
 
@@ -19,13 +19,25 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-def low_band(height: int, width: int, threshold: int = 1, mask: str = "window") -> Tensor:
+def low_band(height: int, width: int, threshold: int = 1, mask: str = "window", dc: str = "scale") -> Tensor:
     """Membership of each frequency bin in the low band, zero frequency at ``[height // 2, width // 2]``.
+
+    Args:
+        height, width: of the map.
+        threshold: half-width of the band in bins.
+        mask: shape of the region.
+        dc: "scale" the zero frequency with the region (published), "keep" it out of it, or "only": nothing else.
 
     Returns:
         float64 tensor (height, width) in 0..1; only "gaussian" has values in between.
     """
+    if dc not in DC:
+        raise unknown_name("dc", dc, DC)
     row, column = height // 2, width // 2
+    if dc != "scale":
+        mean = torch.zeros(height, width, dtype=torch.float64)
+        mean[row, column] = 1.0
+        return mean if dc == "only" else low_band(height, width, threshold, mask) * (1.0 - mean)
     ky = (torch.arange(height, dtype=torch.float64) - row)[:, None]
     kx = (torch.arange(width, dtype=torch.float64) - column)[None, :]
     if mask == "window":
@@ -47,6 +59,7 @@ def filter_skip(
     threshold: int = 1,
     mask: str = "window",
     high_gain: float = 1.0,
+    dc: str = "scale",
 ) -> Float[Tensor, "b c h w"]:
     """Scale the low frequencies of skip features by FFT, multiplication and inverse FFT (FreeU Eq. 5-8).
 
@@ -54,7 +67,7 @@ def filter_skip(
         skip: (B, C, H, W), any float dtype; half precision is computed in float32.
         scale: gain inside the low band.
         threshold: half-width of the band in bins.
-        mask: see ``low_band``.
+        mask, dc: see ``low_band``.
         high_gain: gain outside the band.
 
     Returns:
@@ -65,7 +78,7 @@ def filter_skip(
     tensor([0.5000])
     """
     work = skip if skip.dtype == torch.float64 else skip.float()
-    region = low_band(skip.shape[-2], skip.shape[-1], threshold, mask).to(work)
+    region = low_band(skip.shape[-2], skip.shape[-1], threshold, mask, dc).to(work)
     gain = high_gain + (scale - high_gain) * region
     spectrum = torch.fft.fftshift(torch.fft.fftn(work, dim=(-2, -1)), dim=(-2, -1))
     filtered = torch.fft.ifftn(torch.fft.ifftshift(spectrum * gain, dim=(-2, -1)), dim=(-2, -1))
@@ -74,20 +87,26 @@ def filter_skip(
 
 
 def filter_clip(
-    skip: Tensor, scale: float, threshold: int = 1, mask: str = "window", time_threshold: int = 1
+    skip: Tensor,
+    scale: float,
+    threshold: int = 1,
+    mask: str = "window",
+    time_threshold: int = 1,
+    high_gain: float = 1.0,
+    dc: str = "scale",
 ) -> Tensor:
     """The filter over time as well: a transform over (T, H, W) of one video, whose frames are the batch.
 
     Args:
         skip: (T, C, H, W).
-        scale, threshold, mask: as in ``filter_skip``.
+        scale, threshold, mask, high_gain, dc: as in ``filter_skip``.
         time_threshold: the band holds the frequencies |k_t| < time_threshold over time.
     """
     work = skip if skip.dtype == torch.float64 else skip.float()
     frames = skip.shape[0]
     slow = (torch.fft.fftfreq(frames, d=1 / frames).abs() < time_threshold - 0.5).to(work)
-    region = torch.fft.ifftshift(low_band(skip.shape[-2], skip.shape[-1], threshold, mask)).to(work)
-    gain = 1.0 + (scale - 1.0) * slow[:, None, None, None] * region
+    region = torch.fft.ifftshift(low_band(skip.shape[-2], skip.shape[-1], threshold, mask, dc)).to(work)
+    gain = high_gain + (scale - high_gain) * slow[:, None, None, None] * region
     filtered: Tensor = torch.fft.ifftn(torch.fft.fftn(work, dim=(0, 2, 3)) * gain, dim=(0, 2, 3)).real
     return filtered.to(skip.dtype)
 

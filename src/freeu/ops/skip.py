@@ -31,6 +31,7 @@ def filter_skip(
     threshold: int = 1,
     mask: str = "window",
     *,
+    dc: str = "scale",
     high_gain: float | Tensor = 1.0,
     frames: int = 1,
     time_threshold: int = 0,
@@ -48,7 +49,11 @@ def filter_skip(
         threshold: half-width of the band in frequency bins, at least 1.
         mask: "window" (the published code: bins -t..t-1, real part kept), "radial" (Eq. 8: r < t; one bin for t = 1),
             "symmetric" (bins -t..t), "gaussian" (weights exp(-r^2 / 2 t^2)).
-        high_gain: gain of everything outside the band; 1 as published.
+        dc: what ``scale`` does to each channel's spatial mean, the bin (0, 0): "scale" it with the band (published),
+            "keep" it out of the band, or "only": the band is the mean alone, whatever the mask. Over time it is the
+            mean of each frame.
+        high_gain: gain of everything outside the band; 1 as published. Where it equals ``scale``, as numbers, the whole
+            skip is multiplied by it and nothing else is computed.
         frames: of each video, whose frames are samples in a row; 1 for still images.
         time_threshold: 0 filters every frame by itself, as published. From 1 on the transform is over (T, H, W): the
             band holds what is low in the image *and* slower than this many frequency bins over time, |k_t| < t; 1 is
@@ -71,15 +76,17 @@ def filter_skip(
     check_factor("scale", scale)
     check_factor("high_gain", high_gain)
     height, width = plain_size(skip.shape[2]), plain_size(skip.shape[3])
-    check_band(height, width, threshold, mask)
+    check_band(height, width, threshold, mask, dc)
     if inplace:
         check_inplace("skip", skip)
     check_frames(skip.shape[0], frames)
-    if is_one(scale) and is_one(high_gain):
-        return skip if inplace else skip.clone()
+    if not isinstance(scale, Tensor) and not isinstance(high_gain, Tensor) and scale == high_gain:
+        if scale == 1.0:
+            return skip if inplace else skip.clone()
+        return skip.mul_(scale) if inplace else skip * scale
     if time_threshold and frames > 1:
-        return _filter_slow(skip, scale, threshold, mask, high_gain, frames, time_threshold, inplace)
-    band = low_band_operator(height, width, threshold, mask, wide(skip.dtype), skip.device)
+        return _filter_slow(skip, scale, threshold, mask, dc, high_gain, frames, time_threshold, inplace)
+    band = low_band_operator(height, width, threshold, mask, dc, wide(skip.dtype), skip.device)
     if torch.is_autocast_enabled(skip.device.type):
         with torch.autocast(skip.device.type, enabled=False):
             return _filter(skip, band, scale, high_gain, inplace)
@@ -91,6 +98,7 @@ def _filter_slow(
     scale: float | Tensor,
     threshold: int,
     mask: str,
+    dc: str,
     high_gain: float | Tensor,
     frames: int,
     time_threshold: int,
@@ -106,7 +114,7 @@ def _filter_slow(
     parts = []
     for channels in channel_chunks(skip, untraced(skip.shape[1]), skip.shape[0] * skip.shape[2] * skip.shape[3]):
         x = skip[:, channels].to(wide(skip.dtype)).contiguous()
-        low = project(filter_skip(x, 2.0, threshold, mask) - x, frames, time_threshold)
+        low = project(filter_skip(x, 2.0, threshold, mask, dc=dc) - x, frames, time_threshold)
         changed = (high_gain * x + (scale - high_gain) * low).to(skip.dtype)
         if tracked:
             parts.append(changed)

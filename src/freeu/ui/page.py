@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from freeu.analysis.plots import plotly_figure
-from freeu.config import FreeUConfig
+from freeu.config import DC, FreeUConfig
 from freeu.errors import FreeUError
 from freeu.pipelines.models.schedulers import SAMPLERS
 from freeu.presets import presets
@@ -19,6 +19,8 @@ OWN = "the model's own"
 CUSTOM, RECOMMENDED = "custom", "recommended"
 GALLERY = 24
 _FACTORS = ("b1", "b2", "b3", "s1", "s2", "s3")
+OF_PRESETS = (*_FACTORS, "version", "profile", "dc", "gain_lowest", "gain_highest")
+"""The inputs that a preset sets."""
 MAX_WAITING = 32
 CACHE = (3_600, 86_400)
 """Seconds between two looks into Gradio's cache of images, and the age at which it forgets one."""
@@ -104,9 +106,9 @@ def build(studio: Studio, note: str = "") -> gr.Blocks:
             config = studio.defaults(model)[2] if name == RECOMMENDED else None
             if config is None and name != CUSTOM:
                 config = presets()[name].config
-            return [gr.skip()] * 8 if config is None else _slider_values(config)
+            return [gr.skip()] * len(OF_PRESETS) if config is None else slider_values(config)
 
-        moved = [*(inputs[name] for name in _FACTORS), inputs["version"], inputs["profile"]]
+        moved = [inputs[name] for name in OF_PRESETS]
         inputs["preset"].input(choose, [inputs["preset"], inputs["model"]], moved, api_visibility="private")
         for one in moved:
             one.input(lambda: CUSTOM, None, inputs["preset"], api_visibility="private")
@@ -116,7 +118,7 @@ def build(studio: Studio, note: str = "") -> gr.Blocks:
                 steps, guidance, config = studio.defaults(model)
             except FreeUError as error:
                 raise gr.Error(" ".join(str(error).split()), print_exception=False) from None
-            return [steps, guidance, RECOMMENDED, *_slider_values(config)]
+            return [steps, guidance, RECOMMENDED, *slider_values(config)]
 
         inputs["model"].input(
             change,
@@ -147,7 +149,7 @@ def _image_inputs(studio: Studio, steps: int, guidance: float) -> dict[str, Any]
 
 
 def _freeu_inputs(recommended: FreeUConfig) -> dict[str, Any]:
-    values = dict(zip((*_FACTORS, "version", "profile"), _slider_values(recommended), strict=True))
+    values = dict(zip(OF_PRESETS, slider_values(recommended), strict=True))
     choices = [RECOMMENDED, *presets(), CUSTOM]
     made: dict[str, Any] = {"preset": gr.Dropdown(choices, value=RECOMMENDED, label="FreeU preset", elem_id="preset")}
     for letter, what in (("b", "backbone"), ("s", "skip, low frequencies")):
@@ -163,15 +165,29 @@ def _freeu_inputs(recommended: FreeUConfig) -> dict[str, Any]:
     with gr.Row():
         for name, value in (("start", 0.0), ("end", 1.0), ("strength", 1.0)):
             made[name] = gr.Slider(0.0, 1.0, value, step=0.01, label=name.capitalize(), min_width=120)
+    with gr.Accordion("Whole skip, mean, windows of b and s", open=False):
+        with gr.Row():
+            for name, site in (("gain_lowest", "lowest site"), ("gain_highest", "highest site")):
+                made[name] = gr.Slider(
+                    0.0, 2.0, values[name], step=0.01, label=f"Skip gain: {site}", elem_id=name, min_width=120
+                )
+            made["dc"] = gr.Radio(list(DC), value=values["dc"], label="s does to the mean")
+        with gr.Row():
+            for letter in ("b", "s"):
+                for end, value in (("start", 0.0), ("end", 1.0)):
+                    made[f"{letter}_{end}"] = gr.Slider(
+                        0.0, 1.0, value, step=0.01, label=f"{letter}: {end}", elem_id=f"{letter}_{end}", min_width=120
+                    )
     return made
 
 
-def _slider_values(config: FreeUConfig) -> list[Any]:
-    """Values of the factors, version and profile; a third stage that is not there is 1."""
+def slider_values(config: FreeUConfig) -> list[Any]:
+    """Values of the inputs that a preset sets; a third stage that is not there is 1."""
     factors = dict.fromkeys(_FACTORS, 1.0)
     for number, stage in enumerate(config.stages, start=1):
         factors |= {f"b{number}": stage.b, f"s{number}": stage.s}
-    return [*factors.values(), config.version, config.profile]
+    gains = config.skip_gain_ends or (config.skip_gain, config.skip_gain)
+    return [*factors.values(), config.version, config.profile, config.dc, *gains]
 
 
 def request_from(given: dict[str, Any]) -> StudioRequest:
@@ -181,6 +197,7 @@ def request_from(given: dict[str, Any]) -> StudioRequest:
         FreeUValueError: values that no slider gives, which may come from anybody.
     """
     stages = 2 if given["b3"] == given["s3"] == 1.0 else 3
+    gains = given["gain_lowest"], given["gain_highest"]
     config = FreeUConfig(
         b=tuple(given[f"b{stage}"] for stage in range(1, stages + 1)),
         s=tuple(given[f"s{stage}"] for stage in range(1, stages + 1)),
@@ -189,6 +206,10 @@ def request_from(given: dict[str, Any]) -> StudioRequest:
         start=given["start"],
         end=given["end"],
         strength=given["strength"],
+        b_window=(given["b_start"], given["b_end"]),
+        s_window=(given["s_start"], given["s_end"]),
+        dc=given["dc"],
+        **({"skip_gain": gains[0]} if gains[0] == gains[1] else {"skip_gain_ends": gains}),
     )
     return StudioRequest(
         model=given["model"],

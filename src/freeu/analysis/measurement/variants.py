@@ -81,9 +81,10 @@ class Variants:
         self.none = NONE
         self.freeu = Variant("freeu", "FreeU", config)
         ones = (1.0,) * len(config.stages)
-        self.backbone_only = Variant("b-only", "b alone", config.replace(s=ones))
+        bare = config.replace(s=ones, **_WHOLE_SKIP)
+        self.backbone_only = Variant("b-only", "b alone", bare)
         self.channels = tuple(
-            Variant(f"channels-{name}", label, config.replace(s=ones, channels=name))
+            Variant(f"channels-{name}", label, bare.replace(channels=name))
             for name, label in (
                 ("first", "first half"),
                 ("second", "second half"),
@@ -139,13 +140,15 @@ class Variants:
             else Variant(
                 f"whole-{symbol}-{value:g}",
                 f"{symbol} = {value:g}",
-                self.config.replace(version=1, **fields(value)),
+                self.config.replace(version=1, **_WHOLE_SKIP, **fields(value)),
             )
             for value in self.extent.plain
         )
         return Sweep(symbol, self.extent.plain, variants)
 
 
+# What else there is to the skip, for variants that are to leave it alone.
+_WHOLE_SKIP: dict[str, Any] = {"skip_gain": 1.0, "skip_gain_ends": ()}
 _OVER_TIME = {
     "frame": "one map per frame",
     "clip": "one range for the video",

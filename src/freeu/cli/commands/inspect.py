@@ -34,13 +34,20 @@ def inspect(
     console = wide_console()
     origin = f"preset {freeu.preset}" if freeu.preset else "recommended for this model"
     console.print(f"{data['model']}: {data['unet']}, {data['concatenations']} concatenations", highlight=False)
-    console.print(f"stage and factors (b, s) with {freeu.resolve(unet)} ({origin})", highlight=False)
+    names = "(b, s, g)" if _gains_whole_skip(data) else "(b, s)"
+    console.print(f"stage and factors {names} with {freeu.resolve(unet)} ({origin})", highlight=False)
     console.print(_site_table(data))
+
+
+def _gains_whole_skip(data: dict[str, Any]) -> bool:
+    """Whether any site has a gain of its whole skip."""
+    return any(at["g"] != 1.0 for site in data["sites"] for at in site["profiles"].values())
 
 
 def _site_table(data: dict[str, Any]) -> Table:
     table = plain_table()
     profiles = list(data["touched"])
+    whole = _gains_whole_skip(data)
     table.add_column("site", no_wrap=True)
     for name in ("backbone", "skip"):
         table.add_column(name, justify="right")
@@ -50,7 +57,9 @@ def _site_table(data: dict[str, Any]) -> Table:
         cells = []
         for name in profiles:
             at = site["profiles"][name]
-            cells.append(f"{at['stage']}: {at['b']:g}, {at['s']:g}" if at["touched"] else "-")
+            factors = [at["b"], at["s"]] + [at["g"]] * whole
+            numbers = ", ".join(f"{factor:g}" for factor in factors)
+            cells.append(f"{at['stage'] or '-'}: {numbers}" if at["touched"] else "-")
         table.add_row(site["path"], str(site["backbone_channels"]), str(site["skip_channels"]), *cells)
     table.add_section()
     table.add_row("touched", "", "", *(str(count) for count in data["touched"].values()))

@@ -28,6 +28,9 @@ def presets(form: JsonOptions) -> None:
         table.add_column(name)
     for name, preset in known.items():
         b, s = (", ".join(f"{value:g}" for value in values) for values in (preset.config.b, preset.config.s or ()))
+        gains = preset.config.skip_gain_ends or preset.config.skip_gain
+        if gains != 1.0:
+            s += f"; g {' to '.join(f'{gain:g}' for gain in gains)}" if isinstance(gains, tuple) else f"; g {gains:g}"
         version, profile = str(preset.config.version), preset.config.profile
         table.add_row(name, b, s, version, profile, preset.family, preset.source, preset.evidence)
     wide_console().print(table)

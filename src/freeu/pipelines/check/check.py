@@ -18,11 +18,13 @@ from freeu.config import FreeUConfig
 from freeu.errors import FreeUError, FreeURuntimeError
 from freeu.pipelines.models.loading import Loaded
 from freeu.profiles import PROFILES
+from freeu.schedule import NO_WINDOW
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from freeu.core.site import Site
+    from freeu.schedule import Stage
 
 # Largest error at a site, relative to the largest value there, against the published form in float64: rounding of
 # float32 sums, and half a unit in the last place of the half-precision formats (with headroom for a second rounding).
@@ -79,7 +81,16 @@ def check_model(
     from freeu.adapters.finding import unet_of
 
     unet = unet_of(loaded.pipe)
-    config = config.replace(start=0.0, end=1.0, ramp=0.0, unit="fraction", share="none", guidance="both")
+    config = config.replace(
+        start=0.0,
+        end=1.0,
+        ramp=0.0,
+        unit="fraction",
+        b_window=NO_WINDOW,
+        s_window=NO_WINDOW,
+        share="none",
+        guidance="both",
+    )
     step = capture_step(loaded, prompt)
     verdicts: list[Verdict] = []
 
@@ -176,18 +187,20 @@ def check_sites(unet: Any, config: FreeUConfig) -> Verdict:
 def check_parity(unet: Any, config: FreeUConfig, step: Step) -> Verdict:
     """At every touched site, what the model receives against the published form of what was concatenated there."""
     import freeu
+    from freeu.core.site import factors_at
 
+    found = freeu.inspect(unet)
     errors: dict[str, float] = {}
     before: dict[str, Tensor] = {}
     with freeu.enabled(unet, config) as handle, contextlib.ExitStack() as stack:
+        gains = {site.path: at for site, at in zip(found.sites, factors_at(found.sites, config), strict=True)}
         for site in handle.sites:
-            factors = config.factors(site.stage_in(config.profile), site.path)
 
             def keep(_module: Any, args: tuple[Any, ...], site: Site = site) -> None:
                 before[site.path] = args[0].detach().cpu().double()
 
-            def compare(_module: Any, args: tuple[Any, ...], site: Site = site, factors: Any = factors) -> None:
-                expected = _published(site, before.pop(site.path), factors.b, factors.s, config)
+            def compare(_module: Any, args: tuple[Any, ...], site: Site = site) -> None:
+                expected = _published(site, before.pop(site.path), config, *gains[site.path])
                 error = (args[0].detach().cpu().double() - expected).abs().max() / expected.abs().max()
                 errors[site.path] = float(error)
 
@@ -204,7 +217,7 @@ def check_parity(unet: Any, config: FreeUConfig, step: Step) -> Verdict:
     return Verdict("parity", passed, text, {"errors": errors, "worst": worst, "limit": limit, "dtype": dtype})
 
 
-def _published(site: Site, x: Tensor, b: float, s: float, config: FreeUConfig) -> Tensor:
+def _published(site: Site, x: Tensor, config: FreeUConfig, factors: Stage, high_gain: float) -> Tensor:
     """The published form of one site's concatenated features, in the arithmetic of ``x``."""
     import torch
 
@@ -212,9 +225,8 @@ def _published(site: Site, x: Tensor, b: float, s: float, config: FreeUConfig) -
 
     assert config.channels is not None, "a checked configuration names its channels"
     h, skip = site.split(x)
-    h = reference.scale_backbone(h, b, config.version, config.channels)
-    high_gain = 1.0 + config.strength * (config.high_gain - 1.0)  # b and s have the strength in them
-    skip = reference.filter_skip(skip, s, config.threshold, config.mask, high_gain)
+    h = reference.scale_backbone(h, factors.b, config.version, config.channels)
+    skip = reference.filter_skip(skip, factors.s, config.threshold, config.mask, high_gain, config.dc) * factors.g
     return torch.cat([h, skip], dim=1)
 
 

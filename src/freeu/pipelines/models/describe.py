@@ -65,6 +65,7 @@ def describe(model: Any, label: str, config: FreeUConfig) -> dict[str, Any]:
 
     found = freeu.inspect(model)
     by_profile = {name: config.replace(profile=name) for name in PROFILES}
+    touched = {name: found.touched(config=wanted) for name, wanted in by_profile.items()}
     sites = []
     for site in found.sites:
         profiles = {}
@@ -74,7 +75,8 @@ def describe(model: Any, label: str, config: FreeUConfig) -> dict[str, Any]:
                 "stage": site.stage_in(name),
                 "b": factors.b,
                 "s": factors.s,
-                "touched": not factors.identity,
+                "g": factors.g,
+                "touched": site in touched[name],
             }
         sites.append(
             {
@@ -90,6 +92,6 @@ def describe(model: Any, label: str, config: FreeUConfig) -> dict[str, Any]:
         "unet": found.name,
         "config": config.to_dict(),
         "concatenations": len(sites),
-        "touched": {name: len(found.touched(config=wanted)) for name, wanted in by_profile.items()},
+        "touched": {name: len(those) for name, those in touched.items()},
         "sites": sites,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -95,6 +96,48 @@ class FreeUOptions:
     high_gain: Annotated[
         float | None,
         Option("Gain of the skip's frequencies outside the low-frequency region, 0 to 10.", "GAIN", config="high_gain"),
+    ] = None
+    dc: Annotated[
+        str | None,
+        Option(
+            "What s does to each channel's mean: scale it (as published), keep it, or only scales the mean.",
+            "NAME",
+            config="dc",
+        ),
+    ] = None
+    skip_gain: Annotated[
+        str | None,
+        Option(
+            "Gain of the whole skip, 0 to 10: one number for every site (Skip-Tuning), or one per stage, such as "
+            "0.8,0.9.",
+            "G|G1,G2",
+            config="skip_gain",
+        ),
+    ] = None
+    skip_gain_ends: Annotated[
+        str | None,
+        Option(
+            "Gains of the whole skip at the first (lowest resolution) and the last site, linear in between, such as "
+            "0.5,1.",
+            "G,G",
+            config="skip_gain_ends",
+        ),
+    ] = None
+    b_window: Annotated[
+        str | None,
+        Option(
+            "Within --start and --end, where b begins and ends to act, such as 0,0.5 (see --unit).",
+            "START,END",
+            config="b_window",
+        ),
+    ] = None
+    s_window: Annotated[
+        str | None,
+        Option(
+            "The same for s, --high-gain and --skip-gain, such as 0.5,1.",
+            "START,END",
+            config="s_window",
+        ),
     ] = None
     guidance_half: Annotated[
         str | None,
@@ -222,7 +265,38 @@ def _channels(name: str, text: str) -> Any:
     return FreeUConfig.parse(f"channels={text.strip()}").channels
 
 
-_PARSERS = {"frame_strength": _strengths, "channels": _channels}
+def _pair(name: str, text: str) -> tuple[float, ...]:
+    pair = parse_numbers(name, text)
+    if len(pair) != 2:
+        raise FreeUValueError(f"{name} must be two numbers with a comma, such as 0,0.5; got {text!r}")
+    return pair
+
+
+def _skip_gain(name: str, text: str) -> float | tuple[float, ...]:
+    numbers = parse_numbers(name, text)
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def parse_numbers(name: str, text: str) -> tuple[float, ...]:
+    """Numbers with commas.
+
+    Raises:
+        FreeUValueError: anything else.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise FreeUValueError(f"{name} must be numbers with commas, such as 0.5,1; got {text!r}") from None
+
+
+_PARSERS: dict[str, Callable[[str, str], Any]] = {
+    "frame_strength": _strengths,
+    "channels": _channels,
+    "skip_gain": _skip_gain,
+    "skip_gain_ends": _pair,
+    "b_window": _pair,
+    "s_window": _pair,
+}
 
 
 def _config_inside(path: Path) -> FreeUConfig:

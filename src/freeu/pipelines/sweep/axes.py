@@ -85,6 +85,8 @@ class Axis:
     def label(self, value: Any) -> str:
         """A value as it is shown."""
         shown = f"{value:g}" if isinstance(value, float) else str(value)
+        if isinstance(value, tuple):
+            shown = " to ".join(f"{number:g}" for number in value)
         return shown if self.name in ("prompt", "model", "preset", "scheduler") else f"{self.name} = {shown}"
 
 
@@ -104,10 +106,10 @@ def parse_axis(option: str, text: str) -> Axis:
     name = name.strip().lower()
     if not equals or not given.strip():
         raise FreeUValueError(f"{option} must look like b1=1.0,1.2,1.4 or prompt=a fox|a cat, got {text!r}")
-    number = re.fullmatch(r"([bs])([123])", name)
+    number = re.fullmatch(r"([bsg])([123])", name)
     kind = "b1" if number else canonical(name)
     if kind not in _READ:
-        raise unknown_name("axis", name, ["b1", "s2", *(known for known in _READ if known != "b1")])
+        raise unknown_name("axis", name, ["b1", "s2", "g1", *(known for known in _READ if known != "b1")])
     if kind == "seed":
         values: list[Any] = list(parse_seeds(given))
     else:
@@ -152,17 +154,20 @@ def _range(option: str, word: str) -> list[str]:
 
 def _change(base: FreeUConfig, before: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
     """What an axis changes in the fields of a configuration, after those that were changed before."""
-    stage = re.fullmatch(r"([bs])([123])", name)
+    stage = re.fullmatch(r"([bsg])([123])", name)
     if stage is None and name not in ("b", "s"):
         return {"guidance" if name == "halves" else name: value}
     factors = {kind: list(before.get(kind, getattr(base, kind))) for kind in "bs"}
+    gains = before.get("skip_gain", base.skip_gain)
+    if isinstance(gains, tuple) or (stage is not None and stage[1] == "g"):
+        factors["skip_gain"] = list(gains) if isinstance(gains, tuple) else [gains] * len(factors["b"])
     if stage is None:
         factors[name] = [value] * len(factors[name])
     else:
         place = int(stage[2]) - 1
         for numbers in factors.values():
             numbers += [1.0] * (place + 1 - len(numbers))
-        factors[stage[1]][place] = value
+        factors["skip_gain" if stage[1] == "g" else stage[1]][place] = value
     return {kind: tuple(numbers) for kind, numbers in factors.items()}
 
 
@@ -214,8 +219,24 @@ def _moment(name: str) -> Callable[[str], float]:
     return lambda word: checked_number(name, float(word), 0.0)
 
 
+def _window(word: str) -> tuple[float, ...]:
+    """A window, whose unit and bounds only the whole settings know."""
+    numbers = tuple(checked_number("a window", float(part), 0.0) for part in word.split(":"))
+    if len(numbers) != 2:
+        raise ValueError(word)
+    return numbers
+
+
 _OF_RUN = {item.name for item in fields(Settings)} - {"fields"}
-_FIELDS = {"guidance-scale": "guidance", "negative-prompt": "negative_prompt", "high-gain": "high_gain"}
+_FIELDS = {
+    "guidance-scale": "guidance",
+    "negative-prompt": "negative_prompt",
+    "high-gain": "high_gain",
+    "skip-gain": "skip_gain",
+    "skip-gain-ends": "skip_gain_ends",
+    "b-window": "b_window",
+    "s-window": "s_window",
+}
 _OTHER_NAMES = {
     "cfg": "guidance-scale",
     "sampler": "scheduler",
@@ -223,6 +244,11 @@ _OTHER_NAMES = {
     "guidance": "guidance-scale",
     "negative_prompt": "negative-prompt",
     "high_gain": "high-gain",
+    # As in a configuration.
+    "skip_gain": "skip-gain",
+    "skip_gain_ends": "skip-gain-ends",
+    "b_window": "b-window",
+    "s_window": "s-window",
 }
 _READ: dict[str, Callable[[str], Any]] = {
     "prompt": _text,
@@ -237,10 +263,26 @@ _READ: dict[str, Callable[[str], Any]] = {
     **{name: _field(name) for name in ("b1", "b", "s", "strength")},
     **{name: _moment(name) for name in ("start", "end", "ramp")},
     "high-gain": _field("high_gain"),
+    "skip-gain": _field("skip_gain"),
+    "skip-gain-ends": _field("skip_gain_ends", lambda word: FreeUConfig.parse(f"skip_gain_ends={word}").skip_gain_ends),
+    **{f"{name}-window": _window for name in "bs"},
     **{name: _field(name, int) for name in ("version", "threshold")},
-    **{name: _field(name, str) for name in ("profile", "mask", "share", "halves")},
+    **{name: _field(name, str) for name in ("profile", "mask", "dc", "share", "halves")},
     "channels": _field("channels", lambda word: FreeUConfig.parse(f"channels={word}").channels),
 }
-_NUMBERS = {"b1", "b", "s", "high-gain", "start", "end", "ramp", "strength", "threshold", "steps", "guidance-scale"}
-AXES = ("b1", "b2", "b3", "s1", "s2", "s3", *(name for name in _READ if name != "b1"))
+_NUMBERS = {
+    "b1",
+    "b",
+    "s",
+    "high-gain",
+    "skip-gain",
+    "start",
+    "end",
+    "ramp",
+    "strength",
+    "threshold",
+    "steps",
+    "guidance-scale",
+}
+AXES = ("b1", "b2", "b3", "s1", "s2", "s3", "g1", "g2", "g3", *(name for name in _READ if name != "b1"))
 """The names of axes."""
