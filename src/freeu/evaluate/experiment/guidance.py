@@ -228,7 +228,8 @@ def calibrate_guidance(
     if len(numbers) != len(prompts):
         counts = f"{counted(len(prompts), 'prompt')} and {counted(len(numbers), 'seed')}"
         raise FreeUValueError(f"every prompt needs a seed, got {counts}")
-    _check_pipeline(pipe)
+    check_halves(pipe)
+    _check_prediction(pipe)
     found = []
     for done, (prompt, seed) in enumerate(zip(prompts, numbers, strict=True), start=1):
         fresh_scheduler(pipe)
@@ -254,20 +255,28 @@ def calibrate_guidance(
     return _solve(torch.stack(found, dim=2).numpy(), guidance)
 
 
-def _check_pipeline(pipe: Any) -> None:
-    scheduler = getattr(pipe, "scheduler", None)
-    prediction = getattr(getattr(scheduler, "config", None), "prediction_type", None)
-    noise_weight(str(prediction), 0.5)
-    if prediction != "epsilon" and getattr(scheduler, "alphas_cumprod", None) is None:
-        raise FreeUValueError(
-            f"{type(scheduler).__name__} has no noise levels (alphas_cumprod): use another --scheduler, such as ddim"
-        )
+def check_halves(pipe: Any) -> None:
+    """Refuse a pipeline that is not known to stack the two predictions that guidance is made of.
+
+    Raises:
+        FreeUValueError: it does more than generate from a text, or does not say whether it guides.
+    """
     config = pipe.unet.config
     if config.in_channels != config.out_channels or not (hasattr(type(pipe), GUIDED) or _generates_videos(pipe)):
         raise FreeUValueError(
             f"guidance of {type(pipe).__name__} cannot be calibrated: it needs a text-to-image or text-to-video "
             f"pipeline whose U-Net has as many output as input channels, got {config.in_channels} in and "
             f"{config.out_channels} out"
+        )
+
+
+def _check_prediction(pipe: Any) -> None:
+    scheduler = getattr(pipe, "scheduler", None)
+    prediction = getattr(getattr(scheduler, "config", None), "prediction_type", None)
+    noise_weight(str(prediction), 0.5)
+    if prediction != "epsilon" and getattr(scheduler, "alphas_cumprod", None) is None:
+        raise FreeUValueError(
+            f"{type(scheduler).__name__} has no noise levels (alphas_cumprod): use another --scheduler, such as ddim"
         )
 
 
@@ -292,7 +301,7 @@ class _Probe:
 
         import freeu
 
-        plain = _prediction(output)
+        plain = predicted(output)
         # Text-to-video pipelines lack this property; above a scale of 1 they guide.
         if not getattr(self.pipe, GUIDED, _generates_videos(self.pipe)) or plain.shape[0] != 2:
             raise FreeURuntimeError(
@@ -303,7 +312,7 @@ class _Probe:
         try:
             # FreeU's schedule reads the step from the timestep and the scheduler and does not count calls.
             with freeu.enabled(self.pipe, self.config):
-                changed = _prediction(unet(*args, **kwargs))
+                changed = predicted(unet(*args, **kwargs))
         finally:
             self._inside = False
         weight = self._weight(args[1] if len(args) > 1 else kwargs["timestep"])
@@ -320,6 +329,7 @@ class _Probe:
         return noise_weight(prediction, at)
 
 
-def _prediction(output: Any) -> Tensor:
+def predicted(output: Any) -> Tensor:
+    """What a U-Net predicted, by its output."""
     found: Tensor = output[0] if isinstance(output, tuple) else output.sample
     return found.detach()

@@ -114,6 +114,7 @@ def _called(pipe: Any, plan: Plan, planned: PlannedImage, special: dict[str, Any
         "negative_prompt": plan.negative_prompt or None,
         "num_inference_steps": plan.steps,
         "guidance_scale": plan.guidance,
+        "guidance_rescale": plan.guidance_rescale,
         "width": plan.width,
         "height": plan.height,
         "num_frames": plan.frames,
@@ -131,6 +132,7 @@ def _called(pipe: Any, plan: Plan, planned: PlannedImage, special: dict[str, Any
             contextlib.nullcontext() if told else _counted_calls(pipe, plan.steps, on_step),
             finite(pipe, plan.dtype),
             scaled(pipe, plan),
+            guided(pipe, plan),
         ):
             if planned.arm == "freeu":
                 with freeu.enabled(pipe, plan.config) as handle:
@@ -158,6 +160,19 @@ def scaled(pipe: Any, plan: Plan) -> contextlib.AbstractContextManager[Any]:
     from freeu.scalecrafter.dilation import enabled
 
     return enabled(pipe, plan.scalecrafter)
+
+
+def guided(pipe: Any, plan: Plan) -> contextlib.AbstractContextManager[Any]:
+    """What the plan does to guidance; within ScaleCrafter's block, whose noise-damped guidance comes first."""
+    if plan.guidance_rescale is not None:
+        from freeu.guiding.hook import check_rescale
+
+        check_rescale(pipe, plan.guidance)
+    if plan.guiding is None:
+        return contextlib.nullcontext()
+    from freeu.guiding.hook import enabled
+
+    return enabled(pipe, plan.guiding, plan.guidance)
 
 
 @contextlib.contextmanager

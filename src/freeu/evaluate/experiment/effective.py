@@ -1,0 +1,301 @@
+"""The effective CFG scale of a method (GA-Eval), and the CFG scale at which it equals that of plain sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from freeu.config import FreeUConfig
+from freeu.errors import FreeURuntimeError, FreeUValueError
+from freeu.evaluate.experiment.guidance import check_halves, predicted, why_unguided
+from freeu.guiding.settings import Guiding
+from freeu.intervals import mean_interval
+from freeu.wording import counted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TOLERANCE = 0.005
+"""Largest relative difference between the effective scale that is reached and the one that is looked for."""
+MOST = 12
+"""Scales that are tried before the search gives up."""
+LOWEST, HIGHEST = 1.001, 100.0
+"""CFG scales between which is searched: at 1 and below pipelines turn guidance off."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of generating, beside the CFG scale.
+
+    Args:
+        config: FreeU's settings, or None.
+        guiding: a guidance interval, FreSca or both, or None.
+        rescale: of guidance rescale, or None.
+    """
+
+    config: FreeUConfig | None = None
+    guiding: Guiding | None = None
+    rescale: float | None = None
+
+
+@dataclass(frozen=True)
+class EffectiveScale:
+    """What ``effective_scale`` found.
+
+    Args:
+        guidance: the CFG scale that the method was run with.
+        effective: the CFG scale of plain sampling that is as strong, mean over steps and prompts.
+        low, high: 95 % bootstrap interval over prompts; None with one prompt.
+        prompts: how many trajectories were measured.
+        per_step: the effective scale of each step alone, mean over prompts; None where guidance has no effect.
+    """
+
+    guidance: float
+    effective: float
+    low: float | None
+    high: float | None
+    prompts: int
+    per_step: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class NeutralScale:
+    """What ``neutral_scale`` found.
+
+    Args:
+        guidance: the CFG scale of plain sampling, which is its effective scale too.
+        matched: the CFG scale at which the method's effective scale equals that.
+        effective: the effective scale that was reached there.
+        low, high: 95 % bootstrap interval of ``effective`` over prompts; None with one prompt.
+        tolerance: the largest relative difference between ``effective`` and ``guidance`` that was accepted.
+        prompts: how many trajectories were measured each time, with the same seeds.
+        evaluations: the CFG scales that were tried, each with its effective scale, in order.
+    """
+
+    guidance: float
+    matched: float
+    effective: float
+    low: float | None
+    high: float | None
+    tolerance: float
+    prompts: int
+    evaluations: tuple[tuple[float, float], ...]
+
+
+def projected_scale(plain: Tensor, guided: Tensor) -> Tensor:
+    """The CFG scale of plain guidance in a guided prediction: GA-Eval's effective scale of one step.
+
+    With eps_u and eps_c the predictions of the plain network without and with the prompt, d = eps_c - eps_u, and e the
+    guided prediction of the method at the same state x_t, it is |P(e - eps_u)| / |d| with P the projection onto d (Xie
+    et al. 2026, arXiv:2602.22570), which is
+
+        |<e - eps_u, d>| / <d, d>.
+
+    Plain guidance, e = eps_u + w d, gives w. Predictions of v or of the sample give the same as those of noise, since
+    they differ by one factor in all differences at one x_t.
+
+    Args:
+        plain: shape (B, 2, ...): unconditional, conditional.
+        guided: shape (B, ...).
+
+    Returns:
+        shape (B,), in float64; NaN where d is 0.
+
+    >>> import torch
+    >>> plain = torch.tensor([[[0.0, 0.0], [1.0, 0.0]]])  # d = (1, 0)
+    >>> projected_scale(plain, torch.tensor([[3.0, 4.0]])).tolist()  # what lies across d does not count
+    [3.0]
+    """
+    pair, made = plain.double().flatten(2), guided.double().flatten(1)
+    d = pair[:, 1] - pair[:, 0]
+    return ((made - pair[:, 0]) * d).sum(1).abs() / (d * d).sum(1)
+
+
+def effective_scale(
+    pipe: Any,
+    method: Method,
+    prompts: Sequence[str],
+    *,
+    guidance: float,
+    steps: int,
+    negative_prompt: str = "",
+    seeds: Sequence[int] | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    frames: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> EffectiveScale:
+    """The effective CFG scale of a method (GA-Eval), on the method's own trajectory.
+
+    At every step the U-Net is evaluated once more without FreeU, FreSca, interval and rescale at the same state, which
+    gives eps_c and eps_u; as in the official code, where a method that changes the network is compared with the network
+    as it is. The trajectory does not change.
+
+    Args:
+        pipe, prompts, steps and the others: as in ``calibrate_guidance``.
+        method: what is on beside the CFG scale ``guidance``.
+
+    Raises:
+        FreeUValueError: a CFG scale of 1 or less, no prompt, a pipeline that has no two predictions to guide between.
+        FreeURuntimeError: the pipeline did not call its U-Net with both halves in one batch.
+    """
+    import torch
+
+    from freeu.pipelines.models.schedulers import fresh_scheduler
+
+    if reason := why_unguided(pipe, guidance):
+        raise FreeUValueError(reason)
+    if not prompts:
+        raise FreeUValueError("calibration needs at least one prompt")
+    numbers = range(len(prompts)) if seeds is None else seeds
+    if len(numbers) != len(prompts):
+        counts = f"{counted(len(prompts), 'prompt')} and {counted(len(numbers), 'seed')}"
+        raise FreeUValueError(f"every prompt needs a seed, got {counts}")
+    check_halves(pipe)
+    found = []
+    for done, (prompt, seed) in enumerate(zip(prompts, numbers, strict=True), start=1):
+        fresh_scheduler(pipe)
+        with _OwnPath(pipe, method, guidance) as path:
+            pipe(
+                prompt,
+                negative_prompt=negative_prompt or None,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                width=width,
+                height=height,
+                **({} if frames is None else {"num_frames": frames}),
+                **({} if method.rescale is None else {"guidance_rescale": method.rescale}),
+                generator=torch.Generator("cpu").manual_seed(seed),
+                output_type="latent",
+            )
+        found.append(path.scales)
+        if progress is not None:
+            progress(done)
+    scales = np.array(found)
+    known = np.isfinite(scales)
+    if not known.any(axis=1).all():
+        raise FreeUValueError("guidance has no effect here: the conditional prediction equals the unconditional one")
+    means = [float(row[there].mean()) for row, there in zip(scales, known, strict=True)]
+    estimate = mean_interval(means)
+    steps_of = zip(scales.T, known.T, strict=True)
+    per_step = tuple(float(step[there].mean()) if there.any() else None for step, there in steps_of)
+    return EffectiveScale(guidance, estimate.value, estimate.low, estimate.high, len(prompts), per_step)
+
+
+def neutral_scale(
+    measure: Callable[[float], EffectiveScale], guidance: float, tolerance: float = TOLERANCE, most: int = MOST
+) -> NeutralScale:
+    """The CFG scale at which a method's effective scale equals that of plain sampling at another CFG scale.
+
+    The effective scale of plain sampling at w is w, so this is a root in one unknown: secants, and bisection where a
+    secant leaves the bracket.
+
+    Args:
+        measure: gives the effective scale of the method at a CFG scale, on the same prompts and seeds each time.
+        guidance: the CFG scale of plain sampling, above 1.
+        tolerance: largest relative difference that is accepted.
+        most: scales that are tried at most.
+
+    Raises:
+        FreeUValueError: no scale from 1 to 100 has that effective scale, or none was found in ``most`` trials.
+    """
+    tried: list[tuple[float, float]] = []
+    scale = min(max(guidance, LOWEST), HIGHEST)
+    while True:
+        found = measure(scale)
+        tried.append((scale, found.effective))
+        if abs(found.effective - guidance) <= tolerance * guidance:
+            return NeutralScale(
+                guidance, scale, found.effective, found.low, found.high, tolerance, found.prompts, tuple(tried)
+            )
+        if len(tried) >= most:
+            nearest = min(tried, key=lambda one: abs(one[1] - guidance))
+            raise FreeUValueError(
+                f"no CFG scale with an effective scale of {guidance:g} was found in {most} trials: the nearest was "
+                f"{nearest[0]:.4g} with {nearest[1]:.4g}"
+            )
+        following = _following(tried, guidance)
+        if following == scale:
+            side = "above" if found.effective > guidance else "below"
+            raise FreeUValueError(
+                f"no CFG scale from 1 to {HIGHEST:g} has an effective scale of {guidance:g}: at {scale:.4g} it is "
+                f"{found.effective:.4g}, {side} that; use another --guidance-scale"
+            )
+        scale = following
+
+
+def _following(tried: Sequence[tuple[float, float]], target: float) -> float:
+    """The next scale to try."""
+    low = max((scale for scale, effective in tried if effective < target), default=LOWEST)
+    high = min((scale for scale, effective in tried if effective > target), default=HIGHEST)
+    if len(tried) == 1:
+        ((scale, effective),) = tried
+        guess = scale * target / effective if effective > 0.0 else 2.0 * scale
+    else:
+        (first, one), (second, two) = tried[-2:]
+        slope = (two - one) / (second - first)
+        guess = second + (target - two) / slope if slope > 0.0 else float("nan")
+    bracketed = {effective < target for _, effective in tried} == {True, False}
+    if not low <= guess <= high:  # not a number neither
+        guess = (low + high) / 2.0 if bracketed else LOWEST if high < HIGHEST else HIGHEST
+    return float(guess)
+
+
+class _OwnPath:
+    """A method on a pipeline, and a last hook on its U-Net that measures each step; undone at the end."""
+
+    def __init__(self, pipe: Any, method: Method, guidance: float) -> None:
+        import contextlib
+
+        import freeu
+        from freeu.adapters.finding import unet_of
+        from freeu.guiding.hook import check_rescale, enabled
+
+        self.pipe = pipe
+        self.method = method
+        self.guidance = guidance
+        self.scales: list[float] = []
+        self._inside = False
+        self._stack = contextlib.ExitStack()
+        with self._stack:
+            if method.rescale is not None:
+                check_rescale(pipe, guidance)
+            if method.config is not None:
+                self._stack.enter_context(freeu.enabled(pipe, method.config))
+            if method.guiding is not None:
+                self._stack.enter_context(enabled(pipe, method.guiding, guidance))
+            # Last: it sees what the pipeline gets.
+            self._stack.callback(unet_of(pipe).register_forward_hook(self._measure, with_kwargs=True).remove)
+            self._stack = self._stack.pop_all()
+
+    def __enter__(self) -> _OwnPath:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _measure(self, unet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        import freeu
+
+        made = predicted(output)
+        if made.shape[0] != 2:
+            raise FreeURuntimeError(
+                f"{type(self.pipe).__name__} called its U-Net with a batch of {made.shape[0]}, and calibration needs 2 "
+                "(unconditional, conditional): this pipeline cannot be calibrated"
+            )
+        # Not through its hooks: those of the guidance belong to the method.
+        if self.method.config is None:
+            plain = predicted(unet.forward(*args, **kwargs))
+        else:
+            with freeu.enabled(self.pipe, FreeUConfig()):
+                plain = predicted(unet.forward(*args, **kwargs))
+        u, c = made.chunk(2)
+        guided = u + self.guidance * (c - u)
+        if self.method.rescale:
+            from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+
+            guided = rescale_noise_cfg(guided, c, self.method.rescale)
+        self.scales += projected_scale(plain[None], guided).tolist()
