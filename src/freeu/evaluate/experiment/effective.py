@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,9 @@ import numpy as np
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeURuntimeError, FreeUValueError
-from freeu.evaluate.experiment.guidance import check_halves, predicted, why_unguided
+from freeu.evaluate.experiment.guidance import checked_seeds, predicted, sample
 from freeu.guiding.settings import Guiding
 from freeu.intervals import mean_interval
-from freeu.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,21 +24,6 @@ MOST = 12
 """Scales that are tried before the search gives up."""
 LOWEST, HIGHEST = 1.001, 100.0
 """CFG scales between which is searched: at 1 and below pipelines turn guidance off."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way of generating, beside the CFG scale.
-
-    Args:
-        config: FreeU's settings, or None.
-        guiding: a guidance interval, FreSca or both, or None.
-        rescale: of guidance rescale, or None.
-    """
-
-    config: FreeUConfig | None = None
-    guiding: Guiding | None = None
-    rescale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,11 +101,13 @@ def projected_scale(plain: Tensor, guided: Tensor) -> Tensor:
 
 def effective_scale(
     pipe: Any,
-    method: Method,
+    config: FreeUConfig | None,
     prompts: Sequence[str],
     *,
     guidance: float,
     steps: int,
+    guiding: Guiding | None = None,
+    rescale: float | None = None,
     negative_prompt: str = "",
     seeds: Sequence[int] | None = None,
     width: int | None = None,
@@ -130,47 +117,40 @@ def effective_scale(
 ) -> EffectiveScale:
     """The effective CFG scale of a method (GA-Eval), on the method's own trajectory.
 
-    At every step the U-Net is evaluated once more without FreeU, FreSca, interval and rescale at the same state, which
-    gives eps_c and eps_u; as in the official code, where a method that changes the network is compared with the network
-    as it is. The trajectory does not change.
+    At every step the U-Net is evaluated once more at the same state without FreeU and all else, which gives eps_c and
+    eps_u: in the official code too, a method that changes the network is compared with the network as it is. The
+    trajectory does not change.
 
     Args:
-        pipe, prompts, steps and the others: as in ``calibrate_guidance``.
-        method: what is on beside the CFG scale ``guidance``.
+        pipe, prompts, steps and what is not named here: as in ``calibrate_guidance``.
+        config: FreeU's settings; None without FreeU.
+        guidance: the CFG scale that the method is run with, above 1.
+        guiding: a guidance interval, FreSca or both, or None.
+        rescale: of guidance rescale, 0..1, or None.
 
     Raises:
-        FreeUValueError: a CFG scale of 1 or less, no prompt, a pipeline that has no two predictions to guide between.
+        FreeUValueError: a CFG scale of 1 or less, no prompt, a pipeline that has no two predictions to guide between or
+            that lacks guidance rescale.
         FreeURuntimeError: the pipeline did not call its U-Net with both halves in one batch.
+
+    >>> import freeu_zoo
+    >>> from diffusers import StableDiffusionPipeline
+    >>> from freeu.guiding import Guiding
+    >>> from freeu.guiding.settings import parse_interval
+    >>> pipe = StableDiffusionPipeline.from_pretrained(freeu_zoo.model_path())
+    >>> pipe.set_progress_bar_config(disable=True)
+    >>> late = Guiding(parse_interval("0.5-1"))  # scale 1 at the first of two steps and 3 at the second
+    >>> found = effective_scale(pipe, None, ["a 3d fox"], guidance=3.0, steps=2, guiding=late, width=64, height=64)
+    >>> round(found.effective, 3)
+    2.0
     """
-    import torch
-
-    from freeu.pipelines.models.schedulers import fresh_scheduler
-
-    if reason := why_unguided(pipe, guidance):
-        raise FreeUValueError(reason)
-    if not prompts:
-        raise FreeUValueError("calibration needs at least one prompt")
-    numbers = range(len(prompts)) if seeds is None else seeds
-    if len(numbers) != len(prompts):
-        counts = f"{counted(len(prompts), 'prompt')} and {counted(len(numbers), 'seed')}"
-        raise FreeUValueError(f"every prompt needs a seed, got {counts}")
-    check_halves(pipe)
+    numbers = checked_seeds(pipe, prompts, seeds, guidance)
+    size = {"width": width, "height": height, "frames": frames}
+    more = {} if rescale is None else {"guidance_rescale": rescale}
     found = []
     for done, (prompt, seed) in enumerate(zip(prompts, numbers, strict=True), start=1):
-        fresh_scheduler(pipe)
-        with _OwnPath(pipe, method, guidance) as path:
-            pipe(
-                prompt,
-                negative_prompt=negative_prompt or None,
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                width=width,
-                height=height,
-                **({} if frames is None else {"num_frames": frames}),
-                **({} if method.rescale is None else {"guidance_rescale": method.rescale}),
-                generator=torch.Generator("cpu").manual_seed(seed),
-                output_type="latent",
-            )
+        with _OwnPath(pipe, config, guidance, guiding, rescale) as path:
+            sample(pipe, prompt, seed, guidance, steps, negative_prompt, **size, **more)
         found.append(path.scales)
         if progress is not None:
             progress(done)
@@ -201,6 +181,12 @@ def neutral_scale(
 
     Raises:
         FreeUValueError: no scale from 1 to 100 has that effective scale, or none was found in ``most`` trials.
+
+    >>> def measure(scale):  # guided at half of the steps
+    ...     return EffectiveScale(scale, 0.5 * scale + 0.5, None, None, 1, (scale, 1.0))
+    >>> found = neutral_scale(measure, 5.0)
+    >>> round(found.matched, 3), len(found.evaluations)
+    (9.0, 3)
     """
     tried: list[tuple[float, float]] = []
     scale = min(max(guidance, LOWEST), HIGHEST)
@@ -247,29 +233,28 @@ def _following(tried: Sequence[tuple[float, float]], target: float) -> float:
 class _OwnPath:
     """A method on a pipeline, and a last hook on its U-Net that measures each step; undone at the end."""
 
-    def __init__(self, pipe: Any, method: Method, guidance: float) -> None:
-        import contextlib
-
+    def __init__(
+        self, pipe: Any, config: FreeUConfig | None, guidance: float, guiding: Guiding | None, rescale: float | None
+    ) -> None:
         import freeu
         from freeu.adapters.finding import unet_of
         from freeu.guiding.hook import check_rescale, enabled
 
         self.pipe = pipe
-        self.method = method
+        self.config = config
         self.guidance = guidance
+        self.rescale = rescale
         self.scales: list[float] = []
-        self._inside = False
-        self._stack = contextlib.ExitStack()
-        with self._stack:
-            if method.rescale is not None:
-                check_rescale(pipe, guidance)
-            if method.config is not None:
-                self._stack.enter_context(freeu.enabled(pipe, method.config))
-            if method.guiding is not None:
-                self._stack.enter_context(enabled(pipe, method.guiding, guidance))
+        if rescale is not None:
+            check_rescale(pipe, guidance)
+        with contextlib.ExitStack() as stack:
+            if config is not None:
+                stack.enter_context(freeu.enabled(pipe, config))
+            if guiding is not None:
+                stack.enter_context(enabled(pipe, guiding, guidance))
             # Last: it sees what the pipeline gets.
-            self._stack.callback(unet_of(pipe).register_forward_hook(self._measure, with_kwargs=True).remove)
-            self._stack = self._stack.pop_all()
+            stack.callback(unet_of(pipe).register_forward_hook(self._measure, with_kwargs=True).remove)
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> _OwnPath:
         return self
@@ -287,15 +272,15 @@ class _OwnPath:
                 "(unconditional, conditional): this pipeline cannot be calibrated"
             )
         # Not through its hooks: those of the guidance belong to the method.
-        if self.method.config is None:
+        if self.config is None:
             plain = predicted(unet.forward(*args, **kwargs))
         else:
             with freeu.enabled(self.pipe, FreeUConfig()):
                 plain = predicted(unet.forward(*args, **kwargs))
         u, c = made.chunk(2)
         guided = u + self.guidance * (c - u)
-        if self.method.rescale:
+        if self.rescale:
             from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
-            guided = rescale_noise_cfg(guided, c, self.method.rescale)
+            guided = rescale_noise_cfg(guided, c, self.rescale)
         self.scales += projected_scale(plain[None], guided).tolist()

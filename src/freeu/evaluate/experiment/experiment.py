@@ -11,7 +11,7 @@ import numpy as np
 
 from freeu.errors import FreeUError, FreeUValueError
 from freeu.evaluate.experiment.arms import CALIBRATED, EFFECTIVE, NEUTRAL, Arm
-from freeu.evaluate.experiment.effective import EffectiveScale, Method, effective_scale, neutral_scale
+from freeu.evaluate.experiment.effective import EffectiveScale, effective_scale, neutral_scale
 from freeu.evaluate.experiment.guidance import calibrate_guidance
 from freeu.evaluate.experiment.prompts import Prompt
 from freeu.evaluate.experiment.results import KIND, RESULTS, SCHEMA, TABLE, as_markdown
@@ -226,8 +226,8 @@ def _calibrate(loaded: Loaded, experiment: Experiment, how: str, matched: Arm) -
     }
 
     def measured(scale: float) -> EffectiveScale:
-        method = Method(matched.config, matched.guiding, matched.rescale)
-        return effective_scale(loaded.pipe, method, prompts, guidance=scale, **settings)
+        method: dict[str, Any] = {"guiding": matched.guiding, "rescale": matched.rescale}
+        return effective_scale(loaded.pipe, matched.config, prompts, guidance=scale, **method, **settings)
 
     with quiet(), deterministic(plan.device, plan.threads):
         if how == CALIBRATED:
