@@ -21,7 +21,8 @@ wording profiles presets metadata ops
 intervals motion
 core
 adapters
-api scalecrafter guiding
+api scalecrafter
+guiding
 pipelines.io
 pipelines.models.sources
 pipelines.models.addons pipelines.models.control pipelines.models.modelscope

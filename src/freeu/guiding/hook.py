@@ -7,7 +7,6 @@ that is c, whatever w is: no guidance. With u + F(c - u) in the second half it i
 from __future__ import annotations
 
 import inspect
-import threading
 from types import TracebackType
 from typing import Any
 
@@ -22,16 +21,11 @@ from freeu.core.schedule import Clock, one_timestep
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.guiding.settings import FreSca, Guiding
 from freeu.ops.skip import filter_skip
+from freeu.scalecrafter.dilation import dilation_of
 
 _MARK = "_freeu_guiding"
 _UNTOLD = ("TextToVideoSDPipeline", "VideoToVideoSDPipeline")
 """Pipelines of diffusers that stack [unconditional, conditional] above a CFG scale of 1 and do not say so."""
-
-
-class _Depth(threading.local):
-    """How many calls of the U-Net this thread is within: another hook, of ScaleCrafter's, may call it once more."""
-
-    calls = 0
 
 
 class Guided:
@@ -49,28 +43,21 @@ class Guided:
         self.calls = 0
         self.unet: Any = unet_of(pipe)
         self._clock = Clock(pipe)
-        self._depth = _Depth()
-        self._hooks: list[RemovableHandle] = []
+        self._hook: RemovableHandle | None = None
         if settings.identity:
             return
         refuse_compiled(self.unet)
         if _MARK in self.unet.__dict__:
             raise FreeURuntimeError("guidance of this U-Net is changed already: end that block, or call its remove()")
         self.unet.__dict__[_MARK] = self
-        try:
-            self._hooks.append(self.unet.register_forward_pre_hook(self._begin))
-            self._hooks.append(self.unet.register_forward_hook(self._end, with_kwargs=True, always_call=True))
-        except BaseException:
-            self.remove()
-            raise
+        self._hook = self.unet.register_forward_hook(self._edit, with_kwargs=True)
 
     def remove(self) -> None:
         """Give the U-Net back as it was. A second call does nothing."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
-        if self.unet.__dict__.get(_MARK) is self:
+        if self._hook is not None:
+            self._hook.remove()
             del self.unet.__dict__[_MARK]
+        self._hook = None
 
     def __enter__(self) -> Guided:
         return self
@@ -85,18 +72,17 @@ class Guided:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _begin(self, _unet: nn.Module, _args: tuple[Any, ...]) -> None:
-        self._depth.calls += 1
-
-    def _end(self, _unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        """Forward-hook of the U-Net; after an exception it is called without an output."""
-        self._depth.calls = max(0, self._depth.calls - 1)
-        if output is None or self._depth.calls:
-            return None
+    def _edit(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """Forward-hook of the U-Net."""
+        dilation = dilation_of(unet)
+        if dilation is not None and dilation.denoises:
+            return None  # no prediction yet: noise-damped guidance makes one of it and of the first call
         sample = output[0]
         pipe = self._clock.pipe()
-        guided = type(pipe).__name__ in _UNTOLD
-        layout = Layout(2, 1, 2) if guided else layout_of("halves", pipe, sample.shape[0])
+        if type(pipe).__name__ in _UNTOLD:
+            layout = Layout(2, 1, 2) if sample.shape[0] % 2 == 0 else None
+        else:
+            layout = layout_of("halves", pipe, sample.shape[0])
         if layout is None:
             raise FreeURuntimeError(
                 f"{type(pipe).__name__} was called without guidance: use a CFG scale above 1, or leave the guidance "
@@ -125,8 +111,8 @@ class Guided:
 def enabled(pipe: Any, settings: Guiding, guidance: float | None = None) -> Guided:
     """A guidance interval, FreSca, or both, for the length of a ``with`` block.
 
-    With ScaleCrafter's noise-damped guidance, enter this block within that of ScaleCrafter: then it edits what damping
-    gives. FreeU may be put on before or after.
+    FreeU and ScaleCrafter may be put on before or after. What is edited is what ScaleCrafter's noise-damped guidance
+    gives.
 
     Args:
         pipe: a pipeline of diffusers that stacks the two halves of classifier-free guidance in one batch: those of

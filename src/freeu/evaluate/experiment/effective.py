@@ -225,7 +225,8 @@ def _following(tried: Sequence[tuple[float, float]], target: float) -> float:
         slope = (two - one) / (second - first)
         guess = second + (target - two) / slope if slope > 0.0 else float("nan")
     bracketed = {effective < target for _, effective in tried} == {True, False}
-    if not low <= guess <= high:  # not a number neither
+    # Secants creep where the slope changes much: once in a while the bracket is halved.
+    if not low <= guess <= high or (bracketed and len(tried) % 4 == 3):  # not a number neither
         guess = (low + high) / 2.0 if bracketed else LOWEST if high < HIGHEST else HIGHEST
     return float(guess)
 

@@ -163,7 +163,7 @@ def scaled(pipe: Any, plan: Plan) -> contextlib.AbstractContextManager[Any]:
 
 
 def guided(pipe: Any, plan: Plan) -> contextlib.AbstractContextManager[Any]:
-    """What the plan does to guidance; within ScaleCrafter's block, whose noise-damped guidance comes first."""
+    """What the plan does to guidance beside its scale."""
     if plan.guidance_rescale is not None:
         from freeu.guiding.hook import check_rescale
 
