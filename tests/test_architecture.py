@@ -22,6 +22,7 @@ intervals motion
 core
 adapters
 api scalecrafter
+guiding
 pipelines.io
 pipelines.models.sources
 pipelines.models.addons pipelines.models.control pipelines.models.modelscope
@@ -76,6 +77,7 @@ PUBLIC = {
     "apply",
     "enabled",
     "evaluate",
+    "guiding",
     "inspect",
     "ops",
     "personalize",
@@ -138,7 +140,7 @@ def test_folders_stay_small():
 def test_the_zoo_uses_the_public_door_only():
     zoo = SOURCE.parents[1] / "zoo" / "src"
     for path in zoo.rglob("*.py"):
-        inside = imports(path) - {"analysis", "evaluate", "ops", "personalize", "scalecrafter"}
+        inside = imports(path) - {"analysis", "evaluate", "guiding", "ops", "personalize", "scalecrafter"}
         assert not inside, f"{path.name} reaches inside freeu"
 
 
@@ -186,7 +188,7 @@ def test_command_line_starts_without_torch():
     assert out.strip() == "False"
 
 
-@pytest.mark.parametrize("part", ["analysis", "evaluate", "personalize", "scalecrafter"])
+@pytest.mark.parametrize("part", ["analysis", "evaluate", "guiding", "personalize", "scalecrafter"])
 def test_parts_are_light_and_documented(part):
     names, _ = loaded_by(f"import freeu; freeu.{part}; import freeu.{part}")
     assert not names & {"scipy", "diffusers", "transformers", "PIL", "matplotlib", "plotly"}

@@ -17,7 +17,7 @@ from freeu.presets import Preset, preset, presets
 from freeu.schedule import Schedule, Stage
 
 if TYPE_CHECKING:
-    from freeu import analysis, evaluate, ops, personalize, scalecrafter
+    from freeu import analysis, evaluate, guiding, ops, personalize, scalecrafter
     from freeu.api import Inspection, active, apply, enabled, inspect, recommend, remove_all
     from freeu.core.patch import Handle
     from freeu.core.site import Site
@@ -42,6 +42,7 @@ __all__ = [
     "apply",
     "enabled",
     "evaluate",
+    "guiding",
     "inspect",
     "ops",
     "personalize",
@@ -61,7 +62,7 @@ _NEED_TORCH = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("analysis", "evaluate", "ops", "personalize", "scalecrafter"):
+    if name in ("analysis", "evaluate", "guiding", "ops", "personalize", "scalecrafter"):
         return importlib.import_module(f"freeu.{name}")
     for home, names in _NEED_TORCH.items():
         if name in names:

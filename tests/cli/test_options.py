@@ -21,6 +21,7 @@ from freeu.cli.bundles import Defaults, Only, Without, command, flattened
 from freeu.config import FreeUConfig
 from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions, VideoFreeUOptions, config_changes
+from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.option import annotated_fields, words
 from freeu.pipelines.options.run import RunOptions
@@ -35,6 +36,7 @@ GROUPS = (
     ModelOptions,
     ControlOptions,
     ScaleCrafterOptions,
+    GuidingOptions,
     FreeUOptions,
     VideoFreeUOptions,
     VideoOptions,

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from freeu.cli import main
 from freeu.cli.errors import stopped
 from freeu.config import FreeUConfig
+from freeu.guiding import FreSca, Guiding
 from freeu.pipelines.io.inputs import MAX_SEED, format_seeds, parse_seeds
 from freeu.pipelines.models.schedulers import PREDICTION_TYPES, SAMPLERS
 from freeu.pipelines.options.option import shell_line
 from freeu.pipelines.runs.plan import INPUT_IMAGE, INPUT_MASK, ModelReference, Plan
 from freeu.scalecrafter.settings import ScaleCrafter
+from freeu.schedule import Schedule
 
 LETTERS = st.characters(codec="utf-8", exclude_characters="\0")
 WORDS = st.text(LETTERS, min_size=1, max_size=12).map(str.strip).filter(bool)
@@ -40,6 +42,17 @@ def scalings(draw: st.DrawFn) -> ScaleCrafter:
         end=draw(st.floats(0.01, 1.0)),
         guidance=draw(st.sampled_from(["plain", "damped"])),
     )
+
+
+@st.composite
+def guidings(draw: st.DrawFn) -> Guiding:
+    """Guidance interval, FreSca or both, with any settings that a command line can give."""
+    first, second = sorted(draw(st.lists(FRACTIONS, min_size=2, max_size=2, unique=True)))
+    scale = draw(st.sampled_from([1.0, 1000.0]))
+    falling = Schedule(scale * second, scale * first, unit=draw(st.sampled_from(["timestep", "sigma"])))
+    interval = draw(st.none() | st.just(Schedule(first, second)) | st.just(falling))
+    bands = st.builds(FreSca, NUMBERS, NUMBERS, st.none() | st.integers(1, 64))
+    return Guiding(interval, draw(st.none() | bands if interval is not None else bands))
 
 
 @st.composite
@@ -74,6 +87,8 @@ def plans(draw: st.DrawFn) -> Plan:
         threads=draw(st.integers(1, 64)),
         prediction_type=draw(st.none() | st.sampled_from(PREDICTION_TYPES)),
         scalecrafter=draw(st.none() | scalings()),
+        guiding=draw(st.none() | guidings()),
+        guidance_rescale=draw(st.none() | FRACTIONS),
     )
 
 
@@ -111,6 +126,8 @@ def check(request: Any, plan: Plan) -> None:
         # The factor is that of the size.
         assert replace(plan.scalecrafter, **request.scalecrafter.changes()) == plan.scalecrafter
         assert request.scalecrafter.changes().keys() == {"levels", "end", "guidance"}
+    assert request.guiding.settings() == plan.guiding
+    assert request.guiding.guidance_rescale == plan.guidance_rescale
 
 
 @settings(max_examples=100, deadline=None, phases=[Phase.generate])

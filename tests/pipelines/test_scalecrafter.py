@@ -191,8 +191,8 @@ def test_an_image_that_leaves_no_step(cli, sd_dir, tmp_path):
     ("arms", "message"),
     [
         ("none, scalecrafter", "ScaleCrafter is for sizes above the model's own"),
-        ("none, scalecrafter+none", "after scalecrafter+ comes FreeU, or guidance=W"),
-        ("none, scalecrafter+scalecrafter", "after scalecrafter+ comes FreeU"),
+        ("none, scalecrafter+none", "'none' is no part of another arm: parts are FreeU, guidance=W"),
+        ("none, scalecrafter+scalecrafter", "has two parts of one kind, 'scalecrafter' and another"),
         ("none, scalecrafter+sd14, calibrated:scalecrafter+sd14", "guidance is calibrated without ScaleCrafter"),
         ("none, scalecrafter: b1=1.2 v=2", "scalecrafter is the name of something else"),
         ("none, scalecrafte", "did you mean scalecrafter"),

@@ -18,6 +18,13 @@ from freeu.lazy import load_name
 
 if TYPE_CHECKING:
     from freeu.evaluate.embedded import judge_path, load_reader
+    from freeu.evaluate.experiment.effective import (
+        EffectiveScale,
+        NeutralScale,
+        effective_scale,
+        neutral_scale,
+        projected_scale,
+    )
     from freeu.evaluate.experiment.guidance import Calibration, calibrate_guidance, match_guidance
     from freeu.evaluate.experiment.scoring import Judges
     from freeu.evaluate.experiment.video_scoring import VideoMeasurement, measure_video, score_video_alignment
@@ -68,6 +75,13 @@ _HOMES = {
         "VideoMeasurement",
         "measure_video",
         "score_video_alignment",
+    ),
+    "freeu.evaluate.experiment.effective": (
+        "EffectiveScale",
+        "NeutralScale",
+        "effective_scale",
+        "neutral_scale",
+        "projected_scale",
     ),
     "freeu.evaluate.experiment.guidance": (
         "Calibration",
@@ -144,11 +158,13 @@ __all__ = [
     "DIRECTIONS",
     "MOTIONS",
     "Calibration",
+    "EffectiveScale",
     "Estimate",
     "Flow",
     "Inception",
     "Judges",
     "Movement",
+    "NeutralScale",
     "PromptSpec",
     "Reader",
     "Reading",
@@ -156,6 +172,7 @@ __all__ = [
     "calibrate_guidance",
     "clip_score",
     "edge_agreement",
+    "effective_scale",
     "fast_share",
     "flicker",
     "frame_consistency",
@@ -178,9 +195,11 @@ __all__ = [
     "mean_interval",
     "measure_video",
     "motion_strength",
+    "neutral_scale",
     "optical_flow",
     "paired_interval",
     "pixel_diversity",
+    "projected_scale",
     "residue",
     "retrieval",
     "score_alignment",

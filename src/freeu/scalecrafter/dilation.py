@@ -63,7 +63,9 @@ class Dilation:
             for conv in self.convolutions:
                 conv.__dict__[_METHOD] = functools.partial(self._convolve, conv)
             self._hooks.append(unet.register_forward_pre_hook(self._begin, with_kwargs=True))
-            self._hooks.append(unet.register_forward_hook(self._end, with_kwargs=True, always_call=True))
+            # First: what else looks at the output, or edits it, is given what damping makes of it.
+            end = unet.register_forward_hook(self._end, prepend=True, with_kwargs=True, always_call=True)
+            self._hooks.append(end)
         except BaseException:
             self.remove()
             raise
@@ -83,6 +85,11 @@ class Dilation:
                 f"noise-damped guidance needs to know which rows of the batch see the prompt, and {what}: use a "
                 "pipeline of Stable Diffusion, or guidance='plain'"
             )
+
+    @property
+    def denoises(self) -> bool:
+        """Whether this thread is within the second call of a step, whose output noise-damped guidance is made of."""
+        return self._call.denoises
 
     def remove(self) -> None:
         """Give the convolutions back as they were. A second call does nothing."""
@@ -171,6 +178,12 @@ def enabled(model: Any, settings: ScaleCrafter) -> Dilation:
     11
     """
     return Dilation(model, settings)
+
+
+def dilation_of(unet: Any) -> Dilation | None:
+    """The ScaleCrafter that is on a U-Net, or None."""
+    found: Dilation | None = unet.__dict__.get(_MARK)
+    return found
 
 
 def convolutions_of(unet: Any, levels: tuple[int, int]) -> dict[nn.Conv2d, int]:

@@ -143,9 +143,7 @@ def _factors_at(sites: Sequence[Site], factors: Tensor) -> Iterator[None]:
 
         return hook
 
-    hooks = [
-        site.module.register_forward_pre_hook(at(site, pair)) for site, pair in zip(sites, factors, strict=True)
-    ]
+    hooks = [site.module.register_forward_pre_hook(at(site, pair)) for site, pair in zip(sites, factors, strict=True)]
     try:
         yield
     finally:

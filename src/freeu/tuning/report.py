@@ -96,7 +96,9 @@ def _found(tuned: Tuned) -> list[tuple[str, str, str, str]]:
     """What each search found: its name, settings, gain on its own prompts, and on others."""
     rows = []
     for name, one in tuned.found.items():
-        text = str(FreeUConfig.from_dict(one["config"])) if one["config"] is not None else f"CFG scale {one['guidance']:g}"
+        text = (
+            str(FreeUConfig.from_dict(one["config"])) if one["config"] is not None else f"CFG scale {one['guidance']:g}"
+        )
         if one["guiding"] is not None:
             interval = one["parameters"]
             text += f", from {interval['start']:g} to {interval['end']:g} of the steps"
@@ -174,7 +176,13 @@ def _svg(trials: Sequence[Any]) -> str:
             for wanted, colour, label in ((True, OKABE_ITO[0], "whole"), (False, "#b0b0b0", "given up")):
                 chosen = [trial for trial in trials if bool(trial.user_attrs.get(WHOLE)) == wanted]
                 x = [trial.number if name == "trial" else trial.params.get(name) for trial in chosen]
-                axis.scatter([str(v) if isinstance(v, str) else v for v in x], [t.value for t in chosen], s=10, c=colour, label=label)
+                axis.scatter(
+                    [str(v) if isinstance(v, str) else v for v in x],
+                    [t.value for t in chosen],
+                    s=10,
+                    c=colour,
+                    label=label,
+                )
             axis.axhline(0.0, color="#606060", linewidth=0.8)
             axis.set_title(name)
             axis.grid(alpha=0.3)

@@ -113,7 +113,9 @@ class FreeUSpace:
 
     def _complete(self, parameters: Parameters) -> Parameters:
         """With the factors of single sites, which override their stage's: they begin as those."""
-        alone = {f"{factor}@{path}": parameters.get(f"{factor}{stage}", 1.0) for path, stage in self.sites for factor in "bs"}
+        alone = {
+            f"{factor}@{path}": parameters.get(f"{factor}{stage}", 1.0) for path, stage in self.sites for factor in "bs"
+        }
         return alone | parameters
 
     def _preset(self, name: str) -> Parameters:

@@ -193,7 +193,9 @@ def spaces(tuning: Tuning, gradients: Sequence[Mapping[str, Any]] = ()) -> list[
     return found
 
 
-def _uphill(ranked: Sequence[SiteGradient], stages: Mapping[str, int | None]) -> tuple[tuple[tuple[str, float], ...], ...]:
+def _uphill(
+    ranked: Sequence[SiteGradient], stages: Mapping[str, int | None]
+) -> tuple[tuple[tuple[str, float], ...], ...]:
     """Factors of the stages a step up the gradient, the largest by ``STEP``, as settings to try first."""
     sums: dict[str, float] = {}
     for one in ranked:
@@ -345,9 +347,7 @@ FREEU_SPACE = FreeUSpace.name
 """The name of the search of FreeU's settings."""
 
 
-def _preset(
-    tuning: Tuning, verdict: Verdict, best: Mapping[str, Finalist], results: Mapping[str, Any]
-) -> PresetFile:
+def _preset(tuning: Tuning, verdict: Verdict, best: Mapping[str, Finalist], results: Mapping[str, Any]) -> PresetFile:
     plan = tuning.prepared.plan
     config = best[FREEU_SPACE].arm.config if verdict.best == "freeu" else None
     guidance = best[GUIDANCE].arm.guidance if verdict.best == "guidance" else None

@@ -70,9 +70,7 @@ def decide(rows: Sequence[Mapping[str, Any]], objective: Objective, guards: Sequ
         pairs = [pair for pair in by_arm[mine] if pair in by_arm[theirs]]
         labels = [prompt for prompt, _ in pairs]
         found = {}
-        gains = [
-            objective.gain(by_arm[mine][pair], by_arm[theirs][pair], spreads) for pair in pairs
-        ]
+        gains = [objective.gain(by_arm[mine][pair], by_arm[theirs][pair], spreads) for pair in pairs]
         found[OVERALL] = paired_interval(gains, [0.0] * len(gains), labels, level=level, method="BCa")
         for name in measures:
             values, others = ([by_arm[arm][pair].get(name) for pair in pairs] for arm in (mine, theirs))
@@ -112,9 +110,7 @@ def _best(better: Mapping[str, bool], rival: Mapping[str, Estimate]) -> str:
     return "guidance" if better.get(GUIDANCE) else "none"
 
 
-def _sentence(
-    best: str, differences: Differences, rival: Mapping[str, Estimate], better: Mapping[str, bool]
-) -> str:
+def _sentence(best: str, differences: Differences, rival: Mapping[str, Estimate], better: Mapping[str, bool]) -> str:
     if best == "none":
         tried = " nor another guidance" if GUIDANCE in differences else ""
         if FREEU not in differences:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
@@ -18,6 +19,7 @@ def compare(
     image: ImageInput,
     control: ControlOptions,
     scalecrafter: ScaleCrafterOptions,
+    guiding: GuidingOptions,
     run: RunOptions,
 ) -> None:
     """Generate the same prompt and seed without and with FreeU: images, a grid, a page with sliders, a manifest.
@@ -28,4 +30,4 @@ def compare(
     from freeu.pipelines.runs.request import Request
 
     parts = (prompts.collect(), sampling, model, run, freeu, model.add_ons(), image, control)
-    carry_out(Request("compare", *parts, scalecrafter=scalecrafter))
+    carry_out(Request("compare", *parts, scalecrafter=scalecrafter, guiding=guiding))

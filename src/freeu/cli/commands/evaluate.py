@@ -33,8 +33,9 @@ class ArmOptions:
     arms: Annotated[
         str,
         Option(
-            "With commas: none, freeu, presets, guidance=W, calibrated:ARM, scalecrafter, scalecrafter+ARM, "
-            '"b1=1.3 ...", "NAME: b1=1.3 ...".',
+            "With commas: none, freeu, presets, guidance=W, interval=A-B, rescale=R, fresca=LOW:HIGH, scalecrafter, "
+            '"b1=1.3 ...", "NAME: b1=1.3 ...", several of these with + between; '
+            "calibrated:ARM, effective:ARM, neutral:ARM.",
             "ARMS",
         ),
     ] = "none,freeu,calibrated:freeu"
@@ -197,8 +198,10 @@ def _generate_and_score(
 
 def _calibrated(chosen: Any, arms: ArmOptions, prepared: Any) -> Any:
     """The arms, without those that match guidance where the model has none; refused if they were asked for."""
+    from freeu.evaluate.experiment.experiment import check_arms
     from freeu.evaluate.experiment.guidance import why_unguided
 
+    check_arms(prepared.loaded, prepared.plan, chosen)
     reason = why_unguided(prepared.loaded.pipe, prepared.plan.guidance)
     matching = [arm.name for arm in chosen if arm.calibrates is not None]
     if reason is None or not matching:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions, FreeUSwitch
+from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import ReproduceOptions, RunOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
@@ -18,6 +19,7 @@ def generate(
     image: ImageInput,
     control: ControlOptions,
     scalecrafter: ScaleCrafterOptions,
+    guiding: GuidingOptions,
     run: RunOptions,
     again: ReproduceOptions,
     switch: FreeUSwitch,
@@ -32,10 +34,10 @@ def generate(
     from freeu.pipelines.runs.request import Request
 
     if again.manifest is not None:
-        groups = (prompts, sampling, model, freeu, switch, image, control, scalecrafter, run)
+        groups = (prompts, sampling, model, freeu, switch, image, control, scalecrafter, guiding, run)
         reproduce(again.manifest, *groups, name="freeu")
         return
     switch.check(freeu, asked=control.skip_filter_order is not None)
     wanted = None if switch.no_freeu else freeu
     parts = (prompts.collect(), sampling, model, run, wanted, model.add_ons(), image, control)
-    carry_out(Request("generate", *parts, scalecrafter=scalecrafter))
+    carry_out(Request("generate", *parts, scalecrafter=scalecrafter, guiding=guiding))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from freeu.pipelines.options.freeu import VideoFreeUOptions
+from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import ReproduceOptions, RunOptions
 from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
@@ -15,6 +16,7 @@ def video(
     model: ModelOptions,
     freeu: VideoFreeUOptions,
     inputs: VideoOptions,
+    guiding: GuidingOptions,
     run: RunOptions,
     again: ReproduceOptions,
 ) -> None:
@@ -29,8 +31,8 @@ def video(
     from freeu.pipelines.video.request import VideoRequest
 
     if again.manifest is not None:
-        reproduce(again.manifest, prompts, sampling, model, freeu, inputs, run, name="freeu-video")
+        reproduce(again.manifest, prompts, sampling, model, freeu, inputs, guiding, run, name="freeu-video")
         return
     texts = prompts.collect() if prompts else ("",)
-    request = VideoRequest("video", texts, sampling, model, run, freeu, model.add_ons(), video=inputs)
+    request = VideoRequest("video", texts, sampling, model, run, freeu, model.add_ons(), guiding=guiding, video=inputs)
     carry_out(request, "freeu-video")

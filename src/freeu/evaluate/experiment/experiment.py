@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from freeu.evaluate.experiment.arms import Arm
-from freeu.evaluate.experiment.guidance import Calibration, calibrate_guidance
+from freeu.errors import FreeUError, FreeUValueError
+from freeu.evaluate.experiment.arms import CALIBRATED, EFFECTIVE, NEUTRAL, Arm
+from freeu.evaluate.experiment.effective import EffectiveScale, effective_scale, neutral_scale
+from freeu.evaluate.experiment.guidance import calibrate_guidance
 from freeu.evaluate.experiment.prompts import Prompt
 from freeu.evaluate.experiment.results import KIND, RESULTS, SCHEMA, TABLE, as_markdown
 from freeu.evaluate.experiment.scoring import Judges, Sample
@@ -78,24 +80,20 @@ def run_experiment(
     output = OutputFolder(folder)
     arms = _resolved(loaded, experiment)
     record = _claim(loaded, output, experiment, arms)
+    by_name = {arm.name: arm for arm in arms}
     plans: dict[str, Plan] = {}
     for arm in arms:
-        plan = experiment.plan
-        if arm.config is not None:
-            plan = replace(plan, arms=("freeu",), config=arm.config)
-        if arm.guidance is not None:
-            plan = replace(plan, guidance=arm.guidance)
-        if arm.scalecrafter:
-            plan = replace(plan, scalecrafter=_scaled(loaded, plan))
+        plan = _plan(loaded, experiment.plan, arm)
         if arm.calibrates is not None:
+            matched = by_name[arm.calibrates]
             calibration = record["calibration"].get(arm.name)
             if calibration is None:
                 say(f"calibrating guidance to {arm.calibrates}")
-                config = next(other.config for other in arms if other.name == arm.calibrates)
-                assert config is not None
-                calibration = asdict(_calibrate(loaded, experiment, config))
+                calibration = _calibrate(loaded, experiment, arm.how, matched)
                 record["calibration"][arm.name] = calibration
                 output.write(MANIFEST, as_json(record))
+            if arm.how == NEUTRAL:
+                plan = _plan(loaded, experiment.plan, matched)
             # At 1 and below pipelines turn guidance off: 1 is the lowest scale that can be used.
             plan = replace(plan, guidance=max(1.0, float(calibration["matched"])))
         plans[arm.name] = plan
@@ -127,6 +125,38 @@ def run_experiment(
     return results
 
 
+def check_arms(loaded: Loaded, plan: Plan, arms: tuple[Arm, ...]) -> None:
+    """Refuse arms that the model cannot generate, before anything is written.
+
+    Raises:
+        FreeUValueError: the pipeline has no two predictions to guide between, or no guidance rescale.
+    """
+    from freeu.guiding.hook import check_guiding, check_rescale
+
+    for arm in arms:
+        scale = plan.guidance if arm.guidance is None else arm.guidance
+        try:
+            if arm.guiding is not None:
+                check_guiding(loaded.pipe, arm.guiding, scale, (plan.width, plan.height))
+            if arm.rescale is not None:
+                check_rescale(loaded.pipe, scale)
+        except FreeUError as error:
+            raise FreeUValueError(f"arm {arm.name!r}: {error}") from None
+
+
+def _plan(loaded: Loaded, plan: Plan, arm: Arm) -> Plan:
+    """The plan of an arm by its own settings."""
+    if arm.config is not None:
+        plan = replace(plan, arms=("freeu",), config=arm.config)
+    if arm.guidance is not None:
+        plan = replace(plan, guidance=arm.guidance)
+    if arm.scalecrafter:
+        plan = replace(plan, scalecrafter=_scaled(loaded, plan))
+    if arm.changes_guidance:
+        plan = replace(plan, guiding=arm.guiding, guidance_rescale=arm.rescale)
+    return plan
+
+
 def _equal(pixels: dict[str, list[str]]) -> dict[str, str]:
     """Arms whose outputs equal those of an earlier arm pixel by pixel: their settings have no effect on this model."""
     first: dict[tuple[str, ...], str] = {}
@@ -155,12 +185,7 @@ def _claim(loaded: Loaded, output: OutputFolder, experiment: Experiment, arms: t
         "schema": SCHEMA,
         "plan": experiment.plan.to_dict(),
         "prompts": [prompt.to_dict() for prompt in experiment.prompts],
-        "arms": [
-            {"name": arm.name, "config": arm.config.to_dict() if arm.config else None}
-            # Results of arms without it are what they were before there was ScaleCrafter.
-            | ({"scalecrafter": _scaled(loaded, experiment.plan).to_dict()} if arm.scalecrafter else {})
-            for arm in arms
-        ],
+        "arms": [_recorded(loaded, experiment, arm) for arm in arms],
         "judges": experiment.judged_by,
         "reference": len(experiment.reference),
         "reference_matches": experiment.reference_matches,
@@ -171,20 +196,44 @@ def _claim(loaded: Loaded, output: OutputFolder, experiment: Experiment, arms: t
     return claim(output, record, "experiment", kept=("calibration",))
 
 
-def _calibrate(loaded: Loaded, experiment: Experiment, config: Any) -> Calibration:
+def _recorded(loaded: Loaded, experiment: Experiment, arm: Arm) -> dict[str, Any]:
+    """An arm as plain data; results of arms are what they were before there was what they do not use."""
+    found: dict[str, Any] = {"name": arm.name, "config": arm.config.to_dict() if arm.config else None}
+    if arm.guidance is not None and "guidance=" not in arm.name:
+        found["guidance"] = arm.guidance
+    if arm.scalecrafter:
+        found["scalecrafter"] = _scaled(loaded, experiment.plan).to_dict()
+    if arm.guiding is not None:
+        found["guiding"] = arm.guiding.to_dict()
+    if arm.rescale is not None:
+        found["guidance_rescale"] = arm.rescale
+    return found
+
+
+def _calibrate(loaded: Loaded, experiment: Experiment, how: str, matched: Arm) -> dict[str, Any]:
+    """What decides the CFG scale of an arm that goes by another one, as plain data: "matched" is the scale."""
     plan = experiment.plan
     count = min(experiment.calibration_prompts, len(plan.prompts))
     chosen = np.linspace(0, len(plan.prompts) - 1, count).round().astype(int)
+    prompts = [plan.prompts[index] for index in chosen]
+    settings: dict[str, Any] = {
+        "steps": plan.steps,
+        "negative_prompt": plan.negative_prompt,
+        "seeds": [plan.seeds[0]] * count,
+        "width": plan.width,
+        "height": plan.height,
+        "frames": plan.frames,
+    }
+
+    def measured(scale: float) -> EffectiveScale:
+        method: dict[str, Any] = {"guiding": matched.guiding, "rescale": matched.rescale}
+        return effective_scale(loaded.pipe, matched.config, prompts, guidance=scale, **method, **settings)
+
     with quiet(), deterministic(plan.device, plan.threads):
-        return calibrate_guidance(
-            loaded.pipe,
-            config,
-            [plan.prompts[index] for index in chosen],
-            guidance=plan.guidance,
-            steps=plan.steps,
-            negative_prompt=plan.negative_prompt,
-            seeds=[plan.seeds[0]] * count,
-            width=plan.width,
-            height=plan.height,
-            frames=plan.frames,
-        )
+        if how == CALIBRATED:
+            assert matched.config is not None
+            return asdict(calibrate_guidance(loaded.pipe, matched.config, prompts, guidance=plan.guidance, **settings))
+        if how == NEUTRAL:
+            return {"how": NEUTRAL} | asdict(neutral_scale(measured, plan.guidance))
+        found = asdict(measured(plan.guidance if matched.guidance is None else matched.guidance))
+    return {"how": EFFECTIVE, "matched": found["effective"]} | found

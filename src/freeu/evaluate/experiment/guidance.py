@@ -218,34 +218,15 @@ def calibrate_guidance(
     """
     import torch
 
-    from freeu.pipelines.models.schedulers import fresh_scheduler
-
-    if reason := why_unguided(pipe, guidance):
-        raise FreeUValueError(reason)
-    if not prompts:
-        raise FreeUValueError("calibration needs at least one prompt")
-    numbers = range(len(prompts)) if seeds is None else seeds
-    if len(numbers) != len(prompts):
-        counts = f"{counted(len(prompts), 'prompt')} and {counted(len(numbers), 'seed')}"
-        raise FreeUValueError(f"every prompt needs a seed, got {counts}")
-    _check_pipeline(pipe)
+    numbers = checked_seeds(pipe, prompts, seeds, guidance)
+    _check_prediction(pipe)
+    size = {"width": width, "height": height, "frames": frames}
     found = []
     for done, (prompt, seed) in enumerate(zip(prompts, numbers, strict=True), start=1):
-        fresh_scheduler(pipe)
         probe = _Probe(pipe, config, guidance)
         hook = pipe.unet.register_forward_hook(probe, with_kwargs=True)
         try:
-            pipe(
-                prompt,
-                negative_prompt=negative_prompt or None,
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                width=width,
-                height=height,
-                **({} if frames is None else {"num_frames": frames}),
-                generator=torch.Generator("cpu").manual_seed(seed),
-                output_type="latent",
-            )
+            sample(pipe, prompt, seed, guidance, steps, negative_prompt, **size)
         finally:
             hook.remove()
         found.append(torch.stack(probe.sums, dim=1))
@@ -254,20 +235,71 @@ def calibrate_guidance(
     return _solve(torch.stack(found, dim=2).numpy(), guidance)
 
 
-def _check_pipeline(pipe: Any) -> None:
-    scheduler = getattr(pipe, "scheduler", None)
-    prediction = getattr(getattr(scheduler, "config", None), "prediction_type", None)
-    noise_weight(str(prediction), 0.5)
-    if prediction != "epsilon" and getattr(scheduler, "alphas_cumprod", None) is None:
-        raise FreeUValueError(
-            f"{type(scheduler).__name__} has no noise levels (alphas_cumprod): use another --scheduler, such as ddim"
-        )
+def checked_seeds(pipe: Any, prompts: Sequence[str], seeds: Sequence[int] | None, guidance: float) -> Sequence[int]:
+    """A seed for each prompt, of a calibration that can be done.
+
+    Raises:
+        FreeUValueError: no prompt, or seeds of another number; a CFG scale or a pipeline without two predictions to
+            guide between, or one that does more than generate from a text.
+    """
+    if reason := why_unguided(pipe, guidance):
+        raise FreeUValueError(reason)
+    if not prompts:
+        raise FreeUValueError("calibration needs at least one prompt")
+    numbers = range(len(prompts)) if seeds is None else seeds
+    if len(numbers) != len(prompts):
+        counts = f"{counted(len(prompts), 'prompt')} and {counted(len(numbers), 'seed')}"
+        raise FreeUValueError(f"every prompt needs a seed, got {counts}")
     config = pipe.unet.config
     if config.in_channels != config.out_channels or not (hasattr(type(pipe), GUIDED) or _generates_videos(pipe)):
         raise FreeUValueError(
             f"guidance of {type(pipe).__name__} cannot be calibrated: it needs a text-to-image or text-to-video "
             f"pipeline whose U-Net has as many output as input channels, got {config.in_channels} in and "
             f"{config.out_channels} out"
+        )
+    return numbers
+
+
+def sample(
+    pipe: Any,
+    prompt: str,
+    seed: int,
+    guidance: float,
+    steps: int,
+    negative_prompt: str,
+    *,
+    width: int | None,
+    height: int | None,
+    frames: int | None,
+    **more: Any,
+) -> None:
+    """One trajectory, for the hooks that look at it; what it leads to is not decoded."""
+    import torch
+
+    from freeu.pipelines.models.schedulers import fresh_scheduler
+
+    fresh_scheduler(pipe)
+    pipe(
+        prompt,
+        negative_prompt=negative_prompt or None,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        width=width,
+        height=height,
+        **({} if frames is None else {"num_frames": frames}),
+        **more,
+        generator=torch.Generator("cpu").manual_seed(seed),
+        output_type="latent",
+    )
+
+
+def _check_prediction(pipe: Any) -> None:
+    scheduler = getattr(pipe, "scheduler", None)
+    prediction = getattr(getattr(scheduler, "config", None), "prediction_type", None)
+    noise_weight(str(prediction), 0.5)
+    if prediction != "epsilon" and getattr(scheduler, "alphas_cumprod", None) is None:
+        raise FreeUValueError(
+            f"{type(scheduler).__name__} has no noise levels (alphas_cumprod): use another --scheduler, such as ddim"
         )
 
 
@@ -292,7 +324,7 @@ class _Probe:
 
         import freeu
 
-        plain = _prediction(output)
+        plain = predicted(output)
         # Text-to-video pipelines lack this property; above a scale of 1 they guide.
         if not getattr(self.pipe, GUIDED, _generates_videos(self.pipe)) or plain.shape[0] != 2:
             raise FreeURuntimeError(
@@ -303,7 +335,7 @@ class _Probe:
         try:
             # FreeU's schedule reads the step from the timestep and the scheduler and does not count calls.
             with freeu.enabled(self.pipe, self.config):
-                changed = _prediction(unet(*args, **kwargs))
+                changed = predicted(unet(*args, **kwargs))
         finally:
             self._inside = False
         weight = self._weight(args[1] if len(args) > 1 else kwargs["timestep"])
@@ -320,6 +352,7 @@ class _Probe:
         return noise_weight(prediction, at)
 
 
-def _prediction(output: Any) -> Tensor:
+def predicted(output: Any) -> Tensor:
+    """What a U-Net predicted, by its output."""
     found: Tensor = output[0] if isinstance(output, tuple) else output.sample
     return found.detach()

@@ -100,16 +100,33 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
         yield "the score by chance."
     yield ""
     for name, found in results["calibration"].items():
-        yield (
-            f"- {name}: CFG scale {_text(found['matched'], found['low'], found['high'])} is as strong as FreeU at "
-            f"{found['guidance']:g}; guidance can imitate {found['explained']:.0%} of FreeU's change."
-        )
+        yield f"- {name}: {_calibration(name.partition(':')[2], found)}"
     for name, other in equal.items():
         yield f"- {name} and {other} generated identical {noun}s: the settings in which they differ have no effect."
     if results["fid_floor"] is not None:
         yield f"- Frechet distance (FID) of real against real at this number of {noun}s: {results['fid_floor']:.4g}."
     if results["calibration"] or equal or results["fid_floor"] is not None:
         yield ""
+
+
+def _calibration(matched: str, found: Mapping[str, Any]) -> str:
+    """What a calibration found, in one sentence."""
+    how = found.get("how")  # calibrations of older versions do not say it
+    if how == "effective":
+        return (
+            f"plain sampling at the effective CFG scale of {matched}, which is "
+            f"{_text(found['effective'], found['low'], found['high'])} at CFG scale {found['guidance']:g}."
+        )
+    if how == "neutral":
+        return (
+            f"{matched} at CFG scale {found['matched']:.4g}, where its effective CFG scale is "
+            f"{_text(found['effective'], found['low'], found['high'])}: that of plain sampling at "
+            f"{found['guidance']:g} ({counted(len(found['evaluations']), 'scale')} tried)."
+        )
+    return (
+        f"CFG scale {_text(found['matched'], found['low'], found['high'])} is as strong as FreeU at "
+        f"{found['guidance']:g}; guidance can imitate {found['explained']:.0%} of FreeU's change."
+    )
 
 
 def _all_rows(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -65,5 +65,8 @@ def headline(plan: Plan, world: Mapping[str, Any]) -> list[str]:
     lines = [model, *([f"with {added}"] if added else [])]
     lines.append(f"FreeU {plan.config} (profile {plan.config.profile})" if plan.config else "without FreeU")
     lines.append(f"{made}, {size}, {arithmetic}")
-    beside = (plan.control, plan.scalecrafter)
-    return [*lines, *(f"with {one.text}" for one in beside if one is not None)]
+    beside = (plan.control, plan.scalecrafter, plan.guiding)
+    lines += [f"with {one.text}" for one in beside if one is not None]
+    if plan.guidance_rescale is not None:
+        lines.append(f"with guidance rescale {plan.guidance_rescale:g}")
+    return lines

@@ -96,7 +96,14 @@ def settings_rows(plan: Plan) -> list[tuple[str, str]]:
         rows.append(("ControlNet", plan.control.text.removeprefix("ControlNet ")))
     if plan.scalecrafter is not None:
         rows.append(("ScaleCrafter", plan.scalecrafter.text.removeprefix("ScaleCrafter ")))
+    rows += guiding_rows(plan)
     return rows
+
+
+def guiding_rows(plan: Plan) -> list[tuple[str, str]]:
+    """The settings of guidance beside its scale, where there are any."""
+    rows = [("guidance", plan.guiding.text)] if plan.guiding is not None else []
+    return rows + ([("guidance rescale", f"{plan.guidance_rescale:g}")] if plan.guidance_rescale is not None else [])
 
 
 def _lora_row(lora: Lora) -> str:

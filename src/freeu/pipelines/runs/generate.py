@@ -144,6 +144,7 @@ def _called(pipe: Any, plan: Plan, batch: Sequence[PlannedImage], special: dict[
         "negative_prompt": (([plan.negative_prompt] * len(batch)) if several else plan.negative_prompt or None),
         "num_inference_steps": plan.steps,
         "guidance_scale": plan.guidance,
+        "guidance_rescale": plan.guidance_rescale,
         "width": plan.width,
         "height": plan.height,
         "num_frames": plan.frames,
@@ -160,8 +161,9 @@ def _called(pipe: Any, plan: Plan, batch: Sequence[PlannedImage], special: dict[
         with (
             contextlib.nullcontext() if told else _counted_calls(pipe, plan.steps, on_step),
             finite(pipe, plan.dtype),
-            scaled(pipe, plan),
             autocast(pipe.unet, plan.autocast),
+            scaled(pipe, plan),
+            guided(pipe, plan),
         ):
             if batch[0].arm == "freeu":
                 with freeu.enabled(pipe, plan.config) as handle:
@@ -191,6 +193,19 @@ def scaled(pipe: Any, plan: Plan) -> contextlib.AbstractContextManager[Any]:
     from freeu.scalecrafter.dilation import enabled
 
     return enabled(pipe, plan.scalecrafter)
+
+
+def guided(pipe: Any, plan: Plan) -> contextlib.AbstractContextManager[Any]:
+    """What the plan does to guidance beside its scale."""
+    if plan.guidance_rescale is not None:
+        from freeu.guiding.hook import check_rescale
+
+        check_rescale(pipe, plan.guidance)
+    if plan.guiding is None:
+        return contextlib.nullcontext()
+    from freeu.guiding.hook import enabled
+
+    return enabled(pipe, plan.guiding, plan.guidance)
 
 
 @contextlib.contextmanager

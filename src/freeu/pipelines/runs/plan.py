@@ -11,6 +11,7 @@ from typing import Any
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
+from freeu.guiding.settings import Guiding
 from freeu.pipelines.io.inputs import MAX_SEED, format_seeds
 from freeu.pipelines.models.addons.add_ons import (
     Embedding,
@@ -25,6 +26,7 @@ from freeu.pipelines.models.schedulers import PREDICTION_TYPES
 from freeu.pipelines.models.sources.tasks import TASKS, VIDEO_TASKS
 from freeu.pipelines.options.control import options_of
 from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.options.guiding import options_of as guiding_options
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.option import shell_line, words
 from freeu.pipelines.options.run import RunOptions
@@ -126,6 +128,9 @@ class Plan:
         batch: images that one call of the pipeline generates, of one prompt each; above 1 only for text-to-image under
             one arm. Each image has its own generator, so its noise does not depend on it.
         autocast: "bfloat16" computes the U-Net so, though the model is in ``dtype``; None computes it as it is.
+        guiding: when guidance acts and what it does to frequencies, or None.
+        guidance_rescale: 0..1, how far the contrast of a guided prediction is set to that of the conditional one, or
+            None.
 
     Raises:
         FreeUValueError: a field that is of the wrong type or outside its range, by name.
@@ -165,6 +170,8 @@ class Plan:
     scalecrafter: ScaleCrafter | None = None
     batch: int = 1
     autocast: str | None = None
+    guiding: Guiding | None = None
+    guidance_rescale: float | None = None
 
     def __post_init__(self) -> None:
         video = self.command == "video"
@@ -198,6 +205,7 @@ class Plan:
             "scalecrafter": self.scalecrafter is None or self.task not in VIDEO_TASKS,
             "batch": self.batch == 1 or (_whole(self.batch, 2, 4_096) and self.batchable),
             "autocast": self.autocast in (None, AUTOCAST),
+            "guidance_rescale": self.guidance_rescale is None or _real(self.guidance_rescale, 0.0, 1.0),
         }
         for name, fine in checks.items():
             if not fine:
@@ -254,13 +262,14 @@ class Plan:
         for name in OF_ADD_ONS:
             # Nor do manifests of a model as it is say anything of what could be added to it.
             del data[name]
-        del data["control"], data["scalecrafter"]
-        if self.prediction_type is None:
-            del data["prediction_type"]
         for name in OF_SPEED:
             if data[name] == getattr(Plan, name):
                 del data[name]
-        later = {"control": self.control, "scalecrafter": self.scalecrafter}
+        del data["control"], data["scalecrafter"], data["guiding"]
+        for name in ("prediction_type", "guidance_rescale"):
+            if data[name] is None:
+                del data[name]
+        later = {"control": self.control, "scalecrafter": self.scalecrafter, "guiding": self.guiding}
         return data | self.add_ons() | {name: one.to_dict() for name, one in later.items() if one is not None}
 
     @property
@@ -302,6 +311,8 @@ class Plan:
             values["control"] = control_from_dict(values["control"])
         if values["scalecrafter"] is not None:
             values["scalecrafter"] = ScaleCrafter.from_dict(values["scalecrafter"])
+        if values["guiding"] is not None:
+            values["guiding"] = Guiding.from_dict(values["guiding"])
         values["loras"] = tuple(lora_from_dict(one) for one in values["loras"])
         values["embeddings"] = tuple(embedding_from_dict(one) for one in values["embeddings"])
         return cls(**values)
@@ -311,6 +322,7 @@ class Plan:
         found = ["--seeds", format_seeds(self.seeds), *self.model_words()]
         found += words(options_of(self.control, Path(INPUT_CONTROL))) if self.control else []
         found += words(scalecrafter_options(self.scalecrafter)) if self.scalecrafter else []
+        found += words(guiding_options(self.guiding, self.guidance_rescale))
         found += self.sampling_words()
         image = Path(INPUT_IMAGE) if self.image_sha else None
         if self.command == "video":

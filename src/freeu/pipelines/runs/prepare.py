@@ -71,6 +71,7 @@ def prepare(request: Request, found: Sources) -> Prepared:
     request.check_loaded(loaded)
     steps = sampling.steps or loaded.steps
     inputs = request.read_inputs(loaded, found, steps)
+    guidance = loaded.guidance if sampling.guidance_scale is None else sampling.guidance_scale
     plan = Plan(
         command=request.command,
         prompts=request.prompts,
@@ -81,7 +82,7 @@ def prepare(request: Request, found: Sources) -> Prepared:
         model=model_reference(loaded, request.model),
         task=loaded.task,
         steps=steps,
-        guidance=loaded.guidance if sampling.guidance_scale is None else sampling.guidance_scale,
+        guidance=guidance,
         scheduler=scheduler,
         width=inputs.size[0],
         height=inputs.size[1],
@@ -93,6 +94,7 @@ def prepare(request: Request, found: Sources) -> Prepared:
         fuse_loras=request.add_ons.fuse_loras,
         prediction_type=request.model.prediction_type,
         **inputs.plan,
+        **request.guiding.resolve(loaded.pipe, guidance, inputs.size),
     )
     if request.speed is not None:
         plan = replace(plan, autocast=pick_autocast(run.dtype, device))

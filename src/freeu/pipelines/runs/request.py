@@ -20,6 +20,7 @@ from freeu.pipelines.models.sources.families import refuse_videos
 from freeu.pipelines.models.sources.sources import ModelSource, find_model
 from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions, config_changes
+from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.option import check_bounds, check_range
 from freeu.pipelines.options.run import RunOptions, SpeedOptions
@@ -70,7 +71,7 @@ class Request:
     Args:
         command: "compare" or "generate".
         prompts: what to generate, at least one.
-        sampling, model, image, control, scalecrafter, run: the options, see ``pipelines.options``.
+        sampling, model, image, control, scalecrafter, guiding, run: the options, see ``pipelines.options``.
         add_ons: LoRAs and embeddings; those of ``model`` once their files were read.
         freeu: None makes images without FreeU.
         frames: of a model that makes video, where ``allow_videos`` lets one in.
@@ -93,6 +94,7 @@ class Request:
     words: tuple[str, ...] = ()
     scalecrafter: ScaleCrafterOptions = ScaleCrafterOptions()
     speed: SpeedOptions | None = None
+    guiding: GuidingOptions = GuidingOptions()
 
     default_model = "DEFAULT_MODEL"
     """What ``freeu_zoo`` calls the model that is used where none is named."""
@@ -216,6 +218,7 @@ def check_request(request: Request, output: Path) -> Sources:
         FreeUValueError: the first thing that is wrong, with its value and the fix.
     """
     request.sampling.check()
+    request.guiding.check(request.sampling.guidance_scale)
     check_bounds(request.run)
     if request.freeu is not None:
         request.freeu.check()

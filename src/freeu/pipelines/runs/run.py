@@ -256,6 +256,8 @@ def settings_of(plan: Plan, planned: PlannedImage, made_with: Mapping[str, str])
         **added,
         **({"control": {**plan.control.to_dict(), "reference": plan.control.name}} if plan.control else {}),
         **({"scalecrafter": plan.scalecrafter.to_dict()} if plan.scalecrafter else {}),
+        **({"guiding": plan.guiding.to_dict()} if plan.guiding else {}),
+        **({"guidance_rescale": plan.guidance_rescale} if plan.guidance_rescale is not None else {}),
         **({"prediction_type": plan.prediction_type} if plan.prediction_type else {}),
         **{name: getattr(plan, name) for name in OF_SPEED if getattr(plan, name) != getattr(Plan, name)},
         "dtype": plan.dtype,
