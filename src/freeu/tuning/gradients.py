@@ -103,7 +103,9 @@ def site_gradients(
                 output_type="latent",
             )
         chosen = [calls[place] for place in wanted if place < len(calls)]
-        rows.append(sum(_gradient(pipe, clip, sites, one, captions[index], guidance) for one in chosen) / len(chosen))
+        rows.append(
+            torch.stack([_gradient(pipe, clip, sites, one, captions[index], guidance) for one in chosen]).mean(0)
+        )
     found = torch.stack(rows)  # (prompts, sites, 2)
     mean = found.mean(0)
     error = found.std(0) / len(rows) ** 0.5 if len(rows) > 1 else torch.zeros_like(mean)
@@ -189,7 +191,8 @@ def _predicted(scheduler: Any, prediction: Tensor, x: Tensor, timestep: Any) -> 
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
         return (x - noise * prediction) / signal
-    return prediction if kind == "sample" else signal * x - noise * prediction
+    found: Tensor = prediction if kind == "sample" else signal * x - noise * prediction
+    return found
 
 
 def _decoded(pipe: Any, latents: Tensor) -> Tensor:

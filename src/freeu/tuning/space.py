@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from freeu.config import FreeUConfig
 from freeu.evaluate.experiment.arms import Arm
 from freeu.guiding.settings import Guiding
 from freeu.presets import presets
-from freeu.schedule import Schedule
+from freeu.schedule import Schedule, Stage
 
 if TYPE_CHECKING:
     import optuna
@@ -30,7 +30,12 @@ class Space(Protocol):
         name: of the kind, "freeu" or "guidance".
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """What decides which settings a search may try, as plain data."""
+        ...
 
     def suggest(self, trial: optuna.Trial) -> Arm:
         """The settings of a trial."""
@@ -61,6 +66,9 @@ class FreeUSpace:
     name = "freeu"
     stages = 2
 
+    def to_dict(self) -> dict[str, Any]:
+        return {"space": self.name} | asdict(self)
+
     def suggest(self, trial: optuna.Trial) -> Arm:
         parameters: Parameters = {"version": trial.suggest_categorical("version", [1, 2])}
         for stage in range(1, self.stages + 1):
@@ -85,9 +93,10 @@ class FreeUSpace:
             dc=parameters["dc"],
             b_window=WINDOWS[parameters["b_window"]],
             s_window=WINDOWS[parameters["s_window"]],
-            sites={
-                path: (round(parameters[f"b@{path}"], 4), round(parameters[f"s@{path}"], 4)) for path, _ in self.sites
-            },
+            sites=tuple(
+                (path, Stage(round(parameters[f"b@{path}"], 4), round(parameters[f"s@{path}"], 4)))
+                for path, _ in self.sites
+            ),
         )
         return Arm("tuned", config=config)
 
@@ -136,6 +145,9 @@ class GuidanceSpace:
 
     scale: float
     name = "guidance"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"space": self.name} | asdict(self)
 
     @property
     def _range(self) -> tuple[float, float]:

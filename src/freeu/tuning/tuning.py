@@ -254,7 +254,7 @@ def searches(tuning: Tuning, folder: Path) -> Iterator[list[Search]]:
     with open_storage(tuning.storage or f"sqlite:///{folder / TRIALS}") as storage:
         plain = _plain(measurer, pairs, output, "plain.json")
         yield [
-            Search(measurer, space, tuning.settings, pairs, plain, storage, identity_of(same | asdict(space)))
+            Search(measurer, space, tuning.settings, pairs, plain, storage, identity_of(same | space.to_dict()))
             for space in spaces(tuning, _gradients(tuning, split, output))
         ]
 

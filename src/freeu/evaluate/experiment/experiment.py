@@ -83,7 +83,7 @@ def run_experiment(
     by_name = {arm.name: arm for arm in arms}
     plans: dict[str, Plan] = {}
     for arm in arms:
-        plan = _plan(loaded, experiment.plan, arm)
+        plan = arm_plan(loaded, experiment.plan, arm)
         if arm.calibrates is not None:
             matched = by_name[arm.calibrates]
             calibration = record["calibration"].get(arm.name)
@@ -93,7 +93,7 @@ def run_experiment(
                 record["calibration"][arm.name] = calibration
                 output.write(MANIFEST, as_json(record))
             if arm.how == NEUTRAL:
-                plan = _plan(loaded, experiment.plan, matched)
+                plan = arm_plan(loaded, experiment.plan, matched)
             # At 1 and below pipelines turn guidance off: 1 is the lowest scale that can be used.
             plan = replace(plan, guidance=max(1.0, float(calibration["matched"])))
         plans[arm.name] = plan
@@ -144,7 +144,7 @@ def check_arms(loaded: Loaded, plan: Plan, arms: tuple[Arm, ...]) -> None:
             raise FreeUValueError(f"arm {arm.name!r}: {error}") from None
 
 
-def _plan(loaded: Loaded, plan: Plan, arm: Arm) -> Plan:
+def arm_plan(loaded: Loaded, plan: Plan, arm: Arm) -> Plan:
     """The plan of an arm by its own settings."""
     if arm.config is not None:
         plan = replace(plan, arms=("freeu",), config=arm.config)

@@ -73,6 +73,31 @@ class CLIP(Judge):
             found.append(self._run("get_image_features", pixel_values=values.to(self._device, self._model.dtype)))
         return self._stacked(found)
 
+    def pixel_features(self, pixels: Tensor) -> Tensor:
+        """Unit feature vectors of images as tensors, through which gradients flow; shape (n, d), float32.
+
+        The image is resized as a whole by the antialiased bicubic filter of torch, so its features differ a little from
+        those of ``image_features``, which resizes 8-bit images.
+
+        Args:
+            pixels: shape (n, 3, H, W), in 0..1.
+        """
+        import torch
+        from torch.nn import functional
+
+        config = self._processor
+        side = int(self._model.config.vision_config.image_size)
+        resized = functional.interpolate(
+            pixels.float(), (side, side), mode="bicubic", align_corners=False, antialias=True
+        )
+        mean, deviation = (
+            torch.tensor(values, device=pixels.device).view(1, 3, 1, 1)
+            for values in (config.image_mean, config.image_std)
+        )
+        out = self._model.get_image_features(pixel_values=((resized - mean) / deviation).to(self._model.dtype))
+        features: Tensor = out if isinstance(out, torch.Tensor) else out.pooler_output
+        return functional.normalize(features.float(), dim=-1)
+
     def text_features(self, texts: Sequence[str]) -> Floats:
         """Unit feature vectors of texts, float64 of shape (n, d); longer texts than the model takes are truncated."""
         found = []
