@@ -146,7 +146,7 @@ def effective_scale(
     """
     numbers = checked_seeds(pipe, prompts, seeds, guidance)
     size = {"width": width, "height": height, "frames": frames}
-    more = {} if rescale is None else {"guidance_rescale": rescale}
+    more: dict[str, Any] = {} if rescale is None else {"guidance_rescale": rescale}
     found = []
     for done, (prompt, seed) in enumerate(zip(prompts, numbers, strict=True), start=1):
         with _OwnPath(pipe, config, guidance, guiding, rescale) as path:
