@@ -121,6 +121,18 @@ def test_outside_everything_is_sampling_without_guidance(make, count):
     assert relative_error(sample(pipe, num_images_per_prompt=count), plain) > 0.01
 
 
+def test_the_embedded_model(mini):
+    arguments = {"prompt": ["a 3d fox", "a flat car"], "width": 64, "height": 64, "num_inference_steps": 4}
+    with enabled(mini.pipe, NEVER):
+        found = sample(mini.pipe, **arguments)
+    assert relative_error(found, sample(mini.pipe, 1.0, **arguments)) < BATCHED
+    plain = sample(mini.pipe, **arguments)
+    with enabled(mini.pipe, Guiding(Schedule(0.0, 1.0), FreSca(1.0, 1.3))) as guided:
+        assert not torch.equal(sample(mini.pipe, **arguments), plain)
+    assert guided.calls == 4
+    assert torch.equal(sample(mini.pipe, **arguments), plain)
+
+
 @pytest.mark.parametrize("settings", [Guiding(), Guiding(Schedule()), Guiding(Schedule(0.0, 1.0), FreSca(1.0, 1.0))])
 def test_the_identity_adds_no_hook(settings):
     pipe = pipeline()

@@ -86,7 +86,19 @@ def test_each_option_acts_and_an_interval_of_all_steps_does_not(run, cli, sd_dir
 def test_with_scalecrafter_and_a_picture(cli, sd_dir, tmp_path):
     Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
     scaled = ("--scalecrafter", "--scalecrafter-guidance", "damped", "--width", "32", "--height", "32")
-    words = ("a fox", "--model", sd_dir, *scaled, "--image", tmp_path / "red.png", *OPTIONS[:2], *OPTIONS[4:], *SHORT)
+    words = (
+        "a fox",
+        "--model",
+        sd_dir,
+        *scaled,
+        "--image",
+        tmp_path / "red.png",
+        "--denoise",
+        "1",
+        *OPTIONS[:2],
+        *OPTIONS[4:],
+        *SHORT,
+    )
     assert cli("generate", *words, "--output", tmp_path / "x").code == 0
     words = ("--from", tmp_path / "x", "--model", sd_dir, "--threads", "1", "--output", tmp_path / "again")
     assert "1 of 1 images are bit-identical" in cli("generate", *words).out
@@ -181,8 +193,8 @@ def test_arms_of_videos(cli, video_dir, tmp_path):
     assert outcome.code == 0, outcome.err
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     (calibration,) = found["calibration"].values()
-    assert calibration["per_step"][0] == pytest.approx(1.0, abs=0.3)
-    assert 2.0 < calibration["effective"] < 5.0
+    # Unguided at the first step, but for what FreeU adds to the one prediction.
+    assert calibration["per_step"][0] < 2.0 < calibration["effective"] < 5.0
 
 
 def test_parts_in_any_order():
