@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from freeu.evaluate.metrics.fidelity import subject_fidelity
     from freeu.evaluate.metrics.inception import Inception
     from freeu.evaluate.metrics.outline import edge_agreement, residue
+    from freeu.evaluate.metrics.plugins.metric import Metric, MetricPlugin
+    from freeu.evaluate.metrics.plugins.registry import find_metric, metric_plugins
     from freeu.evaluate.metrics.statistics import image_statistics
     from freeu.evaluate.metrics.temporal import (
         fast_share,
@@ -108,6 +110,14 @@ _HOMES = {
     "freeu.evaluate.metrics.fidelity": ("subject_fidelity",),
     "freeu.evaluate.metrics.inception": ("Inception",),
     "freeu.evaluate.metrics.outline": ("edge_agreement", "residue"),
+    "freeu.evaluate.metrics.plugins.metric": (
+        "Metric",
+        "MetricPlugin",
+    ),
+    "freeu.evaluate.metrics.plugins.registry": (
+        "find_metric",
+        "metric_plugins",
+    ),
     "freeu.evaluate.metrics.statistics": ("image_statistics",),
     "freeu.evaluate.metrics.temporal": (
         "fast_share",
@@ -148,6 +158,8 @@ __all__ = [
     "Flow",
     "Inception",
     "Judges",
+    "Metric",
+    "MetricPlugin",
     "Movement",
     "PromptSpec",
     "Reader",
@@ -157,6 +169,7 @@ __all__ = [
     "clip_score",
     "edge_agreement",
     "fast_share",
+    "find_metric",
     "flicker",
     "frame_consistency",
     "frame_difference",
@@ -177,6 +190,7 @@ __all__ = [
     "mean_distance",
     "mean_interval",
     "measure_video",
+    "metric_plugins",
     "motion_strength",
     "optical_flow",
     "paired_interval",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
-from freeu.cli.bundles import Defaults, Without
+from freeu.cli.bundles import Defaults, Only, Without
 from freeu.cli.errors import StoppedError, stopped
 from freeu.cli.terminal import tell
 from freeu.errors import FreeUValueError
@@ -62,6 +62,13 @@ class ScoringOptions:
         bool,
         Option("Score alignment where prompts say what they ask for.", names=("--reader/--no-reader",)),
     ] = True
+    metric: Annotated[
+        list[str] | None,
+        Option(
+            "Another metric of images, such as pickscore=DIR, or package.module:function; may be given several times.",
+            "NAME[=PATH]",
+        ),
+    ] = None
 
 
 def evaluate(
@@ -69,10 +76,12 @@ def evaluate(
         str,
         typer.Option(
             "--prompts",
-            metavar="FILE|paper",
-            help='One prompt a line, or .jsonl lines {"prompt": "...", "asked": {...}, "layout": "..."}.',
+            metavar="FILE|hf:ID|paper",
+            help='One prompt a line, .jsonl lines {"prompt": "...", "asked": {...}, "layout": "..."}, captions of COCO '
+            "(.json), or a data set, hf:ID[:SPLIT[:COLUMN]].",
         ),
     ],
+    part: Annotated[PromptOptions, Only("limit", "sample", "sample_seed")],
     arms: ArmOptions,
     scoring: ScoringOptions,
     sampling: Annotated[SamplingOptions, Defaults(seeds=SAMPLING.seeds)],
@@ -105,7 +114,8 @@ def evaluate(
         asked += [flag(RunOptions, name) for name in given(run) if name == "dtype"]
         if asked:
             raise FreeUValueError(f"--images are there already: leave {asked[0]} out")
-    found = read_prompts(prompts)
+    check_bounds(part)
+    found = read_prompts(prompts, part.limit, part.sample, part.sample_seed)
     if scoring.features not in ("clip", "inception"):
         raise FreeUValueError(f"--features must be clip or inception, got {scoring.features!r}")
     if scoring.reference_matches and scoring.reference is None:
@@ -154,7 +164,7 @@ def _generate_and_score(
     videos_given = are_videos(real)
     if sources.model.class_name:
         _check_kinds(generates_videos(sources.model), real, videos_given)
-    judges, names = _judges(prompts, scoring, run.device, bool(real))
+    judges, names = _judges(prompts, scoring, run.device, bool(real), generates_videos(sources.model))
     prepared = prepare(request, sources)
     _check_kinds(prepared.plan.frames is not None, real, videos_given)  # a model of the hub is known only now
     tell(*_shortened(prepared.notes))
@@ -177,10 +187,10 @@ def _generate_and_score(
     bar = Bar("generating", prepared.plan.count * len(chosen), prepared.plan.noun)
     try:
         with bar:
-            run_experiment(prepared.loaded, experiment, folder, bar, bar.say, bar.scored)
+            results = run_experiment(prepared.loaded, experiment, folder, bar, bar.say, bar.scored)
     except KeyboardInterrupt:
         raise stopped(folder, seeds=sampling.seeds) from None
-    _told(folder)
+    _told(folder, results)
 
 
 def _calibrated(chosen: Any, arms: ArmOptions, prepared: Any) -> Any:
@@ -210,7 +220,7 @@ def _score(
     videos = check_kinds(arms, real)
     if videos:
         need("video", "cv2")
-    judges, names = _judges(prompts, scoring, run.device, bool(real))
+    judges, names = _judges(prompts, scoring, run.device, bool(real), videos)
 
     import torch
 
@@ -223,7 +233,7 @@ def _score(
     bar = Bar("scoring", None)
     try:
         with bar, quiet(), deterministic(device, run.threads or torch.get_num_threads()):
-            score_existing(
+            results = score_existing(
                 arms,
                 prompts,
                 judges,
@@ -238,7 +248,7 @@ def _score(
             )
     except KeyboardInterrupt:
         raise StoppedError("stopped; nothing was written: give the same command again") from None
-    _told(folder)
+    _told(folder, results)
 
 
 def _check_kinds(video: bool, real: list[Path], videos_given: bool) -> None:
@@ -258,28 +268,33 @@ def _shortened(notes: Sequence[str], most: int = 3) -> list[str]:
     return [*notes[:most], *([f"and {counted(more, 'more note')}"] if more > 0 else [])]
 
 
-def _told(folder: Path) -> None:
-    from freeu.evaluate.experiment.results import RESULTS, TABLE
+def _told(folder: Path, results: Any) -> None:
+    from freeu.evaluate.experiment.results import RESULTS, TABLE, failure_lines
 
+    tell(*failure_lines(results))
     print(f"wrote {folder / TABLE} and {RESULTS}")
 
 
 def _judges(
-    prompts: Any, scoring: ScoringOptions, device: str, with_reference: bool
+    prompts: Any, scoring: ScoringOptions, device: str, with_reference: bool, videos: bool
 ) -> tuple[Any, dict[str, str | None]]:
     """What scores, and its names; whatever is left out on its own is said on standard error."""
     from freeu.evaluate.embedded import judge_path, load_reader
+    from freeu.evaluate.experiment.plugged import plugged_metrics
     from freeu.evaluate.experiment.scoring import Judges
+    from freeu.evaluate.experiment.summary import MEASURES
     from freeu.evaluate.metrics.alignment import check_readable
     from freeu.evaluate.metrics.clip import CLIP
     from freeu.evaluate.metrics.inception import Inception
+    from freeu.evaluate.metrics.plugins.registry import find_metrics
     from freeu.pipelines.models.loading import pick_device
 
     judge, features = scoring.judge, scoring.features
     # Matching references are worth having for alignment alone.
     distances = with_reference and not scoring.reference_matches
     place = pick_device(device)
-    found = Judges()
+    found = Judges(metrics=find_metrics(scoring.metric or (), place))
+    plugged_metrics(found.metrics, MEASURES, videos=videos, matches=scoring.reference_matches)
     if judge != "none":
         try:
             found.clip = CLIP(judge or judge_path(), device=place)
@@ -300,5 +315,7 @@ def _judges(
         "clip": found.clip.name if found.clip else None,
         "features": features if found.features else None,
         "reader": "freeu-zoo" if found.reader else None,
+        # Without any the record is what it was before there were metrics, so that older runs go on.
+        **({"metrics": ", ".join(metric.source for metric in found.metrics)} if found.metrics else {}),
     }
     return found, names
