@@ -41,7 +41,7 @@ def test_the_first_ones(hundred: str) -> None:
 
 
 def test_a_limit_reads_no_further() -> None:
-    endless = (Row(str(number), "") for number in itertools.count())
+    endless = (Row(str(number), "x", "line", number) for number in itertools.count())
     assert [row.text for row in choose_rows("x", endless, limit=3)] == ["0", "1", "2"]
     assert next(endless).text == "3"
 
@@ -57,7 +57,7 @@ def test_a_sample_keeps_the_order_and_follows_its_seed(hundred: str) -> None:
 
 
 def test_every_row_has_the_same_chance() -> None:
-    rows = [Row(str(number), "") for number in range(20)]
+    rows = [Row(str(number), "x", "line", number) for number in range(20)]
     counts = dict.fromkeys((row.text for row in rows), 0)
     for seed in range(2000):
         for row in choose_rows("x", rows, sample=5, seed=seed):

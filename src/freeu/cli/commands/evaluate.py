@@ -71,6 +71,19 @@ class ScoringOptions:
     ] = None
 
 
+@dataclass(frozen=True)
+class TrackOptions:
+    """Trackers of experiments that get the results besides."""
+
+    PANEL: ClassVar[str] = "Tracking"
+
+    track: Annotated[
+        list[str] | None,
+        Option("Send the results to wandb, mlflow or tensorboard too; may be given several times.", "NAME"),
+    ] = None
+    track_project: Annotated[str, Option("Project of wandb, experiment of mlflow.", "NAME")] = "freeu"
+
+
 def evaluate(
     prompts: Annotated[
         str,
@@ -84,6 +97,7 @@ def evaluate(
     part: Annotated[PromptOptions, Only("limit", "sample", "sample_seed")],
     arms: ArmOptions,
     scoring: ScoringOptions,
+    tracking: TrackOptions,
     sampling: Annotated[SamplingOptions, Defaults(seeds=SAMPLING.seeds)],
     options: Annotated[ModelOptions, Without("model")],
     run: RunOptions,
@@ -106,6 +120,7 @@ def evaluate(
     from freeu.evaluate.experiment.bounds import real_scenes
     from freeu.evaluate.experiment.prompts import read_prompts
     from freeu.evaluate.experiment.scoring import reference_images
+    from freeu.evaluate.tracking.trackers import check_trackers
     from freeu.extras import need
 
     if images:
@@ -124,13 +139,16 @@ def evaluate(
     if scoring.reference_matches:
         real_scenes(real, found)
     need("eval", "scipy")
+    check_trackers(tracking.track or ())
     with run.folder("freeu-evaluate") as folder:
         if images:
-            _score(images, found, real, scoring, run, folder)
+            results, files = _score(images, found, real, scoring, run, folder)
         else:
-            _generate_and_score(
+            results, files = _generate_and_score(
                 found, real, arms, video, scoring, sampling, replace(options, model=chosen.model), run, folder
             )
+        _told(folder, results)
+        _track(tracking, results, files, folder)
 
 
 def _generate_and_score(
@@ -143,7 +161,8 @@ def _generate_and_score(
     model: ModelOptions,
     run: RunOptions,
     folder: Path,
-) -> None:
+) -> tuple[dict[str, Any], dict[str, list[Path]]]:
+    """What ``results.json`` holds, and the files of each arm."""
     from freeu.evaluate.experiment.arms import parse_arms
     from freeu.evaluate.experiment.video_files import are_videos
     from freeu.pipelines.models.fitness import check_scale
@@ -190,7 +209,10 @@ def _generate_and_score(
             results = run_experiment(prepared.loaded, experiment, folder, bar, bar.say, bar.scored)
     except KeyboardInterrupt:
         raise stopped(folder, seeds=sampling.seeds) from None
-    _told(folder, results)
+    files: dict[str, list[Path]] = {}
+    for one in results["pictures"]:
+        files.setdefault(one["arm"], []).append(folder / one["file"])
+    return results, files
 
 
 def _calibrated(chosen: Any, arms: ArmOptions, prepared: Any) -> Any:
@@ -209,7 +231,8 @@ def _calibrated(chosen: Any, arms: ArmOptions, prepared: Any) -> Any:
 
 def _score(
     images: list[Path], prompts: Any, real: list[Path], scoring: ScoringOptions, run: RunOptions, folder: Path
-) -> None:
+) -> tuple[dict[str, Any], dict[str, list[Path]]]:
+    """As ``_generate_and_score``, of images that exist already."""
     from freeu.evaluate.experiment.existing import check_kinds, read_existing
     from freeu.extras import need
     from freeu.pipelines.io.output import refuse_foreign
@@ -248,7 +271,7 @@ def _score(
             )
     except KeyboardInterrupt:
         raise StoppedError("stopped; nothing was written: give the same command again") from None
-    _told(folder, results)
+    return results, {arm.name: [one.path for one in arm.samples] for arm in arms}
 
 
 def _check_kinds(video: bool, real: list[Path], videos_given: bool) -> None:
@@ -273,6 +296,17 @@ def _told(folder: Path, results: Any) -> None:
 
     tell(*failure_lines(results))
     print(f"wrote {folder / TABLE} and {RESULTS}")
+
+
+def _track(tracking: TrackOptions, results: Any, files: dict[str, list[Path]], folder: Path) -> None:
+    """Send the results, which are written already, to the trackers that were asked for."""
+    if not tracking.track:
+        return
+    from freeu.evaluate.experiment.results import as_markdown
+    from freeu.evaluate.tracking.record import record_of
+    from freeu.evaluate.tracking.trackers import track
+
+    track(tracking.track, record_of(results, as_markdown(results), folder, tracking.track_project, files))
 
 
 def _judges(

@@ -12,9 +12,8 @@ import random
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from freeu.errors import FreeUValueError, one_line
 from freeu.extras import load_package
@@ -32,17 +31,25 @@ _COCO_BYTES, _COCO_VALUES = 512 << 20, 20_000_000
 """``captions_train2017.json`` has 92 MB and 5 million values."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """A prompt as its source holds it.
+class Row(NamedTuple):
+    """A prompt as its source holds it; a tuple, since a file may have millions.
 
     Args:
         text: a line of a file, or a caption.
-        where: of it, for messages, such as "prompts.txt, line 3".
+        source: a short name, for messages.
+        kind: of what is numbered, such as "line".
+        number: of it.
     """
 
     text: str
-    where: str
+    source: str
+    kind: str
+    number: int
+
+    @property
+    def where(self) -> str:
+        """What messages call it, such as "prompts.txt, line 3"."""
+        return f"{self.source}, {self.kind} {self.number}"
 
 
 def choose_rows(
@@ -155,7 +162,7 @@ def _lines(path: Path) -> Iterator[Row]:
                 for line in text.splitlines():  # of old Macs too, which end lines otherwise
                     number += 1
                     if (line := line.strip()) and not line.startswith("#"):
-                        yield Row(line, f"{name}, line {number}")
+                        yield Row(line, name, "line", number)
     except OSError as error:
         raise FreeUValueError(f"cannot read the prompts in {path}: {error.strerror or error}") from None
 
@@ -194,7 +201,7 @@ def _captions(name: str, found: dict[int, list[tuple[int, str]]]) -> Iterator[Ro
             without += 1
             continue
         taken.add(caption)
-        yield Row(caption, f"{name}, image {image}")
+        yield Row(caption, name, "image", image)
     if without:
         warnings.warn(f"{name}: left out {without} images whose captions repeat those of earlier ones", stacklevel=2)
 
@@ -229,7 +236,7 @@ def _hub_rows(source: str) -> Iterator[Row]:
         if not isinstance(text, str):
             raise FreeUValueError(f"{source}, row {number} holds a {type(text).__name__} in {column!r}, and no text")
         if text := " ".join(text.split()):
-            yield Row(text, f"{source}, row {number}")
+            yield Row(text, source, "row", number)
 
 
 def _opened(datasets: Any, source: str, place: str) -> Any:

@@ -84,7 +84,7 @@ def prompt_rows(source: str, limit: int | None = None, sample: int | None = None
         FreeUValueError: a source that cannot be read, or holds no prompt.
     """
     if source == "paper":
-        every: Iterable[Row] = (Row(text, f"paper, prompt {place}") for place, text in enumerate(PAPER_PROMPTS, 1))
+        every: Iterable[Row] = (Row(text, source, "prompt", place) for place, text in enumerate(PAPER_PROMPTS, 1))
     else:
         every = rows_of(source)
     rows = choose_rows(source, every, limit, sample, seed)
