@@ -148,7 +148,7 @@ def test_a_metric_that_compares_sees_the_matching_reference(arms, tmp_path):
 
 def test_names():
     assert as_metric(math.hypot).name == "hypot"
-    assert as_metric(ADAPTERS["total-variation"]).higher_is_better is None
+    assert as_metric(MetricPlugin("near", lambda location, device: len, higher_is_better=False)).name == "near"
     for bad, message in ((3, "got a int"), (dict, "got a class"), (lambda images, prompts: [], "'<lambda>'")):
         with pytest.raises(FreeUValueError, match=message):
             as_metric(bad)
@@ -238,7 +238,7 @@ def test_the_command(module, clip_dir, tmp_path):
         "freeu: picky gave no value for 1 of 2 images of b: b/0.png: it gave nan",
     ]
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert results["judges"]["metrics"] == "my_metrics:picky, pickscore=tiny-clip"
+    assert [metric["source"] for metric in results["metrics"]] == ["my_metrics:picky", "pickscore=tiny-clip"]
     assert {name: results["metrics"][1][name] for name in ("name", "sees", "higher_is_better")} == {
         "name": "pickscore",
         "sees": "image and prompt",
@@ -252,6 +252,22 @@ def test_the_command(module, clip_dir, tmp_path):
     assert "[" in table.split("## pickscore")[1]  # an interval
     older = {name: value for name, value in results.items() if name not in ("metrics", "failures")}
     assert "## pickscore" in as_markdown(older)
+
+
+def test_a_metric_can_be_added_to_an_experiment_that_is_there(module, tmp_path):
+    """Metrics decide nothing that is generated, and one that cannot be loaded must not lose what was."""
+    pytest.importorskip("freeu_zoo")
+    (tmp_path / "prompts.txt").write_text("a 3d fox on a blue background\n")
+    words = ("--prompts", tmp_path / "prompts.txt", "--arms", "none", "--seeds", 0, "--steps", 1, "--threads", 1)
+    words += ("--judge", "none", "--output", tmp_path / "out")
+    assert run("evaluate", *words).code == 0
+    (made,) = (tmp_path / "out").rglob("p000*.png")
+    before = made.stat().st_mtime_ns
+    code, _, err = run("evaluate", *words, "--metric", "my_metrics:letters")
+    assert code == 0, err
+    assert made.stat().st_mtime_ns == before
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["summary"]["none"]["letters"]["value"] == 29.0
 
 
 @pytest.mark.parametrize(

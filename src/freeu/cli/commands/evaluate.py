@@ -349,7 +349,5 @@ def _judges(
         "clip": found.clip.name if found.clip else None,
         "features": features if found.features else None,
         "reader": "freeu-zoo" if found.reader else None,
-        # Without any the record is what it was before there were metrics, so that older runs go on.
-        **({"metrics": ", ".join(metric.source for metric in found.metrics)} if found.metrics else {}),
     }
     return found, names

@@ -5,11 +5,13 @@ A tracker that fails loses nothing: ``results.json`` and ``table.md`` are there 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +137,19 @@ TRACKERS = {
 """By the name that ``--track`` takes."""
 
 
+@contextlib.contextmanager
+def _calm() -> Iterator[None]:
+    """Without notes and warnings, which are for the developers of a tracker."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def check_trackers(names: Sequence[str]) -> None:
     """Make sure that trackers are known and installed, before anything is generated.
 
@@ -162,8 +177,7 @@ def track(names: Sequence[str], record: Record) -> None:
     failed = []
     for name in dict.fromkeys(names):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # they are for the developers of the tracker
+            with _calm():
                 TRACKERS[name].send(record)
         except Exception as error:  # of a library, of its server, of the network
             failed.append(f"{name} failed ({one_line(error)})")
