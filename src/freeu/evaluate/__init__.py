@@ -1,7 +1,9 @@
 """Measure what FreeU does to images and videos, and compare it with stronger guidance.
 
-metrics      alignment of image and prompt, CLIP score, FID and KID, statistics, diversity, consistency over time
+metrics      alignment of image and prompt, CLIP score, FID and KID, statistics, diversity, consistency over time; in
+             ``plugins`` metrics of other packages and of the user
 experiment   ``freeu evaluate``: the same prompts and seeds generated under several arms, scored and summarized
+tracking     results for wandb, mlflow and tensorboard
 embedded.py  the judge (a CLIP) and the scene reader of ``freeu-zoo``
 
 An *arm* is one way of generating (without FreeU, with a preset, with another CFG scale); a *judge* is a network whose

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from freeu.errors import FreeUValueError
@@ -91,8 +92,6 @@ class MetricPlugin:
         Raises:
             FreeUValueError: no location where one is needed, or the other way round; a package that is not installed.
         """
-        from pathlib import Path
-
         if self.location and not location:
             raise FreeUValueError(
                 f"--metric {self.name} needs {self.location}: give --metric {self.name}=PATH (nothing is downloaded)"
@@ -101,9 +100,9 @@ class MetricPlugin:
             raise FreeUValueError(f"--metric {self.name} takes no location, got {location!r}: leave it out")
         if self.package:
             need_package(self.package, self.install)
-        if location and not Path(location).exists():
+        place = str(Path(location).expanduser()) if location else ""
+        if place and not Path(place).exists():
             raise FreeUValueError(f"--metric {self.name}={location}: no such path; it must be {self.location}")
-        place = location or ""
         source = self.name + (f"={Path(place).name}" if place else "")
         return Metric(
             self.name, lambda: self.load(place, device), self.sees, self.higher_is_better, self.licence, source
