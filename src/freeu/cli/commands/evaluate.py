@@ -164,6 +164,7 @@ def _generate_and_score(
 ) -> tuple[dict[str, Any], dict[str, list[Path]]]:
     """What ``results.json`` holds, and the files of each arm."""
     from freeu.evaluate.experiment.arms import parse_arms
+    from freeu.evaluate.experiment.plugged import plugged_metrics
     from freeu.evaluate.experiment.video_files import are_videos
     from freeu.pipelines.models.fitness import check_scale
     from freeu.pipelines.models.sources.families import generates_videos
@@ -186,6 +187,7 @@ def _generate_and_score(
     judges, names = _judges(prompts, scoring, run.device, bool(real), generates_videos(sources.model))
     prepared = prepare(request, sources)
     _check_kinds(prepared.plan.frames is not None, real, videos_given)  # a model of the hub is known only now
+    plugged_metrics(judges.metrics, videos=prepared.plan.frames is not None)
     tell(*_shortened(prepared.notes))
 
     chosen = _calibrated(chosen, arms, prepared)
