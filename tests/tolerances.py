@@ -28,3 +28,5 @@ SINGULAR = 1e-5
 FEATURES = 1e-4
 # Optical flow of a known translation, in pixels, mean over pixels away from the rim.
 FLOW = 0.3
+# Measures of whole sets and images against other packages, some of which calculate in float32: relative to the value.
+INDEPENDENT = 1e-5

@@ -46,6 +46,11 @@ def shown(value: object, longest: int = 80) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
+def one_line(error: BaseException, longest: int = 200) -> str:
+    """The class and the message of another library's error, in one line of a message."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:longest]
+
+
 def unknown_name(what: str, name: object, known: Iterable[str]) -> FreeUValueError:
     """The error for a name outside a closed list, with the nearest names first and then all of them."""
     names = sorted(known)

@@ -17,19 +17,27 @@ MAX_VALUES = 2_000_000
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def parse_json(text: str | bytes, where: str, constant: Callable[[str], Any] | None = None) -> Any:
+def parse_json(
+    text: str | bytes,
+    where: str,
+    constant: Callable[[str], Any] | None = None,
+    *,
+    most_bytes: int = MAX_BYTES,
+    most_values: int = MAX_VALUES,
+) -> Any:
     """What a text in JSON says.
 
     Args:
         text: bytes are UTF-8.
         where: what to call it in messages.
         constant: called with NaN, Infinity or -Infinity, which no standard has; may raise ``ValueError``.
+        most_bytes, most_values: larger ones are refused.
 
     Raises:
         FreeUValueError: no JSON, or larger or nested more deeply than anything of ours, or halves of characters.
     """
     data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
-    if len(data) > MAX_BYTES or sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+    if len(data) > most_bytes or sum(map(data.count, (b",", b"[", b"{"))) > most_values:
         raise FreeUValueError(f"{where} is not JSON of ours: it is too large, with {len(data)} bytes")
     try:
         found = json.loads(text, parse_constant=constant)

@@ -208,5 +208,5 @@ def test_layouts_in_a_prompt_file(tmp_path):
     path.write_text('{"prompt": "a", "layout": "pair"}\n{"prompt": "b", "layout": null}\n{"prompt": "c"}')
     assert [prompt.layout for prompt in read_prompts(str(path))] == ["pair", None, None]
     path.write_text('{"prompt": "a", "layout": 3}')
-    with pytest.raises(FreeUValueError, match="prompt 1: layout must be a name or absent, got 3"):
+    with pytest.raises(FreeUValueError, match="line 1: layout must be a name or absent, got 3"):
         read_prompts(str(path))

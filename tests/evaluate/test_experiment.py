@@ -118,10 +118,10 @@ def test_bad_arms(text, message):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("fox", "prompts.jsonl, prompt 1 is not JSON"),
+        ("fox", "prompts.jsonl, line 1 is not JSON"),
         ("[]", "must be an object like"),
         ('{"prompt": "a", "ask": {}}', "unknown field 'ask'"),
-        ('{"prompt": "a", "asked": {"noun": []}}', "prompt 1: unknown field of 'asked' 'noun': did you mean nouns"),
+        ('{"prompt": "a", "asked": {"noun": []}}', "line 1: unknown field of 'asked' 'noun': did you mean nouns"),
         ('{"prompt": "a"}\n{"prompt": "a"}', "twice"),
     ],
 )

@@ -103,7 +103,7 @@ def test_guards_hold_a_search_back(tmp_path: Path) -> None:
         return settings_of(arm).b[0] - 1.0
 
     measurer = PlantedMeasurer(gain, drift=lambda arm: 0.2 * (settings_of(arm).b[0] - 1.0))
-    free, unguarded = searched(measurer, tmp_path, FreeUSpace())
+    _, unguarded = searched(measurer, tmp_path, FreeUSpace())
     (tmp_path / "guarded").mkdir()
     _, found = searched(measurer, tmp_path / "guarded", FreeUSpace(), guards=(Guard("saturation", 0.03),))
     assert unguarded[0].arm.config.b[0] > 1.4
@@ -170,7 +170,7 @@ def test_an_objective() -> None:
     assert objective.gain({"clip_score": None, "saturation": 0.3}, rows[0], spreads) == pytest.approx(-0.2)
     assert math.isnan(objective.gain({}, rows[0], spreads))
     assert str(objective) == "clip_score,-saturation"
-    with pytest.raises(FreeUValueError, match="has the measure 'noun'.*these have clip_score, saturation"):
+    with pytest.raises(FreeUValueError, match=r"has the measure 'noun'.*these have clip_score, saturation"):
         Objective.parse("noun").spreads(rows)
     for text in ("", "a,,b", "a,-a"):
         with pytest.raises(FreeUValueError, match="--objective must be names"):

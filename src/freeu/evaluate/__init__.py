@@ -1,7 +1,9 @@
 """Measure what FreeU does to images and videos, and compare it with stronger guidance.
 
-metrics      alignment of image and prompt, CLIP score, FID and KID, statistics, diversity, consistency over time
+metrics      alignment of image and prompt, CLIP score, FID and KID, statistics, diversity, consistency over time; in
+             ``plugins`` metrics of other packages and of the user
 experiment   ``freeu evaluate``: the same prompts and seeds generated under several arms, scored and summarized
+tracking     results for wandb, mlflow and tensorboard
 embedded.py  the judge (a CLIP) and the scene reader of ``freeu-zoo``
 
 An *arm* is one way of generating (without FreeU, with a preset, with another CFG scale); a *judge* is a network whose
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from freeu.evaluate.metrics.fidelity import subject_fidelity
     from freeu.evaluate.metrics.inception import Inception
     from freeu.evaluate.metrics.outline import edge_agreement, residue
+    from freeu.evaluate.metrics.plugins.metric import Metric, MetricPlugin
+    from freeu.evaluate.metrics.plugins.registry import find_metric, metric_plugins
     from freeu.evaluate.metrics.statistics import image_statistics
     from freeu.evaluate.metrics.temporal import (
         fast_share,
@@ -122,6 +126,14 @@ _HOMES = {
     "freeu.evaluate.metrics.fidelity": ("subject_fidelity",),
     "freeu.evaluate.metrics.inception": ("Inception",),
     "freeu.evaluate.metrics.outline": ("edge_agreement", "residue"),
+    "freeu.evaluate.metrics.plugins.metric": (
+        "Metric",
+        "MetricPlugin",
+    ),
+    "freeu.evaluate.metrics.plugins.registry": (
+        "find_metric",
+        "metric_plugins",
+    ),
     "freeu.evaluate.metrics.statistics": ("image_statistics",),
     "freeu.evaluate.metrics.temporal": (
         "fast_share",
@@ -163,6 +175,8 @@ __all__ = [
     "Flow",
     "Inception",
     "Judges",
+    "Metric",
+    "MetricPlugin",
     "Movement",
     "NeutralScale",
     "PromptSpec",
@@ -174,6 +188,7 @@ __all__ = [
     "edge_agreement",
     "effective_scale",
     "fast_share",
+    "find_metric",
     "flicker",
     "frame_consistency",
     "frame_difference",
@@ -194,6 +209,7 @@ __all__ = [
     "mean_distance",
     "mean_interval",
     "measure_video",
+    "metric_plugins",
     "motion_strength",
     "neutral_scale",
     "optical_flow",

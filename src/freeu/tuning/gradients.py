@@ -58,8 +58,8 @@ def site_gradients(
 ) -> list[SiteGradient]:
     """Gradients of the CLIP score of the predicted image, averaged over prompts and a few steps, strongest site first.
 
-    At a state x_t of the plain trajectory the guided prediction gives the image x_0 that it points to (Song et al. 2021,
-    Eq. 12); that image is decoded and scored against its prompt.
+    At a state x_t of the plain trajectory the guided prediction gives the image x_0 that it points to (Song et al.
+    2021, Eq. 12); that image is decoded and scored against its prompt.
 
     Args:
         pipe: a text-to-image pipeline of Stable Diffusion's kind with classifier-free guidance in one batch.
@@ -199,5 +199,6 @@ def _decoded(pipe: Any, latents: Tensor) -> Tensor:
     """The image of latents, shape (1, 3, H, W), in 0..1."""
     vae = pipe.vae
     latents = latents.to(vae.dtype) / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0.0)
-    image: Tensor = vae.decode(latents, return_dict=False)[0]
-    return (image.float() / 2.0 + 0.5).clamp(0.0, 1.0)
+    decoded: Tensor = vae.decode(latents, return_dict=False)[0]
+    image: Tensor = (decoded.float() / 2.0 + 0.5).clamp(0.0, 1.0)
+    return image

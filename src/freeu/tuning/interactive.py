@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from freeu.adapters.finding import unet_of
 from freeu.errors import FreeUValueError
@@ -21,9 +22,6 @@ from freeu.pipelines.runs.plan import ModelReference, Plan
 from freeu.pipelines.runs.prepare import Prepared, default_batch
 from freeu.tuning.settings import DEFAULT_GUARD, Objective, TuneSettings, parse_guards
 from freeu.tuning.tuning import Tuned, Tuning, default_objective, run_tuning
-
-if TYPE_CHECKING:
-    Measure = Callable[[Sequence[Any], Sequence[str]], Sequence[float]]
 
 
 def tune(
@@ -50,13 +48,14 @@ def tune(
     sites: int = 0,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tuned:
-    """Search the settings of FreeU that suit a pipeline, and compare them with none on prompts that the search never saw.
+    """Search the settings of FreeU that suit a pipeline, and compare them with none on prompts that no search saw.
 
     Guidance is searched with the same budget, as a rival. An interrupted search goes on in the same folder.
 
     Args:
         pipe: a text-to-image pipeline of diffusers; it is not changed.
-        prompts: texts, or ``Prompt`` with what they ask for, which alignment needs; some are searched on, others decide.
+        prompts: texts, or ``Prompt`` with what they ask for, which alignment needs; some are searched on, others
+            decide.
         output: a folder, new or that of the same search.
         objective: measures that are to rise, as ``Objective.parse`` reads them; None is the default.
         guard: measures that must not change much, as ``parse_guards`` reads them.
@@ -114,9 +113,7 @@ def tune(
         batch=batch or 1,
     )
     if batch is None:
-        import dataclasses
-
-        plan = dataclasses.replace(plan, batch=default_batch(plan))
+        plan = replace(plan, batch=default_batch(plan))
     with_spec = any(one.spec is not None for one in (*asked, *decide))
     judges = Judges(load_reader(plan.device) if with_spec else None, CLIP(judge or judge_path(), device=plan.device))
     settings = TuneSettings(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from freeu.pipelines.io.inputs import open_image
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.pages.rendering import render
 from freeu.tuning.search import WHOLE, Search
-from freeu.tuning.tuning import HELD_OUT, TRIALS, Tuned, Tuning, searches
+from freeu.tuning.tuning import HELD_OUT, Tuned, Tuning, searches
 from freeu.tuning.verdict import FREEU, GUIDANCE, OVERALL, shown
 
 if TYPE_CHECKING:
@@ -84,7 +83,8 @@ def _cell(one: Estimate | None) -> str:
 def _facts(tuned: Tuned, tuning: Tuning) -> list[str]:
     plan, settings = tuning.prepared.plan, tuning.settings
     return [
-        f"{plan.model_text}, {plan.steps} steps, CFG scale {plan.guidance:g}, {plan.width}x{plan.height}, {plan.arithmetic}",
+        f"{plan.model_text}, {plan.steps} steps, CFG scale {plan.guidance:g}, {plan.width}x{plan.height}, "
+        f"{plan.arithmetic}",
         f"objective: {settings.objective}; guards: "
         + (", ".join(f"{guard.measure} within {guard.most:g}" for guard in settings.guards) or "none"),
         f"{settings.search_prompts} prompts to search, {settings.confirm_prompts} to look at the best again, "

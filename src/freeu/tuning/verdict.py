@@ -97,9 +97,10 @@ def _better(found: Mapping[str, Estimate], objective: Objective, guards: Sequenc
                 return False
     for guard in guards:
         one = found.get(guard.measure)
-        if one is not None and one.low is not None and one.high is not None:
-            if one.low > guard.most or one.high < -guard.most:
-                return False
+        if one is None or one.low is None or one.high is None:
+            continue
+        if one.low > guard.most or one.high < -guard.most:
+            return False
     return True
 
 
@@ -112,13 +113,13 @@ def _best(better: Mapping[str, bool], rival: Mapping[str, Estimate]) -> str:
 
 def _sentence(best: str, differences: Differences, rival: Mapping[str, Estimate], better: Mapping[str, bool]) -> str:
     if best == "none":
-        tried = " nor another guidance" if GUIDANCE in differences else ""
         if FREEU not in differences:
             return "None is best here: no settings that were tried keep the guards."
+        tried = "neither the tuned FreeU nor tuned guidance is" if GUIDANCE in differences else "the tuned FreeU is not"
         return (
-            f"None is best here: neither the tuned FreeU{tried} is better than plain sampling on prompts that the search "
-            f"never saw (objective {shown(differences[FREEU][OVERALL])})."
-        ).replace("neither the tuned FreeU is", "the tuned FreeU is not")
+            f"None is best here: {tried} better than plain sampling on prompts that no search saw (objective of the "
+            f"tuned FreeU {shown(differences[FREEU][OVERALL])})."
+        )
     arm = FREEU if best == "freeu" else GUIDANCE
     what = "The tuned FreeU" if best == "freeu" else "Tuned guidance without FreeU"
     text = f"{what} is better than plain sampling (objective {shown(differences[arm][OVERALL])})"

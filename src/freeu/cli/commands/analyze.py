@@ -22,7 +22,7 @@ OLD = {"random_baseline": ("--control",)}
 
 
 def analyze(
-    prompts: Annotated[PromptOptions, Only("prompts_from")],
+    prompts: Annotated[PromptOptions, Only("prompts_from", "limit", "sample", "sample_seed")],
     sampling: SamplingOptions,
     options: Annotated[ModelOptions, Without("model")],
     freeu: FreeUOptions,

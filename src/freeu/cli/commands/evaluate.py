@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
-from freeu.cli.bundles import Defaults, Without
+from freeu.cli.bundles import Defaults, Only, Without
 from freeu.cli.errors import StoppedError, stopped
 from freeu.cli.terminal import tell
 from freeu.errors import FreeUValueError
@@ -63,6 +63,26 @@ class ScoringOptions:
         bool,
         Option("Score alignment where prompts say what they ask for.", names=("--reader/--no-reader",)),
     ] = True
+    metric: Annotated[
+        list[str] | None,
+        Option(
+            "Another metric of images, such as pickscore=DIR, or package.module:function; may be given several times.",
+            "NAME[=PATH]",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class TrackOptions:
+    """Trackers of experiments that get the results besides."""
+
+    PANEL: ClassVar[str] = "Tracking"
+
+    track: Annotated[
+        list[str] | None,
+        Option("Send the results to wandb, mlflow or tensorboard too; may be given several times.", "NAME"),
+    ] = None
+    track_project: Annotated[str, Option("Project of wandb, experiment of mlflow.", "NAME")] = "freeu"
 
 
 def evaluate(
@@ -70,12 +90,15 @@ def evaluate(
         str,
         typer.Option(
             "--prompts",
-            metavar="FILE|paper",
-            help='One prompt a line, or .jsonl lines {"prompt": "...", "asked": {...}, "layout": "..."}.',
+            metavar="FILE|hf:ID|paper",
+            help='One prompt a line, .jsonl lines {"prompt": "...", "asked": {...}, "layout": "..."}, captions of COCO '
+            "(.json), or a data set, hf:ID[:SPLIT[:COLUMN]].",
         ),
     ],
+    part: Annotated[PromptOptions, Only("limit", "sample", "sample_seed")],
     arms: ArmOptions,
     scoring: ScoringOptions,
+    tracking: TrackOptions,
     sampling: Annotated[SamplingOptions, Defaults(seeds=SAMPLING.seeds)],
     options: Annotated[ModelOptions, Without("model")],
     run: RunOptions,
@@ -99,6 +122,7 @@ def evaluate(
     from freeu.evaluate.experiment.bounds import real_scenes
     from freeu.evaluate.experiment.prompts import read_prompts
     from freeu.evaluate.experiment.scoring import reference_images
+    from freeu.evaluate.tracking.trackers import check_trackers
     from freeu.extras import need
 
     if images:
@@ -107,7 +131,8 @@ def evaluate(
         asked += [flag(RunOptions, name) for name in given(run) if name == "dtype"]
         if asked:
             raise FreeUValueError(f"--images are there already: leave {asked[0]} out")
-    found = read_prompts(prompts)
+    check_bounds(part)
+    found = read_prompts(prompts, part.limit, part.sample, part.sample_seed)
     if scoring.features not in ("clip", "inception"):
         raise FreeUValueError(f"--features must be clip or inception, got {scoring.features!r}")
     if scoring.reference_matches and scoring.reference is None:
@@ -116,13 +141,16 @@ def evaluate(
     if scoring.reference_matches:
         real_scenes(real, found)
     need("eval", "scipy")
+    check_trackers(tracking.track or ())
     with run.folder("freeu-evaluate") as folder:
         if images:
-            _score(images, found, real, scoring, run, folder)
+            results, files = _score(images, found, real, scoring, run, folder)
         else:
-            _generate_and_score(
+            results, files = _generate_and_score(
                 found, real, arms, video, scoring, sampling, replace(options, model=chosen.model), run, speed, folder
             )
+        _told(folder, results)
+        _track(tracking, results, files, folder)
 
 
 def _generate_and_score(
@@ -136,8 +164,10 @@ def _generate_and_score(
     run: RunOptions,
     speed: SpeedOptions,
     folder: Path,
-) -> None:
+) -> tuple[dict[str, Any], dict[str, list[Path]]]:
+    """What ``results.json`` holds, and the files of each arm."""
     from freeu.evaluate.experiment.arms import parse_arms
+    from freeu.evaluate.experiment.plugged import plugged_metrics
     from freeu.evaluate.experiment.video_files import are_videos
     from freeu.pipelines.models.fitness import check_scale
     from freeu.pipelines.models.sources.families import generates_videos
@@ -165,9 +195,10 @@ def _generate_and_score(
     videos_given = are_videos(real)
     if sources.model.class_name:
         _check_kinds(generates_videos(sources.model), real, videos_given)
-    judges, names = judges_of(prompts, scoring, run.device, bool(real))
+    judges, names = judges_of(prompts, scoring, run.device, bool(real), generates_videos(sources.model))
     prepared = prepare(request, sources)
     _check_kinds(prepared.plan.frames is not None, real, videos_given)  # a model of the hub is known only now
+    plugged_metrics(judges.metrics, videos=prepared.plan.frames is not None)
     tell(*_shortened(prepared.notes))
     if prepared.plan.autocast:
         tell(f"--dtype auto took {prepared.plan.arithmetic}")
@@ -190,10 +221,13 @@ def _generate_and_score(
     bar = Bar("generating", prepared.plan.count * len(chosen), prepared.plan.noun)
     try:
         with bar:
-            run_experiment(prepared.loaded, experiment, folder, bar, bar.say, bar.scored)
+            results = run_experiment(prepared.loaded, experiment, folder, bar, bar.say, bar.scored)
     except KeyboardInterrupt:
         raise stopped(folder, seeds=sampling.seeds) from None
-    _told(folder)
+    files: dict[str, list[Path]] = {}
+    for one in results["pictures"]:
+        files.setdefault(one["arm"], []).append(folder / one["file"])
+    return results, files
 
 
 def _calibrated(chosen: Any, arms: ArmOptions, prepared: Any) -> Any:
@@ -214,7 +248,8 @@ def _calibrated(chosen: Any, arms: ArmOptions, prepared: Any) -> Any:
 
 def _score(
     images: list[Path], prompts: Any, real: list[Path], scoring: ScoringOptions, run: RunOptions, folder: Path
-) -> None:
+) -> tuple[dict[str, Any], dict[str, list[Path]]]:
+    """As ``_generate_and_score``, of images that exist already."""
     from freeu.evaluate.experiment.existing import check_kinds, read_existing
     from freeu.extras import need
     from freeu.pipelines.io.output import refuse_foreign
@@ -225,7 +260,7 @@ def _score(
     videos = check_kinds(arms, real)
     if videos:
         need("video", "cv2")
-    judges, names = judges_of(prompts, scoring, run.device, bool(real))
+    judges, names = judges_of(prompts, scoring, run.device, bool(real), videos)
 
     import torch
 
@@ -238,7 +273,7 @@ def _score(
     bar = Bar("scoring", None)
     try:
         with bar, quiet(), deterministic(device, run.threads or torch.get_num_threads()):
-            score_existing(
+            results = score_existing(
                 arms,
                 prompts,
                 judges,
@@ -253,7 +288,7 @@ def _score(
             )
     except KeyboardInterrupt:
         raise StoppedError("stopped; nothing was written: give the same command again") from None
-    _told(folder)
+    return results, {arm.name: [one.path for one in arm.samples] for arm in arms}
 
 
 def _check_kinds(video: bool, real: list[Path], videos_given: bool) -> None:
@@ -273,28 +308,44 @@ def _shortened(notes: Sequence[str], most: int = 3) -> list[str]:
     return [*notes[:most], *([f"and {counted(more, 'more note')}"] if more > 0 else [])]
 
 
-def _told(folder: Path) -> None:
-    from freeu.evaluate.experiment.results import RESULTS, TABLE
+def _told(folder: Path, results: Any) -> None:
+    from freeu.evaluate.experiment.results import RESULTS, TABLE, failure_lines
 
+    tell(*failure_lines(results))
     print(f"wrote {folder / TABLE} and {RESULTS}")
 
 
+def _track(tracking: TrackOptions, results: Any, files: dict[str, list[Path]], folder: Path) -> None:
+    """Send the results, which are written already, to the trackers that were asked for."""
+    if not tracking.track:
+        return
+    from freeu.evaluate.experiment.results import as_markdown
+    from freeu.evaluate.tracking.record import record_of
+    from freeu.evaluate.tracking.trackers import track
+
+    track(tracking.track, record_of(results, as_markdown(results), folder, tracking.track_project, files))
+
+
 def judges_of(
-    prompts: Any, scoring: ScoringOptions, device: str, with_reference: bool
+    prompts: Any, scoring: ScoringOptions, device: str, with_reference: bool, videos: bool
 ) -> tuple[Any, dict[str, str | None]]:
     """What scores, and its names; whatever is left out on its own is said on standard error."""
     from freeu.evaluate.embedded import judge_path, load_reader
+    from freeu.evaluate.experiment.plugged import plugged_metrics
     from freeu.evaluate.experiment.scoring import Judges
+    from freeu.evaluate.experiment.summary import MEASURES
     from freeu.evaluate.metrics.alignment import check_readable
     from freeu.evaluate.metrics.clip import CLIP
     from freeu.evaluate.metrics.inception import Inception
+    from freeu.evaluate.metrics.plugins.registry import find_metrics
     from freeu.pipelines.models.loading import pick_device
 
     judge, features = scoring.judge, scoring.features
     # Matching references are worth having for alignment alone.
     distances = with_reference and not scoring.reference_matches
     place = pick_device(device)
-    found = Judges()
+    found = Judges(metrics=find_metrics(scoring.metric or (), place))
+    plugged_metrics(found.metrics, MEASURES, videos=videos, matches=scoring.reference_matches)
     if judge != "none":
         try:
             found.clip = CLIP(judge or judge_path(), device=place)

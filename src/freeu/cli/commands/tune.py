@@ -89,9 +89,9 @@ def tune(
 ) -> None:
     """Search the settings of FreeU that suit a model, and tell whether they are better than none.
 
-    Guidance is searched with the same budget, as a rival. What was found is compared with plain sampling on prompts that
-    no search saw; "none is best here" is an answer. Writes preset.json for --preset, tuning.json and report.html. An
-    interrupted run goes on if the same command is given again with the same --output.
+    Guidance is searched with the same budget, as a rival. What was found is compared with plain sampling on prompts
+    that no search saw; "none is best here" is an answer. Writes preset.json for --preset, tuning.json and report.html.
+    An interrupted run goes on if the same command is given again with the same --output.
     """
     from freeu.evaluate.experiment.prompts import read_prompts
     from freeu.evaluate.experiment.scoring import reference_images
@@ -130,7 +130,7 @@ def _tune(
     texts = PromptOptions([prompt.text for prompt in prompts]).collect()
     request = Request("generate", texts, sampling, model, run, add_ons=model.add_ons(), speed=speed)
     sources = check_request(request, folder)
-    judges, names = judges_of((*prompts, *held_out), scoring, run.device, bool(real))
+    judges, names = judges_of((*prompts, *held_out), scoring, run.device, bool(real), videos=False)
     prepared = prepare(request, sources)
     tell(*prepared.notes[:3])
     if prepared.plan.autocast:

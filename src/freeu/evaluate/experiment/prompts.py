@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from freeu.errors import FreeUValueError
+from freeu.errors import FreeUValueError, shown
 from freeu.evaluate.metrics.alignment import PromptSpec
-from freeu.json_files import parse_json
-from freeu.pipelines.io.prompts import collect_prompts
+from freeu.pipelines.io.prompt_sources import Row, prompt_of
+from freeu.pipelines.io.prompts import is_jsonl, prompt_rows
 
 
 @dataclass(frozen=True)
@@ -32,33 +31,32 @@ class Prompt:
         return {"prompt": self.text, "layout": self.layout, "asked": self.spec.to_dict() if self.spec else None}
 
 
-def read_prompts(source: str) -> tuple[Prompt, ...]:
-    """Prompts from "paper", a text file (one a line), or a ``.jsonl`` file of {"prompt": "...", "asked": {...}}.
+def read_prompts(source: str, limit: int | None = None, sample: int | None = None, seed: int = 0) -> tuple[Prompt, ...]:
+    """Prompts from what ``prompt_rows`` reads; lines of a ``.jsonl`` file may also have "asked" and a "layout".
 
-    Lines of a ``.jsonl`` file may also have a "layout".
+    Args:
+        source, limit, sample, seed: as in ``prompt_rows``.
 
     Raises:
-        FreeUValueError: a file that cannot be read, a line that is no such object (with its number), or a repeated
-            prompt.
+        FreeUValueError: what ``prompt_rows`` refuses, a line that is no such object, or a repeated prompt; the message
+            gives the line, or both of them.
     """
-    if not source.endswith(".jsonl"):
-        found = tuple(Prompt(text) for text in collect_prompts((), source))
-    else:
-        lines = collect_prompts((), source)
-        found = tuple(_prompt(source, number, line) for number, line in enumerate(lines, start=1))
-    seen: set[str] = set()
-    for prompt in found:
-        if prompt.text in seen:
-            raise FreeUValueError(f"{source} holds the prompt {prompt.text!r} twice: use more seeds instead")
-        seen.add(prompt.text)
+    rows = prompt_rows(source, limit, sample, seed)
+    found = tuple(_prompt(row) if is_jsonl(source) else Prompt(row.text) for row in rows)
+    seen: dict[str, Row] = {}
+    for prompt, row in zip(found, rows, strict=True):
+        first = seen.setdefault(prompt.text, row)
+        if first is not row:
+            raise FreeUValueError(
+                f"{row.where} repeats the prompt {shown(prompt.text)} of {first.where}, so {source} holds it twice: "
+                "use more seeds instead"
+            )
     return found
 
 
-def _prompt(source: str, number: int, line: str) -> Prompt:
-    where = f"{Path(source).name}, prompt {number}"
-    data = parse_json(line, where)
-    if not isinstance(data, dict) or not isinstance(data.get("prompt"), str) or not data["prompt"].strip():
-        raise FreeUValueError(f'{where} must be an object like {{"prompt": "...", "asked": {{...}}}}')
+def _prompt(row: Row) -> Prompt:
+    where = row.where
+    text, data = prompt_of(row)
     unknown = data.keys() - {"prompt", "asked", "layout"}
     if unknown:
         raise FreeUValueError(f"{where} has an unknown field {min(unknown)!r}: known are prompt, asked and layout")
@@ -69,4 +67,4 @@ def _prompt(source: str, number: int, line: str) -> Prompt:
         spec = None if data.get("asked") is None else PromptSpec.from_dict(data["asked"])
     except FreeUValueError as error:
         raise FreeUValueError(f"{where}: {error}") from None
-    return Prompt(data["prompt"].strip(), spec, layout.strip() if layout else None)
+    return Prompt(text, spec, layout.strip() if layout else None)

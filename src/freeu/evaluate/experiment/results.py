@@ -65,7 +65,7 @@ def as_markdown(results: Mapping[str, Any]) -> str:
     lines = [*_head(results), *_glance(results)]
     found = {name for _, row in _all_rows(results) for name in row}
     for measure in (*(name for name in ORDER if name in found), *sorted(found.difference(ORDER))):
-        lines += ["", f"## {measure}", "", *_measure(results, measure)]
+        lines += ["", f"## {measure}", "", *_about(results, measure), *_measure(results, measure)]
         by_layout = _layouts(results, measure)
         if by_layout:
             lines += ["", *by_layout]
@@ -101,11 +101,13 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     for name, found in results["calibration"].items():
         yield f"- {name}: {_calibration(name.partition(':')[2], found)}"
+    for said, _ in _failures(results):
+        yield f"- {said}: see failures in {RESULTS}."
     for name, other in equal.items():
         yield f"- {name} and {other} generated identical {noun}s: the settings in which they differ have no effect."
     if results["fid_floor"] is not None:
         yield f"- Frechet distance (FID) of real against real at this number of {noun}s: {results['fid_floor']:.4g}."
-    if results["calibration"] or equal or results["fid_floor"] is not None:
+    if results["calibration"] or equal or results.get("failures") or results["fid_floor"] is not None:
         yield ""
 
 
@@ -129,6 +131,22 @@ def _calibration(matched: str, found: Mapping[str, Any]) -> str:
     )
 
 
+def failure_lines(results: Mapping[str, Any]) -> list[str]:
+    """What a user should know of metrics that gave no value for some images, with the first of them."""
+    return [f"{said}: {first['file']}: {first['error']}" for said, first in _failures(results)]
+
+
+def _failures(results: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """For each arm and metric how many images it gave no value for, and the first; older results have none."""
+    found: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    for one in results.get("failures", ()):
+        found.setdefault((one["arm"], one["metric"]), []).append(one)
+    for (arm, metric), failed in found.items():
+        real = arm == CEILING
+        rows = results["ceiling"]["pictures"] if real else [one for one in results["pictures"] if one["arm"] == arm]
+        yield f"{metric} gave no value for {len(failed)} of {counted(len(rows), 'image')} of {arm}", failed[0]
+
+
 def _all_rows(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Names and means of the arms, then of ceiling and floor."""
     rows = [(arm["name"], results["summary"][arm["name"]]) for arm in results["arms"]]
@@ -141,7 +159,8 @@ def _all_rows(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]
 def _glance(results: Mapping[str, Any]) -> Iterator[str]:
     """Values with half of their interval."""
     rows = _all_rows(results)
-    measures = [name for name in GLANCE if any(name in row for _, row in rows)]
+    shown = (*GLANCE, *(metric["name"] for metric in results.get("metrics", ())))
+    measures = [name for name in shown if any(name in row for _, row in rows)]
     if not measures:
         return
     yield "## At a glance"
@@ -150,6 +169,16 @@ def _glance(results: Mapping[str, Any]) -> Iterator[str]:
         ["arm", *(f"{name} x 1000" if name in KERNEL else name for name in measures)],
         [[name, *(_half(row.get(measure), measure) for measure in measures)] for name, row in rows],
     )
+
+
+def _about(results: Mapping[str, Any], measure: str) -> Iterator[str]:
+    """Of a metric that is plugged in: what it is, which way is better, and its licence."""
+    for metric in results.get("metrics", ()):
+        if metric["name"] == measure:
+            way = {True: "higher is better", False: "lower is better", None: "neither way is better"}
+            said = [metric["source"], f"sees {metric['sees']}", way[metric["higher_is_better"]], metric["licence"]]
+            yield f"{'; '.join(filter(None, said))}."
+            yield ""
 
 
 def _measure(results: Mapping[str, Any], measure: str) -> Iterator[str]:

@@ -50,11 +50,14 @@ class Judges:
         reader: reads scenes, for prompts that say what they ask for.
         clip: for CLIP score and retrieval, and for features.
         inception: replaces ``clip`` as the features of distances and diversity.
+        metrics: of images, besides: ``Metric``s, or callables (images, prompts) -> a number for each image, named by
+            their ``name`` or ``__name__``.
     """
 
     reader: Reader | None = None
     clip: CLIP | None = None
     inception: Inception | None = None
+    metrics: Sequence[Any] = ()
 
     @property
     def features(self) -> Judge | None:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from freeu.evaluate.experiment.bounds import real_scenes, score_shuffled
+from freeu.evaluate.experiment.plugged import plugged_metrics, score_plugged
 from freeu.evaluate.experiment.prompts import Prompt
+from freeu.evaluate.experiment.results import CEILING
 from freeu.evaluate.experiment.scoring import (
     Judges,
     Sample,
@@ -28,11 +30,15 @@ from freeu.evaluate.metrics.distance import (
     kernel_distance_difference,
     kernel_distance_interval,
 )
+from freeu.evaluate.metrics.statistics import STATISTICS
 from freeu.evaluate.metrics.video_distance import NAMES
 from freeu.intervals import Estimate, mean_interval, paired_interval, share_interval
 
 ALIGNMENT = (*VIDEO_ASPECTS, *ASPECTS)
 """Scores of alignment: those of videos, then those of images."""
+
+MEASURES = (*ALIGNMENT, *STATISTICS, "clip_score", "retrieval", "kid", "fid", "fid_limit")
+"""Names that a metric which is plugged in cannot have."""
 
 Means = dict[str, dict[str, Any]]
 
@@ -64,13 +70,15 @@ def score_everything(
 
     Returns:
         these parts of ``results.json``: "clips" (whether videos were measured), "summary" and "differences" (by arm and
-        measure), "fid_floor", "ceiling", "floor", "share_of_ceiling", "by_layout" and "pictures". What is unknown is
-        None or empty.
+        measure), "fid_floor", "ceiling", "floor", "share_of_ceiling", "by_layout", "metrics" (those that are plugged
+        in), "failures" (images that one of them gave no value for) and "pictures". What is unknown is None or empty.
 
     Raises:
-        FreeUValueError: images that cannot be read; with ``matches``, another number of references than of prompts.
+        FreeUValueError: images that cannot be read; with ``matches``, another number of references than of prompts;
+            metrics that are plugged in, and videos.
     """
     real = real_scenes(reference, prompts) if matches else []
+    plugged = plugged_metrics(judges.metrics, MEASURES, videos=videos, matches=matches)
     features = judges.features
     with_reference = bool(reference) and (matches or features is not None)
     total = sum(len(files) for files in samples.values()) + (len(reference) if with_reference else 0)
@@ -94,6 +102,10 @@ def score_everything(
             real_features = ceiling.features
         elif features is not None:
             real_features = features_in(features, reference, on_scored)
+    rows = {name: arm.images for name, arm in scored.items()} | ({} if ceiling is None else {CEILING: ceiling.images})
+    failures = score_plugged(
+        plugged, {**samples, CEILING: real}, rows, prompts, reference if matches else (), say=say, report=report
+    )
     say("intervals")
     first = next(iter(scored))
     floor = score_shuffled(scored[first], prompts, captions)
@@ -115,6 +127,10 @@ def score_everything(
         },
         "share_of_ceiling": {} if ceiling is None else {name: _shares(arm, ceiling) for name, arm in scored.items()},
         "by_layout": _by_layout(scored, ceiling, floor, prompts),
+        "metrics": [metric.to_dict() for metric in plugged],
+        "failures": [
+            asdict(one) | {"file": _name(one.file) if one.arm == CEILING else names(one.file)} for one in failures
+        ],
         "pictures": [
             {"arm": name} | row for name, files in samples.items() for row in _rows(files, scored[name], names)
         ],

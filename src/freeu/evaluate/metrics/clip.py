@@ -64,6 +64,11 @@ class CLIP(Judge):
         self._device, self._batch = device, batch
         self.name = Path(where).name
 
+    @property
+    def logit_scale(self) -> float:
+        """What the model multiplies cosines with: the exponential of its learnt logit scale."""
+        return float(self._model.logit_scale.detach().double().exp())
+
     def image_features(self, images: Sequence[Image]) -> Floats:
         """Unit feature vectors of images of any size, float64 of shape (n, d)."""
         found = []

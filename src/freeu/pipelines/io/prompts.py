@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
+from freeu.pipelines.io.prompt_sources import Row, choose_rows, prompt_of, rows_of
 
 # The examples of the official demo (ChenyangSi/FreeU, demo/app.py), and the prompts that the paper's figures name
 # (Figs. 12, 15, 20, 26, 28 of arXiv:2309.11497).
@@ -42,42 +41,63 @@ PAPER_PROMPTS = (
 _FILLERS = frozenset({"a", "an", "the", "on", "in", "of", "and", "with", "to", "one", "style", "background"})
 
 
-def collect_prompts(given: Iterable[str], source: str | None) -> tuple[str, ...]:
+def collect_prompts(
+    given: Iterable[str],
+    source: str | None,
+    limit: int | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+) -> tuple[str, ...]:
     """Prompts of the command line, then those of ``source``.
 
     Args:
         given: prompts as arguments.
-        source: None, "paper", or a text file ("-" for standard input) with one prompt a line; empty lines and lines
-            that begin with # are left out.
+        source: None, or what ``prompt_rows`` reads.
+        limit, sample, seed: which of those of ``source``; see ``choose_rows``.
 
     Raises:
-        FreeUValueError: no prompt at all, an empty one, or a file that cannot be read as UTF-8 text.
+        FreeUValueError: no prompt at all, an empty one, or what ``prompt_rows`` refuses.
     """
     prompts = [prompt.strip() for prompt in given]
     if not all(prompts):
         raise FreeUValueError("a prompt is empty: write what the image should show")
-    if source == "paper":
-        prompts.extend(PAPER_PROMPTS)
-    elif source is not None:
-        prompts.extend(_read_prompts(Path(source)))
+    if source is not None:
+        rows = prompt_rows(source, limit, sample, seed)
+        prompts += [prompt_of(row)[0] if is_jsonl(source) else row.text for row in rows]
+    elif limit is not None or sample is not None:
+        raise FreeUValueError("--limit and --sample choose among the prompts of a file: give --prompts too")
     if not prompts:
         raise FreeUValueError('no prompt: write one, such as "a 3d fox on a blue background", or give --prompts FILE')
     return tuple(prompts)
 
 
-def _read_prompts(path: Path) -> list[str]:
-    try:
-        data = sys.stdin.buffer.read() if path == Path("-") else path.read_bytes()
-        text = data.decode("utf-8-sig")
-    except OSError as error:
-        raise FreeUValueError(f"cannot read the prompts in {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise FreeUValueError(f"the prompts in {path} are not UTF-8 text: save the file as UTF-8") from None
-    lines = (line.strip() for line in text.splitlines())
-    prompts = [line for line in lines if line and not line.startswith("#")]
-    if not prompts:
-        raise FreeUValueError(f"{path} holds no prompt: write one on each line (lines that begin with # are comments)")
-    return prompts
+def prompt_rows(source: str, limit: int | None = None, sample: int | None = None, seed: int = 0) -> list[Row]:
+    """The prompts of a source, at least one, as it holds them.
+
+    Args:
+        source: "paper"; a text file ("-" for standard input) with one prompt a line, where empty lines and lines that
+            begin with # are left out; a ``.jsonl`` file, whose lines ``prompt_of`` reads; captions of COCO
+            (``.json``); or "hf:ID[:SPLIT[:COLUMN]]", a data set of the hub or a folder.
+        limit, sample, seed: which of them; see ``choose_rows``.
+
+    Raises:
+        FreeUValueError: a source that cannot be read, or holds no prompt.
+    """
+    if source == "paper":
+        every: Iterable[Row] = (Row(text, source, "prompt", place) for place, text in enumerate(PAPER_PROMPTS, 1))
+    else:
+        every = rows_of(source)
+    rows = choose_rows(source, every, limit, sample, seed)
+    if not rows:
+        raise FreeUValueError(
+            f"{source} holds no prompt: write one on each line (lines that begin with # are comments)"
+        )
+    return rows
+
+
+def is_jsonl(source: str) -> bool:
+    """Whether a source is a file of lines of JSON."""
+    return source.endswith(".jsonl")
 
 
 def unknown_words(prompt: str, world: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.io.inputs import check_side, draw_seeds, parse_seeds
+from freeu.pipelines.io.inputs import MAX_SMALL_SEED, check_side, draw_seeds, parse_seeds
 from freeu.pipelines.io.prompts import collect_prompts
 from freeu.pipelines.models.schedulers import SAMPLERS, sampler_name
 from freeu.pipelines.options.option import Argument, Option, check_bounds
@@ -28,18 +28,23 @@ class PromptOptions:
     prompts_from: Annotated[
         str | None,
         Option(
-            "A text file, one prompt a line (# begins a comment), or 'paper': the prompts of the paper and its demo.",
-            "FILE|paper",
+            "A text file, one prompt a line (# begins a comment), .jsonl, captions of COCO (.json), a data set "
+            "(hf:ID[:SPLIT[:COLUMN]]), or 'paper': the prompts of the paper and its demo.",
+            "FILE|hf:ID|paper",
             ("--prompts",),
         ),
     ] = None
+    limit: Annotated[int | None, Option("Only the first N of --prompts.", "N")] = None
+    sample: Annotated[int | None, Option("Only N of --prompts, drawn at random.", "N")] = None
+    sample_seed: Annotated[int, Option("Seed of --sample.", "SEED", bounds=(0, MAX_SMALL_SEED))] = 0
 
     def collect(self) -> tuple[str, ...]:
         """The prompts themselves; errors as ``prompts.collect_prompts``."""
-        return collect_prompts(tuple(self.prompts or ()), self.prompts_from)
+        check_bounds(self)
+        return collect_prompts(tuple(self.prompts or ()), self.prompts_from, self.limit, self.sample, self.sample_seed)
 
     def __bool__(self) -> bool:
-        return bool(self.prompts or self.prompts_from)
+        return bool(self.prompts or self.prompts_from or self.limit or self.sample)
 
 
 @dataclass(frozen=True)
