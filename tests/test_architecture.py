@@ -17,7 +17,7 @@ LAYERS = """
 errors lazy
 json_files extras schedule foreign
 config
-wording profiles presets metadata ops
+wording profiles presets preset_file metadata ops
 intervals motion
 core
 adapters
@@ -33,11 +33,13 @@ pipelines.video pipelines.pages
 pipelines.making pipelines.sweep pipelines.check
 pipelines
 evaluate.metrics
+evaluate.calibration
 evaluate.experiment
 evaluate
 analysis.measurement
 analysis.figures
 analysis
+tuning
 personalize.training
 personalize.dreambooth personalize.reversion
 personalize
@@ -53,7 +55,7 @@ study.web
 study
 ui
 cli
-cli.commands.study
+cli.commands.study cli.commands.personalize
 cli.commands
 __main__
 """
@@ -86,6 +88,7 @@ PUBLIC = {
     "recommend",
     "remove_all",
     "scalecrafter",
+    "tune",
 }
 
 

@@ -35,6 +35,7 @@ PARTS = {
     "pipelines": "diffusers",
     "rerender": "video",
     "study": "study",
+    "tuning": "tune",
     "ui": "ui",
 }
 # What a module imports inside a function, for a feature whose extra is not that of its part.

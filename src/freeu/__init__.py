@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from freeu.api import Inspection, active, apply, enabled, inspect, recommend, remove_all
     from freeu.core.patch import Handle
     from freeu.core.site import Site
+    from freeu.tuning.interactive import tune
 
 __version__ = "0.1.0"
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "recommend",
     "remove_all",
     "scalecrafter",
+    "tune",
 ]
 
 # What needs torch is loaded when it is first used, so that the command line answers before torch is there.
@@ -58,6 +60,7 @@ _NEED_TORCH = {
     "freeu.api": ("Inspection", "active", "apply", "enabled", "inspect", "recommend", "remove_all"),
     "freeu.core.patch": ("Handle",),
     "freeu.core.site": ("Site",),
+    "freeu.tuning.interactive": ("tune",),
 }
 
 

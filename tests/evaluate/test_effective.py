@@ -15,7 +15,7 @@ from tiny_pipelines import tiny_text_encoder, tiny_tokenizer, tiny_unet, tiny_va
 import freeu
 from freeu.errors import FreeUValueError
 from freeu.evaluate import EffectiveScale, effective_scale, neutral_scale, projected_scale
-from freeu.evaluate.experiment.effective import HIGHEST, _OwnPath
+from freeu.evaluate.calibration.effective import HIGHEST, _OwnPath
 from freeu.guiding import FreSca, Guiding
 from freeu.schedule import Schedule
 

@@ -7,7 +7,7 @@ import torch
 import freeu
 from freeu.errors import FreeUValueError
 from freeu.evaluate import calibrate_guidance, match_guidance
-from freeu.evaluate.experiment.guidance import noise_weight
+from freeu.evaluate.calibration.guidance import noise_weight
 
 PROMPTS = ("a 3d fox on a blue background", "a flat car on a red background")
 

@@ -17,16 +17,17 @@ from freeu.cli.commands.analyze import OLD as ANALYZE_OLD
 from freeu.cli.commands.analyze import analyze
 from freeu.cli.commands.check import check
 from freeu.cli.commands.compare import compare
-from freeu.cli.commands.dreambooth import dreambooth
 from freeu.cli.commands.evaluate import OLD as EVALUATE_OLD
 from freeu.cli.commands.evaluate import evaluate
 from freeu.cli.commands.generate import generate
 from freeu.cli.commands.inspect import inspect
+from freeu.cli.commands.personalize.dreambooth import dreambooth
+from freeu.cli.commands.personalize.reversion import reversion
 from freeu.cli.commands.presets import presets
 from freeu.cli.commands.rerender import rerender
-from freeu.cli.commands.reversion import reversion
 from freeu.cli.commands.study import study
 from freeu.cli.commands.sweep import sweep
+from freeu.cli.commands.tune import tune
 from freeu.cli.commands.ui import ui
 from freeu.cli.commands.video import video
 from freeu.cli.errors import CheckFailedError, StoppedError
@@ -41,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _function in (compare, generate, inspect, presets, check, video, rerender, sweep, ui):
+for _function in (compare, generate, inspect, presets, check, video, rerender, sweep, tune, ui):
     command(app, _function.__name__)(_function)
 command(app, "evaluate", **EVALUATE_OLD)(evaluate)
 command(app, "analyze", **ANALYZE_OLD)(analyze)

@@ -19,15 +19,15 @@ from freeu.extras import need
 from freeu.lazy import load_name
 
 if TYPE_CHECKING:
-    from freeu.evaluate.embedded import judge_path, load_reader
-    from freeu.evaluate.experiment.effective import (
+    from freeu.evaluate.calibration.effective import (
         EffectiveScale,
         NeutralScale,
         effective_scale,
         neutral_scale,
         projected_scale,
     )
-    from freeu.evaluate.experiment.guidance import Calibration, calibrate_guidance, match_guidance
+    from freeu.evaluate.calibration.guidance import Calibration, calibrate_guidance, match_guidance
+    from freeu.evaluate.embedded import judge_path, load_reader
     from freeu.evaluate.experiment.scoring import Judges
     from freeu.evaluate.experiment.video_scoring import VideoMeasurement, measure_video, score_video_alignment
     from freeu.evaluate.metrics.alignment import PromptSpec, Reader, Reading, score_alignment
@@ -80,14 +80,14 @@ _HOMES = {
         "measure_video",
         "score_video_alignment",
     ),
-    "freeu.evaluate.experiment.effective": (
+    "freeu.evaluate.calibration.effective": (
         "EffectiveScale",
         "NeutralScale",
         "effective_scale",
         "neutral_scale",
         "projected_scale",
     ),
-    "freeu.evaluate.experiment.guidance": (
+    "freeu.evaluate.calibration.guidance": (
         "Calibration",
         "calibrate_guidance",
         "match_guidance",

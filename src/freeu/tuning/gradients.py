@@ -189,10 +189,10 @@ def _predicted(scheduler: Any, prediction: Tensor, x: Tensor, timestep: Any) -> 
     alpha = scheduler.alphas_cumprod[int(timestep)].to(x)
     signal, noise = alpha.sqrt(), (1.0 - alpha).sqrt()
     kind = scheduler.config.prediction_type
+    found: Tensor = signal * x - noise * prediction  # of v
     if kind == "epsilon":
-        return (x - noise * prediction) / signal
-    found: Tensor = prediction if kind == "sample" else signal * x - noise * prediction
-    return found
+        found = (x - noise * prediction) / signal
+    return prediction if kind == "sample" else found
 
 
 def _decoded(pipe: Any, latents: Tensor) -> Tensor:

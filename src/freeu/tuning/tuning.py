@@ -15,9 +15,9 @@ from freeu.adapters import adapter_for
 from freeu.adapters.finding import unet_of
 from freeu.api import recommended_name
 from freeu.errors import FreeUValueError
+from freeu.evaluate.calibration.guidance import why_unguided
 from freeu.evaluate.experiment.arms import BASELINE, EFFECTIVE, Arm
 from freeu.evaluate.experiment.experiment import Experiment, run_experiment
-from freeu.evaluate.experiment.guidance import why_unguided
 from freeu.evaluate.experiment.measuring import Measurer, Pair
 from freeu.evaluate.experiment.prompts import Prompt
 from freeu.evaluate.experiment.scoring import Judges

@@ -11,6 +11,7 @@ import typer
 
 from freeu.cli.bundles import Defaults, Only, Without
 from freeu.cli.errors import StoppedError, stopped
+from freeu.cli.scoring import ScoringOptions, judges_of
 from freeu.cli.terminal import tell
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.model import ChosenModel, ModelOptions
@@ -42,34 +43,6 @@ class ArmOptions:
     calibration_prompts: Annotated[
         int, Option("Prompts on which the CFG scale is calibrated.", "N", bounds=(1, 10_000))
     ] = 16
-
-
-@dataclass(frozen=True)
-class ScoringOptions:
-    """What scores the outputs, and against what."""
-
-    PANEL: ClassVar[str] = "Scoring"
-
-    reference: Annotated[Path | None, Option("Real images, or real videos, for FID and KID.", "DIR")] = None
-    reference_matches: Annotated[
-        bool,
-        Option("The i-th image of --reference shows the i-th prompt: score them too, as the ceiling."),
-    ] = False
-    judge: Annotated[
-        str | None, Option("A CLIP for CLIP score and features (default: the embedded one).", "DIR|none")
-    ] = None
-    features: Annotated[str, Option("Features of distances and diversity.", "clip|inception")] = "clip"
-    reader: Annotated[
-        bool,
-        Option("Score alignment where prompts say what they ask for.", names=("--reader/--no-reader",)),
-    ] = True
-    metric: Annotated[
-        list[str] | None,
-        Option(
-            "Another metric of images, such as pickscore=DIR, or package.module:function; may be given several times.",
-            "NAME[=PATH]",
-        ),
-    ] = None
 
 
 @dataclass(frozen=True)
@@ -232,8 +205,8 @@ def _generate_and_score(
 
 def _calibrated(chosen: Any, arms: ArmOptions, prepared: Any) -> Any:
     """The arms, without those that match guidance where the model has none; refused if they were asked for."""
+    from freeu.evaluate.calibration.guidance import why_unguided
     from freeu.evaluate.experiment.experiment import check_arms
-    from freeu.evaluate.experiment.guidance import why_unguided
 
     check_arms(prepared.loaded, prepared.plan, chosen)
     reason = why_unguided(prepared.loaded.pipe, prepared.plan.guidance)
@@ -324,47 +297,3 @@ def _track(tracking: TrackOptions, results: Any, files: dict[str, list[Path]], f
     from freeu.evaluate.tracking.trackers import track
 
     track(tracking.track, record_of(results, as_markdown(results), folder, tracking.track_project, files))
-
-
-def judges_of(
-    prompts: Any, scoring: ScoringOptions, device: str, with_reference: bool, videos: bool
-) -> tuple[Any, dict[str, str | None]]:
-    """What scores, and its names; whatever is left out on its own is said on standard error."""
-    from freeu.evaluate.embedded import judge_path, load_reader
-    from freeu.evaluate.experiment.plugged import plugged_metrics
-    from freeu.evaluate.experiment.scoring import Judges
-    from freeu.evaluate.experiment.summary import MEASURES
-    from freeu.evaluate.metrics.alignment import check_readable
-    from freeu.evaluate.metrics.clip import CLIP
-    from freeu.evaluate.metrics.inception import Inception
-    from freeu.evaluate.metrics.plugins.registry import find_metrics
-    from freeu.pipelines.models.loading import pick_device
-
-    judge, features = scoring.judge, scoring.features
-    # Matching references are worth having for alignment alone.
-    distances = with_reference and not scoring.reference_matches
-    place = pick_device(device)
-    found = Judges(metrics=find_metrics(scoring.metric or (), place))
-    plugged_metrics(found.metrics, MEASURES, videos=videos, matches=scoring.reference_matches)
-    if judge != "none":
-        try:
-            found.clip = CLIP(judge or judge_path(), device=place)
-        except FreeUValueError as error:
-            if judge is not None or (distances and features == "clip"):
-                raise
-            tell(f"no CLIP score: {error}")
-    if features == "inception":
-        found.inception = Inception(device=place)
-    if distances and found.features is None:
-        raise FreeUValueError("--reference needs features: leave --judge none out, or give --features inception")
-    if scoring.reader and any(prompt.spec is not None for prompt in prompts):
-        found.reader = load_reader(place)
-        for prompt in prompts:
-            if prompt.spec is not None:
-                check_readable(prompt.spec, found.reader)
-    names = {
-        "clip": found.clip.name if found.clip else None,
-        "features": features if found.features else None,
-        "reader": "freeu-zoo" if found.reader else None,
-    }
-    return found, names

@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar
 import typer
 
 from freeu.cli.bundles import Defaults, Without
-from freeu.cli.commands.evaluate import ScoringOptions, judges_of
 from freeu.cli.errors import stopped
+from freeu.cli.scoring import ScoringOptions, judges_of
 from freeu.cli.terminal import tell
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.model import ChosenModel, ModelOptions

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from freeu.errors import FreeUError, FreeUValueError
+from freeu.evaluate.calibration.effective import EffectiveScale, effective_scale, neutral_scale
+from freeu.evaluate.calibration.guidance import calibrate_guidance
 from freeu.evaluate.experiment.arms import CALIBRATED, EFFECTIVE, NEUTRAL, Arm
-from freeu.evaluate.experiment.effective import EffectiveScale, effective_scale, neutral_scale
-from freeu.evaluate.experiment.guidance import calibrate_guidance
 from freeu.evaluate.experiment.prompts import Prompt
 from freeu.evaluate.experiment.results import KIND, RESULTS, SCHEMA, TABLE, as_markdown
 from freeu.evaluate.experiment.scoring import Judges, Sample

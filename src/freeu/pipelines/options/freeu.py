@@ -13,6 +13,7 @@ from freeu.foreign.png import is_png
 from freeu.metadata import read_png
 from freeu.pipelines.io.inputs import parse_factors
 from freeu.pipelines.options.option import Option, annotated_fields, flag, given
+from freeu.preset_file import PresetFile, is_preset_file, read_preset
 from freeu.presets import preset
 
 
@@ -26,9 +27,10 @@ class FreeUOptions:
 
     PANEL: ClassVar[str] = "FreeU"
 
-    preset: Annotated[str | None, Option("A name of `freeu presets` (default: recommended for the model).", "NAME")] = (
-        None
-    )
+    preset: Annotated[
+        str | None,
+        Option("A name of `freeu presets`, or a file of `freeu tune` (default: as recommended).", "NAME|FILE"),
+    ] = None
     config: Annotated[
         str | None,
         Option(
@@ -169,7 +171,7 @@ class FreeUOptions:
         if len(named) > 1:
             raise FreeUValueError(f"{' and '.join(named)} say the same thing twice: give one of them")
         if self.preset is not None:
-            return preset(self.preset)
+            return self._from_file().config if is_preset_file(self.preset) else preset(self.preset)
         if self.config is not None:
             return parse_config(self.config)
         if not named:
@@ -177,6 +179,27 @@ class FreeUOptions:
         b = parse_factors("b", self.b) if self.b is not None else None
         s = parse_factors("s", self.s) if self.s is not None else None
         return FreeUConfig(b=b or (1.0,) * len(s or (1.0, 1.0)), s=s, **self.overrides())
+
+    def _from_file(self) -> PresetFile:
+        """The preset of a file.
+
+        Raises:
+            FreeUValueError: it cannot be read, or says that none is best.
+        """
+        assert self.preset is not None
+        found = read_preset(Path(self.preset).expanduser())
+        if found.config is None:
+            raise FreeUValueError(f"--preset {self.preset} has no settings of FreeU: {found.verdict}")
+        return found
+
+    def made_for_another(self, fingerprint: str, name: str) -> str | None:
+        """What to tell of a preset file that was found for another model, by the fingerprint of its files."""
+        if self.preset is None or not is_preset_file(self.preset):
+            return None
+        found = self._from_file()
+        if not found.fingerprint or found.fingerprint == fingerprint:
+            return None
+        return f"--preset {self.preset} was found for {found.model}, whose files are others than those of {name}"
 
     def resolve(self, model: Any) -> FreeUConfig:
         """The configuration for a pipeline or U-Net."""

@@ -107,7 +107,9 @@ def prepare(request: Request, found: Sources) -> Prepared:
     inputs_of = (inputs.image, inputs.mask, inputs.video, inputs.control_image)
     with quiet():
         cut = tuple(notes_on_length(loaded.pipe, [*plan.prompts, plan.negative_prompt]))
-    return Prepared(plan, loaded, *inputs_of, notes=(*inputs.notes, *cut, *notes(plan, known)))
+    other = request.freeu.made_for_another(plan.model.fingerprint, plan.model.name) if request.freeu else None
+    said = (*inputs.notes, *([other] if other else []), *cut, *notes(plan, known))
+    return Prepared(plan, loaded, *inputs_of, notes=said)
 
 
 def default_batch(plan: Plan) -> int:

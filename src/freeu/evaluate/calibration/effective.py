@@ -11,7 +11,7 @@ import numpy as np
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeURuntimeError, FreeUValueError
-from freeu.evaluate.experiment.guidance import checked_seeds, predicted, sample
+from freeu.evaluate.calibration.guidance import checked_seeds, predicted, sample
 from freeu.guiding.settings import Guiding
 from freeu.intervals import mean_interval
 

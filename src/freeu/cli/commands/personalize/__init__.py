@@ -1,0 +1,1 @@
+"""``freeu dreambooth`` and ``freeu reversion``."""
