@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import PlantedMeasurer, settings_of
+from optuna.storages import InMemoryStorage
+from planted_scores import PlantedMeasurer, settings_of
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.evaluate.experiment.arms import Arm
@@ -35,13 +37,14 @@ def worse_the_farther(arm: Arm) -> float:
     return -0.5 * away - 0.2 * scale
 
 
-def searched(measurer: Any, folder: Path, space: Any, **settings: Any) -> tuple[Search, list[Any]]:
+def searched(measurer: Any, space: Any, folder: Path | None = None, **settings: Any) -> tuple[Search, list[Any]]:
+    """A search and what it found; its trials are kept in a folder, or not at all."""
     wanted = TuneSettings(OBJECTIVE, **{"trials": 40, "search_prompts": len(PAIRS)} | settings)
     plain = measurer.values(Arm("none"), PAIRS)
-    with open_storage(f"sqlite:///{folder / 'trials.db'}") as storage:
+    kept = open_storage(f"sqlite:///{folder / 'trials.db'}") if folder else contextlib.nullcontext(InMemoryStorage())
+    with kept as storage:
         search = Search(measurer, space, wanted, PAIRS, plain, storage, "planted")
         found = search.run()
-        search.study.get_trials()
         search.trials = search.study.trials  # type: ignore[attr-defined]
     return search, found
 
@@ -55,9 +58,9 @@ def verdict_of(measurer: Any, *arms: Arm, guards: tuple[Guard, ...] = ()) -> Any
     return decide(rows, OBJECTIVE, guards)
 
 
-def test_a_planted_optimum_is_found_and_holds_on_other_prompts(tmp_path: Path) -> None:
+def test_a_planted_optimum_is_found_and_holds_on_other_prompts() -> None:
     measurer = PlantedMeasurer(lambda arm: better_with_less_skip(arm) - better_with_less_skip(Arm("none")))
-    search, found = searched(measurer, tmp_path, FreeUSpace())
+    search, found = searched(measurer, FreeUSpace())
     best = found[0].arm.config
     assert all(0.2 <= factor <= 0.8 for factor in best.s)
     assert measurer.images < 40 * len(PAIRS)  # what is plainly worse is given up early
@@ -68,27 +71,25 @@ def test_a_planted_optimum_is_found_and_holds_on_other_prompts(tmp_path: Path) -
     assert "is better than plain sampling" in verdict.text
 
 
-def test_two_searches_with_other_seeds_agree(tmp_path: Path) -> None:
+def test_two_searches_with_other_seeds_agree() -> None:
     measurer = PlantedMeasurer(lambda arm: better_with_less_skip(arm) - better_with_less_skip(Arm("none")))
     bests = []
     for seed in (1, 2):
-        (tmp_path / str(seed)).mkdir()
-        _, found = searched(measurer, tmp_path / str(seed), FreeUSpace(), seed=seed)
+        _, found = searched(measurer, FreeUSpace(), seed=seed)
         bests.append(verdict_of(measurer, found[0].arm).differences["tuned"][OVERALL])
     one, other = bests
     assert one.low <= other.high
     assert other.low <= one.high
 
 
-def test_where_nothing_helps_the_answer_is_none(tmp_path: Path) -> None:
+def test_where_nothing_helps_the_answer_is_none() -> None:
     """In at least 9 of 10 seeds, though the best of each search looks good on the prompts it was chosen on."""
     answers, flattered = [], []
     for seed in range(10):
         measurer = PlantedMeasurer(worse_the_farther)
-        (tmp_path / str(seed)).mkdir()
         arms = []
         for space in (FreeUSpace(), GuidanceSpace(3.0)):
-            _, found = searched(measurer, tmp_path / str(seed), space, seed=seed, trials=16)
+            _, found = searched(measurer, space, seed=seed, trials=16)
             arms.append(found[0].arm)
             flattered.append(found[0].gain)
         verdict = verdict_of(measurer, *arms)
@@ -98,14 +99,13 @@ def test_where_nothing_helps_the_answer_is_none(tmp_path: Path) -> None:
     assert max(flattered) > 0.0
 
 
-def test_guards_hold_a_search_back(tmp_path: Path) -> None:
+def test_guards_hold_a_search_back() -> None:
     def gain(arm: Arm) -> float:
         return settings_of(arm).b[0] - 1.0
 
     measurer = PlantedMeasurer(gain, drift=lambda arm: 0.2 * (settings_of(arm).b[0] - 1.0))
-    _, unguarded = searched(measurer, tmp_path, FreeUSpace())
-    (tmp_path / "guarded").mkdir()
-    _, found = searched(measurer, tmp_path / "guarded", FreeUSpace(), guards=(Guard("saturation", 0.03),))
+    _, unguarded = searched(measurer, FreeUSpace())
+    _, found = searched(measurer, FreeUSpace(), guards=(Guard("saturation", 0.03),))
     assert unguarded[0].arm.config.b[0] > 1.4
     assert 1.0 < found[0].arm.config.b[0] <= 1.15
     # The verdict refuses what a search without guard found, and accepts the other.
@@ -114,12 +114,12 @@ def test_guards_hold_a_search_back(tmp_path: Path) -> None:
     assert verdict_of(measurer, found[0].arm, guards=guards).best == "freeu"
 
 
-def test_guidance_wins_where_it_is_better(tmp_path: Path) -> None:
+def test_guidance_wins_where_it_is_better() -> None:
     def gain(arm: Arm) -> float:
         return 0.4 * math.log((arm.guidance or 3.0) / 3.0) - 0.1 * abs(settings_of(arm).b[0] - 1.0)
 
     measurer = PlantedMeasurer(gain)
-    _, found = searched(measurer, tmp_path, GuidanceSpace(3.0), trials=20)
+    _, found = searched(measurer, GuidanceSpace(3.0), trials=20)
     assert found[0].arm.guidance > 5.0
     verdict = verdict_of(measurer, Arm("tuned", config=settings_of(Arm("none")).replace(b=(1.1, 1.0))), found[0].arm)
     assert verdict.best == "guidance"
@@ -128,20 +128,20 @@ def test_guidance_wins_where_it_is_better(tmp_path: Path) -> None:
 
 def test_a_search_goes_on_and_workers_share_one(tmp_path: Path) -> None:
     measurer = PlantedMeasurer(lambda arm: better_with_less_skip(arm) - better_with_less_skip(Arm("none")))
-    first, _ = searched(measurer, tmp_path, FreeUSpace(), trials=6)
+    first, _ = searched(measurer, FreeUSpace(), tmp_path, trials=6)
     assert len(first.trials) == 6  # type: ignore[attr-defined]
     images = measurer.images
-    again, _ = searched(measurer, tmp_path, FreeUSpace(), trials=9)
+    again, _ = searched(measurer, FreeUSpace(), tmp_path, trials=9)
     assert len(again.trials) == 9  # type: ignore[attr-defined]
     assert [t.params for t in again.trials[:6]] == [t.params for t in first.trials]  # type: ignore[attr-defined]
     assert measurer.images - images <= 4 * len(PAIRS)
-    searched(measurer, tmp_path, FreeUSpace(), trials=9)
+    searched(measurer, FreeUSpace(), tmp_path, trials=9)
     assert len({str(trial.params) for trial in again.trials}) == 9  # type: ignore[attr-defined]
 
 
-def test_time_ends_a_search(tmp_path: Path) -> None:
+def test_time_ends_a_search() -> None:
     measurer = PlantedMeasurer(worse_the_farther)
-    search, _ = searched(measurer, tmp_path, FreeUSpace(), trials=10_000, minutes=0.02)
+    search, _ = searched(measurer, FreeUSpace(), trials=10_000, minutes=0.02)
     assert 0 < len(search.trials) < 10_000  # type: ignore[attr-defined]
 
 

@@ -10,6 +10,7 @@ import math
 import random
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,7 @@ class Search:
         )
         report(done, settings.trials)
         ends = time.monotonic() + 60.0 * settings.minutes
-        with self.measurer.computing():
+        with self.measurer.computing(), _calm():
             while done < settings.trials and time.monotonic() < ends:
                 study.optimize(lambda trial: self._trial(trial, spreads), n_trials=1)
                 done = self._done(study)
@@ -106,13 +107,14 @@ class Search:
         """The trials so far, also those of other workers."""
         import optuna
 
-        return optuna.create_study(
-            storage=self.storage,
-            study_name=f"{self.space.name}-{self.identity}",
-            direction="maximize",
-            pruner=optuna.pruners.WilcoxonPruner(p_threshold=P_WORSE, n_startup_steps=8),
-            load_if_exists=True,
-        )
+        with _calm():
+            return optuna.create_study(
+                storage=self.storage,
+                study_name=f"{self.space.name}-{self.identity}",
+                direction="maximize",
+                pruner=optuna.pruners.WilcoxonPruner(p_threshold=P_WORSE, n_startup_steps=8),
+                load_if_exists=True,
+            )
 
     def _done(self, study: optuna.Study) -> int:
         """Trials that ended, by whatever worker."""
@@ -168,6 +170,16 @@ class Search:
         return found
 
 
+@contextlib.contextmanager
+def _calm() -> Iterator[None]:
+    """Without Optuna's warnings about what it calls experimental, such as its Wilcoxon pruner, for years now."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
 def identity_of(record: Mapping[str, Any]) -> str:
     """A short name that equal records share."""
     text = json.dumps(record, sort_keys=True, ensure_ascii=False, default=str)
@@ -189,12 +201,8 @@ def open_storage(url: str) -> Iterator[optuna.storages.BaseStorage]:
     hidden = url.partition("://")[0] + "://..."  # a URL may hold a password
     try:
         backend = sqlalchemy.make_url(url).get_backend_name()
-        storage = optuna.storages.RDBStorage(
-            url,
-            heartbeat_interval=60,
-            failed_trial_callback=optuna.storages.RetryFailedTrialCallback(max_retry=1),
-            engine_kwargs=_connection(backend),
-        )
+        # A trial of a worker that died stays unfinished for good: it does not count, and costs nothing.
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=_connection(backend))
     except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError, ImportError) as error:
         raise FreeUValueError(
             f"--storage {hidden}: not a storage that is known here ({_first_line(error)}): use sqlite:///FILE, or "

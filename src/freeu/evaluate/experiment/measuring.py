@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from freeu.evaluate.experiment.arms import Arm
 from freeu.evaluate.experiment.experiment import arm_plan
+from freeu.evaluate.experiment.plugged import metric_values, open_metric, plugged_metrics
 from freeu.evaluate.experiment.prompts import Prompt
 from freeu.evaluate.experiment.scoring import Judges, Values, caption_features, score_images
 from freeu.pipelines.models.loading import quiet
@@ -37,6 +38,8 @@ class Measurer:
 
     def __post_init__(self) -> None:
         self._captions = caption_features(self.prompts, self.judges)
+        metrics = plugged_metrics(self.judges.metrics, matches=False)
+        self._metrics = [(metric.name, open_metric(metric)) for metric in metrics]
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:
@@ -62,6 +65,10 @@ class Measurer:
             images = [image for image, _ in generate_images(self.prepared.loaded.pipe, plan, batch)]
             numbers = [number for number, _ in together]
             found = score_images(images, numbers, self.prompts, self.judges, self._captions)
+            texts = [self.prompts[number].text for number in numbers]
+            for name, score in self._metrics:
+                for row, value in zip(found.rows, metric_values(score, images, texts, None), strict=True):
+                    row[name] = None if isinstance(value, str) else value
             yield list(zip(together, found.rows, strict=True))
 
     def values(self, arm: Arm, pairs: Sequence[Pair]) -> dict[Pair, Values]:

@@ -92,7 +92,7 @@ def score_plugged(
         compares = metric.sees == COMPARES
         done, total = 0, sum(len(samples) for samples in arms.values())
         say(f"loading {metric.name}")
-        score = _opened(metric)
+        score = open_metric(metric)
         for arm, samples in arms.items():
             if not samples or (compares and all(one.path == references[one.prompt] for one in samples)):
                 continue
@@ -103,7 +103,7 @@ def score_plugged(
                 texts = [prompts[one.prompt].text for one in block]
                 real = [open_image(references[one.prompt]) for one in block] if compares else None
                 own = rows[arm][start : start + AT_ONCE]
-                for one, row, found in zip(block, own, _values(score, images, texts, real), strict=True):
+                for one, row, found in zip(block, own, metric_values(score, images, texts, real), strict=True):
                     if isinstance(found, str):
                         failures.append(Failure(arm, one.path, metric.name, found))
                     row[metric.name] = None if isinstance(found, str) else found
@@ -112,7 +112,8 @@ def score_plugged(
     return failures
 
 
-def _opened(metric: Metric) -> Score:
+def open_metric(metric: Metric) -> Score:
+    """What scores; a metric whose weights cannot be loaded raises ``FreeUValueError``."""
     try:
         return metric.open()
     except FreeUValueError:
@@ -121,7 +122,7 @@ def _opened(metric: Metric) -> Score:
         raise FreeUValueError(f"the metric {metric.name} cannot be loaded: {one_line(error)}") from None
 
 
-def _values(
+def metric_values(
     score: Score, images: list[Image], prompts: list[str], references: list[Image] | None
 ) -> Iterator[float | str]:
     """A value for each image, or why there is none. A batch that fails is scored again image by image."""
@@ -132,7 +133,7 @@ def _values(
             yield one_line(error)
             return
         for index, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
-            yield from _values(score, [image], [prompt], references and [references[index]])
+            yield from metric_values(score, [image], [prompt], references and [references[index]])
 
 
 def _scored(score: Score, images: list[Image], prompts: list[str], references: list[Image] | None) -> list[float | str]:
