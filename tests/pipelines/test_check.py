@@ -77,7 +77,7 @@ def test_a_wrong_operator_fails_parity(loaded: Loaded, monkeypatch: pytest.Monke
         {"strength": 0.5, "high_gain": 1.4},
         {"mask": "gaussian", "channels": "all", "strength": 0.3},
         {"dc": "keep", "skip_gain": 0.8, "high_gain": 1.1, "strength": 0.5},
-        {"dc": "only", "skip_gain_ends": (0.5, 1.0), "s_window": (0.0, 0.1)},
+        {"dc": "only", "skip_gain_ends": (0.5, 1.0)},
         {"profile": "a1111", "version": 2, "b": (1.3, 1.4, 1.2), "s": (0.9, 0.2, 0.5)},
     ],
 )
