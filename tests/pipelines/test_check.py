@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -57,7 +58,11 @@ def test_a_wrong_operator_fails_parity(loaded: Loaded, monkeypatch: pytest.Monke
     with torch.no_grad():
         assert checks.check_parity(loaded.pipe.unet, config, step).passed
         published = checks._published
-        monkeypatch.setattr(checks, "_published", lambda site, x, b, s, config: published(site, x, b, 0.99 * s, config))
+        monkeypatch.setattr(
+            checks,
+            "_published",
+            lambda site, x, config, at, high: published(site, x, config, dataclasses.replace(at, s=0.99 * at.s), high),
+        )
         verdict = checks.check_parity(loaded.pipe.unet, config, step)
     assert not verdict.passed
     assert verdict.data["worst"] > 1e-4
@@ -71,6 +76,8 @@ def test_a_wrong_operator_fails_parity(loaded: Loaded, monkeypatch: pytest.Monke
         {"channels": (0.25, 0.75), "version": 1},
         {"strength": 0.5, "high_gain": 1.4},
         {"mask": "gaussian", "channels": "all", "strength": 0.3},
+        {"dc": "keep", "skip_gain": 0.8, "high_gain": 1.1, "strength": 0.5},
+        {"dc": "only", "skip_gain_ends": (0.5, 1.0)},
         {"profile": "a1111", "version": 2, "b": (1.3, 1.4, 1.2), "s": (0.9, 0.2, 0.5)},
     ],
 )
@@ -206,5 +213,5 @@ def test_inspect_reads_the_configuration_alone(sd_dir: Path, cli: Callable[..., 
 def test_describe_tells_stage_and_factors(loaded: Loaded) -> None:
     data = describe(loaded.pipe, "tiny", FreeUConfig(b=(1.3, 1.4, 1.5), s=(0.9, 0.2, 0.1)))
     last = data["sites"][-1]["profiles"]
-    assert last["official"] == {"stage": 3, "b": 1.5, "s": 0.1, "touched": True}
+    assert last["official"] == {"stage": 3, "b": 1.5, "s": 0.1, "g": 1.0, "touched": True}
     assert last["diffusers"]["touched"] is False
