@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import nn
 
 from freeu.errors import FreeURuntimeError
@@ -64,9 +65,9 @@ def _innermost(backend: Any) -> Any:
 
 def _entries(model: nn.Module) -> list[Any]:
     """What the compiler holds for the forward of the model's class, made for any instance."""
-    from torch._C._dynamo.eval_frame import _debug_get_cache_entry_list
-
-    return [entry for code in _codes(type(model)) for entry in _debug_get_cache_entry_list(code)]
+    # By attributes: torch 2.4 does not always enter this module of C++ among the importable ones.
+    entries_of = torch._C._dynamo.eval_frame._debug_get_cache_entry_list
+    return [entry for code in _codes(type(model)) for entry in entries_of(code)]
 
 
 def _codes(cls: type[nn.Module]) -> Iterator[Any]:
