@@ -100,7 +100,7 @@ def tell_instances_apart(model: nn.Module) -> None:
     config: Any = getattr(dynamo, "config", None)
     if not getattr(config, "skip_nnmodule_hook_guards", False):
         return
-    from torch._C._dynamo.eval_frame import reset_code
+    reset_code = torch._C._dynamo.eval_frame.reset_code
 
     config.skip_nnmodule_hook_guards = False
     for cls in {type(module) for module in model.modules()}:
