@@ -97,6 +97,7 @@ def test_onnx_by_torchscript(small, size, changes):
 
 @torch.no_grad()
 def test_onnx_by_dynamo(small):
+    pytest.importorskip("onnxscript")
     arguments = inputs((14, 22))
     with freeu.enabled(small, **FACTORS):
         program = torch.onnx.export(Plain(small), arguments, dynamo=True)

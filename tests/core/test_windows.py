@@ -131,7 +131,7 @@ def test_whether_a_step_falls_in():
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_one_graph_serves_every_window_and_gain():
+def test_one_compiled_graph_serves_every_window_and_gain():
     from torch._dynamo.testing import CompileCounterWithBackend
 
     torch._dynamo.reset()

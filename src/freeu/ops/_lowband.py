@@ -11,7 +11,6 @@ threshold 1; on larger ones, and for bands of high rank, rows and columns are tr
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -172,7 +171,9 @@ def _build(
     if size > MIXING_SIZE:
         return band
     unit = torch.eye(size, dtype=dtype, device=device).view(1, len(row_names), len(column_names), size)
-    return dataclasses.replace(band, mixing=band.mix(unit).view(size, size))
+    mixing = band.mix(unit).view(size, size)
+    # Not by dataclasses.replace, which compilers of older torch do not trace.
+    return Separable(band.rows, band.columns, band.a, band.b, band.swap_rows, band.swap_columns, mixing)
 
 
 def _pairs(

@@ -13,7 +13,6 @@ from freeu.config import FreeUConfig
 from freeu.evaluate.experiment.arms import BASELINE
 from freeu.intervals import Estimate
 from freeu.pipelines.io.inputs import open_image
-from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.pages.rendering import render
 from freeu.tuning.search import WHOLE, Search
 from freeu.tuning.tuning import HELD_OUT, Tuned, Tuning, searches
@@ -36,25 +35,22 @@ NAMES = {
 }
 
 
-def write_report(tuned: Tuned, tuning: Tuning) -> Path:
-    """Write ``report.html`` into the folder of a search: one file that opens from disk.
-
-    Args:
-        tuned: what came out.
-        tuning: what was searched.
+def make_report(tuned: Tuned) -> str:
+    """The page as HTML, with every plot and image in it.
 
     Raises:
         FreeUValueError: matplotlib or jinja2 is not installed.
-        FreeURuntimeError: the storage does not answer, or the disk is full.
+        FreeURuntimeError: the storage does not answer.
     """
     from freeu.extras import need
 
     need("tune", "matplotlib", "jinja2")
+    tuning = tuned.tuning
     with searches(tuning, tuned.folder) as found:
         parts = [_search_part(search, search.study) for search in found]
     verdict = tuned.verdict
     measures = list(dict.fromkeys(name for row in verdict.differences.values() for name in row))
-    page = render(
+    return render(
         "freeu.tuning",
         "tune.html",
         title=f"Search for {tuned.preset.model}",
@@ -73,7 +69,6 @@ def write_report(tuned: Tuned, tuning: Tuning) -> Path:
         images=_images(tuned),
         searches=parts,
     )
-    return OutputFolder(tuned.folder).write(REPORT, page)
 
 
 def _cell(one: Estimate | None) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.evaluate.experiment.arms import Arm
 from freeu.evaluate.experiment.measuring import Measurer, Pair
-from freeu.tuning.settings import TuneSettings, Values
+from freeu.tuning.settings import TuneSettings, Values, check_guards
 from freeu.tuning.space import Space
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class Search:
             for parameters in first[: settings.trials]:
                 study.enqueue_trial(parameters, skip_if_exists=True)
         spreads = settings.objective.spreads([*self.plain.values()])
+        check_guards(settings.guards, [*self.plain.values()])
         done = self._done(study)
         # A search that goes on draws other numbers than at its beginning, or it would repeat itself.
         study.sampler = optuna.samplers.TPESampler(

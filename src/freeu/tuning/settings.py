@@ -113,6 +113,16 @@ def parse_guards(text: str) -> tuple[Guard, ...]:
     return tuple(found)
 
 
+def check_guards(guards: Sequence[Guard], plain: Sequence[Values]) -> None:
+    """Refuse a guard of a measure that plain images do not have, with those they have."""
+    known = sorted({name for row in plain for name, value in row.items() if value is not None})
+    for guard in guards:
+        if guard.measure not in known:
+            raise FreeUValueError(
+                f"no image has the measure {guard.measure!r} that --guard names: these have {', '.join(known)}"
+            )
+
+
 @dataclass(frozen=True)
 class TuneSettings:
     """How a search is done.

@@ -7,7 +7,7 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ class Tuned:
         found: the best settings of each search by its name, as plain data.
         results: of the experiment on the held-out prompts, as ``results.json``.
         folder: everything on disk.
+        tuning: what was searched.
     """
 
     verdict: Verdict
@@ -75,6 +76,22 @@ class Tuned:
     found: Mapping[str, Any]
     results: Mapping[str, Any]
     folder: Path
+    tuning: Tuning = field(repr=False)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the page of the search: one file that opens from disk.
+
+        Args:
+            path: of the page; None is ``report.html`` in the folder.
+
+        Raises:
+            FreeUValueError: matplotlib or jinja2 is not installed.
+            FreeURuntimeError: the storage does not answer, or the disk is full.
+        """
+        from freeu.tuning.report import REPORT, make_report
+
+        place = self.folder / REPORT if path is None else Path(path)
+        return OutputFolder(place.parent).write(place.name, make_report(self))
 
 
 @dataclass
@@ -174,7 +191,7 @@ def run_tuning(
             | {"split": asdict(split), "found": plain_found, "verdict": verdict.to_dict(), "preset": preset.to_dict()}
         ),
     )
-    return Tuned(verdict, preset, plain_found, results, folder)
+    return Tuned(verdict, preset, plain_found, results, folder, tuning)
 
 
 def spaces(tuning: Tuning, gradients: Sequence[Mapping[str, Any]] = ()) -> list[Space]:

@@ -64,7 +64,7 @@ def decide(rows: Sequence[Mapping[str, Any]], objective: Objective, guards: Sequ
     measures = [name for name, _ in objective.terms] + [guard.measure for guard in guards]
     measures = list(dict.fromkeys(measures))
     searched = [name for name in (FREEU, GUIDANCE) if name in by_arm]
-    level = 1.0 - (1.0 - LEVEL) / (len(searched) * (1 + len(measures)))
+    level = 1.0 - (1.0 - LEVEL) / (max(1, len(searched)) * (1 + len(measures)))
 
     def between(mine: str, theirs: str) -> dict[str, Estimate]:
         pairs = [pair for pair in by_arm[mine] if pair in by_arm[theirs]]

@@ -137,7 +137,6 @@ def _tune(
         tell(f"--dtype auto took {prepared.plan.arithmetic}")
 
     from freeu.cli.progress import Bar
-    from freeu.tuning.report import write_report
     from freeu.tuning.tuning import Tuning, default_objective, run_tuning
 
     settings = TuneSettings(
@@ -152,7 +151,7 @@ def _tune(
         seed=search.search_seed,
     )
     tuning = Tuning(prepared, prompts, judges, names, settings, search.storage, held_out, real)
-    bar = Bar("searching", None, "trial")
+    bar = Bar("searching", None)
     try:
         with bar:
             tuned = run_tuning(
@@ -163,6 +162,6 @@ def _tune(
     if tuned is None:
         print("the search is done; the command without --search-only goes on")
         return
-    written = write_report(tuned, tuning)
+    written = tuned.report()
     print(tuned.verdict.text)
     print(f"wrote {folder / 'preset.json'}, tuning.json and {written.name}")
