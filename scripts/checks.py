@@ -101,6 +101,22 @@ def analysis(env: Environment) -> None:
     env.holds("report.html", lambda: written(env.work / "analyze", "report.html", "results.json"))
 
 
+def tune(env: Environment) -> None:
+    prompts = env.work / "many.txt"
+    rows = [
+        f"a {style} {noun} on a {colour} background"
+        for style in ("3d", "flat", "line")
+        for noun in ("fox", "car")
+        for colour in ("red", "green", "blue", "white", "black", "pink")
+    ]
+    prompts.write_text("\n".join(rows), encoding="utf-8")
+    env.freeu(
+        *("tune", "--prompts", prompts, "--steps", 2, "--width", 64, "--height", 64, "--trials", 1),
+        *("--search-prompts", 8, "--confirm-prompts", 8, "--output", env.work / "tune"),
+    )
+    env.holds("preset.json and report.html", lambda: written(env.work / "tune", "preset.json", "report.html"))
+
+
 def images(env: Environment) -> Path:
     """A folder of a few images and nothing else, for trainings and plain studies."""
     folder = env.work / "subject"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
-from freeu.cli.bundles import Defaults, Without
+from freeu.cli.bundles import Defaults, Only, Without
 from freeu.cli.errors import stopped
 from freeu.cli.scoring import ScoringOptions, judges_of
 from freeu.cli.terminal import tell
@@ -75,6 +75,7 @@ def tune(
             help="Prompts, as for freeu evaluate: one part is searched on, one looks again, the rest decides.",
         ),
     ],
+    part: Annotated[PromptOptions, Only("limit", "sample", "sample_seed")],
     search: SearchOptions,
     scoring: Annotated[ScoringOptions, Without("reference_matches")],
     sampling: Annotated[SamplingOptions, Defaults(seeds="0")],
@@ -99,7 +100,7 @@ def tune(
 
     need("tune", "optuna", "matplotlib")
     check_bounds(search)
-    found = read_prompts(prompts)
+    found = read_prompts(prompts, part.limit, part.sample, part.sample_seed)
     decide = read_prompts(held_out) if held_out is not None else ()
     both = {prompt.text for prompt in found} & {prompt.text for prompt in decide}
     if both:
