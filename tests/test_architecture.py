@@ -34,6 +34,7 @@ pipelines.making pipelines.sweep pipelines.check
 pipelines
 evaluate.metrics
 evaluate.experiment
+evaluate.attribution
 evaluate
 analysis.measurement
 analysis.figures

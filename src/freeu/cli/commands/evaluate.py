@@ -42,6 +42,14 @@ class ArmOptions:
     calibration_prompts: Annotated[
         int, Option("Prompts on which the CFG scale is calibrated.", "N", bounds=(1, 10_000))
     ] = 16
+    explain: Annotated[
+        str | None,
+        Option(
+            "Instead of --arms: each part of this configuration alone, and what it does; freeu (recommended), "
+            "a preset or settings.",
+            "ARM",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,8 @@ def evaluate(
         asked += [flag(RunOptions, name) for name in given(run) if name == "dtype"]
         if asked:
             raise FreeUValueError(f"--images are there already: leave {asked[0]} out")
+    if arms.explain is not None:
+        _check_explain(arms)
     check_bounds(part)
     found = read_prompts(prompts, part.limit, part.sample, part.sample_seed)
     if scoring.features not in ("clip", "inception"):
@@ -166,6 +176,8 @@ def _generate_and_score(
     folder: Path,
 ) -> tuple[dict[str, Any], dict[str, list[Path]]]:
     """What ``results.json`` holds, and the files of each arm."""
+    from freeu.evaluate.attribution.explain import divided, explained, write_explanation
+    from freeu.evaluate.attribution.parts import parse_whole
     from freeu.evaluate.experiment.arms import parse_arms
     from freeu.evaluate.experiment.plugged import plugged_metrics
     from freeu.evaluate.experiment.video_files import are_videos
@@ -174,7 +186,7 @@ def _generate_and_score(
     from freeu.pipelines.runs.prepare import prepare
     from freeu.pipelines.runs.request import Request, check_request
 
-    chosen = parse_arms(arms.arms)
+    chosen = parse_arms(arms.arms) if arms.explain is None else (parse_whole(arms.explain),)
     check_bounds(arms)
     check_range("--frames", video.frames, 2, 1_000)
     texts = PromptOptions([prompt.text for prompt in prompts]).collect()
@@ -195,6 +207,8 @@ def _generate_and_score(
     videos_given = are_videos(real)
     if sources.model.class_name:
         _check_kinds(generates_videos(sources.model), real, videos_given)
+        if arms.explain is not None and generates_videos(sources.model):
+            raise FreeUValueError("--explain measures images, and this model generates videos: leave --explain out")
     judges, names = judges_of(prompts, scoring, run.device, bool(real), generates_videos(sources.model))
     prepared = prepare(request, sources)
     _check_kinds(prepared.plan.frames is not None, real, videos_given)  # a model of the hub is known only now
@@ -203,7 +217,10 @@ def _generate_and_score(
     if prepared.plan.autocast:
         tell(f"--dtype auto took {prepared.plan.arithmetic}")
 
-    chosen = _calibrated(chosen, arms, prepared)
+    division = None if arms.explain is None else divided(prepared, chosen[0])
+    chosen = _calibrated(chosen, arms, prepared) if division is None else division.arms
+    if division is not None:
+        tell(*(f"left out {line}" for line in division.left_out))
 
     from freeu.cli.progress import Bar
     from freeu.evaluate.experiment.experiment import Experiment, run_experiment
@@ -224,10 +241,28 @@ def _generate_and_score(
             results = run_experiment(prepared.loaded, experiment, folder, bar, bar.say, bar.scored)
     except KeyboardInterrupt:
         raise stopped(folder, seeds=sampling.seeds) from None
+    if division is not None and arms.explain is not None:
+        from freeu.evaluate.attribution.page import write_page
+
+        explanation = explained(results, division, arms.explain)
+        write_explanation(folder, explanation)
+        print(f"wrote {write_page(folder, explanation, results)}")
     files: dict[str, list[Path]] = {}
     for one in results["pictures"]:
         files.setdefault(one["arm"], []).append(folder / one["file"])
     return results, files
+
+
+def _check_explain(arms: ArmOptions) -> None:
+    """Refuse what --explain cannot be given with, and a bad configuration, before anything is loaded."""
+    from freeu.evaluate.attribution.parts import parse_whole
+    from freeu.extras import need
+
+    asked = [name for name in given(arms) if name != "explain"]
+    if asked:
+        raise FreeUValueError(f"--explain makes the arms itself: leave {flag(ArmOptions, asked[0])} out")
+    parse_whole(arms.explain or "")
+    need("analysis", "matplotlib")
 
 
 def _calibrated(chosen: Any, arms: ArmOptions, prepared: Any) -> Any:
