@@ -146,8 +146,8 @@ def evaluate(
 ) -> None:
     """Generate the same prompts and seeds under several arms and measure them, with intervals; videos too.
 
-    Writes results.json and table.md, with --explain explain.html too; --when writes when.md and its files instead. An
-    interrupted run goes on if the same command is given again with the same --output. With --images nothing is
+    Writes results.json and table.md, with --explain explain.html too; --when writes when.md and its files instead.
+    An interrupted run goes on if the same command is given again with the same --output. With --images nothing is
     generated and no model is loaded.
     """
     from freeu.evaluate.experiment.bounds import real_scenes
