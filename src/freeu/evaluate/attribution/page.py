@@ -66,7 +66,7 @@ def write_page(folder: Path, explanation: Mapping[str, Any], results: Mapping[st
                 "config": part["config"],
                 "cells": [
                     (
-                        _text(part["differences"][measure]),
+                        *_parts(part["differences"][measure]),
                         "" if part["name"] == WHOLE else _share(part["shares"][measure]),
                         clear(part["differences"][measure]),
                     )
@@ -91,26 +91,31 @@ def write_page(folder: Path, explanation: Mapping[str, Any], results: Mapping[st
     return OutputFolder(folder).write(PAGE, page)
 
 
-def _text(found: Mapping[str, Any] | None) -> str:
+def _parts(found: Mapping[str, Any] | None) -> tuple[str, str]:
+    """The value and the interval."""
     if found is None:
-        return "-"
-    if found["low"] is None:
-        return f"{found['value']:+.3g}"
-    return f"{found['value']:+.3g} [{found['low']:+.3g}, {found['high']:+.3g}]"
+        return "-", ""
+    interval = "" if found["low"] is None else f"[{_number(found['low'])}, {_number(found['high'])}]"
+    return _number(found["value"]), interval
+
+
+def _number(value: float) -> str:
+    return f"{value:+.3g}" if value else "0"
 
 
 def _share(found: Mapping[str, Any] | None) -> str:
     if found is None:
-        return "-"
-    value = f"{100.0 * found['value']:.0f} %"
-    return value if found["low"] is None else f"{value} [{100.0 * found['low']:.0f}, {100.0 * found['high']:.0f}]"
+        return ""
+    value = f"share {round(100.0 * found['value'])} %"
+    return value if found["low"] is None else f"{value} [{round(100.0 * found['low'])}, {round(100.0 * found['high'])}]"
 
 
 def _sum(found: Mapping[str, Any] | None) -> tuple[str, str, bool]:
     """The sum of the parts and what they make up together, and the interaction; whether its interval leaves out 0."""
     if found is None:
         return "-", "", False
-    return f"{found['sum']:+.3g} / {found['together']:+.3g}", _text(found["interaction"]), clear(found["interaction"])
+    sums = f"{_number(found['sum'])} / {_number(found['together'])}"
+    return sums, " ".join(_parts(found["interaction"])), clear(found["interaction"])
 
 
 def _svg(parts: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> str:
@@ -133,12 +138,19 @@ def _svg(parts: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> str:
                     axis.plot([found["low"], found["high"]], [place, place], color=colour, linewidth=1.5)
                 axis.plot([found["value"]], [place], "o", color=colour, markersize=3.5)
             axis.axvline(0.0, color="#606060", linewidth=0.8)
+            if not any(end for part in parts for end in _ends(part["differences"][measure])):
+                axis.set_xlim(-1.0, 1.0)  # nothing changed, and matplotlib takes limits from rounding
             axis.set_title(measure)
             axis.grid(axis="x", alpha=0.3)
             axis.tick_params(axis="x", labelsize=6)
+            axis.locator_params(axis="x", nbins=4)
         axes[0].set_yticks(range(len(parts)), [part["name"].replace("$", r"\$") for part in parts])
         axes[0].invert_yaxis()
         return svg_of(canvas)
+
+
+def _ends(found: Mapping[str, Any] | None) -> list[float]:
+    return [found[name] or 0.0 for name in ("value", "low", "high")] if found else []
 
 
 def svg_of(canvas: Any) -> str:
