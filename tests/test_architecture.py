@@ -35,6 +35,7 @@ pipelines
 evaluate.metrics
 evaluate.calibration
 evaluate.experiment
+evaluate.attribution
 evaluate
 analysis.measurement
 analysis.figures

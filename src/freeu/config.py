@@ -37,6 +37,8 @@ GUIDANCE = ("both", "conditional")
 OVER_TIME = ("frame", "clip", "smooth", "shared")
 CONTROL = ("after", "before")
 VERSIONS = (1, 2)
+# The parts of the resnet behind a site that read its input: no field, see core.readers.
+READERS = ("norm1", "conv_shortcut")
 # Operator version of each profile unless told otherwise: diffusers has version 1 alone, and the A1111 extension began
 # with it; the official README and ComfyUI's FreeU_V2 are version 2.
 PROFILE_VERSIONS = {"official": 2, "diffusers": 1, "comfyui": 2, "a1111": 1}

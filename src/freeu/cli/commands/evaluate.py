@@ -43,6 +43,35 @@ class ArmOptions:
     calibration_prompts: Annotated[
         int, Option("Prompts on which the CFG scale is calibrated.", "N", bounds=(1, 10_000))
     ] = 16
+    explain: Annotated[
+        str | None,
+        Option(
+            "Instead of --arms: each part of this configuration alone, and what it does; freeu (recommended), "
+            "a preset or settings.",
+            "ARM",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class WhenOptions:
+    """The grid of ``--when``."""
+
+    PANEL: ClassVar[str] = "When it helps"
+
+    when: Annotated[
+        bool,
+        Option(
+            "Instead of --arms: mild settings over steps, CFG scales and windows in time, measured in memory; writes "
+            "tables and heat maps, and no images.",
+            names=("--when",),
+        ),
+    ] = False
+    when_steps: Annotated[str, Option("Steps of the grid.", "N,N,...")] = "4,6,10,20"
+    when_guidance: Annotated[str, Option("CFG scales of the grid; 1 is without guidance.", "SCALE,...")] = "1,3,5"
+    when_settings: Annotated[str, Option("Settings that are tried in each window, as for --arms.", "ARMS")] = (
+        "b: b1=1.2 b2=1.3, s: s1=0.6 s2=0.6, rho: skip_gain=1.1"
+    )
 
 
 @dataclass(frozen=True)
@@ -70,6 +99,7 @@ def evaluate(
     ],
     part: Annotated[PromptOptions, Only("limit", "sample", "sample_seed")],
     arms: ArmOptions,
+    when: WhenOptions,
     scoring: ScoringOptions,
     tracking: TrackOptions,
     sampling: Annotated[SamplingOptions, Defaults(seeds=SAMPLING.seeds)],
@@ -89,8 +119,9 @@ def evaluate(
 ) -> None:
     """Generate the same prompts and seeds under several arms and measure them, with intervals; videos too.
 
-    Writes results.json and table.md. An interrupted run goes on if the same command is given again with the same
-    --output. With --images nothing is generated and no model is loaded.
+    Writes results.json and table.md, with --explain explain.html too; --when writes when.md and its files instead.
+    An interrupted run goes on if the same command is given again with the same --output. With --images nothing is
+    generated and no model is loaded.
     """
     from freeu.evaluate.experiment.bounds import real_scenes
     from freeu.evaluate.experiment.prompts import read_prompts
@@ -99,11 +130,14 @@ def evaluate(
     from freeu.extras import need
 
     if images:
-        asked = [*(["MODEL"] if given(chosen) else []), *given_flags(arms, video, options, speed)]
+        asked = [*(["MODEL"] if given(chosen) else []), *given_flags(arms, when, video, options, speed)]
         asked += [flag(SamplingOptions, name) for name in given(sampling, SAMPLING)]
         asked += [flag(RunOptions, name) for name in given(run) if name == "dtype"]
         if asked:
             raise FreeUValueError(f"--images are there already: leave {asked[0]} out")
+    if arms.explain is not None:
+        _check_explain(arms)
+    grid = _grid(when, [*given_flags(arms, scoring, tracking, video)], sampling)
     check_bounds(part)
     found = read_prompts(prompts, part.limit, part.sample, part.sample_seed)
     if scoring.features not in ("clip", "inception"):
@@ -116,6 +150,9 @@ def evaluate(
     need("eval", "scipy")
     check_trackers(tracking.track or ())
     with run.folder("freeu-evaluate") as folder:
+        if grid is not None:
+            _when(found, grid, scoring, sampling, replace(options, model=chosen.model), run, speed, folder)
+            return
         if images:
             results, files = _score(images, found, real, scoring, run, folder)
         else:
@@ -139,6 +176,8 @@ def _generate_and_score(
     folder: Path,
 ) -> tuple[dict[str, Any], dict[str, list[Path]]]:
     """What ``results.json`` holds, and the files of each arm."""
+    from freeu.evaluate.attribution.explain import divided, explained, write_explanation
+    from freeu.evaluate.attribution.parts import parse_whole
     from freeu.evaluate.experiment.arms import parse_arms
     from freeu.evaluate.experiment.plugged import plugged_metrics
     from freeu.evaluate.experiment.video_files import are_videos
@@ -147,7 +186,7 @@ def _generate_and_score(
     from freeu.pipelines.runs.prepare import prepare
     from freeu.pipelines.runs.request import Request, check_request
 
-    chosen = parse_arms(arms.arms)
+    chosen = parse_arms(arms.arms) if arms.explain is None else (parse_whole(arms.explain),)
     check_bounds(arms)
     check_range("--frames", video.frames, 2, 1_000)
     texts = PromptOptions([prompt.text for prompt in prompts]).collect()
@@ -168,6 +207,8 @@ def _generate_and_score(
     videos_given = are_videos(real)
     if sources.model.class_name:
         _check_kinds(generates_videos(sources.model), real, videos_given)
+        if arms.explain is not None and generates_videos(sources.model):
+            raise FreeUValueError("--explain measures images, and this model generates videos: leave --explain out")
     judges, names = judges_of(prompts, scoring, run.device, bool(real), generates_videos(sources.model))
     prepared = prepare(request, sources)
     _check_kinds(prepared.plan.frames is not None, real, videos_given)  # a model of the hub is known only now
@@ -176,7 +217,10 @@ def _generate_and_score(
     if prepared.plan.autocast:
         tell(f"--dtype auto took {prepared.plan.arithmetic}")
 
-    chosen = _calibrated(chosen, arms, prepared)
+    division = None if arms.explain is None else divided(prepared, chosen[0])
+    chosen = _calibrated(chosen, arms, prepared) if division is None else division.arms
+    if division is not None:
+        tell(*(f"left out {line}" for line in division.left_out))
 
     from freeu.cli.progress import Bar
     from freeu.evaluate.experiment.experiment import Experiment, run_experiment
@@ -197,10 +241,87 @@ def _generate_and_score(
             results = run_experiment(prepared.loaded, experiment, folder, bar, bar.say, bar.scored)
     except KeyboardInterrupt:
         raise stopped(folder, seeds=sampling.seeds) from None
+    if division is not None and arms.explain is not None:
+        from freeu.evaluate.attribution.page import write_page
+
+        explanation = explained(results, division, arms.explain)
+        write_explanation(folder, explanation)
+        print(f"wrote {write_page(folder, explanation, results)}")
     files: dict[str, list[Path]] = {}
     for one in results["pictures"]:
         files.setdefault(one["arm"], []).append(folder / one["file"])
     return results, files
+
+
+def _check_explain(arms: ArmOptions) -> None:
+    """Refuse what --explain cannot be given with, and a bad configuration, before anything is loaded."""
+    from freeu.evaluate.attribution.parts import parse_whole
+    from freeu.extras import need
+
+    asked = [name for name in given(arms) if name != "explain"]
+    if asked:
+        raise FreeUValueError(f"--explain makes the arms itself: leave {flag(ArmOptions, asked[0])} out")
+    parse_whole(arms.explain or "")
+    need("analysis", "matplotlib")
+
+
+def _grid(when: WhenOptions, others: Sequence[str], sampling: SamplingOptions) -> Any:
+    """The grid of --when, or None; refuses what makes no sense with it, or without it."""
+    from freeu.evaluate.attribution.grid import Grid
+    from freeu.extras import need
+
+    if not when.when:
+        alone = given_flags(when)
+        if alone:
+            raise FreeUValueError(f"{alone[0]} says what --when compares: give --when too")
+        return None
+    refused = [name for name in others if name not in ("--judge", "--reader")]
+    if refused:
+        raise FreeUValueError(f"--when makes its own arms and measures single images: leave {refused[0]} out")
+    for name, own in (("steps", "--when-steps"), ("guidance_scale", "--when-guidance")):
+        if name in given(sampling, SAMPLING):
+            raise FreeUValueError(f"{flag(SamplingOptions, name)} is part of the grid of --when: give {own} instead")
+    need("analysis", "matplotlib")
+    return Grid.parse(when.when_steps, when.when_guidance, when.when_settings)
+
+
+def _when(
+    prompts: Any,
+    grid: Any,
+    scoring: ScoringOptions,
+    sampling: SamplingOptions,
+    model: ModelOptions,
+    run: RunOptions,
+    speed: SpeedOptions,
+    folder: Path,
+) -> None:
+    """Measure the grid and write its files."""
+    from freeu.cli.progress import Bar
+    from freeu.evaluate.attribution.maps import write_when
+    from freeu.evaluate.attribution.when import check_when, run_when
+    from freeu.evaluate.experiment.measuring import Measurer
+    from freeu.pipelines.models.sources.families import generates_videos
+    from freeu.pipelines.runs.prepare import prepare
+    from freeu.pipelines.runs.request import Request, check_request
+
+    texts = PromptOptions([prompt.text for prompt in prompts]).collect()
+    request = Request("generate", texts, sampling, model, run, add_ons=model.add_ons(), allow_videos=True, speed=speed)
+    sources = check_request(request, folder)
+    if sources.model.class_name and generates_videos(sources.model):
+        raise FreeUValueError("--when measures images, and this model generates videos: leave --when out")
+    judges, names = judges_of(prompts, scoring, run.device, False, False)
+    prepared = prepare(request, sources)
+    check_when(prepared)
+    tell(*_shortened(prepared.notes))
+    if prepared.plan.autocast:
+        tell(f"--dtype auto took {prepared.plan.arithmetic}")
+    bar = Bar("measuring", None)
+    try:
+        with bar:
+            results = run_when(Measurer(prepared, prompts, judges), names, grid, folder, bar.say, bar.scored)
+    except KeyboardInterrupt:
+        raise stopped(folder, seeds=sampling.seeds) from None
+    print(f"wrote {write_when(folder, results)}")
 
 
 def _calibrated(chosen: Any, arms: ArmOptions, prepared: Any) -> Any:

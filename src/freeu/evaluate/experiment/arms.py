@@ -35,6 +35,8 @@ class Arm:
         recommended: whether FreeU's settings are those that are recommended for the model, which must be known first.
         guiding: a guidance interval, FreSca or both, or None.
         rescale: of guidance rescale, 0..1, or None.
+        reader: the only part of the resnet behind a site that sees FreeU's change, of
+            ``config.READERS``, or None for all.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Arm:
     recommended: bool = False
     guiding: Guiding | None = None
     rescale: float | None = None
+    reader: str | None = None
 
     @property
     def with_freeu(self) -> bool:

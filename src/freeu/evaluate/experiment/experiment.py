@@ -147,7 +147,7 @@ def check_arms(loaded: Loaded, plan: Plan, arms: tuple[Arm, ...]) -> None:
 def arm_plan(loaded: Loaded, plan: Plan, arm: Arm) -> Plan:
     """The plan of an arm by its own settings."""
     if arm.config is not None:
-        plan = replace(plan, arms=("freeu",), config=arm.config)
+        plan = replace(plan, arms=("freeu",), config=arm.config, reader=arm.reader)
     if arm.guidance is not None:
         plan = replace(plan, guidance=arm.guidance)
     if arm.scalecrafter:
@@ -207,6 +207,8 @@ def _recorded(loaded: Loaded, experiment: Experiment, arm: Arm) -> dict[str, Any
         found["guiding"] = arm.guiding.to_dict()
     if arm.rescale is not None:
         found["guidance_rescale"] = arm.rescale
+    if arm.reader is not None:
+        found["reader"] = arm.reader
     return found
 
 

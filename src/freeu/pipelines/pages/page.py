@@ -97,6 +97,8 @@ def settings_rows(plan: Plan) -> list[tuple[str, str]]:
     if plan.scalecrafter is not None:
         rows.append(("ScaleCrafter", plan.scalecrafter.text.removeprefix("ScaleCrafter ")))
     rows += guiding_rows(plan)
+    if plan.reader is not None:
+        rows.append(("change seen by", f"{plan.reader} alone"))
     return rows
 
 

@@ -166,7 +166,7 @@ def _called(pipe: Any, plan: Plan, batch: Sequence[PlannedImage], special: dict[
             guided(pipe, plan),
         ):
             if batch[0].arm == "freeu":
-                with freeu.enabled(pipe, plan.config) as handle:
+                with freeu.enabled(pipe, plan.config) as handle, read_by(handle.sites, plan):
                     result = pipe(**arguments)
                     handle.verify()
             else:
@@ -193,6 +193,15 @@ def scaled(pipe: Any, plan: Plan) -> contextlib.AbstractContextManager[Any]:
     from freeu.scalecrafter.dilation import enabled
 
     return enabled(pipe, plan.scalecrafter)
+
+
+def read_by(sites: Sequence[Any], plan: Plan) -> contextlib.AbstractContextManager[Any]:
+    """What FreeU changed at these sites shown to one reader alone, where the plan says so."""
+    if plan.reader is None:
+        return contextlib.nullcontext()
+    from freeu.core.readers import one_reader
+
+    return one_reader(sites, plan.reader)
 
 
 def guided(pipe: Any, plan: Plan) -> contextlib.AbstractContextManager[Any]:

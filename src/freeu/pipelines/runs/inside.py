@@ -18,7 +18,10 @@ _SAME = (
     *("frames", "dtype", "device", "threads"),
 )
 """Fields that an image and a plan call alike."""
-_LATER = ("control", "scalecrafter", "guiding", "guidance_rescale", "prediction_type", "fuse_loras", "autocast")
+_LATER = (
+    *("control", "scalecrafter", "guiding", "guidance_rescale", "prediction_type", "reader", "fuse_loras"),
+    "autocast",
+)
 """The same, of images that have them."""
 
 

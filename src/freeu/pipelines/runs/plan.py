@@ -9,7 +9,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from freeu.config import FreeUConfig
+from freeu.config import READERS, FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.guiding.settings import Guiding
 from freeu.pipelines.io.inputs import MAX_SEED, format_seeds
@@ -131,6 +131,8 @@ class Plan:
         guiding: when guidance acts and what it does to frequencies, or None.
         guidance_rescale: 0..1, how far the contrast of a guided prediction is set to that of the conditional one, or
             None.
+        reader: the only part of the resnet behind a site that sees what FreeU changed, of ``config.READERS``, or
+            None for all.
 
     Raises:
         FreeUValueError: a field that is of the wrong type or outside its range, by name.
@@ -172,6 +174,7 @@ class Plan:
     autocast: str | None = None
     guiding: Guiding | None = None
     guidance_rescale: float | None = None
+    reader: str | None = None
 
     def __post_init__(self) -> None:
         video = self.command == "video"
@@ -206,6 +209,7 @@ class Plan:
             "batch": self.batch == 1 or (_whole(self.batch, 2, 4_096) and self.batchable),
             "autocast": self.autocast in (None, AUTOCAST),
             "guidance_rescale": self.guidance_rescale is None or _real(self.guidance_rescale, 0.0, 1.0),
+            "reader": self.reader is None or (self.reader in READERS and self.arms == ("freeu",)),
         }
         for name, fine in checks.items():
             if not fine:
@@ -266,7 +270,7 @@ class Plan:
             if data[name] == getattr(Plan, name):
                 del data[name]
         del data["control"], data["scalecrafter"], data["guiding"]
-        for name in ("prediction_type", "guidance_rescale"):
+        for name in ("prediction_type", "guidance_rescale", "reader"):
             if data[name] is None:
                 del data[name]
         later = {"control": self.control, "scalecrafter": self.scalecrafter, "guiding": self.guiding}

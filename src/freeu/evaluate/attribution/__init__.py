@@ -1,0 +1,1 @@
+"""Which part of a configuration does what, and when re-weighting helps: ``freeu evaluate --explain`` and ``--when``."""
