@@ -217,6 +217,7 @@ BY_EXTRA: dict[str, tuple[Callable[[Environment], None], ...]] = {
     "demo": (demo,),
     "eval": (evaluate,),
     "analysis": (analysis,),
+    "tune": (tune,),
     "personalize": (personalize,),
     "video": (video,),
     "raft": (raft,),

@@ -17,7 +17,7 @@ LAYERS = """
 errors lazy
 json_files extras schedule foreign
 config
-wording profiles presets preset_file metadata ops
+wording profiles presets metadata ops
 intervals motion
 core
 adapters

@@ -41,6 +41,8 @@ PARTS = {
 # What a module imports inside a function, for a feature whose extra is not that of its part.
 OPTIONAL = {
     ("cli.commands.study.serve", "uvicorn"): "study",
+    ("evaluate.attribution.maps", "matplotlib"): "analysis",
+    ("evaluate.attribution.page", "matplotlib"): "analysis",
     ("metadata", "PIL"): "diffusers",
     ("motion.raft", "onnxruntime"): "raft",
     ("pipelines.io.clip_files", "av"): "video",

@@ -11,7 +11,7 @@ from command_line import run_cli as run
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
-from freeu.preset_file import PresetFile, read_preset
+from freeu.pipelines.options.preset_file import PresetFile, read_preset
 
 FOUND = PresetFile("x-tuned", FreeUConfig(b=(1.1, 1.2), skip_gain=1.05), "x", "abc", 3.0, 20, "better", {"trials": 9})
 

@@ -11,7 +11,7 @@ from command_line import run_cli as run
 
 import freeu
 from freeu.errors import FreeUValueError
-from freeu.preset_file import read_preset
+from freeu.pipelines.options.preset_file import read_preset
 
 SMALL = ("--steps", 2, "--width", 64, "--height", 64, "--threads", 1)
 FEW = ("--guard", "saturation=0.5", "--trials", 3, "--search-prompts", 8, "--confirm-prompts", 8, "--finalists", 2)

@@ -4,7 +4,7 @@ settings    what is wanted: the objective, its guards, and how long to look for 
 space       what is varied: FreeU's settings, and guidance as its rival
 search      Optuna over common prompts and seeds
 verdict     the best settings against none, on prompts that the search never saw
-preset_file (in ``freeu``) what comes out, for ``--preset FILE``
+tuning      all of it, in order
 report      a page of it
 """
 
@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 from freeu.lazy import load_name
 
 if TYPE_CHECKING:
-    from freeu.tuning.interactive import tune
+    from freeu.tuning.interactive import Tuned, tune
     from freeu.tuning.settings import Objective, TuneSettings
-    from freeu.tuning.tuning import Tuned
+    from freeu.tuning.tuning import Outcome
     from freeu.tuning.verdict import Verdict
 
 _HOMES = {
-    "freeu.tuning.interactive": ("tune",),
+    "freeu.tuning.interactive": ("Tuned", "tune"),
     "freeu.tuning.settings": ("Objective", "TuneSettings"),
-    "freeu.tuning.tuning": ("Tuned",),
+    "freeu.tuning.tuning": ("Outcome",),
     "freeu.tuning.verdict": ("Verdict",),
 }
 
-__all__ = ["Objective", "TuneSettings", "Tuned", "Verdict", "tune"]
+__all__ = ["Objective", "Outcome", "TuneSettings", "Tuned", "Verdict", "tune"]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,8 +20,17 @@ from freeu.pipelines.models.sources.families import TEXT_TO_VIDEO_PIPELINES
 from freeu.pipelines.models.sources.sources import ModelSource
 from freeu.pipelines.runs.plan import ModelReference, Plan
 from freeu.pipelines.runs.prepare import Prepared, default_batch
+from freeu.tuning.report import write_report
 from freeu.tuning.settings import DEFAULT_GUARD, Objective, TuneSettings, parse_guards
-from freeu.tuning.tuning import Tuned, Tuning, default_objective, run_tuning
+from freeu.tuning.tuning import Outcome, Tuning, default_objective, run_tuning
+
+
+class Tuned(Outcome):
+    """What ``freeu.tune`` found: ``verdict``, ``preset`` (its ``config`` is None if FreeU is not best), and a page."""
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the page, as ``freeu.tuning.report.write_report``; returns where."""
+        return write_report(self, None if path is None else Path(path))
 
 
 def tune(
@@ -135,4 +144,4 @@ def tune(
     finally:
         pipe.set_progress_bar_config(**bars)
     assert tuned is not None
-    return tuned
+    return Tuned(**vars(tuned))

@@ -13,9 +13,10 @@ from freeu.config import FreeUConfig
 from freeu.evaluate.experiment.arms import BASELINE
 from freeu.intervals import Estimate
 from freeu.pipelines.io.inputs import open_image
+from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.pages.rendering import render
 from freeu.tuning.search import WHOLE, Search
-from freeu.tuning.tuning import HELD_OUT, Tuned, Tuning, searches
+from freeu.tuning.tuning import HELD_OUT, Outcome, Tuning, searches
 from freeu.tuning.verdict import FREEU, GUIDANCE, OVERALL, shown
 
 if TYPE_CHECKING:
@@ -35,16 +36,30 @@ NAMES = {
 }
 
 
-def make_report(tuned: Tuned) -> str:
+def write_report(tuned: Outcome, path: Path | None = None) -> Path:
+    """Write the page of a search: one file that opens from disk.
+
+    Args:
+        path: of the page; None is ``report.html`` in the folder of the search.
+
+    Raises:
+        FreeUValueError: matplotlib is not installed.
+        FreeURuntimeError: the storage does not answer, or the disk is full.
+    """
+    place = tuned.folder / REPORT if path is None else path
+    return OutputFolder(place.parent).write(place.name, make_report(tuned))
+
+
+def make_report(tuned: Outcome) -> str:
     """The page as HTML, with every plot and image in it.
 
     Raises:
-        FreeUValueError: matplotlib or jinja2 is not installed.
+        FreeUValueError: matplotlib is not installed.
         FreeURuntimeError: the storage does not answer.
     """
     from freeu.extras import need
 
-    need("tune", "matplotlib", "jinja2")
+    need("tune", "matplotlib")
     tuning = tuned.tuning
     with searches(tuning, tuned.folder) as found:
         parts = [_search_part(search, search.study) for search in found]
@@ -75,7 +90,7 @@ def _cell(one: Estimate | None) -> str:
     return "-" if one is None else shown(one)
 
 
-def _facts(tuned: Tuned, tuning: Tuning) -> list[str]:
+def _facts(tuned: Outcome, tuning: Tuning) -> list[str]:
     plan, settings = tuning.prepared.plan, tuning.settings
     return [
         f"{plan.model_text}, {plan.steps} steps, CFG scale {plan.guidance:g}, {plan.width}x{plan.height}, "
@@ -87,7 +102,7 @@ def _facts(tuned: Tuned, tuning: Tuning) -> list[str]:
     ]
 
 
-def _found(tuned: Tuned) -> list[tuple[str, str, str, str]]:
+def _found(tuned: Outcome) -> list[tuple[str, str, str, str]]:
     """What each search found: its name, settings, gain on its own prompts, and on others."""
     rows = []
     for name, one in tuned.found.items():
@@ -102,7 +117,7 @@ def _found(tuned: Tuned) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def _images(tuned: Tuned) -> list[tuple[str, list[tuple[str, str]]]]:
+def _images(tuned: Outcome) -> list[tuple[str, list[tuple[str, str]]]]:
     """For the first held-out prompts the image of each arm, as data URLs."""
     files: dict[int, dict[str, str]] = {}
     for row in tuned.results["pictures"]:

@@ -24,10 +24,10 @@ from freeu.evaluate.experiment.scoring import Judges
 from freeu.json_files import find_json
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.models.loading import quiet
+from freeu.pipelines.options.preset_file import PresetFile
 from freeu.pipelines.runs.manifest import as_json, claim, environment
 from freeu.pipelines.runs.prepare import Prepared
 from freeu.pipelines.runs.run import Progress, deterministic
-from freeu.preset_file import PresetFile
 from freeu.tuning.gradients import SiteGradient, site_gradients
 from freeu.tuning.search import Finalist, Search, identity_of, open_storage
 from freeu.tuning.settings import DEFAULT_OBJECTIVE, Objective, TuneSettings, Values
@@ -59,7 +59,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class Outcome:
     """What came out.
 
     Args:
@@ -77,21 +77,6 @@ class Tuned:
     results: Mapping[str, Any]
     folder: Path
     tuning: Tuning = field(repr=False)
-
-    def report(self, path: str | Path | None = None) -> Path:
-        """Write the page of the search: one file that opens from disk.
-
-        Args:
-            path: of the page; None is ``report.html`` in the folder.
-
-        Raises:
-            FreeUValueError: matplotlib or jinja2 is not installed.
-            FreeURuntimeError: the storage does not answer, or the disk is full.
-        """
-        from freeu.tuning.report import REPORT, make_report
-
-        place = self.folder / REPORT if path is None else Path(path)
-        return OutputFolder(place.parent).write(place.name, make_report(self))
 
 
 @dataclass
@@ -148,7 +133,7 @@ def run_tuning(
     progress: Progress | None = None,
     say: Say = lambda _: None,
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> Tuned | None:
+) -> Outcome | None:
     """Search, and compare what was found with plain sampling; an interrupted run goes on in the same folder.
 
     Args:
@@ -191,7 +176,7 @@ def run_tuning(
             | {"split": asdict(split), "found": plain_found, "verdict": verdict.to_dict(), "preset": preset.to_dict()}
         ),
     )
-    return Tuned(verdict, preset, plain_found, results, folder, tuning)
+    return Outcome(verdict, preset, plain_found, results, folder, tuning)
 
 
 def spaces(tuning: Tuning, gradients: Sequence[Mapping[str, Any]] = ()) -> list[Space]:

@@ -138,6 +138,7 @@ def _tune(
         tell(f"--dtype auto took {prepared.plan.arithmetic}")
 
     from freeu.cli.progress import Bar
+    from freeu.tuning.report import write_report
     from freeu.tuning.tuning import Tuning, default_objective, run_tuning
 
     settings = TuneSettings(
@@ -163,6 +164,6 @@ def _tune(
     if tuned is None:
         print("the search is done; the command without --search-only goes on")
         return
-    written = tuned.report()
+    written = write_report(tuned)
     print(tuned.verdict.text)
     print(f"wrote {folder / 'preset.json'}, tuning.json and {written.name}")

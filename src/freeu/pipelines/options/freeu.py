@@ -13,7 +13,7 @@ from freeu.foreign.png import is_png
 from freeu.metadata import read_png
 from freeu.pipelines.io.inputs import parse_factors
 from freeu.pipelines.options.option import Option, annotated_fields, flag, given
-from freeu.preset_file import PresetFile, is_preset_file, read_preset
+from freeu.pipelines.options.preset_file import PresetFile, is_preset_file, read_preset
 from freeu.presets import preset
 
 
