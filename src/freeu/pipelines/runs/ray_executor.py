@@ -27,6 +27,7 @@ from freeu.pipelines.runs.plan import Plan
 from freeu.pipelines.runs.prepare import Prepared
 from freeu.pipelines.runs.reproduce import Elsewhere, reload
 from freeu.pipelines.runs.run import ImageMaker, Produced, deterministic
+from freeu.wording import counted
 
 LOCAL = "local"
 """The address that stands for a cluster of this machine alone, which ends with the run."""
@@ -97,7 +98,7 @@ class RayExecutor:
     def __init__(self) -> None:
         self._slots: list[_Slot] = []
         self._loaded: dict[str, Any] = {}
-        self._options: dict[str, Any] = {}
+        self._wanted: dict[str, int] = {}
         self._load_with: tuple[Any, ...] = ()
         self._failed_loads = 0
         self.pids: list[int] = []
@@ -175,8 +176,8 @@ class RayExecutor:
             losses[oldest] += 1
             if losses[oldest] > LOSSES:
                 raise FreeURuntimeError(
-                    f"--ray lost the worker of {oldest[0].file} {losses[oldest]} times: does its memory suffice? "
-                    "The same command goes on after that"
+                    f"--ray lost the worker of {oldest[0].file} {counted(losses[oldest], 'time')}: does its memory suffice? "
+                    "The same command with the same --output goes on"
                 )
         queue.extendleft(batch for _, batch in reversed(slot.flying))
         _end(slot.actor)
@@ -188,31 +189,32 @@ class RayExecutor:
 
         plan = work.prepared.plan
         needed = loading_key(plan)
-        if self._slots and self._loaded == needed:
-            return
-        self.close()
-        wanted = {"num_cpus": 1, "num_gpus": 1} if plan.device == "cuda" else {"num_cpus": plan.threads}
+        if self._loaded != needed:
+            self.close()
+            self._load_with = (
+                ray.put(plan.to_dict()),
+                ray.put(dict(work.maker.inputs(work.prepared))),
+                dict(work.made_with),
+            )
+            self._loaded = needed
+        self._wanted = {"CPU": 1, "GPU": 1} if plan.device == "cuda" else {"CPU": plan.threads}
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
         places = sum(
-            min(int(node["Resources"].get(kind, 0) // wanted[name]) for name, kind in _KINDS.items() if name in wanted)
-            for node in ray.nodes()
+            min(int(node["Resources"].get(kind, 0.0) // count) for kind, count in self._wanted.items())
+            for node in nodes
             if node["Alive"]
         )
         if not places:
-            lacks = "GPU" if "num_gpus" in wanted else f"machine with {plan.threads} processors"
-            raise FreeUValueError(f"--ray: the cluster has no {lacks}: give other --device or --threads")
-        self._loaded = needed
-        self._options = wanted
-        self._load_with = (
-            ray.put(plan.to_dict()),
-            ray.put(dict(work.maker.inputs(work.prepared))),
-            dict(work.made_with),
-        )
-        self._slots = [self._begun() for _ in range(min(places, len(work.batches)))]
+            lacks = "GPU" if "GPU" in self._wanted else f"machine with {counted(plan.threads, 'processor')}"
+            raise FreeUValueError(f"--ray: the cluster has no {lacks}: give another --device or --threads")
+        while len(self._slots) < min(places, len(work.batches)):
+            self._slots.append(self._begun())
 
     def _begun(self) -> _Slot:
         import ray
 
-        actor = ray.remote(**self._options, max_restarts=0)(Worker).remote()
+        wanted = self._wanted
+        actor: Any = ray.remote(num_cpus=wanted["CPU"], num_gpus=wanted.get("GPU", 0), max_restarts=0)(Worker).remote()
         return _Slot(actor, actor.load.remote(*self._load_with))
 
     def close(self) -> None:
@@ -220,10 +222,6 @@ class RayExecutor:
         for slot in self._slots:
             _end(slot.actor)
         self._slots = []
-
-
-_KINDS = {"num_cpus": "CPU", "num_gpus": "GPU"}
-"""Names of resources, as actors and as machines have them."""
 
 
 class _LostError(Exception):
@@ -239,7 +237,17 @@ def _end(actor: Any) -> None:
 
 def loading_key(plan: Plan) -> dict[str, Any]:
     """What of a plan decides the loaded model and its inputs: plans that agree in it share workers."""
-    fields: tuple[str, ...] = ("model", "task", "dtype", "device", "threads", "scheduler", "loras", "embeddings", "fuse_loras")
+    fields: tuple[str, ...] = (
+        "model",
+        "task",
+        "dtype",
+        "device",
+        "threads",
+        "scheduler",
+        "loras",
+        "embeddings",
+        "fuse_loras",
+    )
     fields += ("control", "prediction_type", "image_sha", "mask_sha")
     return {name: getattr(plan, name) for name in fields}
 
