@@ -107,6 +107,11 @@ class _Bundle:
         options = {name: annotated_fields(self.cls)[name][1] for name in self.defaults}
         return {name: one.old for name, one in options.items() if isinstance(one, Option) and one.old}
 
+    def bare_values(self) -> dict[str, str]:
+        """What options mean where they stand without a value, by their first names."""
+        options = {name: annotated_fields(self.cls)[name][1] for name in self.defaults}
+        return {flag(self.cls, name): one.bare for name, one in options.items() if isinstance(one, Option) and one.bare}
+
     def build(self, values: dict[str, Any]) -> Any:
         """The dataclass; its fields leave ``values``."""
         return self.cls(**self.fixed, **{name: values.pop(name) for name in self.defaults})
@@ -138,6 +143,9 @@ def flattened(function: Callable[..., None]) -> Callable[..., None]:
     call.__old_names__ = {  # type: ignore[attr-defined]
         name: old for bundle in bundles.values() for name, old in bundle.old_names().items()
     }
+    call.__bare_values__ = {  # type: ignore[attr-defined]
+        name: value for bundle in bundles.values() for name, value in bundle.bare_values().items()
+    }
     return call
 
 
@@ -155,7 +163,8 @@ def command(
     def register(function: Callable[..., None]) -> Callable[..., None]:
         flat = flattened(function)
         names = flat.__old_names__ | old  # type: ignore[attr-defined]
-        app.command(name, cls=type("Command", (_Command,), {"old_names": names}))(flat)
+        bare = flat.__bare_values__  # type: ignore[attr-defined]
+        app.command(name, cls=type("Command", (_Command,), {"old_names": names, "bare": bare}))(flat)
         return function
 
     return register
@@ -165,12 +174,18 @@ class _Command(TyperCommand):
     """A command that also takes names of earlier versions, which its help does not show."""
 
     old_names: typing.ClassVar[dict[str, tuple[str, ...]]] = {}
+    bare: typing.ClassVar[dict[str, str]] = {}
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         for parameter in self.get_params(ctx):
             for old in self.old_names.get(parameter.name or "", ()):
                 if any(word.partition("=")[0] == old for word in itertools.takewhile(lambda word: word != "--", args)):
                     print(f"freeu: {old} is called {parameter.opts[0]} now", file=sys.stderr)
+        options = list(itertools.takewhile(lambda word: word != "--", args))
+        for place, word in enumerate(options):
+            # Neither typer nor every click knows options whose value may be left out.
+            if word in self.bare and (place + 1 == len(args) or args[place + 1].startswith("-")):
+                args = [*args[:place], f"{word}={self.bare[word]}", *args[place + 1 :]]
         return super().parse_args(ctx, args)
 
     def make_parser(self, ctx: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from freeu.cli.errors import CheckFailedError
 from freeu.errors import FreeUValueError
+from freeu.pipelines.options.run import RayOptions
 
 if TYPE_CHECKING:
     from freeu.pipelines.runs.manifest import Manifest
@@ -24,15 +25,16 @@ ALLOWED = (
 """What may be given beside ``--from``."""
 
 
-def reproduce(path: Path, *groups: Any, name: str) -> None:
+def reproduce(path: Path, *groups: Any, name: str, ray: RayOptions = RayOptions()) -> None:
     """Reproduce everything of a manifest; what was given beside it must be one of ``ALLOWED``.
 
     Args:
         path: the manifest or its folder, or a PNG of freeu.
         groups: all options of the command.
         name: what a new folder is called.
+        ray: who generates.
     """
-    from freeu.cli.terminal import produce
+    from freeu.cli.terminal import produce, who_generates
     from freeu.pipelines.io.output import refuse_foreign
     from freeu.pipelines.options.control import ControlOptions
     from freeu.pipelines.options.model import ModelOptions
@@ -73,7 +75,9 @@ def reproduce(path: Path, *groups: Any, name: str) -> None:
             device=None if run.device == "auto" else run.device,
             threads=run.threads,
         )
-        _compare(then, produce(reload(then.plan, base, elsewhere), folder), path)
+        with who_generates(ray) as executor:
+            now = produce(reload(then.plan, base, elsewhere), folder, executor)
+        _compare(then, now, path)
 
 
 def _compare(then: Manifest, now: Manifest, path: Path) -> None:

@@ -7,14 +7,19 @@ from collections.abc import Callable
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.pages.finish import finish
 from freeu.pipelines.pages.video_finish import finish_video
+from freeu.pipelines.runs.executors import Executor, Progress
 from freeu.pipelines.runs.manifest import Manifest
 from freeu.pipelines.runs.prepare import Prepared
-from freeu.pipelines.runs.run import ImageMaker, Progress, make_run
+from freeu.pipelines.runs.run import ImageMaker, make_run
 from freeu.pipelines.video.run import VideoMaker
 
 
 def make(
-    prepared: Prepared, output: OutputFolder, progress: Progress, say: Callable[[str], None]
+    prepared: Prepared,
+    output: OutputFolder,
+    progress: Progress,
+    say: Callable[[str], None],
+    executor: Executor | None = None,
 ) -> tuple[Manifest, list[tuple[str, str]]]:
     """Make a run and its pages; one that was interrupted goes on in the same folder.
 
@@ -23,6 +28,7 @@ def make(
         output: the folder.
         progress: told of every step.
         say: told what is done after the last step.
+        executor: where the calls of the pipeline are made; None is this process.
 
     Returns:
         the manifest, and the files worth opening with what each is for.
@@ -32,5 +38,5 @@ def make(
         FreeURuntimeError: FreeU did not act, or the disk is full.
     """
     video = prepared.plan.command == "video"
-    manifest = make_run(prepared, output, VideoMaker() if video else ImageMaker(), progress)
+    manifest = make_run(prepared, output, VideoMaker() if video else ImageMaker(), progress, executor)
     return manifest, (finish_video if video else finish)(output, manifest, prepared.loaded.source.world, say)

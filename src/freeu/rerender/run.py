@@ -16,9 +16,10 @@ from freeu.pipelines.io.clip_files import ClipWriter
 from freeu.pipelines.io.frames import FramesSha
 from freeu.pipelines.io.output import MANIFEST, OutputFolder, file_sha
 from freeu.pipelines.models.loading import quiet
+from freeu.pipelines.runs.executors import settings_of
 from freeu.pipelines.runs.manifest import as_json, claim
 from freeu.pipelines.runs.plan import PlannedImage
-from freeu.pipelines.runs.run import deterministic, settings_of
+from freeu.pipelines.runs.run import deterministic
 from freeu.rerender.key_frames import KeyFrames, Progress
 from freeu.rerender.request import Job
 from freeu.rerender.video.propagate import propagate

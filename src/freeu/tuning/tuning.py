@@ -25,9 +25,10 @@ from freeu.json_files import find_json
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.options.preset_file import PresetFile
+from freeu.pipelines.runs.executors import Progress
 from freeu.pipelines.runs.manifest import as_json, claim, environment
 from freeu.pipelines.runs.prepare import Prepared
-from freeu.pipelines.runs.run import Progress, deterministic
+from freeu.pipelines.runs.run import deterministic
 from freeu.tuning.gradients import SiteGradient, site_gradients
 from freeu.tuning.search import Finalist, Search, identity_of, open_storage
 from freeu.tuning.settings import DEFAULT_OBJECTIVE, Objective, TuneSettings, Values

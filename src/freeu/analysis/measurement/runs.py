@@ -18,9 +18,10 @@ from freeu.evaluate.metrics.statistics import STATISTICS, image_statistics
 from freeu.pipelines.io.frames import Frames, frames_bytes, middle, read_frames
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.models.loading import Loaded, quiet
+from freeu.pipelines.runs.executors import settings_of
 from freeu.pipelines.runs.generate import generate_frames
 from freeu.pipelines.runs.plan import Plan, PlannedImage
-from freeu.pipelines.runs.run import deterministic, settings_of
+from freeu.pipelines.runs.run import deterministic
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -12,11 +12,11 @@ import typer
 from freeu.cli.bundles import Defaults, Only, Without
 from freeu.cli.errors import StoppedError, stopped
 from freeu.cli.scoring import ScoringOptions, judges_of
-from freeu.cli.terminal import tell
+from freeu.cli.terminal import tell, who_generates
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.model import ChosenModel, ModelOptions
 from freeu.pipelines.options.option import Option, check_bounds, check_range, flag, given, given_flags
-from freeu.pipelines.options.run import RunOptions, SpeedOptions
+from freeu.pipelines.options.run import RayOptions, RunOptions, SpeedOptions
 from freeu.pipelines.options.sampling import FrameOptions, PromptOptions, SamplingOptions
 from freeu.wording import counted
 
@@ -108,6 +108,7 @@ def evaluate(
     chosen: ChosenModel,
     video: FrameOptions,
     speed: SpeedOptions,
+    ray: RayOptions,
     images: Annotated[
         list[Path] | None,
         typer.Option(
@@ -130,7 +131,7 @@ def evaluate(
     from freeu.extras import need
 
     if images:
-        asked = [*(["MODEL"] if given(chosen) else []), *given_flags(arms, when, video, options, speed)]
+        asked = [*(["MODEL"] if given(chosen) else []), *given_flags(arms, when, video, options, speed, ray)]
         asked += [flag(SamplingOptions, name) for name in given(sampling, SAMPLING)]
         asked += [flag(RunOptions, name) for name in given(run) if name == "dtype"]
         if asked:
@@ -157,7 +158,17 @@ def evaluate(
             results, files = _score(images, found, real, scoring, run, folder)
         else:
             results, files = _generate_and_score(
-                found, real, arms, video, scoring, sampling, replace(options, model=chosen.model), run, speed, folder
+                found,
+                real,
+                arms,
+                video,
+                scoring,
+                sampling,
+                replace(options, model=chosen.model),
+                run,
+                speed,
+                ray,
+                folder,
             )
         _told(folder, results)
         _track(tracking, results, files, folder)
@@ -173,6 +184,7 @@ def _generate_and_score(
     model: ModelOptions,
     run: RunOptions,
     speed: SpeedOptions,
+    ray: RayOptions,
     folder: Path,
 ) -> tuple[dict[str, Any], dict[str, list[Path]]]:
     """What ``results.json`` holds, and the files of each arm."""
@@ -214,6 +226,10 @@ def _generate_and_score(
     _check_kinds(prepared.plan.frames is not None, real, videos_given)  # a model of the hub is known only now
     plugged_metrics(judges.metrics, videos=prepared.plan.frames is not None)
     tell(*_shortened(prepared.notes))
+    if ray.ray is not None:
+        from freeu.pipelines.runs.ray_executor import check_ray
+
+        check_ray(prepared.plan)
     if prepared.plan.autocast:
         tell(f"--dtype auto took {prepared.plan.arithmetic}")
 
@@ -237,8 +253,8 @@ def _generate_and_score(
     )
     bar = Bar("generating", prepared.plan.count * len(chosen), prepared.plan.noun)
     try:
-        with bar:
-            results = run_experiment(prepared.loaded, experiment, folder, bar, bar.say, bar.scored)
+        with who_generates(ray) as executor, bar:
+            results = run_experiment(prepared.loaded, experiment, folder, bar, bar.say, bar.scored, executor)
     except KeyboardInterrupt:
         raise stopped(folder, seeds=sampling.seeds) from None
     if division is not None and arms.explain is not None:

@@ -6,7 +6,7 @@ from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions, FreeUSwitch
 from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.model import ModelOptions
-from freeu.pipelines.options.run import ReproduceOptions, RunOptions
+from freeu.pipelines.options.run import RayOptions, ReproduceOptions, RunOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
 from freeu.pipelines.options.scalecrafter import ScaleCrafterOptions
 
@@ -21,13 +21,14 @@ def generate(
     scalecrafter: ScaleCrafterOptions,
     guiding: GuidingOptions,
     run: RunOptions,
+    ray: RayOptions,
     again: ReproduceOptions,
     switch: FreeUSwitch,
 ) -> None:
     """Generate images with FreeU, or reproduce those of a manifest.
 
     With --from, everything comes from the manifest; only --output, --model, --lora, --embedding, --controlnet,
-    --device and --threads may be given too.
+    --device, --threads and --ray may be given too.
     """
     from freeu.cli.reproduce import reproduce
     from freeu.cli.terminal import carry_out
@@ -35,9 +36,9 @@ def generate(
 
     if again.manifest is not None:
         groups = (prompts, sampling, model, freeu, switch, image, control, scalecrafter, guiding, run)
-        reproduce(again.manifest, *groups, name="freeu")
+        reproduce(again.manifest, *groups, name="freeu", ray=ray)
         return
     switch.check(freeu, asked=control.skip_filter_order is not None)
     wanted = None if switch.no_freeu else freeu
     parts = (prompts.collect(), sampling, model, run, wanted, model.add_ons(), image, control)
-    carry_out(Request("generate", *parts, scalecrafter=scalecrafter, guiding=guiding))
+    carry_out(Request("generate", *parts, scalecrafter=scalecrafter, guiding=guiding), ray=ray)

@@ -20,10 +20,11 @@ from freeu.evaluate.experiment.summary import score_everything
 from freeu.evaluate.experiment.video_files import LosslessVideoMaker
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.models.loading import Loaded, quiet
+from freeu.pipelines.runs.executors import Executor, Progress
 from freeu.pipelines.runs.manifest import as_json, claim, environment
 from freeu.pipelines.runs.plan import Plan
 from freeu.pipelines.runs.prepare import Prepared
-from freeu.pipelines.runs.run import ImageMaker, Progress, deterministic, make_run
+from freeu.pipelines.runs.run import ImageMaker, deterministic, make_run
 from freeu.scalecrafter.settings import ScaleCrafter
 
 
@@ -59,6 +60,7 @@ def run_experiment(
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda _: None,
     report: Callable[[int, int], None] = lambda done, total: None,
+    executor: Executor | None = None,
 ) -> dict[str, Any]:
     """Generate what is missing, score everything, and write ``results.json`` and ``table.md``.
 
@@ -70,6 +72,7 @@ def run_experiment(
         progress: called at every denoising step.
         say: called with what is being done.
         report: called with how many images are scored, and of how many.
+        executor: where images are generated; None is this process. Calibration and scoring are done here.
 
     Returns:
         what ``results.json`` holds.
@@ -103,7 +106,7 @@ def run_experiment(
         say(f"generating {name}")
         place = folder / arms[number].folder(number)
         maker = ImageMaker() if plan.frames is None else LosslessVideoMaker()
-        made = make_run(Prepared(plan, loaded), OutputFolder(place), maker, progress)
+        made = make_run(Prepared(plan, loaded), OutputFolder(place), maker, progress, executor)
         pixels[name] = [made.images[planned.file].sha256 for planned in plan.images()]
         samples[name] = [Sample(place / planned.file, planned.index, planned.seed) for planned in plan.images()]
     with quiet(), deterministic(experiment.plan.device, experiment.plan.threads):

@@ -15,11 +15,11 @@ from freeu.motion.measure import Frame
 from freeu.pipelines.io.clip_files import CONTAINERS, VIDEO_SUFFIXES, read_clip
 from freeu.pipelines.io.frames import frames_bytes
 from freeu.pipelines.io.output import OutputFolder
+from freeu.pipelines.runs.executors import Made
 from freeu.pipelines.runs.generate import OnStep, generate_frames
 from freeu.pipelines.runs.manifest import ImageRecord
 from freeu.pipelines.runs.plan import Plan, PlannedImage
 from freeu.pipelines.runs.prepare import Prepared
-from freeu.pipelines.runs.run import Made
 
 
 class LosslessVideoMaker:

@@ -36,10 +36,11 @@ from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.models.loading import Loaded, load, pick_device
 from freeu.pipelines.models.sources.sources import ModelSource, find_model
 from freeu.pipelines.options.model import ModelOptions
+from freeu.pipelines.runs.executors import Progress, Silent
 from freeu.pipelines.runs.manifest import as_json, environment
 from freeu.pipelines.runs.plan import ModelReference, Plan
 from freeu.pipelines.runs.prepare import model_reference
-from freeu.pipelines.runs.run import Progress, Silent, deterministic
+from freeu.pipelines.runs.run import deterministic
 
 if TYPE_CHECKING:
     from torch import Tensor

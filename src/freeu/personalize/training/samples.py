@@ -22,10 +22,11 @@ from freeu.pipelines.pages.lettering import (
     shown_size,
     wrap,
 )
+from freeu.pipelines.runs.executors import Progress
 from freeu.pipelines.runs.generate import generate_image
 from freeu.pipelines.runs.plan import ModelReference, Plan
 from freeu.pipelines.runs.prepare import Prepared
-from freeu.pipelines.runs.run import ImageMaker, Progress, make_run
+from freeu.pipelines.runs.run import ImageMaker, make_run
 from freeu.wording import counted
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ class Option:
         panel: heading of the group in the help; default: that of the class, ``PANEL``.
         bounds: least and largest legal number.
         config: the field of ``FreeUConfig`` that it sets, if it sets one.
+        bare: the value where the option is given without one, as the last word or before another option.
     """
 
     help: str
@@ -35,6 +36,7 @@ class Option:
     panel: str | None = None
     bounds: tuple[float, float] | None = None
     config: str | None = None
+    bare: str | None = None
 
 
 @dataclass(frozen=True)

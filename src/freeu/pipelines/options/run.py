@@ -50,6 +50,23 @@ class SpeedOptions:
 
 
 @dataclass(frozen=True)
+class RayOptions:
+    """Who generates: this process, or the workers of a Ray cluster."""
+
+    PANEL: ClassVar[str] = "Running"
+
+    ray: Annotated[
+        str | None,
+        Option(
+            "Generate on the workers of a Ray cluster, HOST:PORT, ray://HOST:PORT or auto; without a value on workers "
+            "of this machine, one for each GPU or --threads processors.",
+            "[ADDRESS]",
+            bare="local",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """Where and how a run computes, and the folder it writes."""
 

@@ -19,13 +19,14 @@ from freeu.pipelines.io.journal import Note, journaled, read_journal
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.models.sources.sources import find_model
+from freeu.pipelines.runs.executors import settings_of
 from freeu.pipelines.runs.generate import generate_image
 from freeu.pipelines.runs.interval import acts
 from freeu.pipelines.runs.manifest import as_json, claim, environment
 from freeu.pipelines.runs.plan import Plan, PlannedImage
 from freeu.pipelines.runs.prepare import Prepared, prepare
 from freeu.pipelines.runs.request import Request, check_request
-from freeu.pipelines.runs.run import deterministic, settings_of
+from freeu.pipelines.runs.run import deterministic
 from freeu.pipelines.sweep.axes import Axis, Settings, canonical
 
 KIND, SCHEMA = "freeu-sweep", 1

@@ -11,11 +11,12 @@ from typing import Any
 from freeu.pipelines.io.clip_files import ClipWriter
 from freeu.pipelines.io.frames import FramesSha, timed_bytes
 from freeu.pipelines.io.output import OutputFolder, file_sha
+from freeu.pipelines.runs.executors import Made
 from freeu.pipelines.runs.generate import OnStep, generate_latents
 from freeu.pipelines.runs.manifest import ImageRecord
 from freeu.pipelines.runs.plan import INPUT_IMAGE, INPUT_VIDEO, Plan, PlannedImage
 from freeu.pipelines.runs.prepare import Prepared
-from freeu.pipelines.runs.run import Made, png
+from freeu.pipelines.runs.run import png
 from freeu.pipelines.video.decoding import decode_frames
 
 
