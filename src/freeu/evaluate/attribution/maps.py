@@ -142,7 +142,13 @@ def heat_maps(results: Mapping[str, Any]) -> dict[str, bytes]:
 
     Args:
         results: what ``when.json`` holds, with at least one measure.
+
+    Raises:
+        FreeUValueError: matplotlib is not installed.
     """
+    from freeu.extras import need
+
+    need("analysis", "matplotlib")
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -176,7 +176,7 @@ class RayExecutor:
             losses[oldest] += 1
             if losses[oldest] > LOSSES:
                 raise FreeURuntimeError(
-                    f"--ray lost the worker of {oldest[0].file} {counted(losses[oldest], 'time')}: is its memory enough? "
+                    f"--ray lost the worker of {oldest[0].file} {counted(losses[oldest], 'time')}: too little memory? "
                     "The same command with the same --output goes on"
                 )
         queue.extendleft(batch for _, batch in reversed(slot.flying))
