@@ -2,8 +2,8 @@
 
     python benchmarks/bench_ray.py [--rounds 2] [--images 32]
 
-Images of 64x64 in two steps by the embedded model, through the same functions as ``freeu generate --ray``; the three take
-turns (A B C, C B A), and loading the model is not counted. Writes benchmarks/results/ray.json.
+Images of 64x64 in two steps by the embedded model, through the same functions as ``freeu generate --ray``; the three
+take turns (A B C, C B A), and loading the model is not counted. Writes benchmarks/results/ray.json.
 """
 
 from __future__ import annotations
@@ -32,15 +32,12 @@ from freeu.pipelines.runs.run import ImageMaker, make_run
 
 
 def rate(prepared: Prepared, executor: Executor, threads: int, count: int) -> float:
-    """Images a second of a run, after a short one in which the workers load the model."""
-    seconds = 0.0
-    for images in (4, count):
-        plan = replace(prepared.plan, seeds=tuple(range(images)), threads=threads)
-        with tempfile.TemporaryDirectory() as folder:
-            began = time.perf_counter()
-            make_run(replace(prepared, plan=plan), OutputFolder(Path(folder)), ImageMaker(), executor=executor)
-            seconds = time.perf_counter() - began
-    return count / seconds
+    """Images a second of a run."""
+    plan = replace(prepared.plan, seeds=tuple(range(count)), threads=threads)
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        make_run(replace(prepared, plan=plan), OutputFolder(Path(folder)), ImageMaker(), executor=executor)
+        return count / (time.perf_counter() - began)
 
 
 def of_workers(prepared: Prepared, workers: int, count: int) -> float:
@@ -50,6 +47,8 @@ def of_workers(prepared: Prepared, workers: int, count: int) -> float:
     ray.init(address="local", num_cpus=workers, include_dashboard=False, logging_level=logging.CRITICAL)
     try:
         with ray_cluster(LOCAL) as executor:
+            while len(executor.pids) < workers:  # each has loaded the model
+                rate(prepared, executor, 1, 2 * workers)
             return rate(prepared, executor, 1, count)
     finally:
         ray.shutdown()

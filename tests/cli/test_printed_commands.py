@@ -96,7 +96,7 @@ def asked(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """The request that these words mean."""
     found: list[Any] = []
     with monkeypatch.context() as patch:
-        patch.setattr("freeu.cli.terminal.carry_out", lambda request, *_: found.append(request))
+        patch.setattr("freeu.cli.terminal.carry_out", lambda request, *_, **__: found.append(request))
         assert main(words) == 0
     (request,) = found
     return request

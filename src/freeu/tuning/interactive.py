@@ -87,6 +87,17 @@ def tune(
     Raises:
         FreeUValueError: too few prompts, an unknown measure, a pipeline that generates no images from text.
         FreeURuntimeError: the storage does not answer, or the disk is full.
+
+    >>> import tempfile
+    >>> import freeu, freeu_zoo
+    >>> from diffusers import StableDiffusionPipeline
+    >>> pipe = StableDiffusionPipeline.from_pretrained(freeu_zoo.model_path())
+    >>> prompts = [f"a {style} {noun} {n}" for n in (1, 2) for style in ("3d", "flat", "line") for noun in "fox cat dog car star key hat pig".split()]
+    >>> few = {"trials": 1, "search_prompts": 8, "confirm_prompts": 8}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tuned = freeu.tune(pipe, prompts, output=folder, steps=1, width=64, height=64, **few)
+    >>> tuned.verdict.best in ("freeu", "guidance", "none")
+    True
     """
     need("tune", "optuna", "matplotlib")
     import torch

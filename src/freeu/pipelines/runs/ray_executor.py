@@ -175,8 +175,9 @@ class RayExecutor:
             oldest = slot.flying[0][1]
             losses[oldest] += 1
             if losses[oldest] > LOSSES:
+                times = counted(losses[oldest], "time")
                 raise FreeURuntimeError(
-                    f"--ray lost the worker of {oldest[0].file} {counted(losses[oldest], 'time')}: too little memory? "
+                    f"--ray lost the worker of {oldest[0].file} {times}: does its memory suffice? "
                     "The same command with the same --output goes on"
                 )
         queue.extendleft(batch for _, batch in reversed(slot.flying))
