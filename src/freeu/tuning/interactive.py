@@ -92,7 +92,7 @@ def tune(
     >>> import freeu, freeu_zoo
     >>> from diffusers import StableDiffusionPipeline
     >>> pipe = StableDiffusionPipeline.from_pretrained(freeu_zoo.model_path())
-    >>> prompts = [f"a {style} {noun} {n}" for n in (1, 2) for style in ("3d", "flat", "line") for noun in "fox cat dog car star key hat pig".split()]
+    >>> prompts = [f"a 3d fox number {number}" for number in range(40)]
     >>> few = {"trials": 1, "search_prompts": 8, "confirm_prompts": 8}
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     tuned = freeu.tune(pipe, prompts, output=folder, steps=1, width=64, height=64, **few)
