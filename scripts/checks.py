@@ -117,6 +117,10 @@ def tune(env: Environment) -> None:
     env.holds("preset.json and report.html", lambda: written(env.work / "tune", "preset.json", "report.html"))
 
 
+def ray(env: Environment) -> None:
+    env.freeu(*("generate", PROMPT, "--steps", 2, "--threads", 1, "--ray"), *("--output", env.work / "ray"))
+
+
 def images(env: Environment) -> Path:
     """A folder of a few images and nothing else, for trainings and plain studies."""
     folder = env.work / "subject"
@@ -226,5 +230,6 @@ BY_EXTRA: dict[str, tuple[Callable[[Environment], None], ...]] = {
     "study-video": (study_video,),
     "postgres": (postgres,),
     "parquet": (parquet,),
+    "ray": (ray,),
     "all": (everything,),
 }
