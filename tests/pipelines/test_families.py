@@ -114,7 +114,7 @@ def test_the_schedule_reads_the_pipelines_own_steps(parts, family):
     pipe, extra = family(parts)
     weights = []
     with freeu.enabled(pipe, **FACTORS, start=0.5) as handle:
-        watch = pipe.unet.register_forward_pre_hook(lambda *_: weights.append(handle._calls.current().weight))
+        watch = pipe.unet.register_forward_pre_hook(lambda *_: weights.append(handle._calls.current().weights[0]))
         draw(pipe, extra, steps=8)
         watch.remove()
     # Image-to-image at strength 0.5 begins in the middle of the schedule: there FreeU acts at once.
@@ -128,7 +128,7 @@ def test_an_exchanged_scheduler_is_followed(parts):
     weights = []
     with freeu.enabled(pipe, **FACTORS, start=0.5) as handle:
         pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config, use_karras_sigmas=True)
-        watch = pipe.unet.register_forward_pre_hook(lambda *_: weights.append(handle._calls.current().weight))
+        watch = pipe.unet.register_forward_pre_hook(lambda *_: weights.append(handle._calls.current().weights[0]))
         draw(pipe, extra, steps=6)
         watch.remove()
     assert weights == [0.0] * 3 + [1.0] * 3
@@ -138,7 +138,7 @@ def test_by_sigma(parts):
     pipe, extra = text_to_image(parts)
     weights = []
     with freeu.enabled(pipe, **FACTORS, start=5.0, end=0.0, unit="sigma") as handle:
-        watch = pipe.unet.register_forward_pre_hook(lambda *_: weights.append(handle._calls.current().weight))
+        watch = pipe.unet.register_forward_pre_hook(lambda *_: weights.append(handle._calls.current().weights[0]))
         draw(pipe, extra, steps=8)
         watch.remove()
     assert weights[0] == 0.0
