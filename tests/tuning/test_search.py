@@ -11,11 +11,12 @@ import pytest
 from optuna.storages import InMemoryStorage
 from planted_scores import PlantedMeasurer, settings_of
 
+from freeu.config import FreeUConfig
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.evaluate.experiment.arms import Arm
-from freeu.tuning.search import WHOLE, Search, identity_of, open_storage
+from freeu.tuning.search import FAILED, WHOLE, Search, identity_of, open_storage, sqlite_url
 from freeu.tuning.settings import Guard, Objective, TuneSettings
-from freeu.tuning.space import FreeUSpace, GuidanceSpace
+from freeu.tuning.space import WINDOWS, FreeUSpace, GuidanceSpace, windows_of
 from freeu.tuning.verdict import OVERALL, decide
 
 OBJECTIVE = Objective.parse("score")
@@ -143,6 +144,42 @@ def test_time_ends_a_search() -> None:
     measurer = PlantedMeasurer(worse_the_farther)
     search, _ = searched(measurer, FreeUSpace(), trials=10_000, minutes=0.02)
     assert 0 < len(search.trials) < 10_000  # type: ignore[attr-defined]
+
+
+def test_settings_that_break_the_model_end_their_trial_alone() -> None:
+    """As large gains do in half precision."""
+
+    class Breaking(PlantedMeasurer):
+        def blocks(self, arm: Arm, pairs: Any) -> Any:
+            if settings_of(arm).b[0] > 1.15:
+                raise FreeURuntimeError("the U-Net gave numbers that are not finite (NaN) in float16")
+            yield from super().blocks(arm, pairs)
+
+    measurer = Breaking(lambda arm: settings_of(arm).b[0] - 1.0)
+    search, found = searched(measurer, FreeUSpace(), trials=20)
+    failed = [trial for trial in search.trials if FAILED in trial.user_attrs]  # type: ignore[attr-defined]
+    assert 2 < len(failed) < 20 == len(search.trials)  # type: ignore[attr-defined]
+    assert "not finite" in failed[0].user_attrs[FAILED]
+    assert 1.0 < found[0].arm.config.b[0] <= 1.15
+
+
+def test_no_window_without_a_step() -> None:
+    assert windows_of(1) == ("all", "early")
+    moves = FreeUSpace(windows=windows_of(1)).first()
+    assert {move["b_window"] for move in moves} | {move["s_window"] for move in moves} == {"all", "early"}
+    for steps in (2, 3, 4, 20):
+        for name in windows_of(steps):
+            config = FreeUConfig(b=(1.2, 1.2), b_window=WINDOWS[name])
+            assert any(config.weights(step / steps)[0] > 0.0 for step in range(steps))
+
+
+@pytest.mark.parametrize("name", ["a folder", "what?", "50%20", "ä#b"])
+def test_a_storage_lies_in_its_folder_whatever_its_name(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    with open_storage(sqlite_url(folder / "trials.db")):
+        assert [one.name for one in folder.iterdir()] == ["trials.db"]
+    assert [one.name for one in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
@@ -28,6 +29,9 @@ P_WORSE = 0.1
 """A trial ends early once it is worse than the best one with this p-value (Wilcoxon's signed-rank test)."""
 WHOLE = "whole"
 """The attribute of a trial that was measured on every prompt."""
+
+FAILED = "failed"
+"""The attribute of a trial whose settings broke the model: why."""
 
 Report = Callable[[int, int], None]
 """Told how many trials are done, and of how many."""
@@ -64,6 +68,7 @@ class Search:
         plain: values of plain sampling on them.
         storage: of Optuna.
         identity: whatever decides what trials measure; another one is another search in the same storage.
+        shared: whether other workers may search at the same time, which must not draw the same numbers.
     """
 
     measurer: Measurer
@@ -73,6 +78,7 @@ class Search:
     plain: Mapping[Pair, Values]
     storage: optuna.storages.BaseStorage
     identity: str
+    shared: bool = False
 
     def run(self, report: Report = lambda done, total: None) -> list[Finalist]:
         """Try settings until there are enough trials or the time is over; trials of an earlier run count.
@@ -91,8 +97,9 @@ class Search:
         check_guards(settings.guards, [*self.plain.values()])
         done = self._done(study)
         # A search that goes on draws other numbers than at its beginning, or it would repeat itself.
+        seed = None if self.shared else settings.seed + done
         study.sampler = optuna.samplers.TPESampler(
-            n_startup_trials=len(first), multivariate=True, constant_liar=True, seed=settings.seed + done
+            n_startup_trials=len(first), multivariate=True, constant_liar=True, seed=seed
         )
         report(done, settings.trials)
         ends = time.monotonic() + 60.0 * settings.minutes
@@ -133,7 +140,7 @@ class Search:
         gains: list[float] = []
         changes: dict[str, list[float]] = {guard.measure: [] for guard in self.settings.guards}
         seen = 0
-        for block in self.measurer.blocks(arm, [self.pairs[index] for index in order]):
+        for block in self._blocks(trial, arm, [self.pairs[index] for index in order]):
             for pair, values in block:
                 seen += 1
                 for name, found in changes.items():
@@ -154,6 +161,22 @@ class Search:
             raise FreeURuntimeError("no image of a trial has a value of the objective's measures")
         # Its mean so far tells the sampler more than that it was given up (Optuna's advice for this pruner).
         return statistics.fmean(gains)
+
+    def _blocks(
+        self, trial: optuna.Trial, arm: Arm, pairs: Sequence[Pair]
+    ) -> Iterator[list[tuple[Pair, dict[str, float | None]]]]:
+        """What ``Measurer.blocks`` gives; settings that break the model end their trial and not the search.
+
+        Plain sampling was generated before with as many images at a time, so what fails here fails by the settings:
+        numbers that are not finite in half precision.
+        """
+        import optuna
+
+        try:
+            yield from self.measurer.blocks(arm, pairs)
+        except FreeURuntimeError as error:
+            trial.set_user_attr(FAILED, str(error))
+            raise optuna.TrialPruned from None
 
     def finalists(self, study: optuna.Study) -> list[Finalist]:
         """The best different settings that were measured on every prompt and keep the guards."""
@@ -185,6 +208,13 @@ def identity_of(record: Mapping[str, Any]) -> str:
     """A short name that equal records share."""
     text = json.dumps(record, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a storage in a file, whatever letters its path has."""
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
 @contextlib.contextmanager

@@ -17,10 +17,21 @@ if TYPE_CHECKING:
 
 WINDOWS = {"all": (0.0, 1.0), "early": (0.0, 0.4), "middle": (0.3, 0.7), "late": (0.5, 1.0)}
 """Parts of the steps in which a factor may act, as fractions."""
+TIMED = ("b_window", "s_window")
 B, S, SKIP = (0.8, 1.6), (0.0, 1.5), (0.8, 1.3)
 """Ranges of the backbone's gain, of the gain of the skip's low band, and of the whole skip's."""
 
 Parameters = dict[str, Any]
+
+
+def windows_of(steps: int) -> tuple[str, ...]:
+    """The names of the windows in which one of so many steps falls.
+
+    >>> windows_of(1), windows_of(6)
+    (('all', 'early'), ('all', 'early', 'middle', 'late'))
+    """
+    places = [step / steps for step in range(steps)]
+    return tuple(name for name, (start, end) in WINDOWS.items() if any(start <= place < end for place in places))
 
 
 class Space(Protocol):
@@ -56,11 +67,13 @@ class FreeUSpace:
 
     Args:
         family: name of the preset that is recommended for the model.
+        windows: names of ``WINDOWS`` in which a step falls.
         sites: paths of sites with factors of their own, and their stages.
         moves: further settings to try first, as parameters that differ from the identity.
     """
 
     family: str = "sd14"
+    windows: tuple[str, ...] = tuple(WINDOWS)
     sites: tuple[tuple[str, int | None], ...] = ()
     moves: tuple[tuple[tuple[str, float], ...], ...] = ()
     name = "freeu"
@@ -76,8 +89,8 @@ class FreeUSpace:
             parameters[f"s{stage}"] = trial.suggest_float(f"s{stage}", *S, step=0.05)
         parameters["skip_gain"] = trial.suggest_float("skip_gain", *SKIP, step=0.01)
         parameters["dc"] = trial.suggest_categorical("dc", ["scale", "keep"])
-        for window in ("b_window", "s_window"):
-            parameters[window] = trial.suggest_categorical(window, list(WINDOWS))
+        for window in TIMED:
+            parameters[window] = trial.suggest_categorical(window, list(self.windows))
         for path, _ in self.sites:
             parameters[f"b@{path}"] = trial.suggest_float(f"b@{path}", *B, step=0.01)
             parameters[f"s@{path}"] = trial.suggest_float(f"s@{path}", *S, step=0.05)
@@ -118,7 +131,8 @@ class FreeUSpace:
             {"s1": 0.6, "s2": 0.6, "dc": "keep"},
             *map(dict, self.moves),
         ]
-        return [self._complete(plain | move) for move in moves]
+        reachable = [move for move in moves if all(move.get(key, "all") in self.windows for key in TIMED)]
+        return [self._complete(plain | move) for move in reachable]
 
     def _complete(self, parameters: Parameters) -> Parameters:
         """With the factors of single sites, which override their stage's: they begin as those."""

@@ -30,9 +30,9 @@ from freeu.pipelines.runs.manifest import as_json, claim, environment
 from freeu.pipelines.runs.prepare import Prepared
 from freeu.pipelines.runs.run import deterministic
 from freeu.tuning.gradients import SiteGradient, site_gradients
-from freeu.tuning.search import Finalist, Search, identity_of, open_storage
+from freeu.tuning.search import Finalist, Search, identity_of, open_storage, sqlite_url
 from freeu.tuning.settings import DEFAULT_OBJECTIVE, Objective, TuneSettings, Values
-from freeu.tuning.space import FreeUSpace, GuidanceSpace, Space
+from freeu.tuning.space import FreeUSpace, GuidanceSpace, Space, windows_of
 from freeu.tuning.verdict import FREEU, GUIDANCE, Verdict, decide
 
 KIND, SCHEMA = "freeu-tuning", 1
@@ -190,7 +190,7 @@ def spaces(tuning: Tuning, gradients: Sequence[Mapping[str, Any]] = ()) -> list[
     ranked = [SiteGradient(**one) for one in gradients]
     stages = {site.path: site.stage for site in adapter_for(unet_of(pipe)).find_sites(unet_of(pipe))}
     alone = tuple((one.path, stages[one.path]) for one in ranked[: tuning.settings.sites])
-    found: list[Space] = [FreeUSpace(recommended_name(pipe), alone, _uphill(ranked, stages))]
+    found: list[Space] = [FreeUSpace(recommended_name(pipe), windows_of(plan.steps), alone, _uphill(ranked, stages))]
     if why_unguided(pipe, plan.guidance) is None:
         found.append(GuidanceSpace(plan.guidance))
     return found
@@ -254,10 +254,19 @@ def searches(tuning: Tuning, folder: Path) -> Iterator[list[Search]]:
     measurer = Measurer(tuning.prepared, tuning.prompts, tuning.judges)
     same = {name: value for name, value in _record(tuning).items() if name not in NOT_OF_TRIALS}
     folder.mkdir(parents=True, exist_ok=True)
-    with open_storage(tuning.storage or f"sqlite:///{folder / TRIALS}") as storage:
+    with open_storage(tuning.storage or sqlite_url(folder / TRIALS)) as storage:
         plain = _plain(measurer, pairs, output, "plain.json")
         yield [
-            Search(measurer, space, tuning.settings, pairs, plain, storage, identity_of(same | space.to_dict()))
+            Search(
+                measurer,
+                space,
+                tuning.settings,
+                pairs,
+                plain,
+                storage,
+                identity_of(same | space.to_dict()),
+                shared=tuning.storage is not None,
+            )
             for space in spaces(tuning, _gradients(tuning, split, output))
         ]
 
