@@ -7,19 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import freeu
-from freeu.adapters.finding import unet_of
 from freeu.analysis.analyze import Analysis, check_analysis, figures_of
 from freeu.analysis.figures.figures import figures_for
 from freeu.analysis.measurement.content import Figure
 from freeu.analysis.measurement.variants import FULL, LIGHT
 from freeu.config import FreeUConfig
-from freeu.pipelines.models.loading import describe_pipeline
-from freeu.pipelines.models.sources.families import TEXT_TO_VIDEO_PIPELINES
-from freeu.pipelines.models.sources.sources import ModelSource
-from freeu.pipelines.runs.plan import ModelReference, Plan
+from freeu.pipelines.runs.in_memory import in_memory, without_bars
 
 
 def make_figures(
@@ -67,39 +61,20 @@ def make_figures(
     >>> figure.number, figure.title
     (4, 'Relative log amplitude of the latents, step by step')
     """
-    name = type(pipe).__name__
-    source = ModelSource("directory", name, None, name)
-    loaded = describe_pipeline(pipe, source, "video" if name in TEXT_TO_VIDEO_PIPELINES else "text")
-    parameter = next(unet_of(pipe).parameters())
     examined = freeu.recommend(pipe) if config is None else config
-    plan = Plan(
-        command="generate",
-        prompts=tuple(prompts),
+    loaded, plan = in_memory(
+        pipe,
+        prompts,
+        seeds,
+        examined,
+        steps=steps,
+        guidance=guidance,
         negative_prompt=negative_prompt,
-        seeds=tuple(seeds),
-        arms=("freeu",),
-        config=examined,
-        model=ModelReference(source.kind, source.reference, name, name, ""),
-        task=loaded.task,
-        steps=loaded.steps if steps is None else steps,
-        guidance=loaded.guidance if guidance is None else guidance,
-        scheduler=None,
-        width=width or loaded.native,
-        height=height or loaded.native,
-        image_sha=None,
-        mask_sha=None,
-        image_strength=None,
-        dtype=str(parameter.dtype).removeprefix("torch."),
-        device=str(parameter.device),
-        threads=torch.get_num_threads(),
-        frames=frames or loaded.frames,
+        width=width,
+        height=height,
+        frames=frames,
     )
     analysis = Analysis(plan, examined, figures_for(plan.frames, numbers), FULL if full else LIGHT, form)
     check_analysis(loaded, analysis)
-    bars = dict(getattr(pipe, "_progress_bar_config", {}))
-    pipe.set_progress_bar_config(**{**bars, "disable": True})
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return figures_of(loaded, analysis, Path(folder), {}, lambda _: None, report)
-    finally:
-        pipe.set_progress_bar_config(**bars)
+    with without_bars(pipe), tempfile.TemporaryDirectory() as folder:
+        return figures_of(loaded, analysis, Path(folder), {}, lambda _: None, report)

@@ -8,17 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from freeu.adapters.finding import unet_of
 from freeu.errors import FreeUValueError
 from freeu.evaluate.embedded import judge_path, load_reader
 from freeu.evaluate.experiment.prompts import Prompt
 from freeu.evaluate.experiment.scoring import Judges
 from freeu.evaluate.metrics.clip import CLIP
 from freeu.extras import need
-from freeu.pipelines.models.loading import describe_pipeline
 from freeu.pipelines.models.sources.families import TEXT_TO_VIDEO_PIPELINES
-from freeu.pipelines.models.sources.sources import ModelSource
-from freeu.pipelines.runs.plan import ModelReference, Plan
+from freeu.pipelines.runs.in_memory import in_memory, without_bars
 from freeu.pipelines.runs.prepare import Prepared, default_batch
 from freeu.tuning.report import write_report
 from freeu.tuning.settings import DEFAULT_GUARD, Objective, TuneSettings, parse_guards
@@ -100,40 +97,23 @@ def tune(
     True
     """
     need("tune", "optuna", "matplotlib")
-    import torch
-
     name = type(pipe).__name__
     if name in TEXT_TO_VIDEO_PIPELINES:
         raise FreeUValueError(f"freeu.tune searches for pipelines that generate images from text, got {name}")
     asked = [one if isinstance(one, Prompt) else Prompt(one) for one in prompts]
     decide = [one if isinstance(one, Prompt) else Prompt(one) for one in held_out]
-    source = ModelSource("directory", name, None, name)
-    loaded = describe_pipeline(pipe, source, "text")
-    parameter = next(unet_of(pipe).parameters())
-    plan = Plan(
-        command="generate",
-        prompts=tuple(one.text for one in asked),
+    loaded, plan = in_memory(
+        pipe,
+        [one.text for one in asked],
+        (seed,),
+        None,
+        steps=steps,
+        guidance=guidance,
         negative_prompt=negative_prompt,
-        seeds=(seed,),
-        arms=("baseline",),
-        config=None,
-        model=ModelReference(source.kind, source.reference, name, name, ""),
-        task=loaded.task,
-        steps=loaded.steps if steps is None else steps,
-        guidance=loaded.guidance if guidance is None else guidance,
-        scheduler=None,
-        width=width or loaded.native,
-        height=height or loaded.native,
-        image_sha=None,
-        mask_sha=None,
-        image_strength=None,
-        dtype=str(parameter.dtype).removeprefix("torch."),
-        device=str(parameter.device),
-        threads=torch.get_num_threads(),
-        batch=batch or 1,
+        width=width,
+        height=height,
     )
-    if batch is None:
-        plan = replace(plan, batch=default_batch(plan))
+    plan = replace(plan, batch=default_batch(plan) if batch is None else batch)
     with_spec = any(one.spec is not None for one in (*asked, *decide))
     judges = Judges(load_reader(plan.device) if with_spec else None, CLIP(judge or judge_path(), device=plan.device))
     settings = TuneSettings(
@@ -148,11 +128,7 @@ def tune(
     )
     names = {"clip": judges.clip.name if judges.clip else None, "reader": "freeu-zoo" if judges.reader else None}
     tuning = Tuning(Prepared(plan, loaded), tuple(asked), judges, names, settings, storage, tuple(decide))
-    bars = dict(getattr(pipe, "_progress_bar_config", {}))
-    pipe.set_progress_bar_config(**{**bars, "disable": True})
-    try:
+    with without_bars(pipe):
         tuned = run_tuning(tuning, Path(output), report=report)
-    finally:
-        pipe.set_progress_bar_config(**bars)
     assert tuned is not None
     return Tuned(**vars(tuned))
