@@ -205,6 +205,7 @@ def test_a_whole_run_that_was_killed(tmp_path: Any) -> None:
         (("--when", "--explain", "sd14"), "leave --explain out"),
         (("--when", "--metric", "ssim"), "leave --metric out"),
         (("--when", "--frames", "4"), "leave --frames out"),
+        (("--when", "--ray"), "leave --ray out"),
         (("--when", "--steps", "4"), "--steps is part of the grid of --when: give --when-steps instead"),
         (("--when", "--cfg", "4"), "give --when-guidance instead"),
         (("--when", "--when-settings", "b: b1=1"), "changes nothing"),

@@ -103,6 +103,7 @@ def test_a_helper_searches_and_no_more(prompts: Path, tmp_path: Path) -> None:
         (("--guard", "saturation"), "--guard must be none, or MEASURE=LARGEST_CHANGE"),
         (("--storage", "nowhere"), "not a storage that is known here"),
         (("--trials", 0), "--trials must"),
+        (("--features", "eyes"), "--features must be clip or inception, got 'eyes'"),
         (("--judge", "none", "--no-reader"), "a search needs something that scores"),
     ],
 )

@@ -39,6 +39,12 @@ class ScoringOptions:
     ] = None
 
 
+def check_features(scoring: ScoringOptions) -> None:
+    """Raise ``FreeUValueError`` for features that there are not."""
+    if scoring.features not in ("clip", "inception"):
+        raise FreeUValueError(f"--features must be clip or inception, got {scoring.features!r}")
+
+
 def judges_of(
     prompts: Any, scoring: ScoringOptions, device: str, with_reference: bool, videos: bool
 ) -> tuple[Any, dict[str, str | None]]:

@@ -11,7 +11,7 @@ import typer
 
 from freeu.cli.bundles import Defaults, Only, Without
 from freeu.cli.errors import StoppedError, stopped
-from freeu.cli.scoring import ScoringOptions, judges_of
+from freeu.cli.scoring import ScoringOptions, check_features, judges_of
 from freeu.cli.terminal import tell, who_generates
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.model import ChosenModel, ModelOptions
@@ -138,11 +138,10 @@ def evaluate(
             raise FreeUValueError(f"--images are there already: leave {asked[0]} out")
     if arms.explain is not None:
         _check_explain(arms)
-    grid = _grid(when, [*given_flags(arms, scoring, tracking, video)], sampling)
+    grid = _grid(when, [*given_flags(arms, scoring, tracking, video, ray)], sampling)
     check_bounds(part)
     found = read_prompts(prompts, part.limit, part.sample, part.sample_seed)
-    if scoring.features not in ("clip", "inception"):
-        raise FreeUValueError(f"--features must be clip or inception, got {scoring.features!r}")
+    check_features(scoring)
     if scoring.reference_matches and scoring.reference is None:
         raise FreeUValueError("--reference-matches says what the images of --reference show: give --reference too")
     real = [] if scoring.reference is None else reference_images(scoring.reference)

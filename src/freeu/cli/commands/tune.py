@@ -11,7 +11,7 @@ import typer
 
 from freeu.cli.bundles import Defaults, Only, Without
 from freeu.cli.errors import stopped
-from freeu.cli.scoring import ScoringOptions, judges_of
+from freeu.cli.scoring import ScoringOptions, check_features, judges_of
 from freeu.cli.terminal import tell
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.model import ChosenModel, ModelOptions
@@ -100,6 +100,7 @@ def tune(
 
     need("tune", "optuna", "matplotlib")
     check_bounds(search)
+    check_features(scoring)
     found = read_prompts(prompts, part.limit, part.sample, part.sample_seed)
     decide = read_prompts(held_out) if held_out is not None else ()
     both = {prompt.text for prompt in found} & {prompt.text for prompt in decide}
