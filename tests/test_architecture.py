@@ -17,10 +17,12 @@ LAYERS = """
 errors lazy
 json_files extras schedule foreign
 config
-wording profiles presets metadata ops
+wording profiles presets.named presets.files metadata ops
+presets
 intervals motion
 core
 adapters
+presets.recommending
 api scalecrafter
 guiding
 pipelines.io
@@ -71,6 +73,7 @@ PUBLIC = {
     "NoEffectWarning",
     "NoSitesError",
     "Preset",
+    "Recommendation",
     "Schedule",
     "Site",
     "Stage",
@@ -87,6 +90,7 @@ PUBLIC = {
     "preset",
     "presets",
     "recommend",
+    "recommendation",
     "remove_all",
     "scalecrafter",
     "tune",

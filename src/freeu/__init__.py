@@ -18,9 +18,10 @@ from freeu.schedule import Schedule, Stage
 
 if TYPE_CHECKING:
     from freeu import analysis, evaluate, guiding, ops, personalize, scalecrafter
-    from freeu.api import Inspection, active, apply, enabled, inspect, recommend, remove_all
+    from freeu.api import Inspection, active, apply, enabled, inspect, remove_all
     from freeu.core.patch import Handle
     from freeu.core.site import Site
+    from freeu.presets.recommending import Recommendation, recommend, recommendation
     from freeu.tuning.interactive import tune
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ __all__ = [
     "NoEffectWarning",
     "NoSitesError",
     "Preset",
+    "Recommendation",
     "Schedule",
     "Site",
     "Stage",
@@ -50,6 +52,7 @@ __all__ = [
     "preset",
     "presets",
     "recommend",
+    "recommendation",
     "remove_all",
     "scalecrafter",
     "tune",
@@ -57,9 +60,10 @@ __all__ = [
 
 # What needs torch is loaded when it is first used, so that the command line answers before torch is there.
 _NEED_TORCH = {
-    "freeu.api": ("Inspection", "active", "apply", "enabled", "inspect", "recommend", "remove_all"),
+    "freeu.api": ("Inspection", "active", "apply", "enabled", "inspect", "remove_all"),
     "freeu.core.patch": ("Handle",),
     "freeu.core.site": ("Site",),
+    "freeu.presets.recommending": ("Recommendation", "recommend", "recommendation"),
     "freeu.tuning.interactive": ("tune",),
 }
 

@@ -1,9 +1,8 @@
-"""The public doors: apply, enabled, remove_all, inspect, recommend, active."""
+"""The public doors: apply, enabled, remove_all, inspect, active."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,8 @@ from freeu.core.patch import Handle, active_handles, remove_handles
 from freeu.core.schedule import Clock
 from freeu.core.site import Site, factors_at, touched_at
 from freeu.errors import unknown_name
-from freeu.presets import as_config, preset
+from freeu.presets import as_config
+from freeu.presets.recommending import recommend
 from freeu.profiles import PROFILES
 from freeu.schedule import Stage
 
@@ -172,70 +172,6 @@ def inspect(model: Any) -> Inspection:
     """
     unet = unet_of(model)
     return Inspection(type(unet).__name__, adapter_for(unet).find_sites(unet))
-
-
-_NAMED_1_5 = re.compile(r"(?:^|[^a-z0-9])(?:sd|v|stable-diffusion)[-_]?v?1[-._]?5(?![0-9])")
-"""How folders and hub ids of Stable Diffusion 1.5 are called. A bare "1-5" may be part of a date."""
-
-# What is looked at and what it must be, and the preset then; the first row that fits decides.
-_RECOMMENDED: tuple[tuple[dict[str, Any], str], ...] = (
-    # Configurations of these classes look like those of other families.
-    ({"class": "UNet3DConditionModel"}, "modelscope-v1"),
-    ({"class": "UNetSD"}, "modelscope-v1"),
-    ({"class": "UNetSpatioTemporalConditionModel"}, "gentle"),
-    ({"class": "I2VGenXLUNet"}, "gentle"),
-    ({"addition_embed_type": "text_time"}, "sdxl"),
-    ({"text width": 2048}, "sdxl"),
-    ({"text width": 1024}, "sd21"),
-    # 1.4 and 1.5 differ in nothing but their weights, so this one row goes by the name of the folder or hub id.
-    ({"text width": 768, "called": "1.5"}, "sd15"),
-)
-_ELSE = "sd14"
-
-
-def recommend(model: Any) -> FreeUConfig:
-    """The published preset for a model's family (of operator version 2 where there is one), told from the model itself.
-
-    Stable Diffusion XL by its two text encoders, 2.x by the 1024-wide text embedding, 1.x by the 768-wide one (the
-    factors of SD 1.4, milder than those of 1.5, unless its name says 1.5); AnimateDiff as its image model. ModelScope's
-    kind of U-Net gets the factors published for it, which are of version 1. For Stable Video Diffusion and I2VGen-XL
-    none were ever published: they get ``gentle``. Everything else, the embedded image model included, gets those of
-    SD 1.4 too: they are also those of SDXL.
-
-    Args:
-        model: a pipeline, or a U-Net.
-
-    Raises:
-        NoSitesError: a model without a U-Net.
-
-    >>> import freeu
-    >>> from diffusers import UNet2DModel
-    >>> blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
-    >>> unet = UNet2DModel(block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, **blocks)
-    >>> freeu.recommend(unet) == freeu.preset("sd14")
-    True
-    """
-    return preset(recommended_name(model))
-
-
-def recommended_name(model: Any) -> str:
-    """The name of the preset that ``recommend`` gives; errors as there."""
-    unet = unet_of(model)
-    adapter_for(unet)
-    configs: list[Any] = [getattr(item, "config", None) for item in (unet, model)]
-    config, whole = (item if hasattr(item, "get") else {} for item in configs)
-    width = config.get("cross_attention_dim") or getattr(unet, "context_dim", None)
-    name = f"{config.get('_name_or_path', '')} {whole.get('_name_or_path', '')}".lower()
-    seen: dict[str, set[Any]] = {
-        "class": {cls.__name__ for cls in type(unet).__mro__},
-        "addition_embed_type": {config.get("addition_embed_type")},
-        "text width": {width} if isinstance(width, int) else set(),
-        "called": {"1.5"} if _NAMED_1_5.search(name) else set(),
-    }
-    for wanted, name_of_preset in _RECOMMENDED:
-        if all(value in seen[what] for what, value in wanted.items()):
-            return name_of_preset
-    return _ELSE
 
 
 def _handle(

@@ -11,7 +11,7 @@ from command_line import run_cli as run
 
 import freeu
 from freeu.errors import FreeUValueError
-from freeu.pipelines.options.preset_file import read_preset
+from freeu.presets.files import read_preset
 
 SMALL = ("--steps", 2, "--width", 64, "--height", 64, "--threads", 1)
 FEW = ("--guard", "saturation=0.5", "--trials", 3, "--search-prompts", 8, "--confirm-prompts", 8, "--finalists", 2)
@@ -52,7 +52,7 @@ def test_what_a_run_leaves(tuned: tuple[Path, tuple[Any, ...]]) -> None:
     measured = {"objective", "all_asked", "noun", "clip_score", "saturation"}
     assert measured == set(verdict["differences"]["tuned"])
     results = json.loads((folder / "held-out" / "results.json").read_text())
-    assert list(results["guidance"]) == ["none", "tuned", "effective:tuned", "guidance", "freeu"]
+    assert list(results["guidance"]) == ["none", "tuned", "effective:tuned", "guidance", "published"]
     mean = results["differences"]["tuned"]["clip_score"]["value"]
     assert verdict["differences"]["tuned"]["clip_score"]["value"] == pytest.approx(mean)
     page = (folder / "report.html").read_text()

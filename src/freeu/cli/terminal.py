@@ -71,6 +71,8 @@ def produce(prepared: Prepared, folder: Path, executor: Executor | None = None) 
 
     plan = prepared.plan
     print(*headline(plan, prepared.loaded.source.world), sep="\n", flush=True)
+    if prepared.evidence is not None:
+        print(f"these settings: {prepared.evidence}", flush=True)
     bar = Bar("generating", plan.count, plan.noun)
     try:
         with bar:

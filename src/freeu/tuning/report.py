@@ -17,7 +17,7 @@ from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.pages.rendering import render
 from freeu.tuning.search import WHOLE, Search
 from freeu.tuning.tuning import HELD_OUT, Outcome, Tuning, searches
-from freeu.tuning.verdict import FREEU, GUIDANCE, OVERALL, shown
+from freeu.tuning.verdict import FREEU, GUIDANCE, OVERALL, PUBLISHED, shown
 
 if TYPE_CHECKING:
     import optuna
@@ -31,7 +31,7 @@ NAMES = {
     BASELINE: "plain sampling",
     FREEU: "tuned FreeU",
     GUIDANCE: "tuned guidance",
-    "freeu": "published preset",
+    PUBLISHED: "published preset",
     f"effective:{FREEU}": "guidance as strong as the tuned FreeU",
 }
 

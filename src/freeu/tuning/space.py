@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 WINDOWS = {"all": (0.0, 1.0), "early": (0.0, 0.4), "middle": (0.3, 0.7), "late": (0.5, 1.0)}
 """Parts of the steps in which a factor may act, as fractions."""
 TIMED = ("b_window", "s_window")
-B, S, SKIP = (0.8, 1.6), (0.0, 1.5), (0.8, 1.3)
-"""Ranges of the backbone's gain, of the gain of the skip's low band, and of the whole skip's."""
+B, S, SKIP, S_STEP = (0.8, 1.6), (0.0, 1.5), (0.8, 1.3), 0.05
+"""Ranges of the gains of the backbone, of the skip's low band and of the whole skip; the step of the second."""
 
 Parameters = dict[str, Any]
 
@@ -86,14 +86,14 @@ class FreeUSpace:
         parameters: Parameters = {"version": trial.suggest_categorical("version", [1, 2])}
         for stage in range(1, self.stages + 1):
             parameters[f"b{stage}"] = trial.suggest_float(f"b{stage}", *B, step=0.01)
-            parameters[f"s{stage}"] = trial.suggest_float(f"s{stage}", *S, step=0.05)
+            parameters[f"s{stage}"] = trial.suggest_float(f"s{stage}", *S, step=S_STEP)
         parameters["skip_gain"] = trial.suggest_float("skip_gain", *SKIP, step=0.01)
         parameters["dc"] = trial.suggest_categorical("dc", ["scale", "keep"])
         for window in TIMED:
             parameters[window] = trial.suggest_categorical(window, list(self.windows))
         for path, _ in self.sites:
             parameters[f"b@{path}"] = trial.suggest_float(f"b@{path}", *B, step=0.01)
-            parameters[f"s@{path}"] = trial.suggest_float(f"s@{path}", *S, step=0.05)
+            parameters[f"s@{path}"] = trial.suggest_float(f"s@{path}", *S, step=S_STEP)
         return self.arm(parameters)
 
     def arm(self, parameters: Mapping[str, Any]) -> Arm:
@@ -132,7 +132,10 @@ class FreeUSpace:
             *map(dict, self.moves),
         ]
         reachable = [move for move in moves if all(move.get(key, "all") in self.windows for key in TIMED)]
-        return [self._complete(plain | move) for move in reachable]
+        return [
+            self._complete({name: _on_grid(name, value) for name, value in (plain | move).items()})
+            for move in reachable
+        ]
 
     def _complete(self, parameters: Parameters) -> Parameters:
         """With the factors of single sites, which override their stage's: they begin as those."""
@@ -186,6 +189,11 @@ class GuidanceSpace:
         low, high = self._range
         moves = [(0.7, 0.0, 1.0), (1.4, 0.0, 1.0), (2.0, 0.0, 1.0), (1.0, 0.2, 0.8), (1.4, 0.2, 0.8), (1.4, 0.0, 0.8)]
         return [{"scale": _within(self.scale * by, (low, high)), "start": a, "end": b} for by, a, b in moves]
+
+
+def _on_grid(name: str, value: Any) -> Any:
+    """A parameter as a trial may have it: s goes in steps of ``S_STEP``."""
+    return round(round(value / S_STEP) * S_STEP, 4) if name in ("s1", "s2") else value
 
 
 def _within(value: float, bounds: tuple[float, float]) -> float:

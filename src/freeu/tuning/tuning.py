@@ -13,7 +13,6 @@ from typing import Any
 
 from freeu.adapters import adapter_for
 from freeu.adapters.finding import unet_of
-from freeu.api import recommended_name
 from freeu.errors import FreeUValueError
 from freeu.evaluate.calibration.guidance import why_unguided
 from freeu.evaluate.experiment.arms import BASELINE, EFFECTIVE, Arm
@@ -24,16 +23,18 @@ from freeu.evaluate.experiment.scoring import Judges
 from freeu.json_files import find_json
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.models.loading import quiet
-from freeu.pipelines.options.preset_file import PresetFile
 from freeu.pipelines.runs.executors import Progress
 from freeu.pipelines.runs.manifest import as_json, claim, environment
 from freeu.pipelines.runs.prepare import Prepared
 from freeu.pipelines.runs.run import deterministic
+from freeu.presets import preset
+from freeu.presets.files import PresetFile
+from freeu.presets.recommending import published_name
 from freeu.tuning.gradients import SiteGradient, site_gradients
 from freeu.tuning.search import Finalist, Search, identity_of, open_storage, sqlite_url
 from freeu.tuning.settings import DEFAULT_OBJECTIVE, Objective, TuneSettings, Values
 from freeu.tuning.space import FreeUSpace, GuidanceSpace, Space, windows_of
-from freeu.tuning.verdict import FREEU, GUIDANCE, Verdict, decide
+from freeu.tuning.verdict import FREEU, GUIDANCE, PUBLISHED, Verdict, decide
 
 KIND, SCHEMA = "freeu-tuning", 1
 TUNING, PRESET, TRIALS, HELD_OUT = "tuning.json", "preset.json", "trials.db", "held-out"
@@ -190,7 +191,7 @@ def spaces(tuning: Tuning, gradients: Sequence[Mapping[str, Any]] = ()) -> list[
     ranked = [SiteGradient(**one) for one in gradients]
     stages = {site.path: site.stage for site in adapter_for(unet_of(pipe)).find_sites(unet_of(pipe))}
     alone = tuple((one.path, stages[one.path]) for one in ranked[: tuning.settings.sites])
-    found: list[Space] = [FreeUSpace(recommended_name(pipe), windows_of(plan.steps), alone, _uphill(ranked, stages))]
+    found: list[Space] = [FreeUSpace(published_name(pipe), windows_of(plan.steps), alone, _uphill(ranked, stages))]
     if why_unguided(pipe, plan.guidance) is None:
         found.append(GuidanceSpace(plan.guidance))
     return found
@@ -348,7 +349,7 @@ def _verdict_run(
             arms.append(Arm(f"{EFFECTIVE}:{FREEU}", calibrates=FREEU, how=EFFECTIVE))
     if GUIDANCE in best:
         arms.append(replace(best[GUIDANCE].arm, name=GUIDANCE))
-    arms.append(Arm("freeu", recommended=True))
+    arms.append(Arm(PUBLISHED, config=preset(published_name(tuning.prepared.loaded.pipe))))
     experiment = Experiment(
         prompts, tuple(arms), plan, tuning.judges, tuning.judged_by, [*tuning.references], tuning.matches
     )

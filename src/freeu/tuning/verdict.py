@@ -16,6 +16,8 @@ OVERALL = "objective"
 """The name under which the objective itself stands beside its measures."""
 FREEU, GUIDANCE = "tuned", "guidance"
 """The arms that searches found."""
+PUBLISHED = "published"
+"""The arm of the preset that was published for the model's family."""
 
 Differences = Mapping[str, Mapping[str, Estimate]]
 

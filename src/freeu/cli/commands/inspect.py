@@ -23,6 +23,7 @@ def inspect(
     """List every site of a model: where its decoder meets a skip connection, and what each profile does there."""
     from freeu.pipelines.models.describe import describe, empty_unet
     from freeu.pipelines.models.sources.sources import find_model
+    from freeu.presets.recommending import recommendation
 
     freeu.check()
     source = find_model(named.model)
@@ -32,10 +33,10 @@ def inspect(
         print(json.dumps(data, indent=2))
         return
     console = wide_console()
-    origin = f"preset {freeu.preset}" if freeu.preset else "recommended for this model"
+    chosen = f"{freeu.resolve(unet)} (preset {freeu.preset})" if freeu.preset else str(recommendation(unet))
     console.print(f"{data['model']}: {data['unet']}, {data['concatenations']} concatenations", highlight=False)
     names = "(b, s, g)" if _gains_whole_skip(data) else "(b, s)"
-    console.print(f"stage and factors {names} with {freeu.resolve(unet)} ({origin})", highlight=False)
+    console.print(f"stage and factors {names} with {chosen}", highlight=False)
     console.print(_site_table(data))
 
 

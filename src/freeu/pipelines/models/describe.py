@@ -28,13 +28,15 @@ def empty_unet(source: ModelSource, model_config: Path | None = None) -> Any:
 
     if source.kind == "file":
         return load(source, model_config=model_config).pipe.unet
+    folder = None
     if source.kind == "hub":
         config = hub_unet_config(source)
     elif source.modelscope is not None:
         config = source.modelscope.unet_config
     else:
         assert source.path is not None
-        config = read_json((source.path / "unet" if source.whole else source.path) / "config.json")
+        folder = source.path / "unet" if source.whole else source.path
+        config = read_json(folder / "config.json")
     import diffusers
     import torch
 
@@ -44,8 +46,9 @@ def empty_unet(source: ModelSource, model_config: Path | None = None) -> Any:
         raise FreeUValueError(f"diffusers {diffusers.__version__} knows no U-Net class {name!r}: a newer one may")
     try:
         with quiet(), torch.device("meta"):
-            # The name tells families apart whose U-Nets have one shape (Stable Diffusion 1.4 and 1.5).
-            return cls.from_config({**config, "_name_or_path": source.reference})
+            # The name tells families apart whose U-Nets have one shape (Stable Diffusion 1.4 and 1.5), and says
+            # where a preset for this very model may lie.
+            return cls.from_config({**config, "_name_or_path": str(folder or source.reference)})
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise FreeUValueError(f"the U-Net of {source.label} cannot be built from its config.json: {error}") from None
 

@@ -13,8 +13,8 @@ from freeu.foreign.png import is_png
 from freeu.metadata import read_png
 from freeu.pipelines.io.inputs import parse_factors
 from freeu.pipelines.options.option import Option, annotated_fields, flag, given
-from freeu.pipelines.options.preset_file import PresetFile, is_preset_file, read_preset
 from freeu.presets import preset
+from freeu.presets.files import PresetFile, is_preset_file, read_preset
 
 
 @dataclass(frozen=True)
@@ -207,6 +207,12 @@ class FreeUOptions:
 
         base = self.base()
         return (freeu.recommend(model) if base is None else base).replace(**self.overrides())
+
+    def evidence(self, model: Any) -> str | None:
+        """What speaks for settings that nobody gave; None if they were given."""
+        import freeu
+
+        return None if self.base() is not None else freeu.recommendation(model).evidence
 
     def check(self) -> None:
         """Everything that can be wrong with it without a model."""

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Prepared:
-    """What a run needs: the plan, the pipeline, the images or frames that it starts from, and notes for the user."""
+    """What a run needs: the plan, the pipeline, the images or frames that it starts from, and notes for the user.
+
+    ``evidence`` says what speaks for settings of FreeU that nobody gave.
+    """
 
     plan: Plan
     loaded: Loaded
@@ -34,6 +37,7 @@ class Prepared:
     video: Frames | None = None
     control_image: Image | None = None
     notes: tuple[str, ...] = ()
+    evidence: str | None = None
 
 
 def prepare(request: Request, found: Sources) -> Prepared:
@@ -107,9 +111,10 @@ def prepare(request: Request, found: Sources) -> Prepared:
     inputs_of = (inputs.image, inputs.mask, inputs.video, inputs.control_image)
     with quiet():
         cut = tuple(notes_on_length(loaded.pipe, [*plan.prompts, plan.negative_prompt]))
-    other = request.freeu.made_for_another(plan.model.fingerprint, plan.model.name) if request.freeu else None
+    options = request.freeu if plan.config is not None else None
+    other = options.made_for_another(plan.model.fingerprint, plan.model.name) if options else None
     said = (*inputs.notes, *([other] if other else []), *cut, *notes(plan, known))
-    return Prepared(plan, loaded, *inputs_of, notes=said)
+    return Prepared(plan, loaded, *inputs_of, notes=said, evidence=options.evidence(loaded.pipe) if options else None)
 
 
 def default_batch(plan: Plan) -> int:

@@ -19,6 +19,7 @@ from freeu.extras import need
 from freeu.json_files import read_json
 from freeu.pipelines.io.reading import read_header
 from freeu.pipelines.models.sources.modelscope_files import CONFIGURATION, ModelScopeFiles, read_configuration
+from freeu.presets.files import MODEL_PRESET
 
 CHECKPOINTS = (".safetensors", ".ckpt")
 _ADVICE = "give a directory or a file with --model, or leave --model out for the embedded model"
@@ -252,8 +253,9 @@ def check_checkpoint_keys(label: str, keys: Iterable[str]) -> None:
 def fingerprint(path: Path) -> str:
     """A short text that changes when the model changes: "sha256:..." or, for big files, "sampled-sha256:...".
 
-    Every file counts with its name and size. Files of up to 64 MiB are hashed whole; of bigger ones 18 samples of
-    1 MiB spread from the first byte to the last, so that several gigabytes take a moment.
+    Every file counts with its name and size, but for ``freeu.json``, which says what was measured on it. Files of
+    up to 64 MiB are hashed whole; of bigger ones 18 samples of 1 MiB spread from the first byte to the last, so that
+    several gigabytes take a moment.
     """
     whole_limit = 64 << 20
     files = [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.is_file())
@@ -263,6 +265,8 @@ def fingerprint(path: Path) -> str:
         relative = file.name if file == path else file.relative_to(path).as_posix()
         if relative.startswith(".") or "/." in relative:
             continue  # caches of download tools
+        if relative == MODEL_PRESET:
+            continue
         size = file.stat().st_size
         digest.update(f"{relative}\0{size}\0".encode())
         with file.open("rb") as stream:

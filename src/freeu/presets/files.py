@@ -13,6 +13,8 @@ from freeu.json_files import read_json
 
 KIND = "freeu-preset"
 SCHEMA = 1
+MODEL_PRESET = "freeu.json"
+"""Name of a preset file that lies in the folder of the model that it is for."""
 
 
 @dataclass(frozen=True)
