@@ -18,7 +18,7 @@ from freeu.errors import unknown_name
 from freeu.presets import as_config
 from freeu.presets.recommending import recommend
 from freeu.profiles import PROFILES
-from freeu.schedule import Stage
+from freeu.schedule import BY_STAGE, Stage, joined
 
 
 def apply(
@@ -35,7 +35,7 @@ def apply(
         scheduler: the scheduler that drives the U-Net, for a schedule by fraction or sigma. A pipeline brings its own,
             also if it is exchanged later; what is given here goes before it.
         fields: fields of ``FreeUConfig`` (``b=(1.3, 1.4), s=(0.9, 0.2), version=2, profile="official"`` ...); they
-            override those of ``config``.
+            override those of ``config``. ``b1=1.3, b2=1.4, s1=0.9, s2=0.2`` are ``b`` and ``s``, stage by stage.
 
     Returns:
         the handle; use it in a ``with`` block or call ``remove()``.
@@ -186,10 +186,12 @@ def _handle(
 
 
 def _resolve(model: Any, config: FreeUConfig | str | None, fields: dict[str, Any]) -> FreeUConfig:
-    known = {item.name for item in dataclasses.fields(FreeUConfig)}
+    known = {item.name for item in dataclasses.fields(FreeUConfig)} | BY_STAGE
     for name in fields:
         if name not in known:
             raise unknown_name("argument", name, known)
-    if config is None:
-        return FreeUConfig(**fields) if {"b", "s", "sites"} & fields.keys() else recommend(model).replace(**fields)
-    return as_config(config).replace(**fields)
+    if config is not None:
+        return as_config(config).replace(**fields)
+    if {"b", "s", "sites", *BY_STAGE} & fields.keys():
+        return FreeUConfig(**joined(fields))
+    return recommend(model).replace(**fields)

@@ -25,6 +25,7 @@ from freeu.schedule import (
     checked_number,
     checked_strengths,
     checked_window,
+    joined,
     site_factors,
     stage_factors,
 )
@@ -287,7 +288,8 @@ class FreeUConfig:
     def replace(self, **changes: Any) -> FreeUConfig:
         """A copy with some fields changed, checked again.
 
-        A version or channels that were never named are those of the profile, and follow it; what was named stays.
+        ``b1``, ``s2`` and the like change one stage alone. A version or channels that were never named are those of the
+        profile, and follow it; what was named stays.
 
         Raises:
             FreeUValueError: no field of that name, or a bad value.
@@ -298,6 +300,7 @@ class FreeUConfig:
         [1, 2]
         """
         known = {item.name: getattr(self, item.name) for item in fields(self)}
+        changes = joined(changes, self.stages)
         for name in changes:
             if name not in known:
                 raise unknown_name("configuration field", name, known)

@@ -4,10 +4,10 @@ checked. No torch here."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import cast
+from typing import Any, cast
 
 from freeu.errors import FreeUValueError, shown, unknown_name
 
@@ -270,3 +270,30 @@ class Schedule:
 def _smoothstep(x: float) -> float:
     x = min(max(x, 0.0), 1.0)
     return x * x * (3.0 - 2.0 * x)
+
+
+BY_STAGE = frozenset(f"{factor}{stage}" for factor in "bs" for stage in (1, 2, 3))
+"""How diffusers and other tools name the factors."""
+
+
+def joined(named: Mapping[str, Any], stages: Sequence[Stage] = ()) -> dict[str, Any]:
+    """Arguments in which b1, b2 ... have become one mapping b of stages, and s1 ... one mapping s.
+
+    Args:
+        named: arguments by name; others stay.
+        stages: factors of the stages that are not named; 1 without.
+
+    Raises:
+        FreeUValueError: both b and b1, or s and s1.
+
+    >>> joined({"b1": 1.3, "end": 0.5}, (Stage(1.1, 0.9), Stage(1.2, 0.2)))
+    {'end': 0.5, 'b': {1: 1.3, 2: 1.2}}
+    """
+    found = {name: value for name, value in named.items() if name not in BY_STAGE}
+    for factor in "bs":
+        own = {int(name[1]): named[name] for name in sorted(named.keys() & BY_STAGE) if name[0] == factor}
+        if own and factor in named:
+            raise FreeUValueError(f"{factor}={named[factor]!r} and {factor}{min(own)} say the same thing twice")
+        if own:
+            found[factor] = {place: getattr(stage, factor) for place, stage in enumerate(stages, 1)} | own
+    return found

@@ -95,6 +95,20 @@ def test_unknown_arguments_are_named(unet):
     assert freeu.active(unet) == ()
 
 
+def test_factors_by_stage_as_other_tools_name_them(unet):
+    published = freeu.FreeUConfig(b=(1.3, 1.4), s=(0.9, 0.2))
+    for words, wanted in (
+        ({"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2}, published),
+        ({"b2": 1.4, "version": 1}, freeu.FreeUConfig(b=(1.0, 1.4), version=1)),
+        ({"config": "sd14", "s2": 0.5}, published.replace(s=(0.9, 0.5))),
+        ({"config": "sd14", "b3": 1.1}, published.replace(b=(1.3, 1.4, 1.1), s=(0.9, 0.2, 1.0))),
+    ):
+        with freeu.enabled(unet, **words) as handle:
+            assert handle.config == wanted, words
+    with pytest.raises(FreeUValueError, match=r"b=\(1.3, 1.4\) and b1 say the same thing twice"):
+        freeu.apply(unet, b=(1.3, 1.4), b1=1.2)
+
+
 def test_nested_handles_replace_and_restore(unet, run):
     before = run(unet)
     with freeu.enabled(unet, **FACTORS) as outer:
@@ -179,6 +193,7 @@ def test_update_changes_factors_and_sites(unet, run):
 def test_update_takes_what_apply_takes(unet):
     with freeu.enabled(unet, b=(1.1, 1.1)) as handle:
         assert handle.update("sd14", end=0.5).config == freeu.preset("sd14").replace(end=0.5)
+        assert handle.update("sd14", b1=1.2).config == freeu.preset("sd14").replace(b=(1.2, 1.4))
         assert handle.update(freeu.preset("sd15")).config == freeu.preset("sd15")
         for arguments, fields, message in (
             (("sd99",), {}, "unknown preset 'sd99'"),
