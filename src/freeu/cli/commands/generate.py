@@ -6,7 +6,7 @@ from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions, FreeUSwitch
 from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.model import ModelOptions
-from freeu.pipelines.options.run import RayOptions, ReproduceOptions, RunOptions
+from freeu.pipelines.options.run import RayOptions, ReproduceOptions, RunOptions, ShellOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
 from freeu.pipelines.options.scalecrafter import ScaleCrafterOptions
 
@@ -24,6 +24,7 @@ def generate(
     ray: RayOptions,
     again: ReproduceOptions,
     switch: FreeUSwitch,
+    shell: ShellOptions,
 ) -> None:
     """Generate images with FreeU, or reproduce those of a manifest.
 
@@ -36,9 +37,9 @@ def generate(
 
     if again.manifest is not None:
         groups = (prompts, sampling, model, freeu, switch, image, control, scalecrafter, guiding, run)
-        reproduce(again.manifest, *groups, name="freeu", ray=ray)
+        reproduce(again.manifest, *groups, name="freeu", ray=ray, shell=shell)
         return
     switch.check(freeu, asked=control.skip_filter_order is not None)
     wanted = None if switch.no_freeu else freeu
     parts = (prompts.collect(), sampling, model, run, wanted, model.add_ons(), image, control)
-    carry_out(Request("generate", *parts, scalecrafter=scalecrafter, guiding=guiding), ray=ray)
+    carry_out(Request("generate", *parts, scalecrafter=scalecrafter, guiding=guiding), ray=ray, shell=shell)

@@ -30,6 +30,15 @@ TASKS = {
     "image": "AutoPipelineForImage2Image",
     "inpaint": "AutoPipelineForInpainting",
 }
+DIRECT = {
+    ("StableDiffusionPipeline", "text"): "StableDiffusionPipeline",
+    ("StableDiffusionPipeline", "image"): "StableDiffusionImg2ImgPipeline",
+    ("StableDiffusionPipeline", "inpaint"): "StableDiffusionInpaintPipeline",
+    ("StableDiffusionXLPipeline", "text"): "StableDiffusionXLPipeline",
+    ("StableDiffusionXLPipeline", "image"): "StableDiffusionXLImg2ImgPipeline",
+    ("StableDiffusionXLPipeline", "inpaint"): "StableDiffusionXLInpaintPipeline",
+}
+"""What the automatic pipelines choose, for the commonest models: to choose, they import every pipeline there is."""
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -197,7 +206,8 @@ def _own_class(source: ModelSource, task: str) -> str:
 def _load(source: ModelSource, task: str, dtype: str, variant: str | None) -> Any:
     import diffusers
 
-    auto = getattr(diffusers, TASKS.get(task) or _own_class(source, task))
+    direct = DIRECT.get((source.class_name, task))
+    auto = getattr(diffusers, direct or TASKS.get(task) or _own_class(source, task))
     options: dict[str, Any] = {"local_files_only": True, **_dtype_option(dtype)}
     if variant is not None:
         options["variant"] = variant

@@ -19,6 +19,28 @@ class JsonOptions:
 
 
 @dataclass(frozen=True)
+class ShellOptions:
+    """What a command shows of its work."""
+
+    PANEL: ClassVar[str] = "Shell"
+
+    quiet: Annotated[
+        bool,
+        Option("Print no progress and no summary: only notes, errors and what --json prints.", None, ("--quiet", "-q")),
+    ] = False
+    as_json: Annotated[
+        bool, Option("Print JSON instead of a summary: the results, or the files that were written.", None, ("--json",))
+    ] = False
+    open_page: Annotated[bool, Option("Open the page, or what else there is to look at first.", None, ("--open",))] = (
+        False
+    )
+    dry_run: Annotated[
+        bool,
+        Option("Check everything and print what would be generated: no model is loaded, and nothing is written."),
+    ] = False
+
+
+@dataclass(frozen=True)
 class ReproduceOptions:
     """What is reproduced instead of a new run."""
 
