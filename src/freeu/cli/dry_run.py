@@ -34,6 +34,7 @@ def show_request(
     from freeu.pipelines.io.inputs import parse_seeds
     from freeu.pipelines.io.output import dated_folder
     from freeu.pipelines.models.fitness import native_side
+    from freeu.pipelines.models.schedulers import sampler_name
     from freeu.pipelines.models.sources.tasks import TASK_NAMES
     from freeu.pipelines.runs.request import check_request
 
@@ -57,7 +58,7 @@ def show_request(
         "freeu": _freeu(request),
         "steps": sampling.steps or source.world.get("default_steps"),
         "guidance_scale": _first(sampling.guidance_scale, source.world.get("default_guidance_scale")),
-        "scheduler": sampling.scheduler,
+        "scheduler": sampler_name(sampling.scheduler) if sampling.scheduler is not None else None,
         "width": sampling.width or (side if request.task == "text" else None),
         "height": sampling.height or (side if request.task == "text" else None),
         "folder": str(folder),

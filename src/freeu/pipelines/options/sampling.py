@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.io.inputs import MAX_SMALL_SEED, check_side, draw_seeds, parse_seeds
+from freeu.pipelines.io.inputs import MAX_SEEDS, MAX_SMALL_SEED, check_side, count_on, draw_seeds, parse_seeds
 from freeu.pipelines.io.prompts import collect_prompts
-from freeu.pipelines.models.schedulers import SAMPLERS, sampler_name
+from freeu.pipelines.models.schedulers import SAMPLERS, SCHEDULES, check_sampler
 from freeu.pipelines.options.option import Argument, Option, check_bounds
 
 DENOISING_STRENGTH = 0.6
@@ -56,6 +57,15 @@ class SamplingOptions:
     seeds: Annotated[
         str, Option("Seeds, such as 1 or 0,3,5 or 0-7; -1 is a random one.", "SEEDS", ("--seeds", "--seed"))
     ] = "0"
+    num_images: Annotated[
+        int | None,
+        Option(
+            "Images per prompt: as many seeds, counted from that of --seed.",
+            "N",
+            ("--num-images", "-n"),
+            bounds=(1, MAX_SEEDS),
+        ),
+    ] = None
     steps: Annotated[int | None, Option("Denoising steps (default: the model's).", "N", bounds=(1, 1_000))] = None
     guidance_scale: Annotated[
         float | None,
@@ -67,26 +77,58 @@ class SamplingOptions:
             bounds=(0.0, 100.0),
         ),
     ] = None
-    negative_prompt: Annotated[str, Option("What the images should not show.", "TEXT")] = ""
+    negative_prompt: Annotated[
+        str, Option("What the images should not show.", "TEXT", ("--negative-prompt", "--neg"))
+    ] = ""
     scheduler: Annotated[
         str | None,
-        Option(f"The sampler: {', '.join(SAMPLERS)} (default: the model's).", "NAME", ("--scheduler", "--sampler")),
+        Option(
+            f"The sampler: {', '.join(SAMPLERS)}, some with {', '.join(SCHEDULES)} after a hyphen, or its name in "
+            "ComfyUI or A1111 (default: the model's).",
+            "NAME",
+            ("--scheduler", "--sampler"),
+        ),
     ] = None
     width: Annotated[int | None, Option("Width (default: the model's, or that of the input).", "PIXELS")] = None
     height: Annotated[int | None, Option("Height (default: the model's, or that of the input).", "PIXELS")] = None
 
+    size: Annotated[str | None, Option("Width and height in one, such as 512x768; 512 is a square.", "WxH")] = None
+
     def __post_init__(self) -> None:
+        """Draw random seeds, and put what is said in short (-n, --size) into the other fields where it makes sense."""
         object.__setattr__(self, "seeds", draw_seeds(self.seeds))
+        counted = count_on(self.seeds, self.num_images)
+        if counted is not None:
+            object.__setattr__(self, "seeds", counted)
+            object.__setattr__(self, "num_images", None)
+        sides = _sides(self.size)
+        if sides is not None and self.width is None and self.height is None:
+            for name, value in zip(("width", "height", "size"), (*sides, None), strict=True):
+                object.__setattr__(self, name, value)
 
     def check(self) -> None:
         """Raise ``FreeUValueError`` for the first value that no model takes."""
         parse_seeds(self.seeds)
+        check_bounds(self)
+        if self.num_images is not None:
+            raise FreeUValueError(
+                f"--num-images {self.num_images} counts on from one seed, got --seeds {self.seeds}: give the first one"
+            )
+        if self.size is not None:
+            if _sides(self.size) is None:
+                raise FreeUValueError(f"--size must look like 512x768 or 512, got {self.size!r}")
+            raise FreeUValueError(f"--size {self.size} and --width or --height say the same thing twice: give one")
         if self.scheduler is not None:
-            sampler_name(self.scheduler)
+            check_sampler(self.scheduler)
         for name, side in (("--width", self.width), ("--height", self.height)):
             if side is not None:
                 check_side(name, side)
-        check_bounds(self)
+
+
+def _sides(size: str | None) -> tuple[int, int] | None:
+    """Width and height of a text such as "512x768"; None for anything else."""
+    found = re.fullmatch(r"\s*(\d{1,5})\s*(?:[x×*:,]\s*(\d{1,5})\s*)?", size or "", re.IGNORECASE)
+    return (int(found[1]), int(found[2] or found[1])) if found is not None else None
 
 
 @dataclass(frozen=True)
