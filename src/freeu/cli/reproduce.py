@@ -21,6 +21,7 @@ ALLOWED = (
     "--embedding",
     "--controlnet",
     "--device",
+    "--offload",
     "--threads",
 )
 """What may be given beside ``--from``."""
@@ -59,6 +60,7 @@ def reproduce(
     adapter = by_type.get(VideoOptions, VideoOptions()).motion_adapter
     control = by_type.get(ControlOptions, ControlOptions()).control
     check_bounds(run)
+    run.memory()
     then = read_run(path)
     with run.folder(name) as folder:
         refuse_foreign(folder)
@@ -80,6 +82,7 @@ def reproduce(
             add_ons=model.add_ons(),
             device=None if run.device == "auto" else run.device,
             threads=run.threads,
+            offload=run.offload,
         )
         with who_generates(ray) as executor:
             loading(elsewhere.model or then.plan.model.name)

@@ -27,7 +27,7 @@ def analyze(
     sampling: SamplingOptions,
     options: Annotated[ModelOptions, Without("model")],
     freeu: FreeUOptions,
-    run: RunOptions,
+    run: Annotated[RunOptions, Without("offload", "vae_tiling", "attention_slicing")],
     shell: Annotated[ShellOptions, Without("dry_run")],
     chosen: ChosenModel,
     video: FrameOptions,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from freeu.cli.bundles import Only
+from freeu.cli.bundles import Only, Without
 from freeu.cli.errors import CheckFailedError, StoppedError
 from freeu.cli.shell import loading, say, written
 from freeu.pipelines.options.freeu import FreeUOptions
@@ -18,7 +18,7 @@ def check(
     named: NamedModel,
     freeu: Annotated[FreeUOptions, Only("preset")],
     files: Annotated[ModelOptions, Only("model_config", "variant")],
-    run: RunOptions,
+    run: Annotated[RunOptions, Without("offload", "vae_tiling", "attention_slicing")],
     shell: Annotated[ShellOptions, Only("quiet", "as_json")],
     prompt: Annotated[
         str, typer.Option("--prompt", metavar="TEXT", help="Prompt of the denoising run whose features are used.")

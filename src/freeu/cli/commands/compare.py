@@ -6,7 +6,7 @@ from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.model import ModelOptions
-from freeu.pipelines.options.run import RunOptions, ShellOptions
+from freeu.pipelines.options.run import BatchOptions, RunOptions, ShellOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
 from freeu.pipelines.options.scalecrafter import ScaleCrafterOptions
 
@@ -21,6 +21,7 @@ def compare(
     scalecrafter: ScaleCrafterOptions,
     guiding: GuidingOptions,
     run: RunOptions,
+    batch: BatchOptions,
     shell: ShellOptions,
 ) -> None:
     """Generate the same prompt and seed without and with FreeU: images, a grid, a page with sliders, a manifest.
@@ -31,4 +32,4 @@ def compare(
     from freeu.pipelines.runs.request import Request
 
     parts = (prompts.collect(), sampling, model, run, freeu, model.add_ons(), image, control)
-    carry_out(Request("compare", *parts, scalecrafter=scalecrafter, guiding=guiding), shell=shell)
+    carry_out(Request("compare", *parts, scalecrafter=scalecrafter, guiding=guiding, batch=batch), shell=shell)

@@ -135,7 +135,7 @@ def evaluate(
     if images:
         asked = [*(["MODEL"] if given(chosen) else []), *given_flags(arms, when, video, options, speed, ray)]
         asked += [flag(SamplingOptions, name) for name in given(sampling, SAMPLING)]
-        asked += [flag(RunOptions, name) for name in given(run) if name == "dtype"]
+        asked += [flag(RunOptions, name) for name in given(run) if name not in ("device", "threads", "output")]
         if asked:
             raise FreeUValueError(f"--images are there already: leave {asked[0]} out")
     if arms.explain is not None:

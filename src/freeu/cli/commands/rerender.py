@@ -31,7 +31,7 @@ def rerender(
     control: Annotated[ControlOptions, Only("control_weight", "skip_filter_order")],
     freeu: FreeUOptions,
     switch: FreeUSwitch,
-    run: RunOptions,
+    run: Annotated[RunOptions, Without("offload", "vae_tiling", "attention_slicing")],
     shell: Annotated[ShellOptions, Without("dry_run")],
     compare: Annotated[
         bool, typer.Option("--compare", help="Make the video without and with FreeU.", rich_help_panel="FreeU")

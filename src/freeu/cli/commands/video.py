@@ -24,8 +24,8 @@ def video(
     """Generate the same video without and with FreeU: files, both side by side, a page, a manifest.
 
     An interrupted run goes on if the same command is given again with the same --output. With --from, everything comes
-    from the manifest; only --output, --model, --motion-adapter, --lora, --embedding, --device and --threads may be
-    given too.
+    from the manifest; only --output, --model, --motion-adapter, --lora, --embedding, --device, --offload and --threads
+    may be given too.
     """
     from freeu.cli.reproduce import reproduce
     from freeu.cli.terminal import carry_out

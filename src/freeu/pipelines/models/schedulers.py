@@ -51,9 +51,15 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 }
 """Schedules of sigmas or timesteps that a name may end in, as diffusers' own table maps those of A1111 and ComfyUI."""
 _PLAIN_SCHEDULES = {
-    **{"karras": "karras", "exponential": "exponential", "beta": "beta"},
-    **{"sgmuniform": "sgm-uniform", "simple": "sgm-uniform", "trailing": "sgm-uniform"},
-    **{"normal": "", "uniform": "", "automatic": ""},
+    "karras": "karras",
+    "exponential": "exponential",
+    "beta": "beta",
+    "sgmuniform": "sgm-uniform",
+    "simple": "sgm-uniform",
+    "trailing": "sgm-uniform",
+    "normal": "",
+    "uniform": "",
+    "automatic": "",
 }
 _OF_SIGMAS = ("euler", "heun", "dpm2", "dpm2-a", "lms", "dpm++2s", "dpm++2m", "dpm++2m-sde", "deis", "unipc")
 """Samplers that take other sigmas; the others take "sgm-uniform" alone."""
@@ -105,7 +111,7 @@ def sampler_name(name: str) -> str:
         a name of ``SAMPLERS``, or one with a name of ``SCHEDULES`` after a hyphen.
 
     Raises:
-        FreeUValueError: an unknown name, one that diffusers lacks (with the nearest), or a schedule that it cannot have.
+        FreeUValueError: an unknown name, one that diffusers lacks (with the nearest), or a schedule that it lacks.
     """
     plain = _plain(name)
     if plain in _BY_PLAIN_NAME:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from freeu.pipelines.io.output import reserved
+from freeu.pipelines.models.memory import OFFLOADS, Memory
 from freeu.pipelines.options.option import Option
 
 
@@ -72,6 +73,23 @@ class SpeedOptions:
 
 
 @dataclass(frozen=True)
+class BatchOptions:
+    """How many images are generated at once, where they are to be reproduced."""
+
+    PANEL: ClassVar[str] = "Running"
+
+    batch: Annotated[
+        int,
+        Option(
+            "Images that one call of the pipeline generates: quicker on accelerators, and part of what reproduces "
+            "them.",
+            "N",
+            bounds=(1, 1_024),
+        ),
+    ] = 1
+
+
+@dataclass(frozen=True)
 class RayOptions:
     """Who generates: this process, or the workers of a Ray cluster."""
 
@@ -110,6 +128,25 @@ class RunOptions:
             old=("--out",),
         ),
     ] = None
+
+    offload: Annotated[
+        str | None,
+        Option(
+            "Keep on the device only the network that computes (model), or only the layer (sequential: least memory, "
+            "slow).",
+            "|".join(OFFLOADS),
+        ),
+    ] = None
+    vae_tiling: Annotated[bool, Option("Decode large images in tiles: less memory, the same for small ones.")] = False
+    attention_slicing: Annotated[bool, Option("Compute attention head by head: less memory, slower.")] = False
+
+    def memory(self) -> Memory:
+        """How memory is saved.
+
+        Raises:
+            FreeUValueError: an unknown kind of offloading.
+        """
+        return Memory(self.offload, self.vae_tiling, self.attention_slicing)
 
     def folder(self, name: str = "freeu") -> AbstractContextManager[Path]:
         """The folder that was named, or a new one with the date and time; no other run gets it in the ``with`` block.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.pipelines.io.frames import Frames
+from freeu.pipelines.models.memory import tiles, what_to_try
 from freeu.pipelines.models.schedulers import fresh_scheduler
 from freeu.pipelines.runs.plan import Plan, PlannedImage
 
@@ -172,13 +173,10 @@ def _called(pipe: Any, plan: Plan, batch: Sequence[PlannedImage], special: dict[
             else:
                 result = pipe(**arguments)
     except torch.OutOfMemoryError:
-        fewer = " and fewer --frames" if plan.frames is not None else ""
+        fewer = "fewer --frames, " if plan.frames is not None else ""
         size = f"{len(batch)} images of {plan.width}x{plan.height}" if several else f"{plan.width}x{plan.height}"
-        fewer += ", a smaller --batch" if several else ""
-        raise FreeURuntimeError(
-            f"out of memory at {size} in {plan.dtype}: use a smaller --width and --height{fewer}, "
-            "--dtype float16 or --device cpu"
-        ) from None
+        ways = what_to_try(plan.memory, plan.device, len(batch), plan.dtype, tiles(pipe))
+        raise FreeURuntimeError(f"out of memory at {size} in {plan.arithmetic}: try {fewer}{ways}") from None
     except ValueError as error:
         if isinstance(error, FreeUValueError):
             raise

@@ -20,7 +20,7 @@ _SAME = (
 """Fields that an image and a plan call alike."""
 _LATER = (
     *("control", "scalecrafter", "guiding", "guidance_rescale", "prediction_type", "reader", "fuse_loras"),
-    "autocast",
+    *("autocast", "offload", "vae_tiling", "attention_slicing"),
 )
 """The same, of images that have them."""
 

@@ -67,6 +67,7 @@ def prepare(request: Request, found: Sources) -> Prepared:
         fuse_loras=request.add_ons.fuse_loras,
         control=found.control,
         prediction_type=request.model.prediction_type,
+        memory=run.memory(),
     )
     request.check_loaded(loaded)
     steps = sampling.steps or loaded.steps
@@ -93,6 +94,10 @@ def prepare(request: Request, found: Sources) -> Prepared:
         embeddings=request.add_ons.embeddings,
         fuse_loras=request.add_ons.fuse_loras,
         prediction_type=request.model.prediction_type,
+        batch=request.batch.batch,
+        offload=run.offload,
+        vae_tiling=run.vae_tiling,
+        attention_slicing=run.attention_slicing,
         **inputs.plan,
         **request.guiding.resolve(loaded.pipe, guidance, inputs.size),
     )
@@ -107,6 +112,8 @@ def prepare(request: Request, found: Sources) -> Prepared:
     inputs_of = (inputs.image, inputs.mask, inputs.video, inputs.control_image)
     with quiet():
         cut = tuple(notes_on_length(loaded.pipe, [*plan.prompts, plan.negative_prompt]))
+    if run.offload is not None and device == "cpu":
+        inputs.notes.append(f"--offload {run.offload} saves nothing on the cpu: it is for accelerators")
     other = request.freeu.made_for_another(plan.model.fingerprint, plan.model.name) if request.freeu else None
     said = (*inputs.notes, *([other] if other else []), *cut, *notes(plan, known))
     return Prepared(plan, loaded, *inputs_of, notes=said)

@@ -30,7 +30,7 @@ dreambooth = typer.Typer(
 def train(
     settings: DreamBooth,
     model: Annotated[ModelOptions, Only("model", "model_config", "variant")],
-    run: Annotated[RunOptions, Without("dtype")],
+    run: Annotated[RunOptions, Without("dtype", "offload", "vae_tiling", "attention_slicing")],
     shell: Annotated[ShellOptions, Only("quiet", "as_json", "open_page")],
 ) -> None:
     """Teach a model one subject (DreamBooth): "a sks cat" becomes the cat in the images.
