@@ -24,7 +24,7 @@ OLD = {"random_baseline": ("--control",)}
 
 def analyze(
     prompts: Annotated[PromptOptions, Only("prompts_from", "limit", "sample", "sample_seed")],
-    sampling: SamplingOptions,
+    sampling: Annotated[SamplingOptions, Without("weighting")],
     options: Annotated[ModelOptions, Without("model")],
     freeu: FreeUOptions,
     run: Annotated[RunOptions, Without("offload", "vae_tiling", "attention_slicing")],

@@ -46,9 +46,8 @@ def sweep(
     """
     from freeu.cli.progress import Bar
     from freeu.pipelines.io.output import OutputFolder, dated_folder
-    from freeu.pipelines.models.tokens import notes_on_length
     from freeu.pipelines.pages.finish import embedded_note
-    from freeu.pipelines.runs.prepare import Prepared, notes
+    from freeu.pipelines.runs.prepare import Prepared, notes, notes_on_reading
     from freeu.pipelines.runs.request import Request
     from freeu.pipelines.sweep.axes import parse_axis
     from freeu.pipelines.sweep.page import finish_sweep
@@ -81,7 +80,7 @@ def sweep(
             """Say which miniature is used, and which words of the prompts it does not know; each once."""
             plan, world = prepared.plan, prepared.loaded.source.world
             asked = replace(plan, arms=("baseline",), config=None, prompts=swept or plan.prompts)
-            cut = notes_on_length(prepared.loaded.pipe, [*asked.prompts, asked.negative_prompt])
+            cut = notes_on_reading(prepared.loaded.pipe, asked)
             for line in filter(None, (embedded_note(plan, world), *cut, *notes(asked, world))):
                 if line not in said:
                     said.append(line)

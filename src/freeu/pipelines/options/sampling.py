@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from freeu.errors import FreeUValueError
+from freeu.errors import FreeUValueError, unknown_name
 from freeu.pipelines.io.inputs import MAX_SEEDS, MAX_SMALL_SEED, check_side, count_on, draw_seeds, parse_seeds
 from freeu.pipelines.io.prompts import collect_prompts
 from freeu.pipelines.models.schedulers import SAMPLERS, SCHEDULES, check_sampler
+from freeu.pipelines.models.weighting import WEIGHTINGS
 from freeu.pipelines.options.option import Argument, Option, check_bounds
 
 DENOISING_STRENGTH = 0.6
@@ -89,6 +90,14 @@ class SamplingOptions:
             ("--scheduler", "--sampler"),
         ),
     ] = None
+    weighting: Annotated[
+        str | None,
+        Option(
+            "a1111: (word:1.3), [word] and BREAK are weights and chunks, and long prompts are read to their end "
+            "(default: signs are words, and long prompts are cut).",
+            "a1111",
+        ),
+    ] = None
     width: Annotated[int | None, Option("Width (default: the model's, or that of the input).", "PIXELS")] = None
     height: Annotated[int | None, Option("Height (default: the model's, or that of the input).", "PIXELS")] = None
 
@@ -118,6 +127,8 @@ class SamplingOptions:
             if _sides(self.size) is None:
                 raise FreeUValueError(f"--size must look like 512x768 or 512, got {self.size!r}")
             raise FreeUValueError(f"--size {self.size} and --width or --height say the same thing twice: give one")
+        if self.weighting is not None and self.weighting not in WEIGHTINGS:
+            raise unknown_name("--weighting", self.weighting, WEIGHTINGS)
         if self.scheduler is not None:
             check_sampler(self.scheduler)
         for name, side in (("--width", self.width), ("--height", self.height)):

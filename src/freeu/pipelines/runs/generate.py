@@ -12,6 +12,7 @@ from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.pipelines.io.frames import Frames
 from freeu.pipelines.models.memory import tiles, what_to_try
 from freeu.pipelines.models.schedulers import fresh_scheduler
+from freeu.pipelines.models.weighting import embeddings
 from freeu.pipelines.runs.plan import Plan, PlannedImage
 
 if TYPE_CHECKING:
@@ -155,6 +156,10 @@ def _called(pipe: Any, plan: Plan, batch: Sequence[PlannedImage], special: dict[
         "callback": lambda step, _timestep, latents: on_step(min((step + 1) / plan.steps, 0.99), latents),
         **special,
     }
+    if plan.weighting is not None:
+        negatives = [plan.negative_prompt] * len(batch)
+        encoded = embeddings(pipe, [one.prompt for one in batch], negatives)
+        arguments |= {**dict.fromkeys(("prompt", "negative_prompt"), None), **encoded} if encoded else {}
     known = inspect.signature(pipe.__call__).parameters
     arguments = {name: value for name, value in arguments.items() if name in known and value is not None}
     told = "callback_on_step_end" in known or "callback" in known

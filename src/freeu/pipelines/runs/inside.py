@@ -19,7 +19,7 @@ _SAME = (
 )
 """Fields that an image and a plan call alike."""
 _LATER = (
-    *("control", "scalecrafter", "guiding", "guidance_rescale", "prediction_type", "reader", "fuse_loras"),
+    *("control", "scalecrafter", "guiding", "guidance_rescale", "prediction_type", "reader", "fuse_loras", "weighting"),
     *("autocast", "offload", "vae_tiling", "attention_slicing"),
 )
 """The same, of images that have them."""

@@ -25,6 +25,7 @@ from freeu.pipelines.models.control.control import Control, control_from_dict
 from freeu.pipelines.models.memory import OFFLOADS, Memory
 from freeu.pipelines.models.schedulers import PREDICTION_TYPES
 from freeu.pipelines.models.sources.tasks import TASKS, VIDEO_TASKS
+from freeu.pipelines.models.weighting import WEIGHTINGS
 from freeu.pipelines.options.control import options_of
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.guiding import options_of as guiding_options
@@ -135,6 +136,7 @@ class Plan:
         reader: the only part of the resnet behind a site that sees what FreeU changed, of ``config.READERS``, or
             None for all.
         offload, vae_tiling, attention_slicing: how memory was saved, see ``memory.Memory``.
+        weighting: how prompts are read, of ``weighting.WEIGHTINGS``; None reads them as words.
 
     Raises:
         FreeUValueError: a field that is of the wrong type or outside its range, by name.
@@ -180,6 +182,7 @@ class Plan:
     offload: str | None = None
     vae_tiling: bool = False
     attention_slicing: bool = False
+    weighting: str | None = None
 
     def __post_init__(self) -> None:
         video = self.command == "video"
@@ -213,6 +216,7 @@ class Plan:
             "scalecrafter": self.scalecrafter is None or self.task not in VIDEO_TASKS,
             "batch": self.batch == 1 or (_whole(self.batch, 2, 4_096) and self.batchable),
             "autocast": self.autocast in (None, AUTOCAST),
+            "weighting": self.weighting is None or self.weighting in WEIGHTINGS,
             "offload": self.offload is None or self.offload in OFFLOADS,
             "vae_tiling": isinstance(self.vae_tiling, bool),
             "attention_slicing": isinstance(self.attention_slicing, bool),
@@ -279,7 +283,7 @@ class Plan:
             if data[name] == getattr(Plan, name):
                 del data[name]
         del data["control"], data["scalecrafter"], data["guiding"]
-        for name in ("prediction_type", "guidance_rescale", "reader"):
+        for name in ("prediction_type", "guidance_rescale", "reader", "weighting"):
             if data[name] is None:
                 del data[name]
         later = {"control": self.control, "scalecrafter": self.scalecrafter, "guiding": self.guiding}
@@ -379,6 +383,7 @@ class Plan:
                 guidance_scale=self.guidance,
                 negative_prompt=self.negative_prompt,
                 scheduler=self.scheduler,
+                weighting=self.weighting,
                 width=self.width,
                 height=self.height,
             )

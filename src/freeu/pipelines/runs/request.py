@@ -18,6 +18,7 @@ from freeu.pipelines.models.control.files import check_control_fit, fetch_contro
 from freeu.pipelines.models.fitness import check_scale
 from freeu.pipelines.models.sources.families import refuse_videos
 from freeu.pipelines.models.sources.sources import ModelSource, find_model
+from freeu.pipelines.models.weighting import check_weighting
 from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions, config_changes
 from freeu.pipelines.options.guiding import GuidingOptions
@@ -231,6 +232,7 @@ def check_request(request: Request, output: Path) -> Sources:
     if request.freeu is not None:
         request.freeu.check()
     request.run.memory()
+    check_weighting(request.sampling.weighting, [*request.prompts, request.sampling.negative_prompt])
     check_together(request.add_ons.loras, request.add_ons.embeddings, request.add_ons.fuse_loras)
     if request.add_ons.loras:
         need("personalize", "peft")
