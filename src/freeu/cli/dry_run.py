@@ -52,7 +52,7 @@ def show_request(
         "task": request.task,
         noun + "s": count,
         "prompts": list(request.prompts),
-        "negative_prompt": sampling.negative_prompt,
+        "negative_prompt": list(request.negatives) or sampling.negative_prompt,
         "seeds": list(seeds),
         "arms": list(arms),
         "freeu": _freeu(request),
@@ -69,7 +69,9 @@ def show_request(
     say(f"prompts: {len(request.prompts)}", *(f"  {prompt}" for prompt in request.prompts[:MOST_PROMPTS]))
     if len(request.prompts) > MOST_PROMPTS:
         say(f"  and {len(request.prompts) - MOST_PROMPTS} more")
-    if sampling.negative_prompt:
+    if request.negatives:
+        say("negative prompt: one for each prompt")
+    elif sampling.negative_prompt:
         say(f"negative prompt: {sampling.negative_prompt}")
     say(f"seeds: {sampling.seeds}")
     own = "the model's own"

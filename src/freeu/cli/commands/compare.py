@@ -7,7 +7,7 @@ from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import BatchOptions, RunOptions, ShellOptions
-from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
+from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions, with_lines
 from freeu.pipelines.options.scalecrafter import ScaleCrafterOptions
 
 
@@ -31,5 +31,10 @@ def compare(
     from freeu.cli.terminal import carry_out
     from freeu.pipelines.runs.request import Request
 
-    parts = (prompts.collect(), sampling, model, run, freeu, model.add_ons(), image, control)
-    carry_out(Request("compare", *parts, scalecrafter=scalecrafter, guiding=guiding, batch=batch), shell=shell)
+    lines = prompts.lines()
+    sampling, negatives = with_lines(sampling, lines)
+    parts = (tuple(line.text for line in lines), sampling, model, run, freeu, model.add_ons(), image, control)
+    carry_out(
+        Request("compare", *parts, scalecrafter=scalecrafter, guiding=guiding, batch=batch, negatives=negatives),
+        shell=shell,
+    )

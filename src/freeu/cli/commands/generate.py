@@ -7,7 +7,7 @@ from freeu.pipelines.options.freeu import FreeUOptions, FreeUSwitch
 from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import BatchOptions, RayOptions, ReproduceOptions, RunOptions, ShellOptions
-from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
+from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions, with_lines
 from freeu.pipelines.options.scalecrafter import ScaleCrafterOptions
 
 
@@ -42,7 +42,11 @@ def generate(
         return
     switch.check(freeu, asked=control.skip_filter_order is not None)
     wanted = None if switch.no_freeu else freeu
-    parts = (prompts.collect(), sampling, model, run, wanted, model.add_ons(), image, control)
+    lines = prompts.lines()
+    sampling, negatives = with_lines(sampling, lines)
+    parts = (tuple(line.text for line in lines), sampling, model, run, wanted, model.add_ons(), image, control)
     carry_out(
-        Request("generate", *parts, scalecrafter=scalecrafter, guiding=guiding, batch=batch), ray=ray, shell=shell
+        Request("generate", *parts, scalecrafter=scalecrafter, guiding=guiding, batch=batch, negatives=negatives),
+        ray=ray,
+        shell=shell,
     )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from freeu.errors import FreeUValueError, unknown_name
 from freeu.pipelines.io.inputs import MAX_SEEDS, MAX_SMALL_SEED, check_side, count_on, draw_seeds, parse_seeds
-from freeu.pipelines.io.prompts import collect_prompts
+from freeu.pipelines.io.prompt_lines import PromptLine, common_settings
+from freeu.pipelines.io.prompts import collect_lines, collect_prompts
 from freeu.pipelines.models.schedulers import SAMPLERS, SCHEDULES, check_sampler
 from freeu.pipelines.models.weighting import WEIGHTINGS
-from freeu.pipelines.options.option import Argument, Option, check_bounds
+from freeu.pipelines.options.option import Argument, Option, check_bounds, given
 
 DENOISING_STRENGTH = 0.6
 """Of image-to-image, inpainting and video-to-video, unless told otherwise."""
@@ -30,7 +32,8 @@ class PromptOptions:
     prompts_from: Annotated[
         str | None,
         Option(
-            "A text file, one prompt a line (# begins a comment), .jsonl, captions of COCO (.json), a data set "
+            "A text file, one prompt a line (# begins a comment; or --prompt ... --negative_prompt ... as for A1111), "
+            ".jsonl, captions of COCO (.json), a data set "
             "(hf:ID[:SPLIT[:COLUMN]]), or 'paper': the prompts of the paper and its demo.",
             "FILE|hf:ID|paper",
             ("--prompts",),
@@ -44,6 +47,11 @@ class PromptOptions:
         """The prompts themselves; errors as ``prompts.collect_prompts``."""
         check_bounds(self)
         return collect_prompts(tuple(self.prompts or ()), self.prompts_from, self.limit, self.sample, self.sample_seed)
+
+    def lines(self) -> list[PromptLine]:
+        """The prompts with what their lines say beside them; errors as ``prompts.collect_lines``."""
+        check_bounds(self)
+        return collect_lines(tuple(self.prompts or ()), self.prompts_from, self.limit, self.sample, self.sample_seed)
 
     def __bool__(self) -> bool:
         return bool(self.prompts or self.prompts_from or self.limit or self.sample)
@@ -134,6 +142,25 @@ class SamplingOptions:
         for name, side in (("--width", self.width), ("--height", self.height)):
             if side is not None:
                 check_side(name, side)
+
+
+def with_lines(sampling: SamplingOptions, lines: Sequence[PromptLine]) -> tuple[SamplingOptions, tuple[str, ...]]:
+    """Sampling with what the lines of a file say, as far as the command line does not say it.
+
+    Returns:
+        the options, and the negative prompt of each prompt, or () where all have the same.
+
+    Raises:
+        FreeUValueError: lines that differ in what a run has one of.
+    """
+    names = {"seed": "seeds", "cfg_scale": "guidance_scale", "sampler_name": "scheduler"}
+    typed = given(sampling)
+    found = {names.get(name, name): value for name, value in common_settings(lines).items()}
+    sampling = replace(sampling, **{name: value for name, value in found.items() if name not in typed})
+    negatives = tuple(sampling.negative_prompt if line.negative is None else line.negative for line in lines)
+    if len(set(negatives)) > 1:
+        return sampling, negatives
+    return (replace(sampling, negative_prompt=negatives[0]) if negatives else sampling), ()
 
 
 def _sides(size: str | None) -> tuple[int, int] | None:

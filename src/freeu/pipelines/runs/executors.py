@@ -134,7 +134,7 @@ def settings_of(plan: Plan, planned: PlannedImage, made_with: Mapping[str, str])
         del one["reference"]
     return {
         "prompt": planned.prompt,
-        "negative_prompt": plan.negative_prompt,
+        "negative_prompt": plan.negative_of(planned),
         "seed": planned.seed,
         "arm": planned.arm,
         "arm_name": ARMS[planned.arm],

@@ -140,10 +140,11 @@ def _called(pipe: Any, plan: Plan, batch: Sequence[PlannedImage], special: dict[
 
     fresh_scheduler(pipe)
     several = len(batch) > 1
+    negatives = [plan.negative_of(one) for one in batch]
     generators = [torch.Generator("cpu").manual_seed(one.seed) for one in batch]
     arguments: dict[str, Any] = {
         "prompt": [one.prompt for one in batch] if several else batch[0].prompt,
-        "negative_prompt": (([plan.negative_prompt] * len(batch)) if several else plan.negative_prompt or None),
+        "negative_prompt": negatives if several else negatives[0] or None,
         "num_inference_steps": plan.steps,
         "guidance_scale": plan.guidance,
         "guidance_rescale": plan.guidance_rescale,
@@ -157,7 +158,6 @@ def _called(pipe: Any, plan: Plan, batch: Sequence[PlannedImage], special: dict[
         **special,
     }
     if plan.weighting is not None:
-        negatives = [plan.negative_prompt] * len(batch)
         encoded = embeddings(pipe, [one.prompt for one in batch], negatives)
         arguments |= {**dict.fromkeys(("prompt", "negative_prompt"), None), **encoded} if encoded else {}
     known = inspect.signature(pipe.__call__).parameters

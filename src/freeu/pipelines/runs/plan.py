@@ -13,6 +13,7 @@ from freeu.config import READERS, FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.guiding.settings import Guiding
 from freeu.pipelines.io.inputs import MAX_SEED, format_seeds
+from freeu.pipelines.io.output import MANIFEST
 from freeu.pipelines.models.addons.add_ons import (
     Embedding,
     Lora,
@@ -137,6 +138,7 @@ class Plan:
             None for all.
         offload, vae_tiling, attention_slicing: how memory was saved, see ``memory.Memory``.
         weighting: how prompts are read, of ``weighting.WEIGHTINGS``; None reads them as words.
+        negatives: the negative prompt of each prompt, in place of ``negative_prompt``; () where all have that.
 
     Raises:
         FreeUValueError: a field that is of the wrong type or outside its range, by name.
@@ -183,6 +185,7 @@ class Plan:
     vae_tiling: bool = False
     attention_slicing: bool = False
     weighting: str | None = None
+    negatives: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         video = self.command == "video"
@@ -216,6 +219,8 @@ class Plan:
             "scalecrafter": self.scalecrafter is None or self.task not in VIDEO_TASKS,
             "batch": self.batch == 1 or (_whole(self.batch, 2, 4_096) and self.batchable),
             "autocast": self.autocast in (None, AUTOCAST),
+            "negatives": not self.negatives
+            or (len(self.negatives) == len(self.prompts) and all(isinstance(one, str) for one in self.negatives)),
             "weighting": self.weighting is None or self.weighting in WEIGHTINGS,
             "offload": self.offload is None or self.offload in OFFLOADS,
             "vae_tiling": isinstance(self.vae_tiling, bool),
@@ -235,6 +240,10 @@ class Plan:
             for seed in self.seeds:
                 for arm in self.arms:
                     yield PlannedImage(index, prompt, seed, arm, suffix)
+
+    def negative_of(self, planned: PlannedImage) -> str:
+        """The negative prompt of an image."""
+        return self.negatives[planned.index] if self.negatives else self.negative_prompt
 
     def batches(self) -> Iterator[tuple[PlannedImage, ...]]:
         """Every image, those together that one call of the pipeline generates: pairs in the same order, arm by arm.
@@ -286,6 +295,8 @@ class Plan:
         for name in ("prediction_type", "guidance_rescale", "reader", "weighting"):
             if data[name] is None:
                 del data[name]
+        if not self.negatives:
+            del data["negatives"]
         later = {"control": self.control, "scalecrafter": self.scalecrafter, "guiding": self.guiding}
         return data | self.add_ons() | {name: one.to_dict() for name, one in later.items() if one is not None}
 
@@ -314,7 +325,7 @@ class Plan:
             FreeUValueError: a field that is missing, unknown or damaged, by name.
         """
         values = _exact_fields("plan", data, cls)
-        for name in ("prompts", "seeds", "arms", "formats", "loras", "embeddings"):
+        for name in ("prompts", "seeds", "arms", "formats", "loras", "embeddings", "negatives"):
             values[name] = list(values[name]) if values[name] == () else values[name]
             if not isinstance(values[name], list):
                 raise _unusable(name, values[name])
@@ -336,6 +347,8 @@ class Plan:
 
     def command_line(self) -> str:
         """The command that makes these images or videos from the same model, for a shell."""
+        if self.negatives:  # which no command line holds
+            return shell_line("generate", [], ["--from", MANIFEST])
         found = ["--seeds", format_seeds(self.seeds), *self.model_words()]
         found += words(options_of(self.control, Path(INPUT_CONTROL))) if self.control else []
         found += words(scalecrafter_options(self.scalecrafter)) if self.scalecrafter else []

@@ -98,6 +98,7 @@ def prepare(request: Request, found: Sources) -> Prepared:
         fuse_loras=request.add_ons.fuse_loras,
         prediction_type=request.model.prediction_type,
         weighting=sampling.weighting,
+        negatives=request.negatives,
         batch=request.batch.batch,
         offload=run.offload,
         vae_tiling=run.vae_tiling,
@@ -127,7 +128,7 @@ def notes_on_reading(pipe: Any, plan: Plan) -> Iterator[str]:
     """What a user should know of how prompts are read: an end that is cut, weights that are taken for words."""
     if plan.weighting is not None:
         return
-    texts = [*plan.prompts, plan.negative_prompt]
+    texts = [*plan.prompts, *(plan.negatives or [plan.negative_prompt])]
     cut = list(notes_on_length(pipe, texts))
     yield from cut
     if cut:
@@ -166,7 +167,7 @@ def notes(plan: Plan, world: dict[str, Any]) -> Iterator[str]:
     if plan.config is not None and plan.config.identity:
         yield f"these settings are the identity: {plan.noun}s with and without FreeU will be equal"
     words_of = {one.token: one.name for one in plan.embeddings}
-    yield from notes_on_tokens([*plan.prompts, plan.negative_prompt], words_of)
+    yield from notes_on_tokens([*plan.prompts, *(plan.negatives or [plan.negative_prompt])], words_of)
     if world:
         for prompt in plan.prompts:
             known = prompt if plan.weighting is None else plain_text(prompt)

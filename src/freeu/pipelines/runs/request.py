@@ -80,6 +80,7 @@ class Request:
         speed: None generates images one by one, in the model's own number format: to the same bits as anywhere. Else
             several at once, and with ``--dtype auto`` in the quickest format.
         batch: how many of one arm are generated at once where ``speed`` is None.
+        negatives: the negative prompt of each prompt; () gives all of them that of ``sampling``.
     """
 
     command: str
@@ -98,6 +99,7 @@ class Request:
     speed: SpeedOptions | None = None
     guiding: GuidingOptions = GuidingOptions()
     batch: BatchOptions = BatchOptions()
+    negatives: tuple[str, ...] = ()
 
     default_model = "DEFAULT_MODEL"
     """What ``freeu_zoo`` calls the model that is used where none is named."""
@@ -232,7 +234,9 @@ def check_request(request: Request, output: Path) -> Sources:
     if request.freeu is not None:
         request.freeu.check()
     request.run.memory()
-    check_weighting(request.sampling.weighting, [*request.prompts, request.sampling.negative_prompt])
+    check_weighting(
+        request.sampling.weighting, [*request.prompts, *request.negatives, request.sampling.negative_prompt]
+    )
     check_together(request.add_ons.loras, request.add_ons.embeddings, request.add_ons.fuse_loras)
     if request.add_ons.loras:
         need("personalize", "peft")
