@@ -25,7 +25,7 @@ def rerender(
         typer.Argument(metavar="VIDEO", help="An .mp4, .m4v, .mov, .webm, .gif, .webp or .png.", show_default=False),
     ],
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the video shows.", show_default=False)],
-    sampling: Annotated[SamplingOptions, Without("weighting")],
+    sampling: Annotated[SamplingOptions, Without("weighting", "num_images")],
     model: ModelOptions,
     options: RerenderOptions,
     control: Annotated[ControlOptions, Only("control_weight", "skip_filter_order")],

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from freeu.cli.bundles import Only
+from freeu.cli.bundles import Only, Without
 from freeu.cli.errors import stopped
 from freeu.cli.shell import loading, say, tell, written
 from freeu.errors import FreeUValueError
@@ -29,7 +29,7 @@ def sweep(
         ),
     ],
     prompts: Annotated[PromptOptions, Only("prompts")],
-    sampling: SamplingOptions,
+    sampling: Annotated[SamplingOptions, Without("num_images")],
     model: ModelOptions,
     freeu: FreeUOptions,
     image: ImageInput,
