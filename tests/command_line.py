@@ -11,12 +11,19 @@ LOADING = re.compile(r"^freeu: loading .* \.\.\.\n", re.MULTILINE)
 """What a command says before it loads a model."""
 
 
-class Outcome(NamedTuple):
-    """How a command ended: exit code, standard output, standard error without ``loading``, what it loaded."""
-
+class _Ended(NamedTuple):
     code: int
     out: str
     err: str
+
+
+class Outcome(_Ended):
+    """How a command ended: exit code, standard output, and standard error without what it said of loading.
+
+    Attributes:
+        loading: the lines that say what is loaded.
+    """
+
     loading: tuple[str, ...] = ()
 
     def one_line(self) -> str:
@@ -34,4 +41,6 @@ def run_cli(*words: object) -> Outcome:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main([str(word) for word in words])
     said = err.getvalue()
-    return Outcome(code, out.getvalue(), LOADING.sub("", said), tuple(LOADING.findall(said)))
+    outcome = Outcome(code, out.getvalue(), LOADING.sub("", said))
+    outcome.loading = tuple(LOADING.findall(said))
+    return outcome

@@ -46,7 +46,6 @@ OPTIONAL = {
     ("metadata", "PIL"): "diffusers",
     ("motion.raft", "onnxruntime"): "raft",
     ("pipelines.io.clip_files", "av"): "video",
-    ("pipelines.models.weighting", "compel"): "prompts",
     ("pipelines.runs.ray_executor", "ray"): "ray",
     ("pipelines.models.addons.attaching", "peft"): "personalize",
     ("evaluate.metrics.outline", "cv2"): "video",

@@ -158,7 +158,7 @@ def test_a_dry_run_says_what_would_be_generated(tmp_path: Path, monkeypatch: pyt
         "model: mini-sd (embedded)",
         "12 images: text-to-image",
         "arms: without FreeU, with FreeU",
-        "FreeU: b1=1.3 b2=1.4 v=2",
+        "FreeU: b1=1.3 b2=1.4 s1=1.0 s2=1.0 v=2",
         "  a flat car",
         "negative prompt: red",
         "seeds: 7-9",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from freeu.errors import FreeUValueError, shown
-from freeu.extras import need
+from freeu.extras import load_package, need_package
 
 A1111 = "a1111"
 WEIGHTINGS = (A1111,)
@@ -104,7 +104,7 @@ def check_weighting(weighting: str | None, prompts: Sequence[str]) -> None:
     """
     if weighting is None:
         return
-    need("prompts", "compel")
+    need_package("compel", "compel")
     for prompt in prompts:
         for pattern, text in _OTHERS:
             found = pattern.search(prompt)
@@ -174,28 +174,26 @@ def embeddings(pipe: Any, prompts: Sequence[str], negatives: Sequence[str]) -> d
 
 
 def _providers(pipe: Any) -> list[Any]:
-    from compel import DiffusersTextualInversionManager, ReturnedEmbeddingsType, SplitLongTextMode
-    from compel.embeddings_provider import EmbeddingsProvider
-
+    compel = load_package("compel", "compel")
     two = getattr(pipe, "text_encoder_2", None) is not None
     layer = (
-        ReturnedEmbeddingsType.PENULTIMATE_HIDDEN_STATES_NON_NORMALIZED
+        compel.ReturnedEmbeddingsType.PENULTIMATE_HIDDEN_STATES_NON_NORMALIZED
         if two
-        else ReturnedEmbeddingsType.LAST_HIDDEN_STATES_NORMALIZED
+        else compel.ReturnedEmbeddingsType.LAST_HIDDEN_STATES_NORMALIZED
     )
     found = []
     for end in ("", "_2") if two else ("",):
         tokenizer, encoder = getattr(pipe, f"tokenizer{end}"), getattr(pipe, f"text_encoder{end}")
         found.append(
-            EmbeddingsProvider(
+            compel.EmbeddingsProvider(
                 tokenizer,
                 encoder,
-                DiffusersTextualInversionManager(pipe) if _has_vectors(tokenizer) else None,
+                compel.DiffusersTextualInversionManager(pipe) if _has_vectors(tokenizer) else None,
                 dtype_for_device_getter=lambda device, dtype=encoder.dtype: dtype,
                 truncate=False,
                 returned_embeddings_type=layer,
                 device=pipe._execution_device,
-                split_long_text_mode=SplitLongTextMode.PHRASES,
+                split_long_text_mode=compel.SplitLongTextMode.PHRASES,
                 model_max_length=min(tokenizer.model_max_length, encoder.config.max_position_embeddings),
             )
         )

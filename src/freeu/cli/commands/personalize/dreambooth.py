@@ -31,7 +31,7 @@ def train(
     settings: DreamBooth,
     model: Annotated[ModelOptions, Only("model", "model_config", "variant")],
     run: Annotated[RunOptions, Without("dtype", "offload", "vae_tiling", "attention_slicing")],
-    shell: Annotated[ShellOptions, Only("quiet", "as_json", "open_page")],
+    shell: Annotated[ShellOptions, Only("quiet", "as_json")],
 ) -> None:
     """Teach a model one subject (DreamBooth): "a sks cat" becomes the cat in the images.
 
@@ -49,7 +49,6 @@ def train(
             device=run.device,
             threads=run.threads,
         )
-        loading(model.model or "the embedded model")
         try:
             result = training.train(settings, folder, _progress())
         except KeyboardInterrupt:
@@ -68,6 +67,9 @@ def _progress() -> Any:
     from freeu.personalize.dreambooth.dreambooth import TrainingProgress
 
     class Terminal(TrainingProgress):
+        def loading(self, label: str) -> None:
+            loading(label)
+
         def say(self, text: str) -> None:
             say(text)
 

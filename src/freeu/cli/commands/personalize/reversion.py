@@ -39,7 +39,7 @@ def train(
     settings: Settings,
     model: Annotated[ModelOptions, Only("model", "model_config", "variant")],
     run: Annotated[RunOptions, Without("dtype", "offload", "vae_tiling", "attention_slicing")],
-    shell: Annotated[ShellOptions, Only("quiet", "as_json", "open_page")],
+    shell: Annotated[ShellOptions, Only("quiet", "as_json")],
     leave_out: Annotated[
         str,
         typer.Option(
