@@ -45,6 +45,7 @@ WEIGHTED = "a (red fox:1.5) in [old] snow"
         ("a BREAK b", [[("a", 1.0)], [("b", 1.0)]]),
         ("BREAKFAST", [[("BREAKFAST", 1.0)]]),
         ("", [[("", 1.0)]]),
+        ("a [ ] b", [[("a   b", 1.0)]]),
     ],
 )
 def test_what_the_signs_mean(text: str, expected: Any) -> None:
@@ -135,6 +136,9 @@ def test_long_prompts_are_read_to_their_end(sd: Any) -> None:
     other = embeddings(sd, [long[:-1] + "z", "a fox"], ["", "red"])
     assert not torch.equal(found["prompt_embeds"][0], other["prompt_embeds"][0])
     assert embeddings(sd, ["a BREAK b"], [""])["prompt_embeds"].shape[1] == 2 * 77
+    less = embeddings(sd, [f"[{long}] a (fox) in [ ] [old] (snow:0.3)"], [""])["prompt_embeds"]
+    assert less.shape[1] >= 3 * 77
+    assert less.isfinite().all()
 
 
 def test_both_encoders_of_sdxl(xl: Any) -> None:

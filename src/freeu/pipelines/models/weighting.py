@@ -74,6 +74,8 @@ def _fragments(text: str) -> list[Fragment]:
         multiply(start, 1 / UP)
     merged: list[list[Any]] = []
     for fragment in found:
+        if not fragment[0].strip():
+            fragment[1] = 1.0  # blanks are no tokens, and have nothing to weight
         if merged and merged[-1][1] == fragment[1]:
             merged[-1][0] += fragment[0]
         else:
@@ -211,13 +213,20 @@ def _encoded(providers: Sequence[Any], chunk: Sequence[Fragment]) -> Any:
     import torch
 
     texts, weights = [text for text, _ in chunk], [weight for _, weight in chunk]
-    return torch.cat(
-        [
-            one.get_embeddings_for_weighted_prompt_fragments([texts], [weights], device=one.device).to(one.device)
-            for one in providers
-        ],
-        dim=-1,
-    )
+    found = []
+    for one in providers:
+        try:
+            weighted = one.get_embeddings_for_weighted_prompt_fragments([texts], [weights], device=one.device)
+        except RuntimeError as error:
+            if "token sequence" not in str(error):
+                raise
+            # compel looks for the tokens of each fragment in those of the whole.
+            reason = shown("".join(texts), 80)
+            raise FreeUValueError(
+                f"compel does not find the weighted words again in {reason}: weight whole words"
+            ) from None
+        found.append(weighted.to(one.device))
+    return torch.cat(found, dim=-1)
 
 
 def _pooled(pipe: Any, text: str) -> Any:
