@@ -223,7 +223,7 @@ def _encoded(providers: Sequence[Any], chunk: Sequence[Fragment]) -> Any:
             # compel looks for the tokens of each fragment in those of the whole.
             reason = shown("".join(texts), 80)
             raise FreeUValueError(
-                f"compel does not find the weighted words again in {reason}: weight whole words"
+                f"compel does not find weighted words again in {reason}: weight whole words"
             ) from None
         found.append(weighted.to(one.device))
     return torch.cat(found, dim=-1)
