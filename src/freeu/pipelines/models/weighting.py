@@ -138,6 +138,15 @@ def check_encoders(pipe: Any, offload: str | None) -> None:
         raise FreeUValueError("--weighting needs text encoders in memory: give --offload model, or leave it out")
 
 
+def can_weight(pipe: Any) -> bool:
+    """Whether ``check_encoders`` passes for a pipeline."""
+    try:
+        check_encoders(pipe, None)
+    except FreeUValueError:
+        return False
+    return True
+
+
 def embeddings(pipe: Any, prompts: Sequence[str], negatives: Sequence[str]) -> dict[str, Any]:
     """What a pipeline is given instead of prompts; empty where all are plain words that the encoders read whole.
 

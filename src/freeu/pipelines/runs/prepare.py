@@ -13,7 +13,7 @@ from freeu.pipelines.models.loading import Loaded, load, pick_autocast, pick_dev
 from freeu.pipelines.models.schedulers import sampler_name
 from freeu.pipelines.models.sources.sources import fingerprint
 from freeu.pipelines.models.tokens import notes_on_length
-from freeu.pipelines.models.weighting import check_encoders, is_weighted, plain_text
+from freeu.pipelines.models.weighting import can_weight, check_encoders, is_weighted, plain_text
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.runs.plan import ModelReference, Plan
 from freeu.pipelines.runs.request import Request, Sources
@@ -129,12 +129,11 @@ def notes_on_reading(pipe: Any, plan: Plan) -> Iterator[str]:
     if plan.weighting is not None:
         return
     texts = [*plan.prompts, *(plan.negatives or [plan.negative_prompt])]
-    cut = list(notes_on_length(pipe, texts))
-    yield from cut
-    if cut:
-        yield "--weighting a1111 reads prompts to their end"
+    can = can_weight(pipe)
+    for place, cut in enumerate(notes_on_length(pipe, texts)):
+        yield f"{cut}; --weighting a1111 reads all of it" if can and place == 0 else cut
     weighted = next(filter(is_weighted, texts), None)
-    if weighted is not None:
+    if weighted is not None and can:
         yield f"the weights in {shown(weighted, 60)} are read as words: --weighting a1111 applies them"
 
 
