@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from typing import NamedTuple
 
+LOADING = re.compile(r"^freeu: loading .* \.\.\.\n", re.MULTILINE)
+"""What a command says before it loads a model."""
 
-class Outcome(NamedTuple):
-    """How a command ended: exit code, standard output, standard error."""
 
+class _Ended(NamedTuple):
     code: int
     out: str
     err: str
+
+
+class Outcome(_Ended):
+    """How a command ended: exit code, standard output, and standard error without what it said of loading.
+
+    Attributes:
+        loading: the lines that say what is loaded.
+    """
+
+    loading: tuple[str, ...] = ()
 
     def one_line(self) -> str:
         """The only line on standard error."""
@@ -28,4 +40,7 @@ def run_cli(*words: object) -> Outcome:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main([str(word) for word in words])
-    return Outcome(code, out.getvalue(), err.getvalue())
+    said = err.getvalue()
+    outcome = Outcome(code, out.getvalue(), LOADING.sub("", said))
+    outcome.loading = tuple(LOADING.findall(said))
+    return outcome

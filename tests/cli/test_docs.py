@@ -13,7 +13,7 @@ import pytest
 import typer.main
 
 from freeu.cli import app, main
-from freeu.pipelines.models.schedulers import SAMPLERS
+from freeu.pipelines.models.schedulers import SAMPLERS, SCHEDULES
 from freeu.profiles import PROFILES
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -56,7 +56,7 @@ def test_every_option_is_documented(command: str, option: str) -> None:
 def test_no_option_is_documented_that_is_not_there() -> None:
     parameters = [parameter for command in COMMANDS.values() for parameter in command.params]
     known = {name for one in parameters for name in (*one.opts, *one.secondary_opts)}
-    known |= {"--help", "--version"}
+    known |= {"--help", "--version", "--install-completion", "--show-completion"}
     found = set(re.findall(r"`(--[a-z-]+)", DOCS.read_text(encoding="utf-8")))
     assert found <= known
 
@@ -79,9 +79,9 @@ def test_every_command_and_parameter_has_help() -> None:
 def test_lists_of_names_are_complete() -> None:
     helps = {p.opts[0]: p.help for p in COMMANDS["compare"].params}
     text = DOCS.read_text(encoding="utf-8")
-    for name in SAMPLERS:
+    for name in (*SAMPLERS, *SCHEDULES):
         assert re.search(rf"(^|[ ,]){re.escape(name)}([ ,]|$)", helps["--scheduler"]), name
-        assert f"`{name}`" in text
+        assert f"`{name}`" in text or f"`-{name}`" in text
     for name in PROFILES:
         assert name in helps["--profile"]
 

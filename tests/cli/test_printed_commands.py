@@ -17,7 +17,9 @@ from freeu.cli.errors import stopped
 from freeu.config import FreeUConfig
 from freeu.guiding import FreSca, Guiding
 from freeu.pipelines.io.inputs import MAX_SEED, format_seeds, parse_seeds
+from freeu.pipelines.models.memory import OFFLOADS
 from freeu.pipelines.models.schedulers import PREDICTION_TYPES, SAMPLERS
+from freeu.pipelines.models.weighting import WEIGHTINGS
 from freeu.pipelines.options.option import shell_line
 from freeu.pipelines.runs.plan import INPUT_IMAGE, INPUT_MASK, ModelReference, Plan
 from freeu.scalecrafter.settings import ScaleCrafter
@@ -89,6 +91,11 @@ def plans(draw: st.DrawFn) -> Plan:
         scalecrafter=draw(st.none() | scalings()),
         guiding=draw(st.none() | guidings()),
         guidance_rescale=draw(st.none() | FRACTIONS),
+        batch=draw(st.integers(1, 1024)) if task == "text" else 1,
+        offload=draw(st.none() | st.sampled_from(OFFLOADS)),
+        vae_tiling=draw(st.booleans()),
+        attention_slicing=draw(st.booleans()),
+        weighting=draw(st.none() | st.sampled_from(WEIGHTINGS)),
     )
 
 
@@ -117,6 +124,8 @@ def check(request: Any, plan: Plan) -> None:
     assert (request.sampling.width, request.sampling.height) == (plan.width, plan.height)
     assert (request.model.model, request.model.prediction_type) == (plan.model.name, plan.prediction_type)
     assert (request.run.dtype, request.run.device, request.run.threads) == (plan.dtype, plan.device, plan.threads)
+    assert (request.run.memory(), request.batch.batch) == (plan.memory, plan.batch)
+    assert request.sampling.weighting == plan.weighting
     assert image.denoising_strength == plan.image_strength
     assert image.image == (Path(INPUT_IMAGE) if plan.image_sha else None)
     assert image.mask == (Path(INPUT_MASK) if plan.mask_sha else None)

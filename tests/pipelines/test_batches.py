@@ -100,7 +100,7 @@ def test_the_size_of_a_batch(mini: Any, tmp_path: Path) -> None:
     assert Plan.from_dict(plan.to_dict()) == plan
     assert "batch" not in replace(plan, batch=1, autocast=None).to_dict()
     with pytest.raises(FreeUValueError, match="batch is not usable: 4"):
-        replace(plan, batch=4, arms=("baseline", "freeu"), config=FreeUConfig())
+        replace(plan, batch=4, task="image")
 
 
 def test_arms_of_an_evaluation_are_resumed_and_reproduced_to_the_bit(tmp_path: Path) -> None:

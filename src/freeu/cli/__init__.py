@@ -31,13 +31,13 @@ from freeu.cli.commands.tune import tune
 from freeu.cli.commands.ui import ui
 from freeu.cli.commands.video import video
 from freeu.cli.errors import CheckFailedError, StoppedError
+from freeu.cli.hints import meant
 from freeu.errors import FreeUError, FreeUValueError
 
 app = typer.Typer(
     name="freeu",
     help="FreeU for diffusion U-Nets: the same prompt and seed without and with it, on your model and machine.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if not _message(error):  # help was printed because no argument was given
             return int(getattr(error, "exit_code", 2))
-        return _complain(f"{_message(error)}{_given(error, arguments)} (see {_help_command(error)})", 2)
+        return _complain(f"{_hinted(error)}{_given(error, arguments)} (see {_help_command(error)})", 2)
 
 
 def _check_text(words: Sequence[str]) -> None:
@@ -124,6 +124,17 @@ def _check_text(words: Sequence[str]) -> None:
 
 def _message(error: Any) -> str:
     return str(error.format_message())
+
+
+def _hinted(error: Any) -> str:
+    """The parser's message; of an unknown option, with what it probably means rather than what is spelled like it."""
+    option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if option is not None and context is not None and hasattr(error, "possibilities"):
+        known = {name for one in context.command.get_params(context) for name in (*one.opts, *one.secondary_opts)}
+        hint = meant(str(option), known)
+        if hint is not None:
+            return f"no such option: {option}: {hint}"
+    return _message(error)
 
 
 def _given(error: Any, arguments: Sequence[str] | None) -> str:

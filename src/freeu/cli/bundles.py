@@ -21,7 +21,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from freeu.cli.shell import speaking
 from freeu.pipelines.options.option import Argument, Option, annotated_fields, flag
+from freeu.pipelines.options.run import ShellOptions
 
 
 class Only:
@@ -136,7 +138,9 @@ def flattened(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def call(**values: Any) -> None:
         built = {name: bundle.build(values) for name, bundle in bundles.items()}
-        function(**values, **built)
+        manner = next((one for one in built.values() if isinstance(one, ShellOptions)), ShellOptions())
+        with speaking(manner):
+            function(**values, **built)
 
     call.__signature__ = inspect.Signature(list(flat.values()))  # type: ignore[attr-defined]
     call.__annotations__ = {one.name: one.annotation for one in flat.values()}

@@ -8,6 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from freeu.cli.shell import quiet
 from freeu.wording import counted
 
 KEY_FRAME = "key frame"
@@ -41,7 +42,7 @@ class Bar:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=quiet() or not self._console.is_terminal,
         )
         self._losses: dict[str, float] = {}
         self._begun = False
@@ -96,7 +97,8 @@ class Bar:
     def kept(self, count: int) -> None:
         """An earlier run left so many."""
         self.done += count
-        self._console.print(f"kept {counted(count, self._noun)} of the earlier run", highlight=False)
+        if not quiet():
+            self._console.print(f"kept {counted(count, self._noun)} of the earlier run", highlight=False)
         if self._noun != KEY_FRAME:
             self.to(self.done)
 

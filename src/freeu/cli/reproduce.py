@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freeu.cli.errors import CheckFailedError
+from freeu.cli.shell import loading, say, written
 from freeu.errors import FreeUValueError
-from freeu.pipelines.options.run import RayOptions
+from freeu.pipelines.options.run import RayOptions, ShellOptions
 
 if TYPE_CHECKING:
     from freeu.pipelines.runs.manifest import Manifest
@@ -20,12 +21,15 @@ ALLOWED = (
     "--embedding",
     "--controlnet",
     "--device",
+    "--offload",
     "--threads",
 )
 """What may be given beside ``--from``."""
 
 
-def reproduce(path: Path, *groups: Any, name: str, ray: RayOptions = RayOptions()) -> None:
+def reproduce(
+    path: Path, *groups: Any, name: str, ray: RayOptions = RayOptions(), shell: ShellOptions = ShellOptions()
+) -> None:
     """Reproduce everything of a manifest; what was given beside it must be one of ``ALLOWED``.
 
     Args:
@@ -33,8 +37,9 @@ def reproduce(path: Path, *groups: Any, name: str, ray: RayOptions = RayOptions(
         groups: all options of the command.
         name: what a new folder is called.
         ray: who generates.
+        shell: --dry-run is refused, since the manifest says what is made.
     """
-    from freeu.cli.terminal import produce, who_generates
+    from freeu.cli.terminal import images_of, produce, who_generates
     from freeu.pipelines.io.output import refuse_foreign
     from freeu.pipelines.options.control import ControlOptions
     from freeu.pipelines.options.model import ModelOptions
@@ -44,6 +49,8 @@ def reproduce(path: Path, *groups: Any, name: str, ray: RayOptions = RayOptions(
     from freeu.pipelines.runs.inside import read_run
     from freeu.pipelines.runs.reproduce import Elsewhere, reload
 
+    if shell.dry_run:
+        raise FreeUValueError(f"--from generates what {path} says: leave --dry-run out and read it there")
     for flag in given_flags(*groups):
         if flag not in ALLOWED:
             what = "the prompt" if flag == "PROMPT" else flag
@@ -53,6 +60,7 @@ def reproduce(path: Path, *groups: Any, name: str, ray: RayOptions = RayOptions(
     adapter = by_type.get(VideoOptions, VideoOptions()).motion_adapter
     control = by_type.get(ControlOptions, ControlOptions()).control
     check_bounds(run)
+    run.memory()
     then = read_run(path)
     with run.folder(name) as folder:
         refuse_foreign(folder)
@@ -74,24 +82,31 @@ def reproduce(path: Path, *groups: Any, name: str, ray: RayOptions = RayOptions(
             add_ons=model.add_ons(),
             device=None if run.device == "auto" else run.device,
             threads=run.threads,
+            offload=run.offload,
         )
         with who_generates(ray) as executor:
-            now = produce(reload(then.plan, base, elsewhere), folder, executor)
-        _compare(then, now, path)
+            loading(elsewhere.model or then.plan.model.name)
+            now, names = produce(reload(then.plan, base, elsewhere), folder, executor)
+        equal = _equal(then, now)
+        say(f"{len(equal)} of {len(then.images)} {then.plan.noun}s are bit-identical to those of {path}")
+        written(folder, *names, images=images_of(now, folder), bit_identical=equal)
+        _explain(then, now, equal)
 
 
-def _compare(then: Manifest, now: Manifest, path: Path) -> None:
-    """Say whether two runs of one plan are bit-identical and, if not, what differs between them."""
+def _equal(then: Manifest, now: Manifest) -> list[str]:
+    """The files of two runs of one plan that are bit-identical."""
+    return [name for name, record in then.images.items() if now.images[name].sha256 == record.sha256]
+
+
+def _explain(then: Manifest, now: Manifest, equal: list[str]) -> None:
+    """Say what differs between two runs of one plan, where not all files are equal."""
     from freeu.pipelines.runs.manifest import differences
 
-    noun = then.plan.noun
-    equal = [name for name, record in then.images.items() if now.images[name].sha256 == record.sha256]
-    print(f"{len(equal)} of {len(then.images)} {noun}s are bit-identical to those of {path}")
     if len(equal) == len(then.images):
         return
     changes = differences(then, now)
     if not changes:
         raise CheckFailedError(
-            f"{noun}s differ although model, versions, device and threads are the same: look into it"
+            f"{then.plan.noun}s differ although model, versions, device and threads are the same: look into it"
         )
-    print(f"what differs: {'; '.join(changes)}")
+    say(f"what differs: {'; '.join(changes)}")

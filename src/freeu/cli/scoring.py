@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from freeu.cli.terminal import tell
+from freeu.cli.shell import tell
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.option import Option
 

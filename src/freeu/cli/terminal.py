@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from freeu.cli.errors import stopped
-from freeu.pipelines.options.run import RayOptions
+from freeu.cli.shell import loading, say, tell, written
+from freeu.pipelines.options.run import RayOptions, ShellOptions
 
 if TYPE_CHECKING:
     from freeu.pipelines.runs.executors import Executor
@@ -22,26 +22,35 @@ if TYPE_CHECKING:
 def carry_out(
     request: Request,
     name: str = "freeu",
-    say: Callable[[Plan], Iterable[str]] = lambda plan: (),
+    note: Callable[[Plan], Iterable[str]] = lambda plan: (),
     ray: RayOptions = RayOptions(),
-) -> Manifest:
+    shell: ShellOptions = ShellOptions(),
+) -> None:
     """Check a request, load its model, and make its images or videos.
 
     Args:
         request: of images or videos.
         name: what the name of the output folder begins with, if none was asked for.
-        say: what a user should know of the plan besides what is always said.
+        note: what a user should know of the plan besides what is always said.
         ray: who generates.
+        shell: whether the request is only checked and shown.
     """
     from freeu.pipelines.runs.prepare import prepare
     from freeu.pipelines.runs.request import check_request
 
+    if shell.dry_run:
+        from freeu.cli.dry_run import show_request
+
+        show_request(request, name)
+        return
     with request.run.folder(name) as folder:
         found = check_request(request, folder)
         with who_generates(ray) as executor:
+            loading(found.model.label)
             prepared = prepare(request, found)
-            tell(*say(prepared.plan), *prepared.notes)
-            return produce(prepared, folder, executor)
+            tell(*note(prepared.plan), *prepared.notes)
+            manifest, names = produce(prepared, folder, executor)
+            written(folder, *names, images=images_of(manifest, folder))
 
 
 @contextlib.contextmanager
@@ -60,8 +69,12 @@ def who_generates(ray: RayOptions) -> Iterator[Executor | None]:
         yield executor
 
 
-def produce(prepared: Prepared, folder: Path, executor: Executor | None = None) -> Manifest:
-    """Make the images or videos of a plan and what shows them; say what was made and where."""
+def produce(prepared: Prepared, folder: Path, executor: Executor | None = None) -> tuple[Manifest, list[str]]:
+    """Make the images or videos of a plan and what shows them; say what was made and where.
+
+    Returns:
+        the manifest, and the names of the files worth opening, the first to look at first.
+    """
     from freeu.cli.progress import Bar
     from freeu.pipelines.io.inputs import format_seeds
     from freeu.pipelines.io.output import OutputFolder
@@ -70,23 +83,26 @@ def produce(prepared: Prepared, folder: Path, executor: Executor | None = None) 
     from freeu.wording import counted
 
     plan = prepared.plan
-    print(*headline(plan, prepared.loaded.source.world), sep="\n", flush=True)
+    say(*headline(plan, prepared.loaded.source.world))
     if prepared.evidence is not None:
-        print(f"these settings: {prepared.evidence}", flush=True)
+        say(f"these settings: {prepared.evidence}")
     bar = Bar("generating", plan.count, plan.noun)
     try:
         with bar:
-            manifest, written = make(prepared, OutputFolder(folder), bar, bar.say, executor)
+            manifest, pages = make(prepared, OutputFolder(folder), bar, bar.say, executor)
     except KeyboardInterrupt:
         done = f"after {bar.done} of {counted(plan.count, plan.noun)}"
         raise stopped(folder, done, format_seeds(plan.seeds)) from None
-    print(f"wrote {counted(plan.count, plan.noun)} to {folder}")
-    for name, purpose in written:
-        print(f"  {folder / name}  {purpose}")
-    return manifest
+    say(f"wrote {counted(plan.count, plan.noun)} to {folder}")
+    for name, purpose in pages:
+        say(f"  {folder / name}  {purpose}")
+    return manifest, [name for name, _ in pages]
 
 
-def tell(*lines: str) -> None:
-    """What a user should know, on standard error."""
-    for line in lines:
-        print(f"freeu: {line}", file=sys.stderr)
+def images_of(manifest: Manifest, folder: Path) -> list[dict[str, Any]]:
+    """What ``--json`` prints of each image or video."""
+    return [
+        {**record.to_dict(), "file": str(folder / record.file)}
+        for planned in manifest.plan.images()
+        for record in [manifest.images[planned.file]]
+    ]

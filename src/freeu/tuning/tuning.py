@@ -24,7 +24,7 @@ from freeu.json_files import find_json
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.runs.executors import Progress
-from freeu.pipelines.runs.manifest import as_json, claim, environment
+from freeu.pipelines.runs.manifest import as_json, claim, made_with
 from freeu.pipelines.runs.prepare import Prepared
 from freeu.pipelines.runs.run import deterministic
 from freeu.presets import preset
@@ -291,7 +291,7 @@ def _record(tuning: Tuning) -> dict[str, Any]:
         "seed": settings.seed,
         "reference": len(tuning.references),
         "reference_matches": tuning.matches,
-        "environment": environment(plan.device),
+        "environment": made_with(plan),
     }
 
 

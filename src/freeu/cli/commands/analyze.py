@@ -9,10 +9,11 @@ import typer
 
 from freeu.cli.bundles import Only, Without
 from freeu.cli.errors import stopped
+from freeu.cli.shell import loading, say, tell, written
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.model import ChosenModel, ModelOptions
-from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.run import RunOptions, ShellOptions
 from freeu.pipelines.options.sampling import FrameOptions, PromptOptions, SamplingOptions
 
 LIGHT_PROMPTS, FULL_PROMPTS = 6, 24
@@ -23,10 +24,11 @@ OLD = {"random_baseline": ("--control",)}
 
 def analyze(
     prompts: Annotated[PromptOptions, Only("prompts_from", "limit", "sample", "sample_seed")],
-    sampling: SamplingOptions,
+    sampling: Annotated[SamplingOptions, Without("weighting")],
     options: Annotated[ModelOptions, Without("model")],
     freeu: FreeUOptions,
-    run: RunOptions,
+    run: Annotated[RunOptions, Without("offload", "vae_tiling", "attention_slicing")],
+    shell: Annotated[ShellOptions, Without("dry_run")],
     chosen: ChosenModel,
     video: FrameOptions,
     figures: Annotated[
@@ -61,7 +63,6 @@ def analyze(
     from freeu.analysis.figures.figures import VIDEO_FIGURES, check_numbers, figures_for
     from freeu.analysis.measurement.measure import FORMS
     from freeu.analysis.measurement.variants import FULL, LIGHT
-    from freeu.cli.terminal import tell
     from freeu.extras import need
     from freeu.pipelines.models.sources.families import generates_videos
     from freeu.pipelines.runs.prepare import prepare
@@ -89,6 +90,7 @@ def analyze(
         found = check_request(request, folder)
         if found.model.class_name and not generates_videos(found.model):
             figures_for(None, asked)
+        loading(found.model.label)
         prepared = prepare(request, found)
 
         from freeu.analysis.analyze import REPORT, Analysis, run_analysis
@@ -107,7 +109,7 @@ def analyze(
         )
         tell(*prepared.notes)
         lines = headline(plan, world)
-        print(*lines, sep="\n", flush=True)
+        say(*lines)
         bar = Bar("generating", analysis.images)
         try:
             with bar:
@@ -121,9 +123,8 @@ def analyze(
                 )
         except KeyboardInterrupt:
             raise stopped(folder, seeds=sampling.seeds) from None
-        for line in _summary(results):
-            print(line)
-        print(f"wrote {folder / REPORT}, figures/, table.md and results.json")
+        say(*_summary(results), f"wrote {folder / REPORT}, figures/, table.md and results.json")
+        written(folder, REPORT, "table.md", "results.json", verdicts=results["verdicts"])
 
 
 def _default_prompts(model: str | None, count: int) -> tuple[str, ...]:

@@ -6,18 +6,20 @@ from typing import Annotated
 
 import typer
 
-from freeu.cli.bundles import Only
+from freeu.cli.bundles import Only, Without
 from freeu.cli.errors import CheckFailedError, StoppedError
+from freeu.cli.shell import loading, say, written
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.model import ModelOptions, NamedModel
-from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.run import RunOptions, ShellOptions
 
 
 def check(
     named: NamedModel,
     freeu: Annotated[FreeUOptions, Only("preset")],
     files: Annotated[ModelOptions, Only("model_config", "variant")],
-    run: RunOptions,
+    run: Annotated[RunOptions, Without("offload", "vae_tiling", "attention_slicing")],
+    shell: Annotated[ShellOptions, Only("quiet", "as_json")],
     prompt: Annotated[
         str, typer.Option("--prompt", metavar="TEXT", help="Prompt of the denoising run whose features are used.")
     ] = "a red apple on a blue background",
@@ -42,6 +44,8 @@ def check(
         need_diffusers()
         source = find_model(named.model)
 
+        loading(source.label)
+
         import torch
 
         from freeu.pipelines.check.check import Verdict, check_model
@@ -55,14 +59,14 @@ def check(
         threads = run.threads or torch.get_num_threads()
         loaded = load(source, dtype=dtype, device=device, variant=files.variant, model_config=files.model_config)
         config = freeu.resolve(loaded.pipe)
-        print(f"model {loaded.source.label}, FreeU {config} (profile {config.profile})", flush=True)
+        say(f"model {loaded.source.label}, FreeU {config} (profile {config.profile})")
 
-        def say(verdict: Verdict) -> None:
-            print(f"{'pass' if verdict.passed else 'FAIL'}  {verdict.name}: {verdict.text}", flush=True)
+        def told(verdict: Verdict) -> None:
+            say(f"{'pass' if verdict.passed else 'FAIL'}  {verdict.name}: {verdict.text}")
 
         try:
             with quiet(), deterministic(device, threads):
-                step, verdicts = check_model(loaded, config, prompt, pairs, say)
+                step, verdicts = check_model(loaded, config, prompt, pairs, told)
         except KeyboardInterrupt:
             raise StoppedError("stopped; nothing was written: give the same command again") from None
         assert loaded.source.path is not None
@@ -80,7 +84,8 @@ def check(
         target = OutputFolder(folder)
         target.write("report.json", as_json(data))
         target.write("report.md", as_markdown(data))
-        print(f"wrote {folder / 'report.md'} and report.json")
+        say(f"wrote {folder / 'report.md'} and report.json")
+        written(folder, "report.md", "report.json", report=data)
         failed = [verdict.name for verdict in verdicts if not verdict.passed]
         if failed:
             raise CheckFailedError(f"failed: {', '.join(failed)}; the report is in {folder}")

@@ -6,8 +6,8 @@ from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.model import ModelOptions
-from freeu.pipelines.options.run import RunOptions
-from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
+from freeu.pipelines.options.run import BatchOptions, RunOptions, ShellOptions
+from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions, with_lines
 from freeu.pipelines.options.scalecrafter import ScaleCrafterOptions
 
 
@@ -21,6 +21,8 @@ def compare(
     scalecrafter: ScaleCrafterOptions,
     guiding: GuidingOptions,
     run: RunOptions,
+    batch: BatchOptions,
+    shell: ShellOptions,
 ) -> None:
     """Generate the same prompt and seed without and with FreeU: images, a grid, a page with sliders, a manifest.
 
@@ -29,5 +31,10 @@ def compare(
     from freeu.cli.terminal import carry_out
     from freeu.pipelines.runs.request import Request
 
-    parts = (prompts.collect(), sampling, model, run, freeu, model.add_ons(), image, control)
-    carry_out(Request("compare", *parts, scalecrafter=scalecrafter, guiding=guiding))
+    lines = prompts.lines()
+    sampling, negatives = with_lines(sampling, lines)
+    parts = (tuple(line.text for line in lines), sampling, model, run, freeu, model.add_ons(), image, control)
+    carry_out(
+        Request("compare", *parts, scalecrafter=scalecrafter, guiding=guiding, batch=batch, negatives=negatives),
+        shell=shell,
+    )

@@ -12,11 +12,12 @@ import typer
 from freeu.cli.bundles import Defaults, Only, Without
 from freeu.cli.errors import StoppedError, stopped
 from freeu.cli.scoring import ScoringOptions, check_features, judges_of
-from freeu.cli.terminal import tell, who_generates
+from freeu.cli.shell import loading, say, tell, written
+from freeu.cli.terminal import who_generates
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.model import ChosenModel, ModelOptions
 from freeu.pipelines.options.option import Option, check_bounds, check_range, flag, given, given_flags
-from freeu.pipelines.options.run import RayOptions, RunOptions, SpeedOptions
+from freeu.pipelines.options.run import RayOptions, RunOptions, ShellOptions, SpeedOptions
 from freeu.pipelines.options.sampling import FrameOptions, PromptOptions, SamplingOptions
 from freeu.wording import counted
 
@@ -109,6 +110,7 @@ def evaluate(
     video: FrameOptions,
     speed: SpeedOptions,
     ray: RayOptions,
+    shell: ShellOptions,
     images: Annotated[
         list[Path] | None,
         typer.Option(
@@ -133,7 +135,7 @@ def evaluate(
     if images:
         asked = [*(["MODEL"] if given(chosen) else []), *given_flags(arms, when, video, options, speed, ray)]
         asked += [flag(SamplingOptions, name) for name in given(sampling, SAMPLING)]
-        asked += [flag(RunOptions, name) for name in given(run) if name == "dtype"]
+        asked += [flag(RunOptions, name) for name in given(run) if name not in ("device", "threads", "output")]
         if asked:
             raise FreeUValueError(f"--images are there already: leave {asked[0]} out")
     if arms.explain is not None:
@@ -149,6 +151,9 @@ def evaluate(
         real_scenes(real, found)
     need("eval", "scipy")
     check_trackers(tracking.track or ())
+    if shell.dry_run:
+        _outline(found, arms, grid, video, sampling, replace(options, model=chosen.model), run, speed, bool(images))
+        return
     with run.folder("freeu-evaluate") as folder:
         if grid is not None:
             _when(found, grid, scoring, sampling, replace(options, model=chosen.model), run, speed, folder)
@@ -169,8 +174,46 @@ def evaluate(
                 ray,
                 folder,
             )
-        _told(folder, results)
+        _told(folder, results, ["explain.html"] if arms.explain is not None else [])
         _track(tracking, results, files, folder)
+
+
+def _outline(
+    prompts: Any,
+    arms: ArmOptions,
+    grid: Any,
+    video: FrameOptions,
+    sampling: SamplingOptions,
+    model: ModelOptions,
+    run: RunOptions,
+    speed: SpeedOptions,
+    there: bool,
+) -> None:
+    """``--dry-run``."""
+    from freeu.cli.dry_run import show_request
+    from freeu.evaluate.experiment.arms import parse_arms
+    from freeu.pipelines.runs.request import Request
+
+    if there:
+        raise FreeUValueError("--images generates nothing: leave --dry-run out")
+    if grid is not None or arms.explain is not None:
+        name = "--explain" if grid is None else "--when"
+        raise FreeUValueError(f"what {name} compares is known once the model is loaded: leave --dry-run out")
+    check_bounds(arms)
+    names = [arm.name for arm in parse_arms(arms.arms)]
+    texts = PromptOptions([prompt.text for prompt in prompts]).collect()
+    request = Request(
+        "generate",
+        texts,
+        sampling,
+        model,
+        run,
+        add_ons=model.add_ons(),
+        frames=video.frames,
+        allow_videos=True,
+        speed=speed,
+    )
+    show_request(request, "freeu-evaluate", names)
 
 
 def _generate_and_score(
@@ -220,6 +263,7 @@ def _generate_and_score(
         _check_kinds(generates_videos(sources.model), real, videos_given)
         if arms.explain is not None and generates_videos(sources.model):
             raise FreeUValueError("--explain measures images, and this model generates videos: leave --explain out")
+    loading(sources.model.label)
     judges, names = judges_of(prompts, scoring, run.device, bool(real), generates_videos(sources.model))
     prepared = prepare(request, sources)
     _check_kinds(prepared.plan.frames is not None, real, videos_given)  # a model of the hub is known only now
@@ -261,7 +305,8 @@ def _generate_and_score(
 
         explanation = explained(results, division, arms.explain)
         write_explanation(folder, explanation)
-        print(f"wrote {write_page(folder, explanation, results)}")
+        page = write_page(folder, explanation, results)
+        say(f"wrote {page}")
     files: dict[str, list[Path]] = {}
     for one in results["pictures"]:
         files.setdefault(one["arm"], []).append(folder / one["file"])
@@ -324,6 +369,7 @@ def _when(
     sources = check_request(request, folder)
     if sources.model.class_name and generates_videos(sources.model):
         raise FreeUValueError("--when measures images, and this model generates videos: leave --when out")
+    loading(sources.model.label)
     judges, names = judges_of(prompts, scoring, run.device, False, False)
     prepared = prepare(request, sources)
     check_when(prepared)
@@ -336,7 +382,9 @@ def _when(
             results = run_when(Measurer(prepared, prompts, judges), names, grid, folder, bar.say, bar.scored)
     except KeyboardInterrupt:
         raise stopped(folder, seeds=sampling.seeds) from None
-    print(f"wrote {write_when(folder, results)}")
+    page = write_when(folder, results)
+    say(f"wrote {page}")
+    written(folder, page.name)
 
 
 def _calibrated(chosen: Any, arms: ArmOptions, prepared: Any) -> Any:
@@ -369,6 +417,7 @@ def _score(
     videos = check_kinds(arms, real)
     if videos:
         need("video", "cv2")
+    loading("what scores the images")
     judges, names = judges_of(prompts, scoring, run.device, bool(real), videos)
 
     import torch
@@ -417,11 +466,12 @@ def _shortened(notes: Sequence[str], most: int = 3) -> list[str]:
     return [*notes[:most], *([f"and {counted(more, 'more note')}"] if more > 0 else [])]
 
 
-def _told(folder: Path, results: Any) -> None:
+def _told(folder: Path, results: Any, pages: list[str]) -> None:
     from freeu.evaluate.experiment.results import RESULTS, TABLE, failure_lines
 
     tell(*failure_lines(results))
-    print(f"wrote {folder / TABLE} and {RESULTS}")
+    say(f"wrote {folder / TABLE} and {RESULTS}")
+    written(folder, *pages, TABLE, RESULTS, results=results)
 
 
 def _track(tracking: TrackOptions, results: Any, files: dict[str, list[Path]], folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from rich.table import Table
 
 from freeu.cli.bundles import Only
+from freeu.cli.shell import loading
 from freeu.cli.tables import plain_table, wide_console
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.model import ModelOptions, NamedModel
@@ -21,12 +22,15 @@ def inspect(
     form: JsonOptions,
 ) -> None:
     """List every site of a model: where its decoder meets a skip connection, and what each profile does there."""
+    from freeu.extras import need_diffusers
     from freeu.pipelines.models.describe import describe, empty_unet
     from freeu.pipelines.models.sources.sources import find_model
     from freeu.presets.recommending import recommendation
 
     freeu.check()
     source = find_model(named.model)
+    need_diffusers()
+    loading(source.label)
     unet = empty_unet(source, files.model_config)
     data = describe(unet, source.label, freeu.resolve(unet))
     if form.as_json:

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from freeu.cli.bundles import Only
+from freeu.cli.bundles import Only, Without
 from freeu.cli.errors import stopped
-from freeu.cli.terminal import tell
+from freeu.cli.shell import loading, say, tell, written
 from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions, FreeUSwitch
 from freeu.pipelines.options.model import ModelOptions
-from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.run import RunOptions, ShellOptions
 from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
 from freeu.rerender.options import PRESET, RerenderOptions
 
@@ -25,13 +25,14 @@ def rerender(
         typer.Argument(metavar="VIDEO", help="An .mp4, .m4v, .mov, .webm, .gif, .webp or .png.", show_default=False),
     ],
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the video shows.", show_default=False)],
-    sampling: SamplingOptions,
+    sampling: Annotated[SamplingOptions, Without("weighting", "num_images")],
     model: ModelOptions,
     options: RerenderOptions,
     control: Annotated[ControlOptions, Only("control_weight", "skip_filter_order")],
     freeu: FreeUOptions,
     switch: FreeUSwitch,
-    run: RunOptions,
+    run: Annotated[RunOptions, Without("offload", "vae_tiling", "attention_slicing")],
+    shell: Annotated[ShellOptions, Without("dry_run")],
     compare: Annotated[
         bool, typer.Option("--compare", help="Make the video without and with FreeU.", rich_help_panel="FreeU")
     ] = False,
@@ -58,7 +59,9 @@ def rerender(
             control=control,
         )
         wanted = Rerender(video, request, options)
-        job = prepare_rerender(wanted, check_rerender(wanted, folder))
+        checked = check_rerender(wanted, folder)
+        loading(model.model or "the embedded model")
+        job = prepare_rerender(wanted, checked)
         tell(*job.notes)
         _make(job, folder)
 
@@ -71,15 +74,16 @@ def _make(job: Any, folder: Path) -> None:
     from freeu.rerender.run import run_rerender
     from freeu.wording import counted
 
-    print(*rerender_headline(job), sep="\n", flush=True)
+    say(*rerender_headline(job))
     output = OutputFolder(folder)
     bar = Bar("generating", len(job.source) * len(job.plan.arms), KEY_FRAME)
     try:
         with bar:
             record = run_rerender(job, output, bar)
-            written = finish_rerender(job, output, record, bar.say)
+            pages = finish_rerender(job, output, record, bar.say)
     except KeyboardInterrupt:
         raise stopped(folder, f"after {counted(bar.done, KEY_FRAME)}", str(job.settings.seed)) from None
-    print(f"wrote {counted(len(job.source), 'frame')} to {folder}")
-    for name, purpose in written:
-        print(f"  {folder / name}  {purpose}")
+    say(f"wrote {counted(len(job.source), 'frame')} to {folder}")
+    for name, purpose in pages:
+        say(f"  {folder / name}  {purpose}")
+    written(folder, *(name for name, _ in pages))

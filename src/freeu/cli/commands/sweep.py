@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from freeu.cli.bundles import Only
+from freeu.cli.bundles import Only, Without
 from freeu.cli.errors import stopped
+from freeu.cli.shell import loading, say, tell, written
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.model import ModelOptions
-from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.run import RunOptions, ShellOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
 
 _AXIS = "NAME=VALUES"
@@ -28,11 +29,12 @@ def sweep(
         ),
     ],
     prompts: Annotated[PromptOptions, Only("prompts")],
-    sampling: SamplingOptions,
+    sampling: Annotated[SamplingOptions, Without("num_images")],
     model: ModelOptions,
     freeu: FreeUOptions,
     image: ImageInput,
     run: RunOptions,
+    shell: ShellOptions,
     y: Annotated[str | None, typer.Option("--y", metavar=_AXIS, help="The rows.")] = None,
     z: Annotated[str | None, typer.Option("--z", metavar=_AXIS, help="The Z axis: a sheet per value.")] = None,
 ) -> None:
@@ -43,11 +45,9 @@ def sweep(
     once. An interrupted sweep goes on if the same command is given again with the same --output.
     """
     from freeu.cli.progress import Bar
-    from freeu.cli.terminal import tell
-    from freeu.pipelines.io.output import OutputFolder
-    from freeu.pipelines.models.tokens import notes_on_length
+    from freeu.pipelines.io.output import OutputFolder, dated_folder
     from freeu.pipelines.pages.finish import embedded_note
-    from freeu.pipelines.runs.prepare import Prepared, notes
+    from freeu.pipelines.runs.prepare import Prepared, notes, notes_on_reading
     from freeu.pipelines.runs.request import Request
     from freeu.pipelines.sweep.axes import parse_axis
     from freeu.pipelines.sweep.page import finish_sweep
@@ -62,8 +62,15 @@ def sweep(
     if len(prompts.prompts or ()) > 1:
         raise FreeUValueError('several prompts make an axis: --y "prompt=first|second"')
     texts = prompts.collect() if swept is None else (str(swept[0]),)
+    wanted = Sweep(Request("generate", texts, sampling, model, run, freeu, model.add_ons(), image), axes)
+    if shell.dry_run:
+        from freeu.cli.dry_run import show_request
+
+        check_sweep(wanted, run.output or dated_folder("freeu-sweep"))
+        arms = [f"{axis.name} = {', '.join(axis.label(value) for value in axis.values)}" for axis in axes]
+        show_request(wanted.request, "freeu-sweep", arms, wanted.count, "cell")
+        return
     with run.folder("freeu-sweep") as folder:
-        wanted = Sweep(Request("generate", texts, sampling, model, run, freeu, model.add_ons(), image), axes)
         check_sweep(wanted, folder)
 
         bar = Bar("generating", wanted.count, "cell")
@@ -73,17 +80,24 @@ def sweep(
             """Say which miniature is used, and which words of the prompts it does not know; each once."""
             plan, world = prepared.plan, prepared.loaded.source.world
             asked = replace(plan, arms=("baseline",), config=None, prompts=swept or plan.prompts)
-            cut = notes_on_length(prepared.loaded.pipe, [*asked.prompts, asked.negative_prompt])
+            cut = notes_on_reading(prepared.loaded.pipe, asked)
             for line in filter(None, (embedded_note(plan, world), *cut, *notes(asked, world))):
                 if line not in said:
                     said.append(line)
                     tell(line)
 
+        def telling(text: str) -> None:
+            """Each model that is loaded, in the bar and, for the first, before there is one to see."""
+            bar.say(text)
+            if text.startswith("loading"):
+                loading(text.removeprefix("loading "))
+
         try:
             with bar:
-                record = run_sweep(wanted, folder, bar.say, bar.one, loaded)
+                record = run_sweep(wanted, folder, telling, bar.one, loaded)
         except KeyboardInterrupt:
             raise stopped(folder, seeds=sampling.seeds) from None
         names = finish_sweep(OutputFolder(folder), record, " ".join(said))
         distinct = len(record["pictures"])
-        print(f"wrote {distinct} images for {wanted.count} cells to {folder}: {', '.join(names)}")
+        say(f"wrote {distinct} images for {wanted.count} cells to {folder}: {', '.join(names)}")
+        written(folder, *names, axes=record["axes"], cells=record["cells"])

@@ -12,11 +12,11 @@ import typer
 from freeu.cli.bundles import Defaults, Only, Without
 from freeu.cli.errors import stopped
 from freeu.cli.scoring import ScoringOptions, check_features, judges_of
-from freeu.cli.terminal import tell
+from freeu.cli.shell import loading, say, tell, written
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.model import ChosenModel, ModelOptions
 from freeu.pipelines.options.option import Option, check_bounds
-from freeu.pipelines.options.run import RunOptions, SpeedOptions
+from freeu.pipelines.options.run import RunOptions, ShellOptions, SpeedOptions
 from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
 
 
@@ -82,6 +82,7 @@ def tune(
     options: Annotated[ModelOptions, Without("model")],
     speed: SpeedOptions,
     run: RunOptions,
+    shell: ShellOptions,
     chosen: ChosenModel,
     held_out: Annotated[
         str | None,
@@ -107,8 +108,17 @@ def tune(
     if both:
         raise FreeUValueError(f"--held-out {held_out} holds {min(both)!r}, which --prompts has too: give other prompts")
     real = [] if scoring.reference is None else reference_images(scoring.reference)
+    model = replace(options, model=chosen.model)
+    if shell.dry_run:
+        from freeu.cli.dry_run import show_request
+        from freeu.pipelines.runs.request import Request
+
+        texts = PromptOptions([prompt.text for prompt in (*found, *decide)]).collect()
+        request = Request("generate", texts, sampling, model, run, add_ons=model.add_ons(), speed=speed)
+        show_request(request, "freeu-tune", ("FreeU", "guidance"), 2 * search.trials, "trial")
+        return
     with run.folder("freeu-tune") as folder:
-        _tune(found, decide, real, search, scoring, sampling, replace(options, model=chosen.model), speed, run, folder)
+        _tune(found, decide, real, search, scoring, sampling, model, speed, run, folder)
 
 
 def _tune(
@@ -132,6 +142,7 @@ def _tune(
     texts = PromptOptions([prompt.text for prompt in prompts]).collect()
     request = Request("generate", texts, sampling, model, run, add_ons=model.add_ons(), speed=speed)
     sources = check_request(request, folder)
+    loading(sources.model.label)
     judges, names = judges_of((*prompts, *held_out), scoring, run.device, bool(real), videos=False)
     prepared = prepare(request, sources)
     tell(*prepared.notes[:3])
@@ -163,8 +174,8 @@ def _tune(
     except KeyboardInterrupt:
         raise stopped(folder, seeds=sampling.seeds) from None
     if tuned is None:
-        print("the search is done; the command without --search-only goes on")
+        say("the search is done; the command without --search-only goes on")
         return
-    written = write_report(tuned)
-    print(tuned.verdict.text)
-    print(f"wrote {folder / 'preset.json'}, tuning.json and {written.name}")
+    report = write_report(tuned)
+    say(tuned.verdict.text, f"wrote {folder / 'preset.json'}, tuning.json and {report.name}")
+    written(folder, report.name, "preset.json", "tuning.json", verdict=tuned.verdict.text)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from freeu.cli.bundles import Only, Without
+from freeu.cli.shell import loading
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import RunOptions
@@ -32,8 +33,10 @@ def ui(
 
     added = options.add_ons()
     check_bounds(server, run)
+    run.memory()
     need("ui", "gradio", "plotly")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nothing leaves this machine
+    loading("the studio")
     from freeu.ui.studio import Studio, check_models
 
     sources = check_models(models or [], added)

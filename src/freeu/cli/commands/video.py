@@ -5,7 +5,7 @@ from __future__ import annotations
 from freeu.pipelines.options.freeu import VideoFreeUOptions
 from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.model import ModelOptions
-from freeu.pipelines.options.run import ReproduceOptions, RunOptions
+from freeu.pipelines.options.run import ReproduceOptions, RunOptions, ShellOptions
 from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
 from freeu.pipelines.options.video import VideoOptions
 
@@ -19,20 +19,22 @@ def video(
     guiding: GuidingOptions,
     run: RunOptions,
     again: ReproduceOptions,
+    shell: ShellOptions,
 ) -> None:
     """Generate the same video without and with FreeU: files, both side by side, a page, a manifest.
 
     An interrupted run goes on if the same command is given again with the same --output. With --from, everything comes
-    from the manifest; only --output, --model, --motion-adapter, --lora, --embedding, --device and --threads may be
-    given too.
+    from the manifest; only --output, --model, --motion-adapter, --lora, --embedding, --device, --offload and --threads
+    may be given too.
     """
     from freeu.cli.reproduce import reproduce
     from freeu.cli.terminal import carry_out
     from freeu.pipelines.video.request import VideoRequest
 
     if again.manifest is not None:
-        reproduce(again.manifest, prompts, sampling, model, freeu, inputs, guiding, run, name="freeu-video")
+        groups = (prompts, sampling, model, freeu, inputs, guiding, run)
+        reproduce(again.manifest, *groups, name="freeu-video", shell=shell)
         return
     texts = prompts.collect() if prompts else ("",)
     request = VideoRequest("video", texts, sampling, model, run, freeu, model.add_ons(), guiding=guiding, video=inputs)
-    carry_out(request, "freeu-video")
+    carry_out(request, "freeu-video", shell=shell)

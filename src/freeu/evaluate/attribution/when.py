@@ -19,7 +19,7 @@ from freeu.evaluate.experiment.scoring import Values
 from freeu.intervals import LEVEL, mean_interval, paired_interval
 from freeu.json_files import find_json
 from freeu.pipelines.io.output import OutputFolder
-from freeu.pipelines.runs.manifest import as_json, claim, environment
+from freeu.pipelines.runs.manifest import as_json, claim, made_with
 from freeu.pipelines.runs.prepare import Prepared
 
 WHEN, CELLS = "when.json", "cells"
@@ -78,7 +78,7 @@ def run_when(
         "grid": grid.to_dict(),
         "prompts": [prompt.to_dict() for prompt in measurer.prompts],
         "judges": dict(judged_by),
-        "environment": environment(plan.device),
+        "environment": made_with(plan),
     }
     claim(output, record, "grid")
     pairs = [(number, seed) for number in range(len(measurer.prompts)) for seed in plan.seeds]

@@ -21,7 +21,7 @@ from freeu.evaluate.experiment.video_files import LosslessVideoMaker
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.models.loading import Loaded, quiet
 from freeu.pipelines.runs.executors import Executor, Progress
-from freeu.pipelines.runs.manifest import as_json, claim, environment
+from freeu.pipelines.runs.manifest import as_json, claim, made_with
 from freeu.pipelines.runs.plan import Plan
 from freeu.pipelines.runs.prepare import Prepared
 from freeu.pipelines.runs.run import ImageMaker, deterministic, make_run
@@ -193,7 +193,7 @@ def _claim(loaded: Loaded, output: OutputFolder, experiment: Experiment, arms: t
         "reference": len(experiment.reference),
         "reference_matches": experiment.reference_matches,
         "calibration_prompts": experiment.calibration_prompts,
-        "environment": environment(experiment.plan.device),
+        "environment": made_with(experiment.plan),
         "calibration": {},
     }
     return claim(output, record, "experiment", kept=("calibration",))

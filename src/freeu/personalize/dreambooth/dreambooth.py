@@ -58,6 +58,9 @@ WIDTH = 320
 class TrainingProgress:
     """Reports the progress of a training; this base class shows nothing."""
 
+    def loading(self, label: str) -> None:
+        """Everything is checked, and the model is about to be loaded."""
+
     def say(self, text: str) -> None:
         """Show a message."""
 
@@ -135,16 +138,19 @@ def train(settings: DreamBooth, folder: Path, progress: TrainingProgress | None 
         FreeURuntimeError: a loss is no longer a number, too little memory, or a full disk.
         KeyboardInterrupt: stopped; the checkpoint keeps what was trained.
     """
+    examples, source = check_training(settings, folder)
+    progress = progress or TrainingProgress()
+    progress.loading(source.label)
+
     import torch
 
-    examples, source = check_training(settings, folder)
     device = pick_device(settings.device)
     trainer = _Trainer(settings, examples, source, device)
     output = OutputFolder(folder)
     claim(output, trainer.record())
     threads = settings.threads or torch.get_num_threads()
     with deterministic(device, threads):
-        return trainer.train(output, progress or TrainingProgress(), threads)
+        return trainer.train(output, progress, threads)
 
 
 class _Trainer:

@@ -57,6 +57,21 @@ def draw_seeds(text: str) -> str:
     return ",".join(str(secrets.randbelow(MAX_SMALL_SEED + 1)) if part == RANDOM_SEED else part for part in parts)
 
 
+def count_on(text: str, count: int | None) -> str | None:
+    """So many seeds, counted from the only one in the text; None where that cannot be done, or nothing is counted.
+
+    Exactly so many seeds that follow each other are what they are.
+    """
+    if count is None or not 1 <= count <= MAX_SEEDS:
+        return None
+    try:
+        seeds = parse_seeds(text)
+    except FreeUValueError:
+        return None
+    wanted = tuple(range(seeds[0], seeds[0] + count))
+    return format_seeds(wanted) if wanted[-1] <= MAX_SEED and seeds in (seeds[:1], wanted) else None
+
+
 def short_names(places: Sequence[Path]) -> list[str]:
     """The last part of each path, or as many parts as it takes to tell different folders apart."""
     for length in itertools.count(1):

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from freeu.errors import FreeUValueError
-from freeu.pipelines.io.prompt_sources import Row, choose_rows, prompt_of, rows_of
+from freeu.pipelines.io.prompt_lines import PromptLine, read_line
+from freeu.pipelines.io.prompt_sources import Row, choose_rows, rows_of
 
 # The examples of the official demo (ChenyangSi/FreeU, demo/app.py), and the prompts that the paper's figures name
 # (Figs. 12, 15, 20, 26, 28 of arXiv:2309.11497).
@@ -48,6 +49,25 @@ def collect_prompts(
     sample: int | None = None,
     seed: int = 0,
 ) -> tuple[str, ...]:
+    """The texts of ``collect_lines``, for commands whose prompts have no settings of their own.
+
+    Raises:
+        FreeUValueError: a line with a negative prompt or settings, or what ``collect_lines`` refuses.
+    """
+    lines = collect_lines(given, source, limit, sample, seed)
+    for line in lines:
+        if line.negative is not None or line.settings:
+            raise FreeUValueError(f"{line.where} says more than a prompt, which compare and generate alone understand")
+    return tuple(line.text for line in lines)
+
+
+def collect_lines(
+    given: Iterable[str],
+    source: str | None,
+    limit: int | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+) -> list[PromptLine]:
     """Prompts of the command line, then those of ``source``.
 
     Args:
@@ -58,17 +78,17 @@ def collect_prompts(
     Raises:
         FreeUValueError: no prompt at all, an empty one, or what ``prompt_rows`` refuses.
     """
-    prompts = [prompt.strip() for prompt in given]
-    if not all(prompts):
+    prompts = [PromptLine(prompt.strip()) for prompt in given]
+    if not all(prompt.text for prompt in prompts):
         raise FreeUValueError("a prompt is empty: write what the image should show")
     if source is not None:
         rows = prompt_rows(source, limit, sample, seed)
-        prompts += [prompt_of(row)[0] if is_jsonl(source) else row.text for row in rows]
+        prompts += [read_line(row, is_jsonl(source)) for row in rows]
     elif limit is not None or sample is not None:
         raise FreeUValueError("--limit and --sample choose among the prompts of a file: give --prompts too")
     if not prompts:
         raise FreeUValueError('no prompt: write one, such as "a 3d fox on a blue background", or give --prompts FILE')
-    return tuple(prompts)
+    return prompts
 
 
 def prompt_rows(source: str, limit: int | None = None, sample: int | None = None, seed: int = 0) -> list[Row]:

@@ -20,6 +20,7 @@ from freeu.pipelines.models.addons.add_ons import Embedding, Lora, check_fit
 from freeu.pipelines.models.addons.attaching import attach, check_classes
 from freeu.pipelines.models.addons.lora_files import unet_class
 from freeu.pipelines.models.fitness import check_channels, check_inputs, markers
+from freeu.pipelines.models.memory import Memory, check_device, place
 from freeu.pipelines.models.schedulers import set_prediction, set_sampler
 from freeu.pipelines.models.sources.families import FAMILIES, MOTION, base_class, family_of, generates_videos
 from freeu.pipelines.models.sources.sources import ModelSource, check_checkpoint_keys, hub_snapshot
@@ -30,6 +31,15 @@ TASKS = {
     "image": "AutoPipelineForImage2Image",
     "inpaint": "AutoPipelineForInpainting",
 }
+DIRECT = {
+    ("StableDiffusionPipeline", "text"): "StableDiffusionPipeline",
+    ("StableDiffusionPipeline", "image"): "StableDiffusionImg2ImgPipeline",
+    ("StableDiffusionPipeline", "inpaint"): "StableDiffusionInpaintPipeline",
+    ("StableDiffusionXLPipeline", "text"): "StableDiffusionXLPipeline",
+    ("StableDiffusionXLPipeline", "image"): "StableDiffusionXLImg2ImgPipeline",
+    ("StableDiffusionXLPipeline", "inpaint"): "StableDiffusionXLInpaintPipeline",
+}
+"""What the automatic pipelines choose, for the commonest models: to choose, they import every pipeline there is."""
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -124,6 +134,7 @@ def load(
     fuse_loras: bool = False,
     control: ModelSource | None = None,
     prediction_type: str | None = None,
+    memory: Memory = Memory(),
 ) -> Loaded:
     """Load a pipeline.
 
@@ -142,12 +153,14 @@ def load(
         control: a local ControlNet, which makes the pipeline that of the same task with a ControlNet.
         prediction_type: what the U-Net predicts, of ``schedulers.PREDICTION_TYPES``; None is as the model says, of a
             single file by the keys "v_pred" and "ztsnr".
+        memory: how memory is saved.
 
     Raises:
         FreeUValueError: damaged or missing files, a model without a U-Net, one that cannot do this task, or add-ons or
             a ControlNet that do not fit it.
     """
     need_diffusers()
+    check_device(memory, device)
     if not source.whole:
         raise FreeUValueError(f"{source.label} is a U-Net alone: give the directory of its whole pipeline")
     if source.kind == "hub":
@@ -182,7 +195,7 @@ def load(
         if marked.zero_snr and scheduler is None and "rescale_betas_zero_snr" not in pipe.scheduler.config:
             set_sampler(pipe, "ddim")
         set_prediction(pipe, prediction_type or marked.prediction_type, marked.zero_snr)
-        pipe.to(device)
+        place(pipe, device, memory, source.label)
         pipe.set_progress_bar_config(disable=True)
     return describe_pipeline(pipe, source, task)
 
@@ -197,7 +210,8 @@ def _own_class(source: ModelSource, task: str) -> str:
 def _load(source: ModelSource, task: str, dtype: str, variant: str | None) -> Any:
     import diffusers
 
-    auto = getattr(diffusers, TASKS.get(task) or _own_class(source, task))
+    direct = DIRECT.get((source.class_name, task))
+    auto = getattr(diffusers, direct or TASKS.get(task) or _own_class(source, task))
     options: dict[str, Any] = {"local_files_only": True, **_dtype_option(dtype)}
     if variant is not None:
         options["variant"] = variant

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from freeu.errors import FreeUValueError, unknown_name
+from freeu.extras import need
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ SAMPLERS = {
     "euler": Sampler("EulerDiscreteScheduler"),
     "euler-a": Sampler("EulerAncestralDiscreteScheduler"),
     "heun": Sampler("HeunDiscreteScheduler"),
+    "dpm2": Sampler("KDPM2DiscreteScheduler"),
+    "dpm2-a": Sampler("KDPM2AncestralDiscreteScheduler"),
+    "lms": Sampler("LMSDiscreteScheduler"),
     "dpm++2s": Sampler("DPMSolverSinglestepScheduler"),
     "dpm++2m": Sampler("DPMSolverMultistepScheduler"),
     "dpm++2m-karras": Sampler("DPMSolverMultistepScheduler", _KARRAS),
@@ -39,19 +43,120 @@ SAMPLERS = {
 }
 
 
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "karras": _KARRAS,
+    "exponential": {"use_exponential_sigmas": True},
+    "beta": {"use_beta_sigmas": True},
+    "sgm-uniform": {"timestep_spacing": "trailing"},
+}
+"""Schedules of sigmas or timesteps that a name may end in, as diffusers' own table maps those of A1111 and ComfyUI."""
+_PLAIN_SCHEDULES = {
+    "karras": "karras",
+    "exponential": "exponential",
+    "beta": "beta",
+    "sgmuniform": "sgm-uniform",
+    "simple": "sgm-uniform",
+    "trailing": "sgm-uniform",
+    "normal": "",
+    "uniform": "",
+    "automatic": "",
+}
+_OF_SIGMAS = ("euler", "heun", "dpm2", "dpm2-a", "lms", "dpm++2s", "dpm++2m", "dpm++2m-sde", "deis", "unipc")
+"""Samplers that take other sigmas; the others take "sgm-uniform" alone."""
+NEEDS_SCIPY = ("lms", "beta")
+
+_ALIASES = {
+    "eulerancestral": "euler-a",
+    "dpm2ancestral": "dpm2-a",
+    "dpm2a": "dpm2-a",
+    "unipcbh2": "unipc",
+    "plms": "pndm",
+    "dpm++2msdegpu": "dpm++2m-sde",
+}
+"""Names of ComfyUI and A1111 for the same samplers, as ``_plain`` writes them."""
+_NEAREST = {
+    "dpm++sde": "dpm++2s",
+    "dpm++sdegpu": "dpm++2s",
+    "dpm++2sa": "dpm++2s",
+    "dpm++2sancestral": "dpm++2s",
+    "dpm++2msdeheun": "dpm++2m-sde",
+    "dpm++3msde": "dpm++2m-sde",
+    "dpm++3msdegpu": "dpm++2m-sde",
+    "dpmfast": "dpm++2m",
+    "dpmadaptive": "dpm++2m",
+    "heun++2": "heun",
+    "restart": "heun",
+    "eulercfg++": "euler",
+    "eulerancestralcfg++": "euler-a",
+    "ddimcfg++": "ddim",
+    "ipndm": "deis",
+    "ipndmv": "deis",
+}
+"""Names of ComfyUI and A1111 for samplers that diffusers lacks, or that draw noise which no seed reproduces there."""
+
+
 def _plain(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum() or letter == "+")
+    """Without capitals, spaces, hyphens and underscores; "pp" of ComfyUI is "++"."""
+    text = "".join(letter for letter in name.lower() if letter.isalnum() or letter == "+")
+    return text.replace("dpmpp", "dpm++").replace("cfgpp", "cfg++").replace("heunpp", "heun++")
 
 
-_BY_PLAIN_NAME = {_plain(name): name for name in SAMPLERS}
+_BY_PLAIN_NAME = {**{_plain(name): name for name in SAMPLERS}, **_ALIASES}
 
 
 def sampler_name(name: str) -> str:
-    """The table's name for what a user wrote ("DPM++ 2M Karras"); unknown names raise ``FreeUValueError``."""
-    try:
-        return _BY_PLAIN_NAME[_plain(name)]
-    except KeyError:
-        raise unknown_name("scheduler", name, SAMPLERS) from None
+    """The table's name for what a user wrote ("DPM++ 2M Karras", "dpmpp_2m karras", "Euler a SGM Uniform").
+
+    Returns:
+        a name of ``SAMPLERS``, or one with a name of ``SCHEDULES`` after a hyphen.
+
+    Raises:
+        FreeUValueError: an unknown name, one that diffusers lacks (with the nearest), or a schedule that it lacks.
+    """
+    plain = _plain(name)
+    if plain in _BY_PLAIN_NAME:
+        return _BY_PLAIN_NAME[plain]
+    base, schedule = plain, ""
+    for ending in _PLAIN_SCHEDULES:
+        if plain.endswith(ending):
+            base, schedule = plain.removesuffix(ending), _PLAIN_SCHEDULES[ending]
+            break
+    if not base:
+        raise FreeUValueError(f"{name} is a schedule, which belongs to a sampler: write both, such as dpm++2m-karras")
+    if base in _NEAREST:
+        near = _joined(_NEAREST[base], schedule)
+        raise FreeUValueError(f"diffusers has no sampler {name!r} that a seed reproduces: the nearest is {near}")
+    if base not in _BY_PLAIN_NAME:
+        raise unknown_name("scheduler", name, SAMPLERS)
+    sampler = _BY_PLAIN_NAME[base]
+    if schedule not in ("", "sgm-uniform") and sampler not in _OF_SIGMAS:
+        raise FreeUValueError(f"{sampler} has no {schedule} sigmas in diffusers: {', '.join(_OF_SIGMAS)} have")
+    return _joined(sampler, schedule)
+
+
+def _joined(sampler: str, schedule: str) -> str:
+    return f"{sampler}-{schedule}" if schedule else sampler
+
+
+def sampler_of(name: str) -> Sampler:
+    """The class and the settings of what ``sampler_name`` gave."""
+    name = sampler_name(name)
+    for schedule, settings in SCHEDULES.items():
+        if name not in SAMPLERS and name.endswith(f"-{schedule}"):
+            base = SAMPLERS[name.removesuffix(f"-{schedule}")]
+            return Sampler(base.cls, {**base.settings, **settings})
+    return SAMPLERS[name]
+
+
+def check_sampler(name: str) -> None:
+    """Everything that can be wrong with a sampler without a model.
+
+    Raises:
+        FreeUValueError: as ``sampler_name``, or scipy is missing, which some need.
+    """
+    found = sampler_name(name)
+    if found.split("-")[0] in NEEDS_SCIPY or found.split("-")[-1] in NEEDS_SCIPY:
+        need("eval", "scipy")
 
 
 def set_sampler(pipe: Any, name: str) -> None:
@@ -62,7 +167,7 @@ def set_sampler(pipe: Any, name: str) -> None:
     """
     import diffusers
 
-    sampler = SAMPLERS[sampler_name(name)]
+    sampler = sampler_of(name)
     try:
         pipe.scheduler = getattr(diffusers, sampler.cls).from_config(pipe.scheduler.config, **sampler.settings)
     except (ValueError, TypeError, ImportError, AttributeError) as error:

@@ -34,6 +34,11 @@ def notes_on_length(pipe: Any, prompts: Sequence[str]) -> Iterator[str]:
             )
 
 
+def is_cut(pipe: Any, prompt: str) -> bool:
+    """Whether an encoder of a pipeline does not read all of a prompt."""
+    return bool(prompt) and next(notes_on_length(pipe, [prompt]), None) is not None
+
+
 def _expanded(pipe: Any, prompt: str, tokenizer: Any) -> str:
     """With the words of all vectors of embeddings, as the pipeline does it."""
     convert = getattr(pipe, "maybe_convert_prompt", None)

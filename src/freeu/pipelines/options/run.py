@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from freeu.pipelines.io.output import reserved
+from freeu.pipelines.models.memory import OFFLOADS, Memory
 from freeu.pipelines.options.option import Option
 
 
@@ -16,6 +17,28 @@ class JsonOptions:
     """For commands that print a table."""
 
     as_json: Annotated[bool, Option("Print JSON.", names=("--json",))] = False
+
+
+@dataclass(frozen=True)
+class ShellOptions:
+    """What a command shows of its work."""
+
+    PANEL: ClassVar[str] = "Shell"
+
+    quiet: Annotated[
+        bool,
+        Option("Print no progress and no summary: only notes, errors and what --json prints.", None, ("--quiet", "-q")),
+    ] = False
+    as_json: Annotated[
+        bool, Option("Print JSON instead of a summary: the results, or the files that were written.", None, ("--json",))
+    ] = False
+    open_page: Annotated[bool, Option("Open the page, or what else there is to look at first.", None, ("--open",))] = (
+        False
+    )
+    dry_run: Annotated[
+        bool,
+        Option("Check everything and print what would be generated: no model is loaded, and nothing is written."),
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +70,23 @@ class SpeedOptions:
             bounds=(1, 1_024),
         ),
     ] = None
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How many images are generated at once, where they are to be reproduced."""
+
+    PANEL: ClassVar[str] = "Running"
+
+    batch: Annotated[
+        int,
+        Option(
+            "Images that one call of the pipeline generates: quicker on accelerators, and part of what reproduces "
+            "them.",
+            "N",
+            bounds=(1, 1_024),
+        ),
+    ] = 1
 
 
 @dataclass(frozen=True)
@@ -88,6 +128,25 @@ class RunOptions:
             old=("--out",),
         ),
     ] = None
+
+    offload: Annotated[
+        str | None,
+        Option(
+            "Keep on the device only the network that computes (model), or only the layer (sequential: least memory, "
+            "slow).",
+            "|".join(OFFLOADS),
+        ),
+    ] = None
+    vae_tiling: Annotated[bool, Option("Decode large images in tiles: less memory, the same for small ones.")] = False
+    attention_slicing: Annotated[bool, Option("Compute attention head by head: less memory, slower.")] = False
+
+    def memory(self) -> Memory:
+        """How memory is saved.
+
+        Raises:
+            FreeUValueError: an unknown kind of offloading.
+        """
+        return Memory(self.offload, self.vae_tiling, self.attention_slicing)
 
     def folder(self, name: str = "freeu") -> AbstractContextManager[Path]:
         """The folder that was named, or a new one with the date and time; no other run gets it in the ``with`` block.

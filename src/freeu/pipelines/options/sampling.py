@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from freeu.errors import FreeUValueError
-from freeu.pipelines.io.inputs import MAX_SMALL_SEED, check_side, draw_seeds, parse_seeds
-from freeu.pipelines.io.prompts import collect_prompts
-from freeu.pipelines.models.schedulers import SAMPLERS, sampler_name
-from freeu.pipelines.options.option import Argument, Option, check_bounds
+from freeu.errors import FreeUValueError, unknown_name
+from freeu.pipelines.io.inputs import MAX_SEEDS, MAX_SMALL_SEED, check_side, count_on, draw_seeds, parse_seeds
+from freeu.pipelines.io.prompt_lines import PromptLine, common_settings
+from freeu.pipelines.io.prompts import collect_lines, collect_prompts
+from freeu.pipelines.models.schedulers import SAMPLERS, SCHEDULES, check_sampler
+from freeu.pipelines.models.weighting import WEIGHTINGS
+from freeu.pipelines.options.option import Argument, Option, check_bounds, given
 
 DENOISING_STRENGTH = 0.6
 """Of image-to-image, inpainting and video-to-video, unless told otherwise."""
@@ -28,7 +32,8 @@ class PromptOptions:
     prompts_from: Annotated[
         str | None,
         Option(
-            "A text file, one prompt a line (# begins a comment), .jsonl, captions of COCO (.json), a data set "
+            "A text file, one prompt a line (# begins a comment; or --prompt ... --negative_prompt ... as for A1111), "
+            ".jsonl, captions of COCO (.json), a data set "
             "(hf:ID[:SPLIT[:COLUMN]]), or 'paper': the prompts of the paper and its demo.",
             "FILE|hf:ID|paper",
             ("--prompts",),
@@ -43,6 +48,11 @@ class PromptOptions:
         check_bounds(self)
         return collect_prompts(tuple(self.prompts or ()), self.prompts_from, self.limit, self.sample, self.sample_seed)
 
+    def lines(self) -> list[PromptLine]:
+        """The prompts with what their lines say beside them; errors as ``prompts.collect_lines``."""
+        check_bounds(self)
+        return collect_lines(tuple(self.prompts or ()), self.prompts_from, self.limit, self.sample, self.sample_seed)
+
     def __bool__(self) -> bool:
         return bool(self.prompts or self.prompts_from or self.limit or self.sample)
 
@@ -56,6 +66,15 @@ class SamplingOptions:
     seeds: Annotated[
         str, Option("Seeds, such as 1 or 0,3,5 or 0-7; -1 is a random one.", "SEEDS", ("--seeds", "--seed"))
     ] = "0"
+    num_images: Annotated[
+        int | None,
+        Option(
+            "Images per prompt: as many seeds, counted from that of --seed.",
+            "N",
+            ("--num-images", "-n"),
+            bounds=(1, MAX_SEEDS),
+        ),
+    ] = None
     steps: Annotated[int | None, Option("Denoising steps (default: the model's).", "N", bounds=(1, 1_000))] = None
     guidance_scale: Annotated[
         float | None,
@@ -67,26 +86,87 @@ class SamplingOptions:
             bounds=(0.0, 100.0),
         ),
     ] = None
-    negative_prompt: Annotated[str, Option("What the images should not show.", "TEXT")] = ""
+    negative_prompt: Annotated[
+        str, Option("What the images should not show.", "TEXT", ("--negative-prompt", "--neg"))
+    ] = ""
     scheduler: Annotated[
         str | None,
-        Option(f"The sampler: {', '.join(SAMPLERS)} (default: the model's).", "NAME", ("--scheduler", "--sampler")),
+        Option(
+            f"The sampler: {', '.join(SAMPLERS)}, some with {', '.join(SCHEDULES)} after a hyphen, or its name in "
+            "ComfyUI or A1111 (default: the model's).",
+            "NAME",
+            ("--scheduler", "--sampler"),
+        ),
+    ] = None
+    weighting: Annotated[
+        str | None,
+        Option(
+            "a1111: (word:1.3), [word] and BREAK are weights and chunks, and long prompts are read to their end "
+            "(default: signs are words, and long prompts are cut).",
+            "a1111",
+        ),
     ] = None
     width: Annotated[int | None, Option("Width (default: the model's, or that of the input).", "PIXELS")] = None
     height: Annotated[int | None, Option("Height (default: the model's, or that of the input).", "PIXELS")] = None
 
+    size: Annotated[str | None, Option("Width and height in one, such as 512x768; 512 is a square.", "WxH")] = None
+
     def __post_init__(self) -> None:
+        """Draw random seeds, and put what is said in short (-n, --size) into the other fields where it makes sense."""
         object.__setattr__(self, "seeds", draw_seeds(self.seeds))
+        counted = count_on(self.seeds, self.num_images)
+        if counted is not None:
+            object.__setattr__(self, "seeds", counted)
+            object.__setattr__(self, "num_images", None)
+        sides = _sides(self.size)
+        if sides is not None and self.width is None and self.height is None:
+            for name, value in zip(("width", "height", "size"), (*sides, None), strict=True):
+                object.__setattr__(self, name, value)
 
     def check(self) -> None:
         """Raise ``FreeUValueError`` for the first value that no model takes."""
         parse_seeds(self.seeds)
+        check_bounds(self)
+        if self.num_images is not None:
+            raise FreeUValueError(
+                f"--num-images {self.num_images} counts on from one seed, got --seeds {self.seeds}: give the first one"
+            )
+        if self.size is not None:
+            if _sides(self.size) is None:
+                raise FreeUValueError(f"--size must look like 512x768 or 512, got {self.size!r}")
+            raise FreeUValueError(f"--size {self.size} and --width or --height say the same thing twice: give one")
+        if self.weighting is not None and self.weighting not in WEIGHTINGS:
+            raise unknown_name("--weighting", self.weighting, WEIGHTINGS)
         if self.scheduler is not None:
-            sampler_name(self.scheduler)
+            check_sampler(self.scheduler)
         for name, side in (("--width", self.width), ("--height", self.height)):
             if side is not None:
                 check_side(name, side)
-        check_bounds(self)
+
+
+def with_lines(sampling: SamplingOptions, lines: Sequence[PromptLine]) -> tuple[SamplingOptions, tuple[str, ...]]:
+    """Sampling with what the lines of a file say, as far as the command line does not say it.
+
+    Returns:
+        the options, and the negative prompt of each prompt, or () where all have the same.
+
+    Raises:
+        FreeUValueError: lines that differ in what a run has one of.
+    """
+    names = {"seed": "seeds", "cfg_scale": "guidance_scale", "sampler_name": "scheduler"}
+    typed = given(sampling)
+    found = {names.get(name, name): value for name, value in common_settings(lines).items()}
+    sampling = replace(sampling, **{name: value for name, value in found.items() if name not in typed})
+    negatives = tuple(sampling.negative_prompt if line.negative is None else line.negative for line in lines)
+    if len(set(negatives)) > 1:
+        return sampling, negatives
+    return (replace(sampling, negative_prompt=negatives[0]) if negatives else sampling), ()
+
+
+def _sides(size: str | None) -> tuple[int, int] | None:
+    """Width and height of a text such as "512x768"; None for anything else."""
+    found = re.fullmatch(r"\s*(\d{1,5})\s*(?:[x×*:,]\s*(\d{1,5})\s*)?", size or "", re.IGNORECASE)
+    return (int(found[1]), int(found[2] or found[1])) if found is not None else None
 
 
 @dataclass(frozen=True)

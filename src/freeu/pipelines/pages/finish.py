@@ -60,7 +60,7 @@ def headline(plan: Plan, world: Mapping[str, Any]) -> list[str]:
     made = f"{counted(plan.count, plan.noun)}: {TASK_NAMES[plan.task]}"
     made += f", {plan.frames} frames at {plan.fps} fps" if plan.command == "video" else ""
     size = f"{plan.width}x{plan.height}, {counted(plan.steps, 'step')}, CFG scale {plan.guidance:g}"
-    arithmetic = f"{plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}"
+    arithmetic = f"{plan.arithmetic} on {plan.device}, {counted(plan.threads, 'thread')}"
     added = added_text(plan.add_ons())
     lines = [model, *([f"with {added}"] if added else [])]
     lines.append(f"FreeU {plan.config} (profile {plan.config.profile})" if plan.config else "without FreeU")

@@ -88,7 +88,9 @@ def settings_rows(plan: Plan) -> list[tuple[str, str]]:
         ("size", f"{plan.width} x {plan.height}"),
         ("arithmetic", f"{plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}"),
     ]
-    if plan.negative_prompt:
+    if plan.negatives:
+        rows.insert([name for name, _ in rows].index("steps"), ("negative prompts", "one for each prompt"))
+    elif plan.negative_prompt:
         rows.insert([name for name, _ in rows].index("steps"), ("negative prompt", plan.negative_prompt))
     if plan.image_strength is not None:
         rows.append(("image strength", f"{plan.image_strength:g}"))

@@ -134,7 +134,7 @@ def settings_of(plan: Plan, planned: PlannedImage, made_with: Mapping[str, str])
         del one["reference"]
     return {
         "prompt": planned.prompt,
-        "negative_prompt": plan.negative_prompt,
+        "negative_prompt": plan.negative_of(planned),
         "seed": planned.seed,
         "arm": planned.arm,
         "arm_name": ARMS[planned.arm],
@@ -157,6 +157,7 @@ def settings_of(plan: Plan, planned: PlannedImage, made_with: Mapping[str, str])
         **({"guiding": plan.guiding.to_dict()} if plan.guiding else {}),
         **({"guidance_rescale": plan.guidance_rescale} if plan.guidance_rescale is not None else {}),
         **({"reader": plan.reader} if plan.reader else {}),
+        **({"weighting": plan.weighting} if plan.weighting else {}),
         **({"prediction_type": plan.prediction_type} if plan.prediction_type else {}),
         **{name: getattr(plan, name) for name in OF_SPEED if getattr(plan, name) != getattr(Plan, name)},
         "dtype": plan.dtype,

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.pipelines.io.frames import Frames
+from freeu.pipelines.models.memory import tiles, what_to_try
 from freeu.pipelines.models.schedulers import fresh_scheduler
+from freeu.pipelines.models.weighting import embeddings
 from freeu.pipelines.runs.plan import Plan, PlannedImage
 
 if TYPE_CHECKING:
@@ -138,10 +140,11 @@ def _called(pipe: Any, plan: Plan, batch: Sequence[PlannedImage], special: dict[
 
     fresh_scheduler(pipe)
     several = len(batch) > 1
+    negatives = [plan.negative_of(one) for one in batch]
     generators = [torch.Generator("cpu").manual_seed(one.seed) for one in batch]
     arguments: dict[str, Any] = {
         "prompt": [one.prompt for one in batch] if several else batch[0].prompt,
-        "negative_prompt": (([plan.negative_prompt] * len(batch)) if several else plan.negative_prompt or None),
+        "negative_prompt": negatives if several else negatives[0] or None,
         "num_inference_steps": plan.steps,
         "guidance_scale": plan.guidance,
         "guidance_rescale": plan.guidance_rescale,
@@ -154,6 +157,9 @@ def _called(pipe: Any, plan: Plan, batch: Sequence[PlannedImage], special: dict[
         "callback": lambda step, _timestep, latents: on_step(min((step + 1) / plan.steps, 0.99), latents),
         **special,
     }
+    if plan.weighting is not None:
+        encoded = embeddings(pipe, [one.prompt for one in batch], negatives)
+        arguments |= {**dict.fromkeys(("prompt", "negative_prompt"), None), **encoded} if encoded else {}
     known = inspect.signature(pipe.__call__).parameters
     arguments = {name: value for name, value in arguments.items() if name in known and value is not None}
     told = "callback_on_step_end" in known or "callback" in known
@@ -172,13 +178,10 @@ def _called(pipe: Any, plan: Plan, batch: Sequence[PlannedImage], special: dict[
             else:
                 result = pipe(**arguments)
     except torch.OutOfMemoryError:
-        fewer = " and fewer --frames" if plan.frames is not None else ""
+        fewer = "fewer --frames, " if plan.frames is not None else ""
         size = f"{len(batch)} images of {plan.width}x{plan.height}" if several else f"{plan.width}x{plan.height}"
-        fewer += ", a smaller --batch" if several else ""
-        raise FreeURuntimeError(
-            f"out of memory at {size} in {plan.dtype}: use a smaller --width and --height{fewer}, "
-            "--dtype float16 or --device cpu"
-        ) from None
+        ways = what_to_try(plan.memory, plan.device, len(batch), plan.dtype, tiles(pipe))
+        raise FreeURuntimeError(f"out of memory at {size} in {plan.arithmetic}: try {fewer}{ways}") from None
     except ValueError as error:
         if isinstance(error, FreeUValueError):
             raise

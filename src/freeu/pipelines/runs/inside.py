@@ -19,8 +19,8 @@ _SAME = (
 )
 """Fields that an image and a plan call alike."""
 _LATER = (
-    *("control", "scalecrafter", "guiding", "guidance_rescale", "prediction_type", "reader", "fuse_loras"),
-    "autocast",
+    *("control", "scalecrafter", "guiding", "guidance_rescale", "prediction_type", "reader", "fuse_loras", "weighting"),
+    *("autocast", "offload", "vae_tiling", "attention_slicing"),
 )
 """The same, of images that have them."""
 

@@ -181,6 +181,12 @@ def environment(device: str) -> dict[str, str]:
     return found
 
 
+def made_with(plan: Plan) -> dict[str, str]:
+    """The environment of a plan: with the library that weights its prompts, if they are weighted."""
+    found = environment(plan.device)
+    return found | ({"compel": version("compel")} if plan.weighting is not None else {})
+
+
 def environment_differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """What differs between two environments, as "torch 2.12.0 then, 2.13.0 now"."""
     names: Iterable[str] = dict.fromkeys([*then, *now])

@@ -13,6 +13,7 @@ from freeu.config import READERS, FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.guiding.settings import Guiding
 from freeu.pipelines.io.inputs import MAX_SEED, format_seeds
+from freeu.pipelines.io.output import MANIFEST
 from freeu.pipelines.models.addons.add_ons import (
     Embedding,
     Lora,
@@ -22,14 +23,16 @@ from freeu.pipelines.models.addons.add_ons import (
     lora_from_dict,
 )
 from freeu.pipelines.models.control.control import Control, control_from_dict
+from freeu.pipelines.models.memory import OFFLOADS, Memory
 from freeu.pipelines.models.schedulers import PREDICTION_TYPES
 from freeu.pipelines.models.sources.tasks import TASKS, VIDEO_TASKS
+from freeu.pipelines.models.weighting import WEIGHTINGS
 from freeu.pipelines.options.control import options_of
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.guiding import options_of as guiding_options
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.option import shell_line, words
-from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.run import BatchOptions, RunOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
 from freeu.pipelines.options.scalecrafter import options_of as scalecrafter_options
 from freeu.pipelines.options.video import MAX_FPS, VIDEO_FORMATS, VideoOptions
@@ -43,8 +46,8 @@ OF_VIDEO = ("fps", "formats", "decode_chunk", "video_sha", "video_strength", "mo
 """Fields of a plan that only ``freeu video`` has."""
 OF_ADD_ONS = ("loras", "embeddings", "fuse_loras")
 """Fields of a plan that only a model with LoRAs or embeddings has."""
-OF_SPEED = ("batch", "autocast")
-"""Fields of a plan that only fast runs have: both change the last bits."""
+OF_SPEED = ("batch", "autocast", "offload", "vae_tiling", "attention_slicing")
+"""Fields of a plan that only fast runs, or those in little memory, have: each can change the last bits."""
 INPUT_CONTROL = "input-control.png"
 INPUT_IMAGE, INPUT_MASK, INPUT_VIDEO = "input-image.png", "input-mask.png", "input-video.png"
 
@@ -125,14 +128,17 @@ class Plan:
         control: the ControlNet that steers it, or None.
         prediction_type: what the U-Net was said to predict, of ``schedulers.PREDICTION_TYPES``, or None.
         scalecrafter: how its convolutions are dilated for a size above its own, or None.
-        batch: images that one call of the pipeline generates, of one prompt each; above 1 only for text-to-image under
-            one arm. Each image has its own generator, so its noise does not depend on it.
+        batch: images of one arm that one call of the pipeline generates, of one prompt each; above 1 only for
+            text-to-image. Each image has its own generator, so its noise does not depend on it.
         autocast: "bfloat16" computes the U-Net so, though the model is in ``dtype``; None computes it as it is.
         guiding: when guidance acts and what it does to frequencies, or None.
         guidance_rescale: 0..1, how far the contrast of a guided prediction is set to that of the conditional one, or
             None.
         reader: the only part of the resnet behind a site that sees what FreeU changed, of ``config.READERS``, or
             None for all.
+        offload, vae_tiling, attention_slicing: how memory was saved, see ``memory.Memory``.
+        weighting: how prompts are read, of ``weighting.WEIGHTINGS``; None reads them as words.
+        negatives: the negative prompt of each prompt, in place of ``negative_prompt``; () where all have that.
 
     Raises:
         FreeUValueError: a field that is of the wrong type or outside its range, by name.
@@ -175,6 +181,11 @@ class Plan:
     guiding: Guiding | None = None
     guidance_rescale: float | None = None
     reader: str | None = None
+    offload: str | None = None
+    vae_tiling: bool = False
+    attention_slicing: bool = False
+    weighting: str | None = None
+    negatives: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         video = self.command == "video"
@@ -208,6 +219,12 @@ class Plan:
             "scalecrafter": self.scalecrafter is None or self.task not in VIDEO_TASKS,
             "batch": self.batch == 1 or (_whole(self.batch, 2, 4_096) and self.batchable),
             "autocast": self.autocast in (None, AUTOCAST),
+            "negatives": not self.negatives
+            or (len(self.negatives) == len(self.prompts) and all(isinstance(one, str) for one in self.negatives)),
+            "weighting": self.weighting is None or self.weighting in WEIGHTINGS,
+            "offload": self.offload is None or self.offload in OFFLOADS,
+            "vae_tiling": isinstance(self.vae_tiling, bool),
+            "attention_slicing": isinstance(self.attention_slicing, bool),
             "guidance_rescale": self.guidance_rescale is None or _real(self.guidance_rescale, 0.0, 1.0),
             "reader": self.reader is None or (self.reader in READERS and self.arms == ("freeu",)),
         }
@@ -224,19 +241,24 @@ class Plan:
                 for arm in self.arms:
                     yield PlannedImage(index, prompt, seed, arm, suffix)
 
+    def negative_of(self, planned: PlannedImage) -> str:
+        """The negative prompt of an image."""
+        return self.negatives[planned.index] if self.negatives else self.negative_prompt
+
     def batches(self) -> Iterator[tuple[PlannedImage, ...]]:
-        """Every image in the same order, those together that one call of the pipeline generates.
+        """Every image, those together that one call of the pipeline generates: pairs in the same order, arm by arm.
 
         Which images share a call follows from the plan alone: an interrupted run repeats whole calls, to the same bits.
         """
         images = self.images()
-        while together := tuple(itertools.islice(images, self.batch)):
-            yield together
+        while together := tuple(itertools.islice(images, self.batch * len(self.arms))):
+            for place in range(len(self.arms)):
+                yield together[place :: len(self.arms)]
 
     @property
     def batchable(self) -> bool:
         """Whether one call of the pipeline may generate several images of this plan."""
-        return self.task == "text" and len(self.arms) == 1 and self.control is None
+        return self.task == "text" and self.control is None
 
     @property
     def arithmetic(self) -> str:
@@ -270,9 +292,11 @@ class Plan:
             if data[name] == getattr(Plan, name):
                 del data[name]
         del data["control"], data["scalecrafter"], data["guiding"]
-        for name in ("prediction_type", "guidance_rescale", "reader"):
+        for name in ("prediction_type", "guidance_rescale", "reader", "weighting"):
             if data[name] is None:
                 del data[name]
+        if not self.negatives:
+            del data["negatives"]
         later = {"control": self.control, "scalecrafter": self.scalecrafter, "guiding": self.guiding}
         return data | self.add_ons() | {name: one.to_dict() for name, one in later.items() if one is not None}
 
@@ -301,7 +325,7 @@ class Plan:
             FreeUValueError: a field that is missing, unknown or damaged, by name.
         """
         values = _exact_fields("plan", data, cls)
-        for name in ("prompts", "seeds", "arms", "formats", "loras", "embeddings"):
+        for name in ("prompts", "seeds", "arms", "formats", "loras", "embeddings", "negatives"):
             values[name] = list(values[name]) if values[name] == () else values[name]
             if not isinstance(values[name], list):
                 raise _unusable(name, values[name])
@@ -323,6 +347,8 @@ class Plan:
 
     def command_line(self) -> str:
         """The command that makes these images or videos from the same model, for a shell."""
+        if self.negatives:  # which no command line holds
+            return shell_line("generate", [], ["--from", MANIFEST])
         found = ["--seeds", format_seeds(self.seeds), *self.model_words()]
         found += words(options_of(self.control, Path(INPUT_CONTROL))) if self.control else []
         found += words(scalecrafter_options(self.scalecrafter)) if self.scalecrafter else []
@@ -370,14 +396,28 @@ class Plan:
                 guidance_scale=self.guidance,
                 negative_prompt=self.negative_prompt,
                 scheduler=self.scheduler,
+                weighting=self.weighting,
                 width=self.width,
                 height=self.height,
             )
         )
 
     def run_words(self) -> list[str]:
-        """The options for the arithmetic."""
-        return words(RunOptions(self.dtype, self.device, self.threads))
+        """The options for the arithmetic and for memory."""
+        options = RunOptions(
+            self.dtype,
+            self.device,
+            self.threads,
+            offload=self.offload,
+            vae_tiling=self.vae_tiling,
+            attention_slicing=self.attention_slicing,
+        )
+        return words(options) + words(BatchOptions(self.batch))
+
+    @property
+    def memory(self) -> Memory:
+        """How memory is saved."""
+        return Memory(self.offload, self.vae_tiling, self.attention_slicing)
 
     def differences(self, other: Plan) -> list[str]:
         """Fields in which two plans differ, as "name: mine, theirs"."""
@@ -393,7 +433,9 @@ def arithmetic(data: Mapping[str, Any]) -> str:
     """The same of a plan as plain data."""
     cast = f", the U-Net in {data['autocast']}" if data.get("autocast") else ""
     together = f", {data['batch']} at a time" if data.get("batch", 1) > 1 else ""
-    return f"{data['dtype']}{cast}{together}"
+    saved = f", offload {data['offload']}" if data.get("offload") else ""
+    saved += "".join(f", {name.replace('_', ' ')}" for name in ("vae_tiling", "attention_slicing") if data.get(name))
+    return f"{data['dtype']}{cast}{together}{saved}"
 
 
 def _reference(what: str, data: Any) -> ModelReference:

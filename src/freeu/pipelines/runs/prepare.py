@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from freeu.errors import FreeUValueError
+from freeu.errors import FreeUValueError, shown
 from freeu.pipelines.io.inputs import parse_seeds
 from freeu.pipelines.io.prompts import notes_on_tokens, unknown_words, without
 from freeu.pipelines.models.loading import Loaded, load, pick_autocast, pick_device, pick_dtype, quiet
 from freeu.pipelines.models.schedulers import sampler_name
 from freeu.pipelines.models.sources.sources import fingerprint
 from freeu.pipelines.models.tokens import notes_on_length
+from freeu.pipelines.models.weighting import can_weight, check_encoders, is_weighted, plain_text
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.runs.plan import ModelReference, Plan
 from freeu.pipelines.runs.request import Request, Sources
@@ -71,8 +72,11 @@ def prepare(request: Request, found: Sources) -> Prepared:
         fuse_loras=request.add_ons.fuse_loras,
         control=found.control,
         prediction_type=request.model.prediction_type,
+        memory=run.memory(),
     )
     request.check_loaded(loaded)
+    if sampling.weighting is not None:
+        check_encoders(loaded.pipe, run.offload)
     steps = sampling.steps or loaded.steps
     inputs = request.read_inputs(loaded, found, steps)
     guidance = loaded.guidance if sampling.guidance_scale is None else sampling.guidance_scale
@@ -97,6 +101,12 @@ def prepare(request: Request, found: Sources) -> Prepared:
         embeddings=request.add_ons.embeddings,
         fuse_loras=request.add_ons.fuse_loras,
         prediction_type=request.model.prediction_type,
+        weighting=sampling.weighting,
+        negatives=request.negatives,
+        batch=request.batch.batch,
+        offload=run.offload,
+        vae_tiling=run.vae_tiling,
+        attention_slicing=run.attention_slicing,
         **inputs.plan,
         **request.guiding.resolve(loaded.pipe, guidance, inputs.size),
     )
@@ -110,11 +120,26 @@ def prepare(request: Request, found: Sources) -> Prepared:
     known = world and {**world, "words": [*world.get("words", ()), *request.words]}
     inputs_of = (inputs.image, inputs.mask, inputs.video, inputs.control_image)
     with quiet():
-        cut = tuple(notes_on_length(loaded.pipe, [*plan.prompts, plan.negative_prompt]))
+        cut = tuple(notes_on_reading(loaded.pipe, plan))
+    if run.offload is not None and device == "cpu":
+        inputs.notes.append(f"--offload {run.offload} saves nothing on the cpu: it is for accelerators")
     options = request.freeu if plan.config is not None else None
     other = options.made_for_another(plan.model.fingerprint, plan.model.name) if options else None
     said = (*inputs.notes, *([other] if other else []), *cut, *notes(plan, known))
     return Prepared(plan, loaded, *inputs_of, notes=said, evidence=options.evidence(loaded.pipe) if options else None)
+
+
+def notes_on_reading(pipe: Any, plan: Plan) -> Iterator[str]:
+    """What a user should know of how prompts are read: an end that is cut, weights that are taken for words."""
+    if plan.weighting is not None:
+        return
+    texts = [*plan.prompts, *(plan.negatives or [plan.negative_prompt])]
+    can = can_weight(pipe)
+    for place, cut in enumerate(notes_on_length(pipe, texts)):
+        yield f"{cut}; --weighting a1111 reads all of it" if can and place == 0 else cut
+    weighted = next(filter(is_weighted, texts), None)
+    if weighted is not None and can:
+        yield f"the weights in {shown(weighted, 60)} are read as words: --weighting a1111 applies them"
 
 
 def default_batch(plan: Plan) -> int:
@@ -146,10 +171,11 @@ def notes(plan: Plan, world: dict[str, Any]) -> Iterator[str]:
     if plan.config is not None and plan.config.identity:
         yield f"these settings are the identity: {plan.noun}s with and without FreeU will be equal"
     words_of = {one.token: one.name for one in plan.embeddings}
-    yield from notes_on_tokens([*plan.prompts, plan.negative_prompt], words_of)
+    yield from notes_on_tokens([*plan.prompts, *(plan.negatives or [plan.negative_prompt])], words_of)
     if world:
         for prompt in plan.prompts:
-            words = unknown_words(without(prompt, words_of), world)
+            known = prompt if plan.weighting is None else plain_text(prompt)
+            words = unknown_words(without(known, words_of), world)
             if words:
                 model = "the embedded model without its LoRA" if plan.loras else "the embedded model"
                 yield f"{model} cannot generate {', '.join(words)!r} (in {prompt!r}): it never saw them"

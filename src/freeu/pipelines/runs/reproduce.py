@@ -29,7 +29,7 @@ class Elsewhere:
         model, motion_adapter, control: another place of the same one.
         add_ons: other places of the same LoRAs and embeddings, in the manifest's order; their weights and words are
             the manifest's.
-        device, threads: others than the manifest's.
+        device, threads, offload: others than the manifest's.
     """
 
     model: str | None = None
@@ -38,6 +38,7 @@ class Elsewhere:
     add_ons: AddOns = AddOns()
     device: str | None = None
     threads: int | None = None
+    offload: str | None = None
 
 
 def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
@@ -76,6 +77,7 @@ def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
     steering = None
     if plan.control is not None:
         steering = fetch_control(find_control(elsewhere.control or plan.control.reference))
+    plan = replace(plan, offload=elsewhere.offload or plan.offload)
     try:
         device = pick_device(elsewhere.device or plan.device)
     except FreeUValueError:
@@ -96,6 +98,7 @@ def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
         fuse_loras=plan.fuse_loras,
         control=steering,
         prediction_type=plan.prediction_type,
+        memory=plan.memory,
     )
     found = model_reference(loaded, ModelOptions(variant=plan.model.variant))
     found = replace(found, model_config=plan.model.model_config)

@@ -18,12 +18,13 @@ from freeu.pipelines.models.control.files import check_control_fit, fetch_contro
 from freeu.pipelines.models.fitness import check_scale
 from freeu.pipelines.models.sources.families import refuse_videos
 from freeu.pipelines.models.sources.sources import ModelSource, find_model
+from freeu.pipelines.models.weighting import check_weighting
 from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions, config_changes
 from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.option import check_bounds, check_range
-from freeu.pipelines.options.run import RunOptions, SpeedOptions
+from freeu.pipelines.options.run import BatchOptions, RunOptions, SpeedOptions
 from freeu.pipelines.options.sampling import ImageInput, SamplingOptions, effective_strength
 from freeu.pipelines.options.scalecrafter import ScaleCrafterOptions
 
@@ -78,6 +79,8 @@ class Request:
         words: that the embedded model was taught, besides its own.
         speed: None generates images one by one, in the model's own number format: to the same bits as anywhere. Else
             several at once, and with ``--dtype auto`` in the quickest format.
+        batch: how many of one arm are generated at once where ``speed`` is None.
+        negatives: the negative prompt of each prompt; () gives all of them that of ``sampling``.
     """
 
     command: str
@@ -95,6 +98,8 @@ class Request:
     scalecrafter: ScaleCrafterOptions = ScaleCrafterOptions()
     speed: SpeedOptions | None = None
     guiding: GuidingOptions = GuidingOptions()
+    batch: BatchOptions = BatchOptions()
+    negatives: tuple[str, ...] = ()
 
     default_model = "DEFAULT_MODEL"
     """What ``freeu_zoo`` calls the model that is used where none is named."""
@@ -127,6 +132,12 @@ class Request:
         self.scalecrafter.check(self.sampling)
         if self.speed is not None:
             check_bounds(self.speed)
+        check_bounds(self.batch)
+        if self.batch.batch > 1 and (self.task != "text" or self.control.control is not None):
+            raise FreeUValueError(
+                f"--batch {self.batch.batch}: only text-to-image without a ControlNet generates several at once: "
+                "leave it out"
+            )
 
     def check_files(self) -> None:
         """Open every input once, so that damage is found before a model is loaded."""
@@ -222,6 +233,10 @@ def check_request(request: Request, output: Path) -> Sources:
     check_bounds(request.run)
     if request.freeu is not None:
         request.freeu.check()
+    request.run.memory()
+    check_weighting(
+        request.sampling.weighting, [*request.prompts, *request.negatives, request.sampling.negative_prompt]
+    )
     check_together(request.add_ons.loras, request.add_ons.embeddings, request.add_ons.fuse_loras)
     if request.add_ons.loras:
         need("personalize", "peft")

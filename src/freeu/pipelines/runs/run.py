@@ -21,7 +21,7 @@ from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.runs.executors import Executor, InProcess, Made, Maker, Progress, Silent, Work
 from freeu.pipelines.runs.generate import OnStep, generate_images
 from freeu.pipelines.runs.interval import check_interval
-from freeu.pipelines.runs.manifest import ImageRecord, Manifest, environment, environment_differences, read_manifest
+from freeu.pipelines.runs.manifest import ImageRecord, Manifest, environment_differences, made_with, read_manifest
 from freeu.pipelines.runs.plan import INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, Plan, PlannedImage
 from freeu.pipelines.runs.prepare import Prepared
 
@@ -142,7 +142,7 @@ def claimed(output: OutputFolder, plan: Plan) -> Manifest:
     Raises:
         FreeUValueError: the folder belongs to another plan or environment.
     """
-    now = environment(plan.device)
+    now = made_with(plan)
     if not (output.path / MANIFEST).exists():
         return Manifest(plan, now)
     found = read_manifest(output.path)

@@ -22,7 +22,7 @@ from freeu.pipelines.models.sources.sources import find_model
 from freeu.pipelines.runs.executors import settings_of
 from freeu.pipelines.runs.generate import generate_image
 from freeu.pipelines.runs.interval import acts
-from freeu.pipelines.runs.manifest import as_json, claim, environment
+from freeu.pipelines.runs.manifest import as_json, claim, made_with
 from freeu.pipelines.runs.plan import Plan, PlannedImage
 from freeu.pipelines.runs.prepare import Prepared, prepare
 from freeu.pipelines.runs.request import Request, check_request
@@ -133,9 +133,9 @@ def run_sweep(
         say(f"loading {options.model or 'the embedded model'}")
         request = replace(sweep.request, model=options, sampling=sampling)
         prepared = prepare(request, check_request(request, folder))
-        made_with = environment(prepared.plan.device)
+        versions = made_with(prepared.plan)
         if record is None:
-            record = claim(output, _record(sweep, prepared, made_with), "sweep", kept=("pictures",))
+            record = claim(output, _record(sweep, prepared, versions), "sweep", kept=("pictures",))
             record["pictures"] |= {str(one.pop("file", "")): one for one in read_journal(folder)}
         loaded(prepared)
         say("generating")
@@ -145,7 +145,7 @@ def run_sweep(
             journaled(output, partial(as_json, record)) as note,
         ):
             for cell in group:
-                shown[cell.place] = _make(prepared, cell, output, record, made_with, note)
+                shown[cell.place] = _make(prepared, cell, output, record, versions, note)
                 report()
     assert record is not None, "a sweep has a place"
     record["cells"] = [{"place": list(cell.place), "file": shown[cell.place]} for cell in cells]
@@ -160,7 +160,7 @@ def _grouped(cells: list[Cell]) -> Iterator[tuple[tuple[str | None, str | None],
     yield from groups.items()
 
 
-def _record(sweep: Sweep, prepared: Prepared, made_with: dict[str, str]) -> dict[str, Any]:
+def _record(sweep: Sweep, prepared: Prepared, versions: dict[str, str]) -> dict[str, Any]:
     return {
         "kind": KIND,
         "schema": SCHEMA,
@@ -169,13 +169,13 @@ def _record(sweep: Sweep, prepared: Prepared, made_with: dict[str, str]) -> dict
             for axis in sweep.axes
         ],
         "plan": prepared.plan.to_dict(),
-        "environment": made_with,
+        "environment": versions,
         "pictures": {},
     }
 
 
 def _make(
-    prepared: Prepared, cell: Cell, output: OutputFolder, record: dict[str, Any], made_with: Any, note: Note
+    prepared: Prepared, cell: Cell, output: OutputFolder, record: dict[str, Any], versions: Any, note: Note
 ) -> str:
     """The file of a place; made only if no other place, or earlier run, made the same image."""
     plan = plan_of(prepared.plan, cell.settings)
@@ -185,7 +185,7 @@ def _make(
     if known is None or not _intact(output.path / file, known["sha256"]):
         planned: PlannedImage = next(plan.images())
         image, flagged = generate_image(prepared.loaded.pipe, plan, planned, prepared.image, prepared.mask)
-        output.write(file, png_bytes(image, settings_of(plan, planned, made_with)))
+        output.write(file, png_bytes(image, settings_of(plan, planned, versions)))
         record["pictures"][file] = {
             "sha256": pixel_sha(image),
             "prompt": planned.prompt,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,12 +10,13 @@ import typer
 
 from freeu.cli.bundles import Only, Without, command
 from freeu.cli.errors import stopped
+from freeu.cli.shell import loading, say, tell, written
 from freeu.errors import FreeUValueError
 from freeu.personalize.reversion.settings import Settings
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.option import check_bounds, check_range, given_flags
-from freeu.pipelines.options.run import RunOptions
+from freeu.pipelines.options.run import RunOptions, ShellOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
 
 reversion = typer.Typer(
@@ -38,7 +38,8 @@ def train(
     ],
     settings: Settings,
     model: Annotated[ModelOptions, Only("model", "model_config", "variant")],
-    run: Annotated[RunOptions, Without("dtype")],
+    run: Annotated[RunOptions, Without("dtype", "offload", "vae_tiling", "attention_slicing")],
+    shell: Annotated[ShellOptions, Only("quiet", "as_json")],
     leave_out: Annotated[
         str,
         typer.Option(
@@ -102,17 +103,20 @@ def train(
         found = read_exemplars(exemplars, settings.token)
         samples = sample_prompt or [one.captions[0] for one in found[:4]]
         request = Request("generate", tuple(samples), model=model, run=replace(run, dtype="float32"))
-        prepared = prepare(request, Sources(find_model(model.model)))
+        source = find_model(model.model)
+        loading(source.label)
+        prepared = prepare(request, Sources(source))
         inversion = Inversion(prepared.loaded, prepared.plan, found, settings, folder, sample_every)
         summary = f"training {settings.token} on {counted(len(found), 'image')} with {inversion.plan.model.name}"
-        print(f"{summary}: {counted(settings.steps, 'step')}", flush=True)
+        say(f"{summary}: {counted(settings.steps, 'step')}")
         _run(inversion, settings.steps, folder)
-        print(f"wrote {settings.token} to {folder}")
-        print(f"  {folder / EMBEDDING}  for freeu (--embedding), diffusers, ComfyUI and A1111")
-        print(f"  {folder / RECORD}  settings and losses")
+        say(f"wrote {settings.token} to {folder}")
+        say(f"  {folder / EMBEDDING}  for freeu (--embedding), diffusers, ComfyUI and A1111")
+        say(f"  {folder / RECORD}  settings and losses")
         if sample_every:
-            print(f"  {folder / SAMPLES}  {'; '.join(samples)}")
-        print(f'generate it: freeu reversion generate {folder} "{samples[0]}"')
+            say(f"  {folder / SAMPLES}  {'; '.join(samples)}")
+        say(f'generate it: freeu reversion generate {folder} "{samples[0]}"')
+        written(folder, EMBEDDING, RECORD, *([SAMPLES] if sample_every else []))
 
 
 def _run(inversion: Any, steps: int, folder: Path) -> None:
@@ -121,7 +125,7 @@ def _run(inversion: Any, steps: int, folder: Path) -> None:
     from freeu.wording import counted
 
     if inversion.resume():
-        print(f"resuming after {counted(inversion.step, 'step')} of an earlier run", file=sys.stderr)
+        tell(f"resuming after {counted(inversion.step, 'step')} of an earlier run")
     try:
         with Bar("training", steps, "step") as bar:
             inversion.train(bar)
@@ -141,6 +145,7 @@ def generate(
     freeu: FreeUOptions,
     image: ImageInput,
     run: RunOptions,
+    shell: ShellOptions,
 ) -> None:
     """Generate images with a learned word and other nouns, without and with FreeU, as freeu compare does.
 
@@ -167,4 +172,4 @@ def generate(
         )
     add_ons = replace(model.add_ons(), embeddings=(find_embedding(learned.path, learned.token),))
     request = Request("compare", texts, sampling, model, run, freeu, add_ons, image)
-    carry_out(request, say=learned.notes)
+    carry_out(request, note=learned.notes, shell=shell)
