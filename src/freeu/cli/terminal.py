@@ -62,6 +62,7 @@ def who_generates(ray: RayOptions) -> Iterator[Executor | None]:
 
 def produce(prepared: Prepared, folder: Path, executor: Executor | None = None) -> Manifest:
     """Make the images or videos of a plan and what shows them; say what was made and where."""
+    from freeu.cli.measures import measure
     from freeu.cli.progress import Bar
     from freeu.pipelines.io.inputs import format_seeds
     from freeu.pipelines.io.output import OutputFolder
@@ -74,7 +75,7 @@ def produce(prepared: Prepared, folder: Path, executor: Executor | None = None) 
     bar = Bar("generating", plan.count, plan.noun)
     try:
         with bar:
-            manifest, written = make(prepared, OutputFolder(folder), bar, bar.say, executor)
+            manifest, written = make(prepared, OutputFolder(folder), bar, bar.say, executor, measure)
     except KeyboardInterrupt:
         done = f"after {bar.done} of {counted(plan.count, plan.noun)}"
         raise stopped(folder, done, format_seeds(plan.seeds)) from None

@@ -16,6 +16,7 @@ from freeu.pipelines.io.clip_files import ClipWriter
 from freeu.pipelines.io.frames import FramesSha
 from freeu.pipelines.io.output import MANIFEST, OutputFolder, file_sha
 from freeu.pipelines.models.loading import quiet
+from freeu.pipelines.models.used import used_parts
 from freeu.pipelines.runs.executors import settings_of
 from freeu.pipelines.runs.manifest import as_json, claim
 from freeu.pipelines.runs.plan import PlannedImage
@@ -51,6 +52,7 @@ def run_rerender(job: Job, output: OutputFolder, progress: Progress) -> dict[str
         FreeURuntimeError: FreeU did not act, the device has too little memory, or the disk is full.
     """
     record = claim(output, job.record | {"keys": {}, "films": {}}, "video", kept=("keys", "films"))
+    record["used"] = used_parts(job.loaded.pipe)
     _write_source(job.source, output, record)
     with quiet(), deterministic(job.plan.device, job.plan.threads):
         for arm in job.plan.arms:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import typer
+
 from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.guiding import GuidingOptions
+from freeu.pipelines.options.like import LikeOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
@@ -12,7 +15,9 @@ from freeu.pipelines.options.scalecrafter import ScaleCrafterOptions
 
 
 def compare(
+    ctx: typer.Context,
     prompts: PromptOptions,
+    like: LikeOptions,
     sampling: SamplingOptions,
     model: ModelOptions,
     freeu: FreeUOptions,
@@ -26,8 +31,11 @@ def compare(
 
     An interrupted run goes on if the same command is given again with the same --output.
     """
-    from freeu.cli.terminal import carry_out
+    from freeu.cli.bundles import given_names
+    from freeu.cli.terminal import carry_out, tell
     from freeu.pipelines.runs.request import Request
 
+    prompts, sampling, left = like.fill(prompts, sampling, given_names(ctx), model.model)
+    tell(*left)
     parts = (prompts.collect(), sampling, model, run, freeu, model.add_ons(), image, control)
     carry_out(Request("compare", *parts, scalecrafter=scalecrafter, guiding=guiding))

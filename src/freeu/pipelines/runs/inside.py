@@ -49,7 +49,8 @@ def _of_image(path: Path) -> Manifest:
     record = ImageRecord(
         planned.file, planned.prompt, planned.seed, planned.arm, pixel_sha(open_image(path)), seconds=0.0
     )
-    return Manifest(plan, made_with, {planned.file: record})
+    used = settings.get("used")
+    return Manifest(plan, made_with, {planned.file: record}, used if isinstance(used, dict) else {})
 
 
 def _plan(settings: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from typing import Any
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.extras import need
 from freeu.pipelines.models.loading import quiet
+from freeu.pipelines.models.used import used_parts
 from freeu.pipelines.runs.executors import Batch, Made, Work, settings_of
 from freeu.pipelines.runs.manifest import environment, environment_differences
 from freeu.pipelines.runs.plan import Plan
@@ -72,7 +73,8 @@ class Worker:
         plan = Plan.from_dict(plan_data)
         here = self.prepared
         prepared = Prepared(plan, here.loaded, here.image, here.mask, None, here.control_image)
-        settings = [settings_of(plan, planned, made_with) for planned in batch]
+        used = used_parts(prepared.loaded.pipe)
+        settings = [settings_of(plan, planned, made_with, used) for planned in batch]
         began = time.perf_counter()
         with quiet(), deterministic(plan.device, plan.threads):
             produced = ImageMaker().produce(prepared, batch, settings, lambda fraction, latents: None)
