@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 ALLOWED = (
     "--output",
     "--model",
+    "--model-config",
+    "--variant",
     "--motion-adapter",
     "--lora",
     "--embedding",
@@ -53,6 +55,7 @@ def reproduce(path: Path, *groups: Any, name: str, ray: RayOptions = RayOptions(
     adapter = by_type.get(VideoOptions, VideoOptions()).motion_adapter
     control = by_type.get(ControlOptions, ControlOptions()).control
     check_bounds(run)
+    model.check()
     then = read_run(path)
     with run.folder(name) as folder:
         refuse_foreign(folder)
@@ -71,6 +74,8 @@ def reproduce(path: Path, *groups: Any, name: str, ray: RayOptions = RayOptions(
             model=model.model,
             motion_adapter=adapter,
             control=control,
+            model_config=model.model_config,
+            variant=model.variant,
             add_ons=model.add_ons(),
             device=None if run.device == "auto" else run.device,
             threads=run.threads,

@@ -169,7 +169,7 @@ def evaluate(
                 ray,
                 folder,
             )
-        _told(folder, results)
+        _told(folder, results, files)
         _track(tracking, results, files, folder)
 
 
@@ -417,11 +417,21 @@ def _shortened(notes: Sequence[str], most: int = 3) -> list[str]:
     return [*notes[:most], *([f"and {counted(more, 'more note')}"] if more > 0 else [])]
 
 
-def _told(folder: Path, results: Any) -> None:
-    from freeu.evaluate.experiment.results import RESULTS, TABLE, failure_lines
+def _told(folder: Path, results: Any, files: dict[str, list[Path]]) -> None:
+    """Write the page, print the head of the table, and say what was written."""
+    from freeu.cli.tables import turned_table, wide_console
+    from freeu.evaluate.experiment.page import write_report
+    from freeu.evaluate.experiment.results import RESULTS, TABLE, failure_lines, glance
 
+    page = write_report(folder, results, files)
     tell(*failure_lines(results))
-    print(f"wrote {folder / TABLE} and {RESULTS}")
+    heads, rows = glance(results)
+    console = wide_console()
+    for table in turned_table(heads, rows, console.width) if rows else ():
+        console.print(table, highlight=False, markup=False)
+    if rows:
+        print("± is half of the 95 % bootstrap interval over prompts")
+    print(f"wrote {page}, {TABLE} and {RESULTS}")
 
 
 def _track(tracking: TrackOptions, results: Any, files: dict[str, list[Path]], folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -110,7 +110,9 @@ def _check_needs(sweep: Sweep) -> None:
         prompts = [str(value) for value in axes["prompt"].values] if "prompt" in axes else list(request.prompts)
         for prompt in prompts:
             if sought not in prompt and sought not in request.sampling.negative_prompt:
-                raise FreeUValueError(f"the axis prompt-sr replaces its first value, {sought!r}: it is not in {prompt!r}")
+                raise FreeUValueError(
+                    f"the axis prompt-sr replaces its first value, {sought!r}: it is not in {prompt!r}"
+                )
 
 
 def run_sweep(
@@ -151,10 +153,11 @@ def run_sweep(
         found = check_request(request, folder)
         prepared = prepare(request, found)
         sizes = {
-            size: _sized(request, found, prepared, size)
-            for size in dict.fromkeys(cell.settings.size for cell in group)
+            size: _sized(request, found, prepared, size) for size in dict.fromkeys(cell.settings.size for cell in group)
         }
-        jobs = [(cell, sizes[cell.settings.size], plan_of(sizes[cell.settings.size].plan, cell.settings)) for cell in group]
+        jobs = [
+            (cell, sizes[cell.settings.size], plan_of(sizes[cell.settings.size].plan, cell.settings)) for cell in group
+        ]
         made_with = environment(prepared.plan.device)
         if record is None:
             record = claim(output, _record(sweep, prepared, made_with), "sweep", kept=("pictures",))
