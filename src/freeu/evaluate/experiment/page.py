@@ -64,7 +64,7 @@ def _differences(results: Mapping[str, Any]) -> list[dict[str, Any]]:
                 {
                     "value": "-" if found is None else f"{found['value']:+.3g}",
                     "interval": f"[{low:+.3g}, {high:+.3g}]" if known else "",
-                    "clear": known and (low > 0 or high < 0),
+                    "bold": known and (low > 0 or high < 0),
                 }
             )
         rows.append({"name": arm["name"], "cells": cells})
@@ -83,7 +83,7 @@ def _images(results: Mapping[str, Any], files: Mapping[str, Sequence[Path]]) -> 
             if path is not None and path.suffix.lower() in _STILLS:
                 cells.append({"name": arm["name"], "src": _source(path)})
         if cells:
-            found.append({"prompt": results["prompts"][index]["text"], "cells": cells})
+            found.append({"prompt": results["prompts"][index]["prompt"], "cells": cells})
     return found
 
 

@@ -78,8 +78,16 @@ def ordered_measures(results: Mapping[str, Any]) -> list[str]:
 
 
 def about_run(results: Mapping[str, Any]) -> list[str]:
-    """A title, then what was evaluated and how to read it, a line each."""
-    return [line.removeprefix("# ").removeprefix("- ") for line in _head(results) if line]
+    """A title, then what was evaluated and how to read it, a paragraph each."""
+    found: list[str] = []
+    goes_on = False
+    for line in _head(results):
+        if goes_on and line and not line.startswith("- "):
+            found[-1] += f" {line}"
+        elif line:
+            found.append(line.removeprefix("# ").removeprefix("- "))
+        goes_on = bool(line)
+    return found
 
 
 def glance(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
