@@ -14,11 +14,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_pipelines import save_pipeline, tiny_text_encoder, tiny_tokenizer, tiny_unet
+from tiny_pipelines import save_pipeline, tiny_controlnet, tiny_text_encoder, tiny_tokenizer, tiny_unet
 
 import freeu
-from tiny_pipelines import tiny_controlnet
-
 from freeu.errors import FreeUValueError
 from freeu.metadata import KEY
 from freeu.pipelines.io.inputs import pixel_sha

@@ -1,4 +1,4 @@
-"""A1111's text in our images, and ``compare --like``: what is written is read back, by us and by other readers' rules."""
+"""A1111's text in our images, and ``compare --like``: what is written is read back, by us and by A1111's rules."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import json
 import re
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ def png(path: Path, **texts: str) -> Path:
 def test_texts_come_back(found: Parameters) -> None:
     text = write_parameters(found)
     assert read_parameters(text) == found
-    theirs = {name: json.loads(value) if value[:1] == '"' else value for name, value in RE_PARAM.findall(text.split("\n")[-1])}
+    theirs = {
+        name: json.loads(value) if value[:1] == '"' else value for name, value in RE_PARAM.findall(text.split("\n")[-1])
+    }
     assert theirs == found.fields
 
 
@@ -66,7 +69,9 @@ def test_a_text_of_webui() -> None:
     assert (alone.prompt, alone.fields) == ("a fox: red, b: c", {})
 
 
-@pytest.mark.parametrize("text", ["a" * 10**6, "a:," * 10**5, 'x: "' * 10**5, "\\" * 10**5, ": , " * 10**5, "\n" * 10**6])
+@pytest.mark.parametrize(
+    "text", ["a" * 10**6, "a:," * 10**5, 'x: "' * 10**5, "\\" * 10**5, ": , " * 10**5, "\n" * 10**6]
+)
 def test_hostile_texts_are_read_in_no_time(text: str) -> None:
     began = time.perf_counter()
     found = read_parameters(text)
@@ -77,10 +82,8 @@ def test_hostile_texts_are_read_in_no_time(text: str) -> None:
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samplers_come_back(name: str) -> None:
     sampler = SAMPLERS[name]
-    settings: dict[str, Any] = {
-        **{"prompt": "a", "negative_prompt": "", "steps": 4, "guidance": 7.5, "seed": 1, "width": 8, "height": 8},
-        **{"model": {"name": "m"}, "scheduler": name, "config": None, "environment": {}},
-    }
+    settings: dict[str, Any] = {"prompt": "a", "negative_prompt": "", "steps": 4, "guidance": 7.5, "seed": 1}
+    settings |= {"width": 8, "height": 8, "model": {"name": "m"}, "scheduler": name, "config": None, "environment": {}}
     assert sampler_of(read_parameters(infotext(settings)).fields) == name
     # The same of a model whose own sampler it is.
     own = {"sampler": {"class": sampler.cls, "settings": {"use_karras_sigmas": False, **sampler.settings}}}
@@ -150,7 +153,7 @@ def test_another_vae_is_another_identity(parts: Any) -> None:
         vae = parts.vae()
 
         class scheduler:  # noqa: N801
-            config: dict[str, Any] = {"steps": 3, "_private": 1, "betas": float("inf")}
+            config = types.MappingProxyType({"steps": 3, "_private": 1, "betas": float("inf")})
 
     before = used_parts(Pipe)
     json.dumps(before, allow_nan=False)
@@ -176,7 +179,9 @@ class TestLike:
         assert (plan.prompts, plan.seeds, plan.steps) == (("a cat",), (0,), 3)
 
     def test_webui(self, sd_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
-        like = png(tmp_path / "theirs.png", parameters=WEBUI.replace("512x768", "24x16").replace("Steps: 24", "Steps: 2"))
+        like = png(
+            tmp_path / "theirs.png", parameters=WEBUI.replace("512x768", "24x16").replace("Steps: 24", "Steps: 2")
+        )
         outcome = cli("compare", "--like", like, "--model", sd_dir, "--threads", "1", "--output", tmp_path / "out")
         assert outcome.code == 0
         plan = read_manifest(tmp_path / "out").plan

@@ -374,7 +374,9 @@ def test_denoising_strength_and_controlnet_weight(sd_dir: Path, cli: Callable[..
     assert record["pictures"]["denoise=0.5_controlnet-weight=1_size=24x16.png"]["sha256"] == made
     # The inputs lie beside the images: one of them alone is reproduced.
     image = folder / "denoise=1_controlnet-weight=0_size=16x16.png"
-    again = cli("generate", "--from", image, "--model", sd_dir, "--controlnet", tmp_path / "net", "-o", tmp_path / "two")
+    again = cli(
+        "generate", "--from", image, "--model", sd_dir, "--controlnet", tmp_path / "net", "-o", tmp_path / "two"
+    )
     assert "1 of 1 images are bit-identical" in again.out
 
 

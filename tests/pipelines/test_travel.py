@@ -103,9 +103,7 @@ def test_no_page_leaves_its_folder(run: tuple[Path, dict[str, str], list[str]], 
         assert target.startswith("data:") or not target, target[:80]
 
 
-def test_an_image_that_was_sent_without_its_inputs(
-    sd_dir: Path, cli: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_an_image_that_was_sent_without_its_inputs(sd_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
     words = ("--image", picture(tmp_path / "in.png", (16, 16)), "--model", sd_dir, *BASE)
     assert cli("compare", "a fox", *words, "--output", tmp_path / "out").code == 0
     (tmp_path / "alone").mkdir()

@@ -1,4 +1,4 @@
-"""Numbers for the pairs of a comparison's page: statistics of the images and, of the embedded model, its judge's score."""
+"""Numbers for the pairs of a comparison's page: statistics of the images and, of the embedded model, a CLIP score."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from freeu.pipelines.pages.page import Measures
     from freeu.pipelines.runs.manifest import Manifest
 
-MOST = 400
+MOST = 200
 """Images that are measured; the page of more shows none of it."""
 SHOWN = ("saturation", "sharpness")
 """Of ``image_statistics``."""
@@ -49,7 +49,7 @@ def measure(folder: Path, manifest: Manifest) -> Measures:
             values[planned.file]["CLIP score"] = float(score[0])
     text = "Saturation: mean of S in HSV, 0 to 1. Sharpness: variance of the Laplacian of luma."
     if judge is not None:
-        text += " CLIP score: 100 times the cosine of image and prompt, by the embedded judge (a CLIP of the same small world)."
+        text += " CLIP score: 100 times the cosine of image and prompt, by the embedded judge, a CLIP of its world."
     return Measures(values, text + " One pair shows what these settings did to it, not whether they help.")
 
 

@@ -52,8 +52,11 @@ def find_text(path: Path, key: str, most: int, any_kind: bool = False) -> str | 
 
 
 def _text(path: Path, kind: bytes, data: bytes, key: str, most: int) -> str:
-    """What follows the key. Of an international text: whether it is compressed, the method, language and translated key,
-    each ended by 0, the text; of a compressed one the method and the text."""
+    """The text behind a key.
+
+    Of an international text there follow: whether it is compressed, the method, language and translated key, each ended
+    by 0, the text; of a compressed one the method and the text.
+    """
     try:
         packed, rest = kind == b"zTXt", data[1:] if kind == b"zTXt" else data
         if kind == b"iTXt":

@@ -51,8 +51,8 @@ def run_rerender(job: Job, output: OutputFolder, progress: Progress) -> dict[str
         FreeUValueError: the folder belongs to something else; the video turns out to be damaged.
         FreeURuntimeError: FreeU did not act, the device has too little memory, or the disk is full.
     """
-    record = claim(output, job.record | {"keys": {}, "films": {}}, "video", kept=("keys", "films"))
-    record["used"] = used_parts(job.loaded.pipe)
+    beside = {"used": used_parts(job.loaded.pipe)}
+    record = claim(output, job.record | {"keys": {}, "films": {}}, "video", kept=("keys", "films"), beside=beside)
     _write_source(job.source, output, record)
     with quiet(), deterministic(job.plan.device, job.plan.threads):
         for arm in job.plan.arms:

@@ -35,7 +35,8 @@ def compare(
     from freeu.cli.terminal import carry_out, tell
     from freeu.pipelines.runs.request import Request
 
-    prompts, sampling, left = like.fill(prompts, sampling, given_names(ctx), model.model)
-    tell(*left)
+    if like.like is not None:
+        prompts, sampling, left = like.fill(prompts, sampling, given_names(ctx), model.model)
+        tell(*left)
     parts = (prompts.collect(), sampling, model, run, freeu, model.add_ons(), image, control)
     carry_out(Request("compare", *parts, scalecrafter=scalecrafter, guiding=guiding))

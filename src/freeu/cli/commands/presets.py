@@ -46,7 +46,7 @@ def _print_one(preset: Any) -> None:
         ("family", preset.family),
         ("source", preset.source),
         ("evidence", preset.evidence),
-        ("use", f"freeu compare \"a fox\" --preset {preset.name}"),
+        ("use", f'freeu compare "a fox" --preset {preset.name}'),
     ]
     table = plain_table()
     table.show_header = False

@@ -86,9 +86,11 @@ def sweep(
         print(f"wrote {distinct} images for {wanted.count} cells to {folder}: {', '.join(names)}")
 
 
-sweep.__doc__ = f"""Generate a grid over any settings: contact sheets, and a page to browse it and to compare any two cells.
+sweep.__doc__ = f"""Generate a grid over any settings: contact sheets, and a page to compare any two cells.
 
-Axes: {", ".join(AXES)}. b and s are all stages; preset and config take "off" (without FreeU); size takes 512 or 512x768;
-prompt-sr=red|blue|green replaces its first value in the prompt by each. Equal images are made once. An interrupted sweep
-goes on if the same command is given again with the same --output.
+Axes: {", ".join(AXES)}.
+
+b and s are all stages; preset and config take "off" (without FreeU); size takes 512 or 512x768; prompt-sr=red|blue
+replaces its first value in the prompt by each. Equal images are made once. An interrupted sweep goes on if the same
+command is given again with the same --output.
 """

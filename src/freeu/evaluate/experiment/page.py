@@ -11,6 +11,7 @@ from typing import Any
 from freeu.config import FreeUConfig
 from freeu.evaluate.experiment.results import about_run, glance, ordered_measures
 from freeu.pipelines.io.output import OutputFolder
+from freeu.pipelines.models.used import sampler_text
 from freeu.pipelines.pages.rendering import render
 
 PAGE = "report.html"
@@ -59,12 +60,11 @@ def _differences(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         for measure in measures:
             found = results["differences"][arm["name"]].get(measure)
             low, high = (None, None) if found is None else (found["low"], found["high"])
-            known = low is not None and high is not None
             cells.append(
                 {
                     "value": "-" if found is None else f"{found['value']:+.3g}",
-                    "interval": f"[{low:+.3g}, {high:+.3g}]" if known else "",
-                    "bold": known and (low > 0 or high < 0),
+                    "interval": "" if low is None or high is None else f"[{low:+.3g}, {high:+.3g}]",
+                    "bold": low is not None and high is not None and (low > 0 or high < 0),
                 }
             )
         rows.append({"name": arm["name"], "cells": cells})
@@ -104,7 +104,9 @@ def _conditions(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         scale = results["guidance"].get(arm["name"])
         parts = ["without FreeU" if config is None else f"FreeU {config} (profile {config.profile})"]
         parts += [f"CFG scale {scale:.4g}"] if scale is not None else []
-        rows.append((f"arm {arm['name']}", ", ".join(parts) if results["plan"] is not None else "images as they were given"))
+        rows.append(
+            (f"arm {arm['name']}", ", ".join(parts) if results["plan"] is not None else "images as they were given")
+        )
     rows += [(f"judge: {name}", value) for name, value in results.get("judges", {}).items() if value]
     if results["plan"] is not None:
         plan = results["plan"]
@@ -112,7 +114,7 @@ def _conditions(results: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("seeds", ", ".join(map(str, plan["seeds"]))),
             ("size", f"{plan['width']}x{plan['height']}"),
             ("CFG scale", f"{plan['guidance']:g}"),
-            ("sampler", plan["scheduler"] or "the model's own"),
+            ("sampler", sampler_text(results.get("used", {})) or plan["scheduler"] or "the model's own"),
             ("model fingerprint", plan["model"]["fingerprint"]),
             ("device", f"{plan['device']}, {plan['threads']} threads"),
         ]

@@ -383,7 +383,7 @@ def _wait(device: Any) -> None:
 def coverage(count: int, level: float = 0.95) -> float:
     """How often an interval of ``bootstrap_interval`` covers the median.
 
-    The range of n values misses it only if all lie on one side: with a chance of 2^(1 - n), so that 6 are needed for 95 %.
+    The range of n values misses it only if all lie on one side: with a chance of 2^(1 - n), so 95 % takes 6 of them.
 
     >>> coverage(3), coverage(20)
     (0.75, 0.95)

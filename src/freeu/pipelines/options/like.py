@@ -1,4 +1,4 @@
-"""What a new run takes over from an image of before: prompt, seed and sampling, from freeu's or A1111's settings in it."""
+"""What a new run takes over from an image: prompt, seed and sampling, from freeu's or A1111's settings in it."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class LikeOptions:
     like: Annotated[
         Path | None,
         Option(
-            "Take prompt, negative prompt, seed, steps, CFG scale, sampler and size from a PNG of freeu, A1111 or Forge; "
-            "what is given here too wins.",
+            "Take prompt, negative prompt, seed, steps, CFG scale, sampler and size from a PNG of freeu, A1111 or "
+            "Forge; what is given here too wins.",
             "PNG",
         ),
     ] = None
@@ -78,8 +78,7 @@ class LikeOptions:
         Raises:
             FreeUValueError: the file cannot be read, is no PNG, holds no settings, or such as no model takes.
         """
-        if self.like is None:
-            return prompts, sampling, []
+        assert self.like is not None, "callers ask for it only where an image was given"
         found = read_image_settings(self.like, model)
         if not prompts:
             if not found.prompt:
@@ -157,7 +156,7 @@ def _of_a1111(path: Path, found: Parameters, model: str | None) -> Found:
 def _sampling(
     path: Path, steps: str | None, scale: str | None, seed: str | None, size: tuple[str, str] | None
 ) -> dict[str, Any]:
-    """Fields of ``SamplingOptions``; None where nothing is said. Whether a model takes them is judged with all others."""
+    """Fields of ``SamplingOptions``; None where nothing is said. A model may take them or not: that is judged later."""
     found: dict[str, Any] = {"steps": None, "guidance_scale": None, "seeds": None, "width": None, "height": None}
     if steps is not None:
         found["steps"] = _whole(path, "steps", steps, 1, 1_000)

@@ -144,7 +144,13 @@ def as_json(data: Mapping[str, Any]) -> str:
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def claim(output: OutputFolder, record: dict[str, Any], what: str, kept: Collection[str] = ()) -> dict[str, Any]:
+def claim(
+    output: OutputFolder,
+    record: dict[str, Any],
+    what: str,
+    kept: Collection[str] = (),
+    beside: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Begin a long run in its folder, or go on with the same one: write its manifest.
 
     Args:
@@ -152,9 +158,10 @@ def claim(output: OutputFolder, record: dict[str, Any], what: str, kept: Collect
         record: everything that decides the run; its "kind" tells it from other files.
         what: what to call it in messages.
         kept: fields in which an earlier run left something; they are taken over from there.
+        beside: fields that are recorded and need not be those of an earlier run, which may lack them.
 
     Returns:
-        the record, with what was kept.
+        the record, with what was kept and what stands beside it.
 
     Raises:
         FreeUValueError: the folder belongs to something else, or to such a run with other settings.
@@ -172,6 +179,7 @@ def claim(output: OutputFolder, record: dict[str, Any], what: str, kept: Collect
                 "name a folder that does not exist yet"
             )
         record |= {name: then[name] for name in kept}
+    record |= beside or {}
     output.write(MANIFEST, as_json(record))
     return record
 

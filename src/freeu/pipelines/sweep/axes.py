@@ -96,7 +96,7 @@ class Axis:
     values: tuple[Any, ...]
 
     def file_word(self, place: int) -> str:
-        """A value, by its place, as part of a name of a file: "b1=1.2"; what no file system minds, 40 letters at most."""
+        """A value, by its place, in the name of a file: "b1=1.2"; what no file system minds, 40 letters at most."""
         shown = self.label(self.values[place]).removeprefix(f"{self.name} = ")
         if self.name == "model":
             shown = Path(shown).name

@@ -214,7 +214,9 @@ def _embedded(folder: Path, files: list[str]) -> tuple[dict[str, str], str]:
         if sum(len(data) for _, data in found.values()) > MAX_LARGE:
             found = {name: ("webp", _webp(folder / name, REDUCED)) for name in files}
             kept = f"The images on this page are reduced to {REDUCED} pixels; the PNG files in its folder are exact."
-    return {name: f"data:image/{kind};base64,{base64.b64encode(data).decode()}" for name, (kind, data) in found.items()}, kept
+    return {
+        name: f"data:image/{kind};base64,{base64.b64encode(data).decode()}" for name, (kind, data) in found.items()
+    }, kept
 
 
 def _webp(path: Path, side: int | None) -> bytes:

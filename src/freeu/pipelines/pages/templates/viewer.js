@@ -90,7 +90,9 @@
       if (other || fitted) fit(); else place();
       moved(index);
     };
-    const full = () => { (document.fullscreenElement ? document.exitFullscreen() : root.requestFullscreen()).catch(() => {}); };
+    // Browsers refuse to show a dialog itself in full screen.
+    const full = () => { (document.fullscreenElement ? document.exitFullscreen() : root.querySelector(".frame").requestFullscreen()).catch(() => {}); };
+    root.addEventListener("close", () => { if (document.fullscreenElement) document.exitFullscreen(); });
     const openHelp = () => { if (help.open) help.close(); else help.showModal(); };
     const exact = () => { const now = root.classList.toggle("exact"); root.querySelector("[data-do=exact]").setAttribute("aria-pressed", String(now)); };
     const acts = { back: () => show(index - 1), on: () => show(index + 1), out: () => zoomMiddle(zoom / STEP), in: () => zoomMiddle(zoom * STEP), fit, one: () => zoomMiddle(1), exact, full, help: openHelp, close: () => root.close() };
