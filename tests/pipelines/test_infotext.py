@@ -234,6 +234,21 @@ class TestLike:
             assert outcome.code == 2
             assert str(path) in outcome.one_line()
 
+    def test_hostile_parts_are_one_line(
+        self, compared: tuple[Path, Any], cli: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        from freeu.metadata import png_bytes
+
+        inside = read_png(compared[0] / "p000-s0003-baseline.png")
+        for number, used in enumerate(([1], {"sampler": 3}, "x")):
+            path = tmp_path / f"{number}.png"
+            path.write_bytes(png_bytes(Image.new("RGB", (16, 16)), {**inside, "used": used}))
+            for words in (("generate", "--from", path), ("compare", "--like", path, "--model", "other")):
+                outcome = cli(*words, "--output", tmp_path / "out")
+                assert outcome.code == 2
+                assert len(outcome.err.splitlines()) == 1
+            assert not (tmp_path / "out").exists()
+
     def test_compressed_texts_are_read(self, tmp_path: Path) -> None:
         info = PngInfo()
         info.add_text("parameters", WEBUI, zip=True)

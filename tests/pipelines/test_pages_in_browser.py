@@ -104,9 +104,9 @@ def test_zoom_is_linked(compared: tuple[Path, Any], watched: Any) -> None:
     page.keyboard.press("1")
     assert zoom(page) == 1
     page.keyboard.press("0")
-    assert zoom(page) == pytest.approx(fitted)
+    assert zoom(page) == pytest.approx(fitted, rel=1e-4)
     page.keyboard.press("+")
-    assert zoom(page) == pytest.approx(1.25 * fitted)
+    assert zoom(page) == pytest.approx(1.25 * fitted, rel=1e-4)
     assert not watched.errors
 
 
@@ -305,3 +305,21 @@ def test_both_pages_have_one_viewer(compared: tuple[Path, Any], swept: Path) -> 
         text = page.read_text(encoding="utf-8")
         assert all(line in text for line in script)
     assert read_manifest(compared[0]).plan.command == "compare"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_pages_are_accessible(compared: tuple[Path, Any], swept: Path, chromium: Any, theme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    context = chromium.new_context(bypass_csp=True, color_scheme=theme)  # what looks at the page is put into it
+    page = context.new_page()
+    for path in (compared[0] / "compare.html", swept / "sweep.html"):
+        page.goto(path.as_uri())
+        for view in ("page", "slider", "difference"):
+            if view == "slider":
+                page.locator("[data-enlarge], [data-file]").first.click()
+            elif view == "difference":
+                page.keyboard.press("d")
+            found = Axe().run(page).response["violations"]
+            assert not [(one["id"], one["nodes"][0]["html"]) for one in found], (path.name, view)
+    context.close()

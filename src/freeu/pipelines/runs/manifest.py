@@ -99,7 +99,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         plan = Plan.from_dict(data.get("plan"))
         environment = _strings(data.get("environment"))
-        used = _parts(data.get("used", {}))
+        used = parts_of(data.get("used", {}))
         records = _records(data.get("pictures")) | _records(read_journal(path.parent))
     except (FreeUValueError, TypeError) as error:
         raise FreeUValueError(f"the manifest {path} is damaged: {error}") from None
@@ -116,7 +116,8 @@ def _strings(data: Any) -> dict[str, str]:
     return dict(data)
 
 
-def _parts(data: Any) -> dict[str, Any]:
+def parts_of(data: Any) -> dict[str, Any]:
+    """What a file says of the parts that were used, by their names; anything else raises ``FreeUValueError``."""
     if not isinstance(data, Mapping) or not all(isinstance(value, Mapping) for value in data.values()):
         raise FreeUValueError("used must be an object of objects")
     return {name: dict(value) for name, value in data.items()}
