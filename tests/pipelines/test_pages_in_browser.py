@@ -256,6 +256,15 @@ def test_measures_stand_under_each_pair(compared: tuple[Path, Any], watched: Any
     assert float(cells[3]) == pytest.approx(on - off, abs=0.01 * off)
 
 
+def test_without_the_extra_the_page_says_so(compared: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from freeu.cli.measures import measure
+
+    monkeypatch.setattr("freeu.extras.importlib.util.find_spec", lambda name: None)
+    found = measure(compared[0], read_manifest(compared[0]))
+    assert not found.values
+    assert "pip install 'freeu[eval]'" in found.text
+
+
 def test_the_embedded_model_is_judged(cli: Callable[..., Any], tmp_path: Path) -> None:
     pytest.importorskip("freeu_zoo")
     words = ("compare", "a 3d fox on a blue background", "--steps", "2", "--threads", "1", "--output", tmp_path / "out")
@@ -323,3 +332,13 @@ def test_pages_are_accessible(compared: tuple[Path, Any], swept: Path, chromium:
             found = Axe().run(page).response["violations"]
             assert not [(one["id"], one["nodes"][0]["html"]) for one in found], (path.name, view)
     context.close()
+
+
+def test_labels_can_be_read_on_both_pages(compared: tuple[Path, Any], swept: Path, watched: Any) -> None:
+    for path in (compared[0] / "compare.html", swept / "sweep.html"):
+        page = opened(watched, path)
+        page.locator("[data-enlarge], [data-file]").first.click()
+        for pane in ("first", "second"):
+            tag = page.locator(f"#stage .{pane} .tag")
+            expect(tag).to_have_css("color", "rgb(255, 255, 255)")
+            expect(tag).to_have_css("position", "absolute")

@@ -27,12 +27,17 @@ def measure(folder: Path, manifest: Manifest) -> Measures:
         manifest: of a complete run.
 
     Returns:
-        nothing for more than ``MOST`` images, and where one is too small to be measured.
+        nothing for more than ``MOST`` images, and where one is too small to be measured; without ``freeu[eval]`` only a
+        line that says so.
     """
-    from freeu.evaluate.metrics.clip import clip_score
-    from freeu.evaluate.metrics.statistics import image_statistics
+    from freeu.extras import installed
     from freeu.pipelines.io.inputs import open_image
     from freeu.pipelines.pages.page import Measures
+
+    if not installed("scipy"):  # without which nothing of freeu.evaluate is there
+        return Measures(text="Saturation, sharpness and CLIP score of each pair come with pip install 'freeu[eval]'.")
+    from freeu.evaluate.metrics.clip import clip_score
+    from freeu.evaluate.metrics.statistics import image_statistics
 
     plan = manifest.plan
     if plan.count > MOST or min(plan.width, plan.height) < 3:
