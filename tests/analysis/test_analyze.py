@@ -351,16 +351,16 @@ def test_the_report_in_a_browser(run, prompts, tmp_path, watched, width):
         assert above["y"] + above["height"] <= below["y"] + 1
     # The toolbar, which a mouse brings up, covers neither axis nor curves.
     figure.hover()
-    bar, curves = (figure.locator(part).first.bounding_box() for part in (".modebar-group", ".plot .trace"))
+    bar, curves = (figure.locator(part).first.bounding_box() for part in (".modebar-group", ".scatterlayer .trace"))
     assert bar["y"] + bar["height"] <= curves["y"] + 3
     # An entry of the legend hides its curve.
     entries = figure.locator(".legend button")
     assert entries.count() > 1
-    shown = figure.locator(".plot .trace").count()
+    shown = figure.locator(".scatterlayer .trace").count()
     entries.first.click()
     assert entries.first.get_attribute("aria-pressed") == "false"
     page.wait_for_timeout(300)
-    assert figure.locator(".plot .trace").count() < shown
+    assert figure.locator(".scatterlayer .trace").count() < shown
     watched.screenshot(f"analyze-{width}")
     assert not watched.errors
     assert not watched.outside

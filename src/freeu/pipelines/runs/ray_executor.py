@@ -54,6 +54,7 @@ class Worker:
             for name, data in inputs.items():
                 (Path(folder) / name).write_bytes(data)
             self.prepared = reload(plan, Path(folder), Elsewhere())
+        self.used = used_parts(self.prepared.loaded.pipe)
         differences = environment_differences(made_with, environment(plan.device))
         if self.prepared.plan.model.fingerprint != plan.model.fingerprint:
             differences.append(f"the files of {plan.model.reference}")
@@ -73,8 +74,7 @@ class Worker:
         plan = Plan.from_dict(plan_data)
         here = self.prepared
         prepared = Prepared(plan, here.loaded, here.image, here.mask, None, here.control_image)
-        used = used_parts(prepared.loaded.pipe)
-        settings = [settings_of(plan, planned, made_with, used) for planned in batch]
+        settings = [settings_of(plan, planned, made_with, self.used) for planned in batch]
         began = time.perf_counter()
         with quiet(), deterministic(plan.device, plan.threads):
             produced = ImageMaker().produce(prepared, batch, settings, lambda fraction, latents: None)
