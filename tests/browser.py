@@ -1,6 +1,7 @@
 """A headless browser that tells of everything that goes wrong on a page."""
 
 import os
+import time
 from pathlib import Path
 
 
@@ -29,3 +30,11 @@ class Watched:
     def fits(self):
         """Whether the page is no wider than its window."""
         return self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+
+
+def until(page, expression, seconds=60.0):
+    """Ask until something is true. Playwright's own way evaluates inside the page, whose policy forbids that."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        page.wait_for_timeout(50)

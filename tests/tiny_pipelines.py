@@ -314,3 +314,20 @@ def save_pipeline(folder: Path, cls: str = "StableDiffusionPipeline", **parts: A
         whole |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     getattr(diffusers, cls)(**whole | parts).save_pretrained(folder)
     return folder
+
+
+def tiny_controlnet(unet: Any, embedding: tuple[int, ...] = (4, 6)) -> Any:
+    """A ControlNet for a U-Net that does something: what training begins with adds nothing."""
+    import torch
+    from diffusers import ControlNetModel
+
+    torch.manual_seed(5)
+    made = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=embedding)
+    with torch.no_grad():
+        for module in (
+            made.controlnet_mid_block,
+            *made.controlnet_down_blocks,
+            made.controlnet_cond_embedding.conv_out,
+        ):
+            module.weight.normal_(0.0, 0.3)
+    return made

@@ -1,6 +1,7 @@
 """``freeu analyze``: a whole run on the embedded model, resuming, the control, and bad input."""
 
 import csv
+import itertools
 import json
 import re
 
@@ -330,3 +331,36 @@ def test_maps_span_the_colours():
 
     assert len(np.unique(_coloured(np.linspace(0, 1, 256).reshape(16, 16)), axis=0)) > 10
     assert (_coloured(np.ones((4, 4))) == _coloured(np.zeros((4, 4)))).all()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_report_in_a_browser(run, prompts, tmp_path, watched, width):
+    """Nothing covers anything: titles and legends stand outside the plots, and two prompts say what they lack."""
+    folder = tmp_path / "out"
+    words = ("analyze", "--prompts", prompts, "--steps", "2", "--threads", "1", "--figure", "7", "--output", folder)
+    assert run(*words)[0] == 0
+    page = watched.page
+    page.set_viewport_size({"width": width, "height": 844})
+    page.goto((folder / "report.html").as_uri())
+    page.wait_for_selector(".plot .main-svg")
+    assert watched.fits()
+    assert page.locator("table.verdicts").get_by_text("2 prompts, and at least 5 decide").count() > 0
+    figure = page.locator("figure.plot").first
+    boxes = [figure.locator(part).bounding_box() for part in ("figcaption", "[data-plot]", ".legend")]
+    for above, below in itertools.pairwise(boxes):
+        assert above["y"] + above["height"] <= below["y"] + 1
+    # The toolbar, which a mouse brings up, covers neither axis nor curves.
+    figure.hover()
+    bar, curves = (figure.locator(part).first.bounding_box() for part in (".modebar-group", ".scatterlayer .trace"))
+    assert bar["y"] + bar["height"] <= curves["y"] + 3
+    # An entry of the legend hides its curve.
+    entries = figure.locator(".legend button")
+    assert entries.count() > 1
+    shown = figure.locator(".scatterlayer .trace").count()
+    entries.first.click()
+    assert entries.first.get_attribute("aria-pressed") == "false"
+    page.wait_for_timeout(300)
+    assert figure.locator(".scatterlayer .trace").count() < shown
+    watched.screenshot(f"analyze-{width}")
+    assert not watched.errors
+    assert not watched.outside

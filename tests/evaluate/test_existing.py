@@ -65,6 +65,10 @@ def test_plain_folders(prompts, clip_dir, tmp_path):
     assert table.startswith("# Existing images\n\n2 prompts, 1 image per prompt.")
     assert "| arm | clip_score | kid x 1000 |" in table
     assert "guidance" not in table
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/webp;base64,") == 4
+    assert "images as they were given" in page
+    assert str(tmp_path) not in page
     assert str(tmp_path) not in table + (tmp_path / "out" / "results.json").read_text()
     code, _, err = run("evaluate", "--prompts", prompts, *words, "--output", tmp_path / "out")
     assert code == 2

@@ -39,6 +39,19 @@ def test_a_run_and_its_resumption(prompts, clip_dir, tmp_path):
     values = [p["values"]["clip_score"] for p in results["pictures"] if p["arm"] == "freeu"]
     assert results["summary"]["freeu"]["clip_score"]["value"] == pytest.approx(sum(values) / 4)
     assert "## clip_score" in (folder / "table.md").read_text()
+    # The head of the table, arms as columns, and the page.
+    shown = {line.split()[0]: line for line in out.splitlines() if line}
+    assert "guidance=5" in shown["arm"]
+    assert f"{results['summary']['freeu']['clip_score']['value']:.2f} ±" in shown["clip_score"]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/webp;base64,") == len(LINES) * 4
+    assert all(line in page for line in LINES)
+    found = results["differences"]["freeu"]["brightness"]
+    assert f"{found['value']:+.3g}<small>[{found['low']:+.3g}, {found['high']:+.3g}]" in page
+    clear = found["low"] > 0 or found["high"] < 0
+    assert (f'<td class="clear">{found["value"]:+.3g}<small>[{found["low"]:+.3g}' in page) == clear
+    assert results["used"]["sampler"]["class"] in page
+    assert str(tmp_path) not in page
 
     code, _, err = run(*words, "--reference", folder / "arm-0-none")
     assert code == 2

@@ -132,6 +132,24 @@ def test_slow_hooks_fail_the_overhead(loaded: Loaded, monkeypatch: pytest.Monkey
         verdict = checks.check_overhead(loaded.pipe.unet, FreeUConfig(b=(1.3, 1.4), s=(0.9, 0.2)), step, 3)
     assert not verdict.passed
     assert verdict.data["pairs"] == 3
+    low, high = verdict.data["hooks_share_interval"]
+    assert 0 < low <= high
+    assert f"[{low:.2%}, {high:.2%}] of a step" in verdict.text
+    assert "in 3 pairs, whose intervals cover 75%" in verdict.text
+
+
+def test_intervals_of_few_pairs_say_what_they_cover() -> None:
+    import random
+
+    draw = random.Random(1).gauss
+    for count in (3, 5, 12):
+        hits = 0
+        for _ in range(2000):
+            low, high = checks.bootstrap_interval([draw(0, 1) for _ in range(count)], draws=200)
+            hits += low <= 0 <= high
+        assert abs(hits / 2000 - checks.coverage(count)) < 0.035, count
+    assert checks.bootstrap_interval([2.0, 1.0, 3.0]) == (1.0, 3.0)
+    assert (checks.coverage(5), checks.coverage(6)) == (0.9375, 0.95)
 
 
 def test_a_failed_check_ends_with_code_1_and_still_reports(

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_pipelines import save_pipeline, tiny_text_encoder, tiny_tokenizer, tiny_unet
+from tiny_pipelines import save_pipeline, tiny_controlnet, tiny_text_encoder, tiny_tokenizer, tiny_unet
 
 import freeu
 from freeu.errors import FreeUValueError
@@ -31,28 +31,12 @@ from freeu.pipelines.runs.plan import INPUT_CONTROL, Plan
 SHORT = ("--steps", "2", "--threads", "1", "--width", "16", "--height", "16")
 
 
-def controlnet(unet: Any, embedding: tuple[int, ...] = (4, 6)) -> Any:
-    """A ControlNet for a U-Net that does something: what training begins with adds nothing."""
-    from diffusers import ControlNetModel
-
-    torch.manual_seed(5)
-    made = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=embedding)
-    with torch.no_grad():
-        for module in (
-            made.controlnet_mid_block,
-            *made.controlnet_down_blocks,
-            made.controlnet_cond_embedding.conv_out,
-        ):
-            module.weight.normal_(0.0, 0.3)
-    return made
-
-
 @pytest.fixture(scope="module")
 def files(sd_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the ControlNet ``edges/``, the same as ``edges.safetensors``, and an image ``square.png``."""
     folder = tmp_path_factory.mktemp("private") / "files"
     unet = load(find_model(str(sd_dir))).pipe.unet
-    controlnet(unet).save_pretrained(folder / "edges")
+    tiny_controlnet(unet).save_pretrained(folder / "edges")
     shutil.copy(folder / "edges" / "diffusion_pytorch_model.safetensors", folder / "edges.safetensors")
     picture = np.full((40, 40, 3), 255, np.uint8)
     picture[10:30, 10:30] = (200, 30, 30)
@@ -175,7 +159,7 @@ def xl(folder: Path) -> Path:
 
 def test_sdxl(cli, files, tmp_path):
     model = xl(tmp_path / "tiny-xl")
-    controlnet(load(find_model(str(model))).pipe.unet).save_pretrained(tmp_path / "edges")
+    tiny_controlnet(load(find_model(str(model))).pipe.unet).save_pretrained(tmp_path / "edges")
     words = ("generate", "a fox", "--controlnet", tmp_path / "edges", "--control-image", files / "square.png")
     outcome = cli(*words, "--model", model, *SHORT, "--output", tmp_path / "out")
     assert outcome.code == 0, outcome.err
@@ -237,7 +221,7 @@ FITTING: dict[str, tuple[dict[str, Any], str]] = {
 def test_one_for_another_architecture(name, single, cli, sd_dir, files, tmp_path):
     changes, message = FITTING[name]
     folder = tmp_path / "other"
-    controlnet(tiny_unet(**changes)).save_pretrained(folder)
+    tiny_controlnet(tiny_unet(**changes)).save_pretrained(folder)
     place = folder / "diffusion_pytorch_model.safetensors" if single else folder
     words = ("compare", "a fox", "--model", sd_dir, "--controlnet", place, "--control-image", files / "square.png")
     outcome = cli(*words, *SHORT, "--output", tmp_path / "never")
@@ -247,7 +231,7 @@ def test_one_for_another_architecture(name, single, cli, sd_dir, files, tmp_path
 
 
 def test_latents_of_another_size(cli, sd_dir, files, tmp_path):
-    controlnet(tiny_unet(), (4, 4, 4)).save_pretrained(tmp_path / "edges")
+    tiny_controlnet(tiny_unet(), (4, 4, 4)).save_pretrained(tmp_path / "edges")
     words = ("compare", "a fox", "--model", sd_dir, "--controlnet", tmp_path / "edges")
     outcome = cli(*words, "--control-image", files / "square.png", *SHORT, "--output", tmp_path / "never")
     assert outcome.code == 2
@@ -305,7 +289,7 @@ def original(name: str, layers: int) -> str:
 
 def test_a_single_file_of_the_original_layout(tmp_path):
     unet = tiny_unet()
-    want = controlnet(unet, (16, 32, 96, 256)).state_dict()
+    want = tiny_controlnet(unet, (16, 32, 96, 256)).state_dict()
     path = tmp_path / "control.safetensors"
     save_file({f"control_model.{original(name, 1)}": one for name, one in want.items()}, path)
     got = load_control(find_control(str(path)), unet, torch.float32).state_dict()

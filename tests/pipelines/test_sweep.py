@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_add_ons import lora_state, save_kohya
 from PIL import Image
+from tiny_pipelines import tiny_controlnet
 
 import freeu
 from freeu.errors import FreeUValueError
@@ -45,6 +47,11 @@ BASE = ("--steps", "2", "--threads", "1")
         ("channels=first,0.25,0.25:0.5", ("first", 0.25, (0.25, 0.5))),
         ("start=800,900", (800.0, 900.0)),  # of timesteps, if the rest of the settings say so
         ("steps=10:30:10", (10, 20, 30)),
+        ("size=128,256x128", ((128, 128), (256, 128))),
+        ("prompt-sr=fox|a cat|dog", (("fox", "fox"), ("fox", "a cat"), ("fox", "dog"))),
+        ("denoise=0.2:0.6:0.2", (0.2, 0.4, 0.6)),
+        ("lora-weight=-1,0,0.5", (-1.0, 0.0, 0.5)),
+        ("controlnet-weight=0:1:0.5", (0.0, 0.5, 1.0)),
     ],
 )
 def test_axes(text: str, values: tuple[Any, ...]) -> None:
@@ -114,6 +121,7 @@ def test_every_axis_changes_what_it_names() -> None:
     assert Settings(preset="off").freeu(base) is None
     assert Settings(config="b1=1.1 b2=1.1 s1=1.0 s2=1.0 v=1").freeu(base) == freeu.FreeUConfig(b=(1.1, 1.1), version=1)
     of_run = {"prompt", "negative-prompt", "seed", "steps", "guidance-scale", "scheduler", "model", "preset", "config"}
+    of_run |= {"prompt-sr", "size", "denoising-strength", "lora-weight", "controlnet-weight"}
     assert set(AXES) == values.keys() | of_run
     for name in ("guidance-scale", "cfg", "guidance"):
         assert Settings().with_value(name, 3.0) == Settings(guidance=3.0)
@@ -203,8 +211,14 @@ def test_a_sweep(sd_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
         size = image.size
     with Image.open(folder / "sheet-00.png") as sheet:
         assert sheet.width > 3 * size[0]
+    # Named by the first cell that shows them.
+    assert files[0, 0, 0] == "b=1_seed=3_strength=0.png"
+    assert files[2, 1, 1] == "b=1.5_seed=4_strength=1.png"
     page = (folder / "sweep.html").read_text(encoding="utf-8")
     assert len(re.findall(r'data-file="', page)) == 12
+    sources = re.findall(r'<img src="([^"]*)"', page)
+    assert len(sources) == 6
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert all(name in page for name in files.values())
     assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", page)
 
@@ -239,11 +253,11 @@ def test_a_sweep_goes_on(
     assert cli(*words, "--output", whole).code == 0
     generate, calls = sweep.generate_image, []
 
-    def interrupted(*args: Any) -> Any:
+    def interrupted(*args: Any, **named: Any) -> Any:
         calls.append(args[2].prompt)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return generate(*args)
+        return generate(*args, **named)
 
     monkeypatch.setattr(sweep, "generate_image", interrupted)
     monkeypatch.setattr("sys.argv", ["freeu", "sweep"])
@@ -283,6 +297,15 @@ def test_schedulers_and_models_are_axes(sd_dir: Path, cli: Callable[..., Any], t
         (("a", "--x", "start=0.5", "--y", "end=0.3,0.6"), "start must be smaller than end"),
         (("a", "--x", "b1=99"), "--x: b"),
         (("a", "--x", "model=nowhere-at-all"), "nowhere-at-all"),
+        (("a", "--x", "denoise=0.5,1"), "the axis denoise needs an image to start from: give --image FILE too"),
+        (("a", "--x", "lora-weight=0,1"), "the axis lora-weight needs a LoRA"),
+        (("a", "--x", "controlnet-weight=0,1"), "the axis controlnet-weight needs a ControlNet"),
+        (("a fox", "--x", "prompt-sr=cat|dog"), "replaces its first value, 'cat': it is not in 'a fox'"),
+        (("--x", "prompt=a fox|a cat", "--y", "prompt-sr=fox|dog"), "it is not in 'a cat'"),
+        (("a", "--x", "prompt-sr=fox|fox"), "a value twice"),
+        (("a", "--x", "size=100,128"), "a width must be a multiple of 8"),
+        (("a", "--x", "size=128y128"), "'128y128' is no value of size"),
+        (("a", "--x", "lora-weight=11"), "lora-weight must lie in -10 to 10"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -293,3 +316,113 @@ def test_bad_input_is_one_line(
     assert outcome.code == 2
     assert message in outcome.one_line()
     assert not (tmp_path / "out").exists()
+
+
+def test_names_of_files_are_for_every_system() -> None:
+    axis = parse_axis("--x", "prompt=a red fox: 3d/flat?|../../etc|日本|" + "x" * 300)
+    words = [axis.file_word(place) for place in range(4)]
+    assert words[:3] == ["prompt=a-red-fox-3d-flat", "prompt=etc", "prompt=3"]
+    assert all(len(word) <= 47 for word in words)
+    assert parse_axis("--x", "model=/some/where/tiny-sd").file_word(0) == "model=tiny-sd"
+    assert parse_axis("--x", "b-window=0:0.5").file_word(0) == "b-window=0-0.5"
+
+
+def test_prompts_that_are_named_alike_keep_their_files(sd_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    words = ("sweep", "--model", sd_dir, *BASE, "--x", "prompt=a, fox|a fox|A: fox")
+    assert cli(*words, "--output", folder).code == 0
+    record = json.loads((folder / "manifest.json").read_text())
+    assert [cell["file"] for cell in record["cells"]] == [
+        "prompt=a-fox.png",
+        "prompt=a-fox-2.png",
+        "prompt=A-fox-3.png",
+    ]
+    for name, prompt in (("prompt=a-fox-2.png", "a fox"), ("prompt=A-fox-3.png", "A: fox")):
+        assert record["pictures"][name]["prompt"] == prompt
+
+
+def test_size_and_search_and_replace(sd_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    words = ("sweep", "a fox, a red fox", "--model", sd_dir, *BASE, "--negative-prompt", "no fox")
+    assert cli(*words, "--x", "prompt-sr=fox|cat", "--y", "size=16,24x16", "--output", folder).code == 0
+    with Image.open(folder / "prompt-sr=cat_size=24x16.png") as image:
+        assert image.size == (24, 16)
+        inside = json.loads(image.info[KEY])
+    assert (inside["prompt"], inside["negative_prompt"]) == ("a cat, a red cat", "no cat")
+    page = (folder / "sweep.html").read_text(encoding="utf-8")
+    for known in ("tiny-sd", "a fox, a red fox", "<dt>steps</dt><dd>2</dd>", "<dt>seed</dt><dd>0</dd>"):
+        assert known in page
+    assert "<dt>size</dt>" not in page
+
+
+def test_denoising_strength_and_controlnet_weight(sd_dir: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
+    from freeu.pipelines.models.loading import load
+    from freeu.pipelines.models.sources.sources import find_model
+
+    tiny_controlnet(load(find_model(str(sd_dir))).pipe.unet).save_pretrained(tmp_path / "net")
+    Image.effect_noise((24, 24), 80).convert("RGB").save(tmp_path / "in.png")
+    base = ("a fox", "--model", sd_dir, "--steps", "4", "--threads", "1", "--image", tmp_path / "in.png")
+    base += ("--controlnet", tmp_path / "net", "--control-image", tmp_path / "in.png")
+    folder = tmp_path / "out"
+    axes = ("--x", "denoise=0.5,1", "--y", "controlnet-weight=0,1", "--z", "size=16,24x16")
+    assert cli("sweep", *base, *axes, "--output", folder).code == 0
+    record = json.loads((folder / "manifest.json").read_text())
+    assert len(record["pictures"]) == 8
+    words = ("--denoise", "0.5", "--controlnet-weight", "1", "--width", "24", "--height", "16")
+    assert cli("generate", *base, *words, "--output", tmp_path / "one").code == 0
+    made = json.loads((tmp_path / "one" / "manifest.json").read_text())["pictures"][0]["sha256"]
+    assert record["pictures"]["denoise=0.5_controlnet-weight=1_size=24x16.png"]["sha256"] == made
+    # The inputs lie beside the images: one of them alone is reproduced.
+    image = folder / "denoise=1_controlnet-weight=0_size=16x16.png"
+    again = cli(
+        "generate", "--from", image, "--model", sd_dir, "--controlnet", tmp_path / "net", "-o", tmp_path / "two"
+    )
+    assert "1 of 1 images are bit-identical" in again.out
+
+
+@pytest.mark.parametrize("fuse", [(), ("--fuse-lora",)])
+def test_lora_weight(sd_dir: Path, cli: Callable[..., Any], tmp_path: Path, fuse: tuple[str, ...]) -> None:
+    pytest.importorskip("peft")
+    from freeu.pipelines.models.loading import load
+    from freeu.pipelines.models.sources.sources import find_model
+
+    state = lora_state(load(find_model(str(sd_dir))).pipe, 1)
+    file = save_kohya(state, tmp_path / "style.safetensors")
+    base = ("a fox", "--model", sd_dir, *BASE, *fuse)
+    folder = tmp_path / "out"
+    assert cli("sweep", *base, "--lora", file, "--x", "lora-weight=0,0.5,2", "--output", folder).code == 0
+    record = json.loads((folder / "manifest.json").read_text())
+    found = {name: one["sha256"] for name, one in record["pictures"].items()}
+    assert len(set(found.values())) == 3
+    assert cli("generate", *base, "--lora", f"{file}:0.5", "--output", tmp_path / "one").code == 0
+    made = json.loads((tmp_path / "one" / "manifest.json").read_text())["pictures"][0]["sha256"]
+    assert found["lora-weight=0.5.png"] == made
+
+
+def test_an_unknown_axis_names_all_of_them() -> None:
+    with pytest.raises(FreeUValueError) as error:
+        parse_axis("--x", "denoising=1")
+    assert "did you mean denoising-strength" in str(error.value)
+    assert all(name in str(error.value) for name in AXES)
+
+
+def test_the_help_names_all_axes(cli: Callable[..., Any]) -> None:
+    shown = cli("sweep", "--help").out
+    assert all(name in shown for name in AXES)
+
+
+def test_large_sweeps_are_compressed(
+    sd_dir: Path, cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from freeu.pipelines.sweep import page
+
+    monkeypatch.setattr(page, "MAX_EXACT", 10)
+    words = ("sweep", "a", "--model", sd_dir, *BASE, "--x", "seed=0-1")
+    assert cli(*words, "--output", tmp_path / "webp").code == 0
+    text = (tmp_path / "webp" / "sweep.html").read_text(encoding="utf-8")
+    assert "data:image/webp" in text
+    assert "WebP, quality 92" in text
+    monkeypatch.setattr(page, "MAX_LARGE", 10)
+    monkeypatch.setattr(page, "REDUCED", 8)
+    assert cli(*words, "--output", tmp_path / "small").code == 0
+    assert "reduced to 8 pixels" in (tmp_path / "small" / "sweep.html").read_text(encoding="utf-8")

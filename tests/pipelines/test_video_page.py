@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import until
 
 from freeu.pipelines.pages import clip_page
 from freeu.pipelines.pages.video_page import make_video_page
@@ -16,14 +16,6 @@ from freeu.pipelines.runs.manifest import read_manifest
 TIMES = "[...document.querySelectorAll('video')].map((clip) => clip.currentTime)"
 ENDED = "[...document.querySelectorAll('video')].every((clip) => clip.ended)"
 READY = "[...document.querySelectorAll('video')].every((clip) => clip.readyState >= 2)"
-
-
-def until(page: Any, expression: str, seconds: float = 60.0) -> None:
-    """Ask until something is true. Playwright's own way evaluates inside the page, whose policy forbids that."""
-    end = time.monotonic() + seconds
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, expression
-        page.wait_for_timeout(50)
 
 
 def _open(watched: Any, path: Path, width: int = 1280, theme: str = "light") -> Any:

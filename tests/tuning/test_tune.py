@@ -56,6 +56,7 @@ def test_what_a_run_leaves(tuned: tuple[Path, tuple[Any, ...]]) -> None:
     mean = results["differences"]["tuned"]["clip_score"]["value"]
     assert verdict["differences"]["tuned"]["clip_score"]["value"] == pytest.approx(mean)
     page = (folder / "report.html").read_text()
+    assert "@media (prefers-color-scheme: dark)" in page  # of the head that reports share
     assert data["preset"]["verdict"] in page.replace("&#39;", "'")
     assert page.count("data:image/png") == 12 * 5
     assert page.count("<svg") == 2

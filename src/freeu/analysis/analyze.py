@@ -24,6 +24,7 @@ from freeu.core.site import factors_at
 from freeu.errors import FreeUValueError
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.models.loading import Loaded
+from freeu.pipelines.models.used import used_parts
 from freeu.pipelines.runs.manifest import as_json, claim, environment
 from freeu.pipelines.runs.plan import Plan
 
@@ -123,6 +124,7 @@ def run_analysis(
             "environment": made_with,
         },
         "analysis",
+        beside={"used": used_parts(loaded.pipe)},
     )
     figures = figures_of(loaded, analysis, folder / "pictures", made_with, say, report)
     baseline: tuple[Figure, ...] = ()

@@ -136,8 +136,17 @@ def _row(verdict: Verdict) -> dict[str, Any]:
         "measure": verdict.measure,
         "expected": "above 0" if verdict.sign > 0 else "below 0",
         "value": _number(verdict.estimate),
+        "why": _why(verdict),
         "answer": verdict.answer,
     }
+
+
+def _why(verdict: Verdict) -> str:
+    """Why a verdict is undecided though its interval is clear of 0, or ""."""
+    prompts = len(set(verdict.clusters))
+    if verdict.answer == "undecided" and prompts < LEAST_PROMPTS:
+        return f"{counted(prompts, 'prompt')}, and at least {LEAST_PROMPTS} decide"
+    return ""
 
 
 def _baseline(verdict: Verdict, baseline: Verdict) -> dict[str, Any]:

@@ -153,6 +153,12 @@ def flattened(function: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+def given_names(ctx: typer.Context) -> set[str]:
+    """The parameters that the user gave, also those given with the value that is the default."""
+    # By its name: typer brings its own click, or uses the installed one, by version.
+    return {name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+
+
 def command(
     app: typer.Typer, name: str, **old: tuple[str, ...]
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 ALLOWED = (
     "--output",
     "--model",
+    "--model-config",
+    "--variant",
     "--motion-adapter",
     "--lora",
     "--embedding",
@@ -61,6 +63,7 @@ def reproduce(
     control = by_type.get(ControlOptions, ControlOptions()).control
     check_bounds(run)
     run.memory()
+    model.check()
     then = read_run(path)
     with run.folder(name) as folder:
         refuse_foreign(folder)
@@ -79,6 +82,8 @@ def reproduce(
             model=model.model,
             motion_adapter=adapter,
             control=control,
+            model_config=model.model_config,
+            variant=model.variant,
             add_ons=model.add_ons(),
             device=None if run.device == "auto" else run.device,
             threads=run.threads,

@@ -41,9 +41,14 @@ def quiet() -> bool:
     return _manner.quiet
 
 
+def summarises() -> bool:
+    """Whether summaries are printed: the command is neither quiet nor prints JSON."""
+    return not _manner.quiet and not _manner.as_json
+
+
 def say(*lines: object) -> None:
     """Print a summary, unless the command is quiet or prints JSON."""
-    if not _manner.quiet and not _manner.as_json:
+    if summarises():
         for line in lines:
             print(line, flush=True)
 

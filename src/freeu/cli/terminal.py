@@ -75,6 +75,7 @@ def produce(prepared: Prepared, folder: Path, executor: Executor | None = None) 
     Returns:
         the manifest, and the names of the files worth opening, the first to look at first.
     """
+    from freeu.cli.measures import measure
     from freeu.cli.progress import Bar
     from freeu.pipelines.io.inputs import format_seeds
     from freeu.pipelines.io.output import OutputFolder
@@ -89,7 +90,7 @@ def produce(prepared: Prepared, folder: Path, executor: Executor | None = None) 
     bar = Bar("generating", plan.count, plan.noun)
     try:
         with bar:
-            manifest, pages = make(prepared, OutputFolder(folder), bar, bar.say, executor)
+            manifest, pages = make(prepared, OutputFolder(folder), bar, bar.say, executor, measure)
     except KeyboardInterrupt:
         done = f"after {bar.done} of {counted(plan.count, plan.noun)}"
         raise stopped(folder, done, format_seeds(plan.seeds)) from None

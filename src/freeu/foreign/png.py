@@ -22,39 +22,51 @@ _MOST_PACKED = 1_040
 """Bytes that zlib can make of one."""
 
 
-def find_text(path: Path, key: str, most: int) -> str | None:
-    """The international text of a key in a PNG, or None where it has none.
+def find_text(path: Path, key: str, most: int, any_kind: bool = False) -> str | None:
+    """The text of a key in a PNG, or None where it has none.
 
     Args:
         path: the file.
         key: Latin letters.
         most: characters that it may have.
+        any_kind: take the older kinds of texts too, which hold Latin letters, compressed or not; by default only
+            international texts, which freeu writes.
 
     Raises:
         FreeUValueError: the file cannot be read, is no PNG, ends early, or its text is damaged or longer than ``most``.
     """
     head, found = key.encode() + b"\0", None
+    kinds = (b"iTXt", b"tEXt", b"zTXt") if any_kind else (b"iTXt",)
     try:
         with path.open("rb") as file:
             for kind, place, length in _chunks(file, path):
-                if kind != b"iTXt":
+                if kind not in kinds:
                     continue
                 file.seek(place)
                 if found is None and file.read(len(head)) == head:
                     # A character takes four bytes at most; a longer text is refused, wherever it is cut.
-                    found = _text(path, file.read(min(length - len(head), 4 * most + 1024)), key, most)
+                    found = _text(path, kind, file.read(min(length - len(head), 4 * most + 1024)), key, most)
     except OSError as error:
         raise FreeUValueError(f"cannot read {path}: {error.strerror or error}") from None
     return found
 
 
-def _text(path: Path, data: bytes, key: str, most: int) -> str:
-    """What follows the key: compressed or not, the method, language and translated key, each ended by 0, the text."""
+def _text(path: Path, kind: bytes, data: bytes, key: str, most: int) -> str:
+    """The text behind a key.
+
+    Of an international text there follow: whether it is compressed, the method, language and translated key, each ended
+    by 0, the text; of a compressed one the method and the text.
+    """
     try:
-        packed, rest = data[0], data[2:].split(b"\0", 2)[2]
+        packed, rest = kind == b"zTXt", data[1:] if kind == b"zTXt" else data
+        if kind == b"iTXt":
+            packed, rest = bool(data[0]), data[2:].split(b"\0", 2)[2]
         if packed:
             rest = zlib.decompressobj().decompress(rest, 4 * most + 1)
-        text = rest.decode(errors="ignore" if len(rest) > 4 * most else "strict")
+        if kind == b"iTXt":
+            text = rest.decode(errors="ignore" if len(rest) > 4 * most else "strict")
+        else:
+            text = rest.decode("latin-1")
     except (IndexError, UnicodeDecodeError, zlib.error):
         raise FreeUValueError(f"cannot read {path}: its text {key!r} is damaged") from None
     if len(text) > most:

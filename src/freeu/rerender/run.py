@@ -16,6 +16,7 @@ from freeu.pipelines.io.clip_files import ClipWriter
 from freeu.pipelines.io.frames import FramesSha
 from freeu.pipelines.io.output import MANIFEST, OutputFolder, file_sha
 from freeu.pipelines.models.loading import quiet
+from freeu.pipelines.models.used import used_parts
 from freeu.pipelines.runs.executors import settings_of
 from freeu.pipelines.runs.manifest import as_json, claim
 from freeu.pipelines.runs.plan import PlannedImage
@@ -50,7 +51,8 @@ def run_rerender(job: Job, output: OutputFolder, progress: Progress) -> dict[str
         FreeUValueError: the folder belongs to something else; the video turns out to be damaged.
         FreeURuntimeError: FreeU did not act, the device has too little memory, or the disk is full.
     """
-    record = claim(output, job.record | {"keys": {}, "films": {}}, "video", kept=("keys", "films"))
+    beside = {"used": used_parts(job.loaded.pipe)}
+    record = claim(output, job.record | {"keys": {}, "films": {}}, "video", kept=("keys", "films"), beside=beside)
     _write_source(job.source, output, record)
     with quiet(), deterministic(job.plan.device, job.plan.threads):
         for arm in job.plan.arms:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import typer
+
 from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.guiding import GuidingOptions
+from freeu.pipelines.options.like import LikeOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import BatchOptions, RunOptions, ShellOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions, with_lines
@@ -12,7 +15,9 @@ from freeu.pipelines.options.scalecrafter import ScaleCrafterOptions
 
 
 def compare(
+    ctx: typer.Context,
     prompts: PromptOptions,
+    like: LikeOptions,
     sampling: SamplingOptions,
     model: ModelOptions,
     freeu: FreeUOptions,
@@ -28,9 +33,14 @@ def compare(
 
     An interrupted run goes on if the same command is given again with the same --output.
     """
+    from freeu.cli.bundles import given_names
+    from freeu.cli.shell import tell
     from freeu.cli.terminal import carry_out
     from freeu.pipelines.runs.request import Request
 
+    if like.like is not None:
+        prompts, sampling, left = like.fill(prompts, sampling, given_names(ctx), model.model)
+        tell(*left)
     lines = prompts.lines()
     sampling, negatives = with_lines(sampling, lines)
     parts = (tuple(line.text for line in lines), sampling, model, run, freeu, model.add_ons(), image, control)

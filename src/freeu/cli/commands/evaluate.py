@@ -12,7 +12,7 @@ import typer
 from freeu.cli.bundles import Defaults, Only, Without
 from freeu.cli.errors import StoppedError, stopped
 from freeu.cli.scoring import ScoringOptions, check_features, judges_of
-from freeu.cli.shell import loading, say, tell, written
+from freeu.cli.shell import loading, say, summarises, tell, written
 from freeu.cli.terminal import who_generates
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.model import ChosenModel, ModelOptions
@@ -174,7 +174,7 @@ def evaluate(
                 ray,
                 folder,
             )
-        _told(folder, results, ["explain.html"] if arms.explain is not None else [])
+        _told(folder, results, files, ["explain.html"] if arms.explain is not None else [])
         _track(tracking, results, files, folder)
 
 
@@ -466,12 +466,22 @@ def _shortened(notes: Sequence[str], most: int = 3) -> list[str]:
     return [*notes[:most], *([f"and {counted(more, 'more note')}"] if more > 0 else [])]
 
 
-def _told(folder: Path, results: Any, pages: list[str]) -> None:
-    from freeu.evaluate.experiment.results import RESULTS, TABLE, failure_lines
+def _told(folder: Path, results: Any, files: dict[str, list[Path]], pages: list[str]) -> None:
+    """Write the page, print the head of the table, and say what was written."""
+    from freeu.cli.tables import turned_table, wide_console
+    from freeu.evaluate.experiment.page import write_report
+    from freeu.evaluate.experiment.results import RESULTS, TABLE, failure_lines, glance
 
+    page = write_report(folder, results, files)
     tell(*failure_lines(results))
-    say(f"wrote {folder / TABLE} and {RESULTS}")
-    written(folder, *pages, TABLE, RESULTS, results=results)
+    heads, rows = glance(results)
+    if rows and summarises():
+        console = wide_console()
+        for table in turned_table(heads, rows, console.width):
+            console.print(table, highlight=False, markup=False)
+        say("± is half of the 95 % bootstrap interval over prompts")
+    say(f"wrote {page}, {TABLE} and {RESULTS}")
+    written(folder, *pages, page.name, TABLE, RESULTS, results=results)
 
 
 def _track(tracking: TrackOptions, results: Any, files: dict[str, list[Path]], folder: Path) -> None:

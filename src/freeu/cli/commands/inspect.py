@@ -9,7 +9,7 @@ from rich.table import Table
 
 from freeu.cli.bundles import Only
 from freeu.cli.shell import loading
-from freeu.cli.tables import plain_table, wide_console
+from freeu.cli.tables import needed, plain_table, wide_console
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.model import ModelOptions, NamedModel
 from freeu.pipelines.options.run import JsonOptions
@@ -41,7 +41,8 @@ def inspect(
     console.print(f"{data['model']}: {data['unet']}, {data['concatenations']} concatenations", highlight=False)
     names = "(b, s, g)" if _gains_whole_skip(data) else "(b, s)"
     console.print(f"stage and factors {names} with {chosen}", highlight=False)
-    console.print(_site_table(data))
+    for table in _site_tables(data, console.width):
+        console.print(table)
 
 
 def _gains_whole_skip(data: dict[str, Any]) -> bool:
@@ -49,13 +50,22 @@ def _gains_whole_skip(data: dict[str, Any]) -> bool:
     return any(at["g"] != 1.0 for site in data["sites"] for at in site["profiles"].values())
 
 
-def _site_table(data: dict[str, Any]) -> Table:
-    table = plain_table()
+def _site_tables(data: dict[str, Any], width: int) -> list[Table]:
+    """One table or, where the terminal is too narrow for all profiles, one for as many as fit side by side."""
     profiles = list(data["touched"])
+    for count in range(len(profiles), 0, -1):
+        tables = [_site_table(data, profiles[start : start + count]) for start in range(0, len(profiles), count)]
+        if count == 1 or all(needed(table) <= width for table in tables):
+            break
+    return tables
+
+
+def _site_table(data: dict[str, Any], profiles: list[str]) -> Table:
+    table = plain_table()
     whole = _gains_whole_skip(data)
     table.add_column("site", no_wrap=True)
     for name in ("backbone", "skip"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for name in profiles:
         table.add_column(name, no_wrap=True)
     for site in data["sites"]:
@@ -67,5 +77,5 @@ def _site_table(data: dict[str, Any]) -> Table:
             cells.append(f"{at['stage'] or '-'}: {numbers}" if at["touched"] else "-")
         table.add_row(site["path"], str(site["backbone_channels"]), str(site["skip_channels"]), *cells)
     table.add_section()
-    table.add_row("touched", "", "", *(str(count) for count in data["touched"].values()))
+    table.add_row("touched", "", "", *(str(data["touched"][name]) for name in profiles))
     return table

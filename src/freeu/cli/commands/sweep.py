@@ -11,10 +11,12 @@ from freeu.cli.bundles import Only, Without
 from freeu.cli.errors import stopped
 from freeu.cli.shell import loading, say, tell, written
 from freeu.errors import FreeUValueError
+from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import RunOptions, ShellOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
+from freeu.pipelines.sweep.axes import AXES
 
 _AXIS = "NAME=VALUES"
 
@@ -33,36 +35,31 @@ def sweep(
     model: ModelOptions,
     freeu: FreeUOptions,
     image: ImageInput,
+    control: ControlOptions,
     run: RunOptions,
     shell: ShellOptions,
     y: Annotated[str | None, typer.Option("--y", metavar=_AXIS, help="The rows.")] = None,
     z: Annotated[str | None, typer.Option("--z", metavar=_AXIS, help="The Z axis: a sheet per value.")] = None,
 ) -> None:
-    """Generate a grid over any settings: contact sheets, and a page to browse it and to compare any two cells.
-
-    Axes: b1 b2 b3 s1 s2 s3, b and s (all stages), any other field of FreeU's settings, preset and config ("off":
-    without FreeU), prompt, negative-prompt, seed, steps, guidance-scale or cfg, scheduler, model. Equal images are made
-    once. An interrupted sweep goes on if the same command is given again with the same --output.
-    """
     from freeu.cli.progress import Bar
     from freeu.pipelines.io.output import OutputFolder, dated_folder
     from freeu.pipelines.pages.finish import embedded_note
     from freeu.pipelines.runs.prepare import Prepared, notes, notes_on_reading
     from freeu.pipelines.runs.request import Request
-    from freeu.pipelines.sweep.axes import parse_axis
+    from freeu.pipelines.sweep.axes import canonical, parse_axis
     from freeu.pipelines.sweep.page import finish_sweep
     from freeu.pipelines.sweep.sweep import Sweep, check_sweep, run_sweep
 
     if z is not None and y is None:
         raise FreeUValueError("--z needs --y: a sheet has columns and rows")
     axes = tuple(parse_axis(name, text) for name, text in (("--x", x), ("--y", y), ("--z", z)) if text is not None)
-    swept = next((axis.values for axis in axes if axis.name == "prompt"), None)
+    swept = next((axis.values for axis in axes if canonical(axis.name) == "prompt"), None)
     if swept is not None and prompts:
         raise FreeUValueError("prompts are an axis of this sweep: leave the prompt out")
     if len(prompts.prompts or ()) > 1:
         raise FreeUValueError('several prompts make an axis: --y "prompt=first|second"')
     texts = prompts.collect() if swept is None else (str(swept[0]),)
-    wanted = Sweep(Request("generate", texts, sampling, model, run, freeu, model.add_ons(), image), axes)
+    wanted = Sweep(Request("generate", texts, sampling, model, run, freeu, model.add_ons(), image, control), axes)
     if shell.dry_run:
         from freeu.cli.dry_run import show_request
 
@@ -101,3 +98,13 @@ def sweep(
         distinct = len(record["pictures"])
         say(f"wrote {distinct} images for {wanted.count} cells to {folder}: {', '.join(names)}")
         written(folder, *names, axes=record["axes"], cells=record["cells"])
+
+
+sweep.__doc__ = f"""Generate a grid over any settings: contact sheets, and a page to compare any two cells.
+
+Axes: {", ".join(AXES)}.
+
+b and s are all stages; preset and config take "off" (without FreeU); size takes 512 or 512x768; prompt-sr=red|blue
+replaces its first value in the prompt by each. Equal images are made once. An interrupted sweep goes on if the same
+command is given again with the same --output.
+"""

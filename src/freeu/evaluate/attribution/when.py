@@ -19,6 +19,7 @@ from freeu.evaluate.experiment.scoring import Values
 from freeu.intervals import LEVEL, mean_interval, paired_interval
 from freeu.json_files import find_json
 from freeu.pipelines.io.output import OutputFolder
+from freeu.pipelines.models.used import used_parts
 from freeu.pipelines.runs.manifest import as_json, claim, made_with
 from freeu.pipelines.runs.prepare import Prepared
 
@@ -80,7 +81,7 @@ def run_when(
         "judges": dict(judged_by),
         "environment": made_with(plan),
     }
-    claim(output, record, "grid")
+    claim(output, record, "grid", beside={"used": used_parts(measurer.prepared.loaded.pipe)})
     pairs = [(number, seed) for number in range(len(measurer.prompts)) for seed in plan.seeds]
     cells = list(grid.cells())
     total = len(cells) * len(pairs)

@@ -20,6 +20,7 @@ from freeu.evaluate.experiment.summary import score_everything
 from freeu.evaluate.experiment.video_files import LosslessVideoMaker
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.models.loading import Loaded, quiet
+from freeu.pipelines.models.used import used_parts
 from freeu.pipelines.runs.executors import Executor, Progress
 from freeu.pipelines.runs.manifest import as_json, claim, made_with
 from freeu.pipelines.runs.plan import Plan
@@ -196,7 +197,8 @@ def _claim(loaded: Loaded, output: OutputFolder, experiment: Experiment, arms: t
         "environment": made_with(experiment.plan),
         "calibration": {},
     }
-    return claim(output, record, "experiment", kept=("calibration",))
+    beside = {"used": used_parts(loaded.pipe)}
+    return claim(output, record, "experiment", kept=("calibration",), beside=beside)
 
 
 def _recorded(loaded: Loaded, experiment: Experiment, arm: Arm) -> dict[str, Any]:

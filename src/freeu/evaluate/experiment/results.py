@@ -63,13 +63,41 @@ def as_markdown(results: Mapping[str, Any]) -> str:
         results: what ``results.json`` holds.
     """
     lines = [*_head(results), *_glance(results)]
-    found = {name for _, row in _all_rows(results) for name in row}
-    for measure in (*(name for name in ORDER if name in found), *sorted(found.difference(ORDER))):
+    for measure in ordered_measures(results):
         lines += ["", f"## {measure}", "", *_about(results, measure), *_measure(results, measure)]
         by_layout = _layouts(results, measure)
         if by_layout:
             lines += ["", *by_layout]
     return "\n".join(lines) + "\n"
+
+
+def ordered_measures(results: Mapping[str, Any]) -> list[str]:
+    """Every measure that was taken, in the order of the table."""
+    found = {name for _, row in _all_rows(results) for name in row}
+    return [*(name for name in ORDER if name in found), *sorted(found.difference(ORDER))]
+
+
+def about_run(results: Mapping[str, Any]) -> list[str]:
+    """A title, then what was evaluated and how to read it, a paragraph each."""
+    found: list[str] = []
+    goes_on = False
+    for line in _head(results):
+        if goes_on and line and not line.startswith("- "):
+            found[-1] += f" {line}"
+        elif line:
+            found.append(line.removeprefix("# ").removeprefix("- "))
+        goes_on = bool(line)
+    return found
+
+
+def glance(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The table of the main measures: its heads, and a row for each arm, for what is above and for what is below."""
+    rows = _all_rows(results)
+    shown = (*GLANCE, *(metric["name"] for metric in results.get("metrics", ())))
+    measures = [name for name in shown if any(name in row for _, row in rows)]
+    heads = ["arm", *(f"{name} x 1000" if name in KERNEL else name for name in measures)]
+    cells = [[name, *(_half(row.get(measure), measure) for measure in measures)] for name, row in rows]
+    return heads, cells if measures else []
 
 
 def _head(results: Mapping[str, Any]) -> Iterator[str]:
@@ -158,17 +186,12 @@ def _all_rows(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]
 
 def _glance(results: Mapping[str, Any]) -> Iterator[str]:
     """Values with half of their interval."""
-    rows = _all_rows(results)
-    shown = (*GLANCE, *(metric["name"] for metric in results.get("metrics", ())))
-    measures = [name for name in shown if any(name in row for _, row in rows)]
-    if not measures:
+    heads, rows = glance(results)
+    if not rows:
         return
     yield "## At a glance"
     yield ""
-    yield from _table(
-        ["arm", *(f"{name} x 1000" if name in KERNEL else name for name in measures)],
-        [[name, *(_half(row.get(measure), measure) for measure in measures)] for name, row in rows],
-    )
+    yield from _table(heads, rows)
 
 
 def _about(results: Mapping[str, Any], measure: str) -> Iterator[str]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.models.addons.add_ons import added_text
 from freeu.pipelines.models.sources.tasks import TASK_NAMES
 from freeu.pipelines.pages.grid import make_grid
-from freeu.pipelines.pages.page import make_page
+from freeu.pipelines.pages.page import Measures, make_page
 from freeu.pipelines.runs.manifest import Manifest
 from freeu.pipelines.runs.plan import Plan
 from freeu.wording import counted
 
 GRID, PAGE = "grid.png", "compare.html"
+Measure = Callable[[Path, Manifest], Measures]
+"""Measures the images of a run, which are in a folder."""
 
 
 def finish(
@@ -23,8 +26,12 @@ def finish(
     manifest: Manifest,
     world: Mapping[str, Any],
     say: Callable[[str], None] = lambda what: None,
+    measure: Measure | None = None,
 ) -> list[tuple[str, str]]:
     """Write the grid and, for a comparison, the page.
+
+    Args:
+        measure: what measures the images for the page.
 
     Returns:
         the files worth opening with what each is for.
@@ -37,7 +44,10 @@ def finish(
     output.write(GRID, buffer.getvalue())
     written = [(GRID, "all images with labels")]
     if plan.command == "compare":
-        output.write(PAGE, make_page(output.path, manifest, embedded_note(plan, world)))
+        if measure is not None:
+            say("measuring")
+        measures = measure(output.path, manifest) if measure is not None else Measures()
+        output.write(PAGE, make_page(output.path, manifest, embedded_note(plan, world), measures))
         written.insert(0, (PAGE, "open it in a browser: every pair under a slider"))
     written.append((MANIFEST, f"makes it all again: freeu generate --from {output.path / MANIFEST} --output DIR"))
     return written

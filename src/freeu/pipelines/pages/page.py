@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from freeu.pipelines.models.addons.add_ons import Lora
 from freeu.pipelines.models.sources.tasks import TASK_NAMES
+from freeu.pipelines.models.used import sampler_text
 from freeu.pipelines.pages.rendering import render
 from freeu.pipelines.runs.manifest import Manifest
 from freeu.pipelines.runs.plan import INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, Plan
@@ -18,13 +22,27 @@ from freeu.wording import counted
 MAX_EXACT = 24 << 20  # bytes of PNG up to which the page holds the very files
 
 
-def make_page(folder: Path, manifest: Manifest, note: str = "") -> str:
+@dataclass(frozen=True)
+class Measures:
+    """What was measured of the images of a run.
+
+    Args:
+        values: of each file, its numbers by the name of the measure; the same measures for every file.
+        text: what they are and what measured them, for people.
+    """
+
+    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    text: str = ""
+
+
+def make_page(folder: Path, manifest: Manifest, note: str = "", measures: Measures = Measures()) -> str:
     """Render the page of a complete run that compares.
 
     Args:
         folder: where the images are.
         manifest: of the run; its plan has both arms.
         note: one line on the model, such as that it is the embedded one.
+        measures: shown under each pair with their differences.
 
     Returns:
         HTML with every image inside: the very PNG files or, if those take more than 24 MiB, WebP of high quality (the
@@ -44,7 +62,12 @@ def make_page(folder: Path, manifest: Manifest, note: str = "") -> str:
         {
             "text": prompt,
             "pairs": [
-                {"seed": seed, "off": side(index, seed, "baseline"), "on": side(index, seed, "freeu")}
+                {
+                    "seed": seed,
+                    "off": side(index, seed, "baseline"),
+                    "on": side(index, seed, "freeu"),
+                    "measures": _measure_rows(measures, *(names[index, seed, arm] for arm in ("baseline", "freeu"))),
+                }
                 for seed in plan.seeds
             ],
         }
@@ -60,7 +83,8 @@ def make_page(folder: Path, manifest: Manifest, note: str = "") -> str:
         source=_exact(folder / INPUT_IMAGE) if plan.image_sha else None,
         mask=_exact(folder / INPUT_MASK) if plan.mask_sha else None,
         control=_exact(folder / INPUT_CONTROL) if plan.control else None,
-        settings=settings_rows(plan),
+        measured=measures.text,
+        settings=settings_rows(plan, manifest.used),
         environment=manifest.environment,
         texts={
             "command": plan.command_line(),
@@ -68,12 +92,22 @@ def make_page(folder: Path, manifest: Manifest, note: str = "") -> str:
             "json": plan.config.to_json(indent=2) if plan.config else "{}",
         },
         zoom=first_zoom(plan.width, plan.height),
-        zooms=zooms(first_zoom(plan.width, plan.height)),
     )
 
 
-def settings_rows(plan: Plan) -> list[tuple[str, str]]:
-    """The settings as (name, value), for people."""
+def _measure_rows(measures: Measures, off: str, on: str) -> list[dict[str, str]]:
+    """Each measure of a pair without and with FreeU, and the difference."""
+    found = []
+    for name, without in measures.values.get(off, {}).items():
+        value = measures.values[on][name]
+        places = max(0, 2 - math.floor(math.log10(max(abs(without), abs(value), 1e-6))))
+        numbers = (f"{without:.{places}f}", f"{value:.{places}f}", f"{value - without:+.{places}f}")
+        found.append({"name": name, **dict(zip(("off", "on", "by"), numbers, strict=True))})
+    return found
+
+
+def settings_rows(plan: Plan, used: Mapping[str, Any] | None = None) -> list[tuple[str, str]]:
+    """The settings as (name, value), for people; ``used`` is that of a manifest."""
     rows = [
         ("FreeU", str(plan.config)),
         ("profile", plan.config.profile if plan.config else "none"),
@@ -84,7 +118,7 @@ def settings_rows(plan: Plan) -> list[tuple[str, str]]:
         ("task", TASK_NAMES[plan.task]),
         ("steps", str(plan.steps)),
         ("CFG scale", f"{plan.guidance:g}"),
-        ("scheduler", plan.scheduler or "the model's own"),
+        ("sampler", _sampler_row(plan.scheduler, used or {})),
         ("size", f"{plan.width} x {plan.height}"),
         ("arithmetic", f"{plan.dtype} on {plan.device}, {counted(plan.threads, 'thread')}"),
     ]
@@ -93,7 +127,7 @@ def settings_rows(plan: Plan) -> list[tuple[str, str]]:
     elif plan.negative_prompt:
         rows.insert([name for name, _ in rows].index("steps"), ("negative prompt", plan.negative_prompt))
     if plan.image_strength is not None:
-        rows.append(("image strength", f"{plan.image_strength:g}"))
+        rows.append(("denoising strength", f"{plan.image_strength:g}"))
     if plan.control is not None:
         rows.append(("ControlNet", plan.control.text.removeprefix("ControlNet ")))
     if plan.scalecrafter is not None:
@@ -108,6 +142,11 @@ def guiding_rows(plan: Plan) -> list[tuple[str, str]]:
     """The settings of guidance beside its scale, where there are any."""
     rows = [("guidance", plan.guiding.text)] if plan.guiding is not None else []
     return rows + ([("guidance rescale", f"{plan.guidance_rescale:g}")] if plan.guidance_rescale is not None else [])
+
+
+def _sampler_row(name: str | None, used: Mapping[str, Any]) -> str:
+    own, cls = name or "the model's own", sampler_text(used)
+    return f"{own} ({cls})" if cls else own
 
 
 def _lora_row(lora: Lora) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from freeu.pipelines.io.output import OutputFolder
+from freeu.pipelines.models.used import used_parts
 from freeu.pipelines.runs.generate import OnStep
 from freeu.pipelines.runs.manifest import ImageRecord
 from freeu.pipelines.runs.plan import ARMS, OF_SPEED, OF_VIDEO, Plan, PlannedImage
@@ -106,9 +107,10 @@ class InProcess:
 
     def results(self, work: Work) -> Iterator[tuple[Batch, list[Made], float]]:
         plan = work.prepared.plan
+        used = used_parts(work.prepared.loaded.pipe)
         for batch in work.batches:
             began = time.perf_counter()
-            settings = [settings_of(plan, todo, work.made_with) for todo in batch]
+            settings = [settings_of(plan, todo, work.made_with, used) for todo in batch]
             made = work.maker.make(work.prepared, batch, work.output, settings, telling(work.progress, batch))
             yield batch, made, time.perf_counter() - began
 
@@ -118,8 +120,15 @@ def telling(progress: Progress, batch: Sequence[PlannedImage]) -> OnStep:
     return lambda fraction, _latents: progress.step(batch[0].file, fraction, len(batch))
 
 
-def settings_of(plan: Plan, planned: PlannedImage, made_with: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that go inside an image or video; no path of the machine is among them."""
+def settings_of(
+    plan: Plan, planned: PlannedImage, made_with: Mapping[str, str], used: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The settings that go inside an image or video; no path of the machine is among them.
+
+    Args:
+        made_with: the versions that the manifest records.
+        used: sampler, VAE and text encoders of the pipeline, as ``used.used_parts`` gives them.
+    """
     of_video: dict[str, Any] = {}
     if plan.command == "video":
         data = plan.to_dict()
@@ -163,5 +172,6 @@ def settings_of(plan: Plan, planned: PlannedImage, made_with: Mapping[str, str])
         "dtype": plan.dtype,
         "device": plan.device,
         "threads": plan.threads,
+        **({"used": dict(used)} if used else {}),
         "environment": dict(made_with),
     }

@@ -10,7 +10,7 @@ from freeu.foreign.png import is_png
 from freeu.metadata import read_png
 from freeu.pipelines.io.inputs import open_image, pixel_sha
 from freeu.pipelines.models.sources.tasks import VIDEO_TASKS
-from freeu.pipelines.runs.manifest import ImageRecord, Manifest, read_manifest
+from freeu.pipelines.runs.manifest import ImageRecord, Manifest, parts_of, read_manifest
 from freeu.pipelines.runs.plan import OF_ADD_ONS, Plan
 
 _SAME = (
@@ -44,12 +44,13 @@ def _of_image(path: Path) -> Manifest:
         made_with = settings["environment"]
         if not isinstance(made_with, dict) or not all(isinstance(value, str) for value in made_with.values()):
             raise FreeUValueError("environment must be an object of texts")
+        used = parts_of(settings.get("used", {}))
     except (FreeUValueError, AttributeError, KeyError, TypeError) as error:
         raise FreeUValueError(f"the settings in {path} are damaged, or not those of one image: {error}") from None
     record = ImageRecord(
         planned.file, planned.prompt, planned.seed, planned.arm, pixel_sha(open_image(path)), seconds=0.0
     )
-    return Manifest(plan, made_with, {planned.file: record})
+    return Manifest(plan, made_with, {planned.file: record}, used)
 
 
 def _plan(settings: dict[str, Any]) -> dict[str, Any]:

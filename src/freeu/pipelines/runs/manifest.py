@@ -54,11 +54,16 @@ class ImageRecord:
 
 @dataclass
 class Manifest:
-    """A run: its plan, the environment, and the images made so far."""
+    """A run: its plan, the environment, the images made so far, and what the pipeline really used.
+
+    Args:
+        used: sampler, VAE and text encoders, as ``used.used_parts`` gives them; empty in manifests of before.
+    """
 
     plan: Plan
     environment: dict[str, str]
     images: dict[str, ImageRecord] = field(default_factory=dict)
+    used: dict[str, Any] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -73,6 +78,7 @@ class Manifest:
             "complete": self.complete,
             "plan": self.plan.to_dict(),
             "environment": self.environment,
+            **({"used": self.used} if self.used else {}),
             "pictures": [record.to_dict() for record in records],
         }
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
@@ -93,6 +99,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         plan = Plan.from_dict(data.get("plan"))
         environment = _strings(data.get("environment"))
+        used = parts_of(data.get("used", {}))
         records = _records(data.get("pictures")) | _records(read_journal(path.parent))
     except (FreeUValueError, TypeError) as error:
         raise FreeUValueError(f"the manifest {path} is damaged: {error}") from None
@@ -100,13 +107,20 @@ def read_manifest(path: Path) -> Manifest:
     for name in records:
         if name not in planned:
             raise FreeUValueError(f"the manifest {path} is damaged: image {name!r} is not in its plan")
-    return Manifest(plan, environment, records)
+    return Manifest(plan, environment, records, used)
 
 
 def _strings(data: Any) -> dict[str, str]:
     if not isinstance(data, Mapping) or not all(isinstance(value, str) for value in data.values()):
         raise FreeUValueError("environment and files must be objects of texts")
     return dict(data)
+
+
+def parts_of(data: Any) -> dict[str, Any]:
+    """What a file says of the parts that were used, by their names; anything else raises ``FreeUValueError``."""
+    if not isinstance(data, Mapping) or not all(isinstance(value, Mapping) for value in data.values()):
+        raise FreeUValueError("used must be an object of objects")
+    return {name: dict(value) for name, value in data.items()}
 
 
 def _records(data: Any) -> dict[str, ImageRecord]:
@@ -131,7 +145,13 @@ def as_json(data: Mapping[str, Any]) -> str:
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def claim(output: OutputFolder, record: dict[str, Any], what: str, kept: Collection[str] = ()) -> dict[str, Any]:
+def claim(
+    output: OutputFolder,
+    record: dict[str, Any],
+    what: str,
+    kept: Collection[str] = (),
+    beside: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Begin a long run in its folder, or go on with the same one: write its manifest.
 
     Args:
@@ -139,9 +159,10 @@ def claim(output: OutputFolder, record: dict[str, Any], what: str, kept: Collect
         record: everything that decides the run; its "kind" tells it from other files.
         what: what to call it in messages.
         kept: fields in which an earlier run left something; they are taken over from there.
+        beside: fields that are recorded and need not be those of an earlier run, which may lack them.
 
     Returns:
-        the record, with what was kept.
+        the record, with what was kept and what stands beside it.
 
     Raises:
         FreeUValueError: the folder belongs to something else, or to such a run with other settings.
@@ -159,6 +180,7 @@ def claim(output: OutputFolder, record: dict[str, Any], what: str, kept: Collect
                 "name a folder that does not exist yet"
             )
         record |= {name: then[name] for name in kept}
+    record |= beside or {}
     output.write(MANIFEST, as_json(record))
     return record
 
@@ -210,8 +232,17 @@ def differences(then: Manifest, now: Manifest) -> list[str]:
     ):
         if one is not None and other is not None and one.fingerprint != other.fingerprint:
             found.append(f"the {what}'s files are not the same")
+    if then.used and now.used:
+        for name in dict.fromkeys([*then.used, *now.used]):
+            one, other = then.used.get(name), now.used.get(name)
+            if one != other:
+                found.append(f"the {name.replace('_', ' ')} is not the same: {_class(one)} then, {_class(other)} now")
     added = [*zip(then.plan.loras, now.plan.loras, strict=True)]
     words = [*zip(then.plan.embeddings, now.plan.embeddings, strict=True)]
     found += [f"the LoRA {one.name} is not the same file" for one, other in added if one.sha != other.sha]
     found += [f"the embedding {one.name} is not the same file" for one, other in words if one.sha != other.sha]
     return found
+
+
+def _class(part: Mapping[str, Any] | None) -> str:
+    return str(part.get("class", "unknown")) if part else "none"

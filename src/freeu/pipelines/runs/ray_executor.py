@@ -21,6 +21,7 @@ from typing import Any
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.extras import need
 from freeu.pipelines.models.loading import quiet
+from freeu.pipelines.models.used import used_parts
 from freeu.pipelines.runs.executors import Batch, Made, Work, settings_of
 from freeu.pipelines.runs.manifest import environment, environment_differences
 from freeu.pipelines.runs.plan import Plan
@@ -53,6 +54,7 @@ class Worker:
             for name, data in inputs.items():
                 (Path(folder) / name).write_bytes(data)
             self.prepared = reload(plan, Path(folder), Elsewhere())
+        self.used = used_parts(self.prepared.loaded.pipe)
         differences = environment_differences(made_with, environment(plan.device))
         if self.prepared.plan.model.fingerprint != plan.model.fingerprint:
             differences.append(f"the files of {plan.model.reference}")
@@ -72,7 +74,7 @@ class Worker:
         plan = Plan.from_dict(plan_data)
         here = self.prepared
         prepared = Prepared(plan, here.loaded, here.image, here.mask, None, here.control_image)
-        settings = [settings_of(plan, planned, made_with) for planned in batch]
+        settings = [settings_of(plan, planned, made_with, self.used) for planned in batch]
         began = time.perf_counter()
         with quiet(), deterministic(plan.device, plan.threads):
             produced = ImageMaker().produce(prepared, batch, settings, lambda fraction, latents: None)

@@ -17,7 +17,9 @@ from freeu.metadata import png_bytes
 from freeu.pipelines.io.inputs import open_image, pixel_sha
 from freeu.pipelines.io.journal import journaled
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
+from freeu.pipelines.models.infotext import infotext
 from freeu.pipelines.models.loading import quiet
+from freeu.pipelines.models.used import used_parts
 from freeu.pipelines.runs.executors import Executor, InProcess, Made, Maker, Progress, Silent, Work
 from freeu.pipelines.runs.generate import OnStep, generate_images
 from freeu.pipelines.runs.interval import check_interval
@@ -80,7 +82,7 @@ class ImageMaker:
             prepared.control_image,
         )
         return [
-            Produced(Made(pixel_sha(image), flagged), png_bytes(image, inside))
+            Produced(Made(pixel_sha(image), flagged), png_bytes(image, inside, parameters=infotext(inside)))
             for (image, flagged), inside in zip(images, settings, strict=True)
         ]
 
@@ -114,6 +116,7 @@ def make_run(
     plan = prepared.plan
     check_interval(plan)
     manifest = claimed(output, plan)
+    manifest.used = used_parts(prepared.loaded.pipe)
     manifest.images = {name: one for name, one in manifest.images.items() if maker.intact(output.path, one, plan)}
     kept = frozenset(manifest.images)
     if kept:

@@ -6,11 +6,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Any
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError, unknown_name
-from freeu.pipelines.io.inputs import parse_seeds
+from freeu.pipelines.io.inputs import check_side, parse_seeds
+from freeu.pipelines.models.addons.add_ons import MAX_WEIGHT
+from freeu.pipelines.models.control.control import MAX_SCALE
 from freeu.pipelines.models.schedulers import sampler_name
 from freeu.pipelines.options.freeu import parse_config
 from freeu.pipelines.options.option import check_range
@@ -27,6 +30,11 @@ class Settings:
 
     Args:
         prompt, negative_prompt, seed, steps, guidance, scheduler, model: of the run.
+        prompt_sr: what is searched for in both prompts, and what replaces it.
+        size: width and height in pixels.
+        denoising_strength: of an input image.
+        lora_weight: of every LoRA.
+        controlnet_weight: of the ControlNet.
         preset, config: FreeU's settings as a whole ("off": without FreeU).
         fields: single fields of FreeU's settings in the order given, such as (("b1", 1.2), ("end", 0.5)).
     """
@@ -38,6 +46,11 @@ class Settings:
     guidance: float | None = None
     scheduler: str | None = None
     model: str | None = None
+    prompt_sr: tuple[str, str] | None = None
+    size: tuple[int, int] | None = None
+    denoising_strength: float | None = None
+    lora_weight: float | None = None
+    controlnet_weight: float | None = None
     preset: str | None = None
     config: str | None = None
     fields: tuple[tuple[str, Any], ...] = ()
@@ -82,8 +95,20 @@ class Axis:
     name: str
     values: tuple[Any, ...]
 
+    def file_word(self, place: int) -> str:
+        """A value, by its place, in the name of a file: "b1=1.2"; what no file system minds, 40 letters at most."""
+        shown = self.label(self.values[place]).removeprefix(f"{self.name} = ")
+        if self.name == "model":
+            shown = Path(shown).name
+        plain = re.sub(r"[^A-Za-z0-9.+]+", "-", shown.replace(" to ", "-")).strip("-.")[:40].strip("-.")
+        return f"{self.name.replace('/', '')}={plain or place + 1}"
+
     def label(self, value: Any) -> str:
         """A value as it is shown."""
+        if self.name in ("prompt-sr", "prompt-s/r"):
+            return str(value[1])
+        if self.name == "size":
+            return f"{value[0]}x{value[1]}"
         shown = f"{value:g}" if isinstance(value, float) else str(value)
         if isinstance(value, tuple):
             shown = " to ".join(f"{number:g}" for number in value)
@@ -109,7 +134,7 @@ def parse_axis(option: str, text: str) -> Axis:
     number = re.fullmatch(r"([bsg])([123])", name)
     kind = "b1" if number else canonical(name)
     if kind not in _READ:
-        raise unknown_name("axis", name, ["b1", "s2", "g1", *(known for known in _READ if known != "b1")])
+        raise unknown_name("axis", name, AXES)
     if kind == "seed":
         values: list[Any] = list(parse_seeds(given))
     else:
@@ -123,6 +148,8 @@ def parse_axis(option: str, text: str) -> Axis:
                 raise FreeUValueError(f"{option}: {error}") from None
             except ValueError:
                 raise FreeUValueError(f"{option}: {word!r} is no value of {name}") from None
+    if kind == "prompt-sr":
+        values = [(values[0], value) for value in values]
     if len(set(values)) < len(values):
         raise FreeUValueError(f"{option} has a value twice: {text!r}")
     if len(values) > MAX_VALUES:
@@ -189,6 +216,21 @@ def _config(word: str) -> str:
     return word
 
 
+def _size(word: str) -> tuple[int, int]:
+    width, cross, height = word.lower().partition("x")
+    sides = (int(width), int(height)) if cross else (int(word), int(word))
+    return check_side("a width", sides[0]), check_side("a height", sides[1])
+
+
+def _between(name: str, low: float, high: float) -> Callable[[str], float]:
+    def checked(word: str) -> float:
+        value = float(word)
+        check_range(name, value, low, high)
+        return value
+
+    return checked
+
+
 def _steps(word: str) -> int:
     steps = int(word)
     check_range("steps", steps, 1, 1_000)
@@ -231,6 +273,10 @@ _OF_RUN = {item.name for item in fields(Settings)} - {"fields"}
 _FIELDS = {
     "guidance-scale": "guidance",
     "negative-prompt": "negative_prompt",
+    "prompt-sr": "prompt_sr",
+    "denoising-strength": "denoising_strength",
+    "lora-weight": "lora_weight",
+    "controlnet-weight": "controlnet_weight",
     "high-gain": "high_gain",
     "skip-gain": "skip_gain",
     "skip-gain-ends": "skip_gain_ends",
@@ -240,6 +286,8 @@ _FIELDS = {
 _OTHER_NAMES = {
     "cfg": "guidance-scale",
     "sampler": "scheduler",
+    "prompt-s/r": "prompt-sr",
+    "denoise": "denoising-strength",
     # Of version 0.1.
     "guidance": "guidance-scale",
     "negative_prompt": "negative-prompt",
@@ -258,6 +306,11 @@ _READ: dict[str, Callable[[str], Any]] = {
     "guidance-scale": _guidance_scale,
     "scheduler": sampler_name,
     "model": _text,
+    "prompt-sr": _text,
+    "size": _size,
+    "denoising-strength": _between("denoising-strength", 0.0, 1.0),
+    "lora-weight": _between("lora-weight", -MAX_WEIGHT, MAX_WEIGHT),
+    "controlnet-weight": _between("controlnet-weight", 0.0, MAX_SCALE),
     "preset": _preset,
     "config": _config,
     **{name: _field(name) for name in ("b1", "b", "s", "strength")},
@@ -283,6 +336,9 @@ _NUMBERS = {
     "threshold",
     "steps",
     "guidance-scale",
+    "denoising-strength",
+    "lora-weight",
+    "controlnet-weight",
 }
 AXES = ("b1", "b2", "b3", "s1", "s2", "s3", "g1", "g2", "g3", *(name for name in _READ if name != "b1"))
 """The names of axes."""

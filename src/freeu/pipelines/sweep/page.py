@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import base64
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,18 @@ from freeu.pipelines.pages.lettering import (
     wrap,
 )
 from freeu.pipelines.pages.rendering import render
+from freeu.pipelines.runs.plan import Plan
+from freeu.pipelines.sweep.axes import canonical
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 PAGE = "sweep.html"
+MAX_EXACT = 24 << 20
+"""Bytes of PNG up to which the page holds the very files."""
+MAX_LARGE = 96 << 20
+"""Bytes of WebP up to which it holds images of their size; beyond, they are reduced to ``REDUCED`` pixels."""
+REDUCED = 256
 
 
 def finish_sweep(output: OutputFolder, record: Mapping[str, Any], note: str = "") -> list[str]:
@@ -50,7 +57,7 @@ def finish_sweep(output: OutputFolder, record: Mapping[str, Any], note: str = ""
         make_sheet(output.path, record, rows, title).save(buffer, format="PNG")
         output.write(name, buffer.getvalue())
         names.append(name)
-    output.write(PAGE, make_sweep_page(record, note))
+    output.write(PAGE, make_sweep_page(output.path, record, note))
     return [PAGE, *names]
 
 
@@ -73,8 +80,32 @@ def _pages(record: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
     ]
 
 
+def about(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What every cell has in common, as (name, value): prompt, seed, steps and so on, without what is swept."""
+    plan = Plan.from_dict(record["plan"])
+    swept = {canonical(axis["name"]) for axis in record["axes"]}
+    whole = {"preset", "config"} & swept
+    rows = [
+        ("prompt", "prompt", plan.prompts[0]),
+        ("negative-prompt", "negative prompt", plan.negative_prompt),
+        ("seed", "seed", str(plan.seeds[0])),
+        ("steps", "steps", str(plan.steps)),
+        ("guidance-scale", "CFG scale", f"{plan.guidance:g}"),
+        ("scheduler", "sampler", plan.scheduler or "the model's own"),
+        ("size", "size", f"{plan.width}x{plan.height}"),
+        (
+            "denoising-strength",
+            "denoising strength",
+            "" if plan.image_strength is None else f"{plan.image_strength:g}",
+        ),
+        ("controlnet", "ControlNet", plan.control.text.removeprefix("ControlNet ") if plan.control else ""),
+        ("freeu", "FreeU", "" if whole else str(plan.config or "without")),
+    ]
+    return [(name, value) for axis, name, value in rows if value and axis not in swept]
+
+
 def make_sheet(folder: Path, record: Mapping[str, Any], rows: list[list[str]], title: str = "") -> Image:
-    """One page of a sweep as an image with labels.
+    """One page of a sweep as an image with labels, under what all its images have in common.
 
     Args:
         folder: where the images are.
@@ -93,14 +124,22 @@ def make_sheet(folder: Path, record: Mapping[str, Any], rows: list[list[str]], t
     sides = [drawable(label, i) for i, label in enumerate(_labels(record, 1))]
     heads = [wrap(label, type_.label, cell[0]) for label in columns]
     left = round(cell[0] * 0.7) if any(sides) else 0
-    top = MARGIN + (line + 6 if title else 0)
+    width = max(2 * MARGIN + left + len(columns) * (cell[0] + GAP), 480)
+    inner = width - 2 * MARGIN
+    model = " with ".join(filter(None, [record["plan"]["model"]["name"], added_text(record["plan"])]))
+    known = ", ".join(f"{name} {drawable(value, 0)}" for name, value in about(record))
+    heading = [*wrap(model, type_.prompt, inner), *wrap(known, type_.small, inner)]
+    tall = type_.line(type_.prompt)
+    top = MARGIN + tall * len(heading) + 6 + (line + 6 if title else 0)
     head = line * max(len(lines) for lines in heads) + 4
-    width = 2 * MARGIN + left + len(columns) * (cell[0] + GAP)
     sheet = Image.new("RGB", (width, top + head + len(rows) * (cell[1] + GAP) + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
+    for number, text in enumerate(heading):
+        size_, ink = (type_.prompt, INK) if number == 0 else (type_.small, FAINT)
+        draw.text((MARGIN, MARGIN + number * tall), text, ink, font=font(size_))
     if title:
         (text,) = wrap(drawable(title, 0), type_.label, width - 2 * MARGIN)[:1]
-        draw.text((MARGIN, MARGIN), text, INK, font=font(type_.label))
+        draw.text((MARGIN, top - line - 6), text, INK, font=font(type_.label))
     for column, lines in enumerate(heads):
         for number, text in enumerate(lines):
             x = MARGIN + left + column * (cell[0] + GAP)
@@ -117,27 +156,76 @@ def make_sheet(folder: Path, record: Mapping[str, Any], rows: list[list[str]], t
     return sheet
 
 
-def make_sweep_page(record: Mapping[str, Any], note: str = "") -> str:
-    """A page that lies beside the images: pages, zoom, and any two places under a slider."""
-    images = {
+def make_sweep_page(folder: Path, record: Mapping[str, Any], note: str = "") -> str:
+    """One file with every image inside: pages, sizes, and any two cells in the viewer of ``compare.html``.
+
+    Args:
+        folder: where the images are.
+        record: what ``run_sweep`` gave.
+        note: one line on the model.
+
+    Returns:
+        HTML with the very PNG files; with WebP if those take more than 24 MiB, and reduced if that takes more than 96
+        (the page says so).
+    """
+    pictures = record["pictures"]
+    files = list(dict.fromkeys(cell["file"] for cell in record["cells"]))
+    embedded, kept = _embedded(folder, files)
+    texts = {
         name: " · ".join(
-            f"{key} {value}"
-            for key, value in one.items()
-            if key in ("prompt", "seed", "config", "steps", "guidance", "scheduler", "model") and value is not None
+            f"{key} {value}" for key, value in one.items() if key not in ("sha256", "flagged") and value is not None
         )
-        for name, one in record["pictures"].items()
+        for name, one in pictures.items()
     }
+    seen: set[str] = set()
+
+    def cell(name: str) -> dict[str, str]:
+        first = name not in seen
+        seen.add(name)
+        return {"file": name, "src": embedded[name] if first else "", "text": texts[name]}
+
+    exact = embedded[files[0]].startswith("data:image/png")
+    columns = len(_labels(record, 0))
     return render(
         "freeu.pipelines.pages",
         "sweep.html",
         model=" with ".join(filter(None, [record["plan"]["model"]["name"], added_text(record["plan"])])),
         note=note,
+        about=about(record),
         columns=_labels(record, 0),
         rows=_labels(record, 1),
-        pages=_pages(record),
-        width=record["plan"]["width"],
-        height=record["plan"]["height"],
+        pages=[(title, [[cell(name) for name in row] for row in rows]) for title, rows in _pages(record)],
+        size=max(96, min(288, 1100 // columns // 16 * 16)),
         count=len(record["cells"]),
-        distinct=len({cell["file"] for cell in record["cells"]}),
-        data=json.dumps(images).replace("<", "\\u003c"),
+        distinct=len(files),
+        kept=kept,
+        note_on_difference="" if exact else "some of it is the compression of this page",
     )
+
+
+def _embedded(folder: Path, files: list[str]) -> tuple[dict[str, str], str]:
+    """Each image as a data URL, and what to say of them."""
+    if sum((folder / name).stat().st_size for name in files) <= MAX_EXACT:
+        found = {name: ("png", (folder / name).read_bytes()) for name in files}
+        kept = "The images on this page are the files of its folder."
+    else:
+        found = {name: ("webp", _webp(folder / name, None)) for name in files}
+        kept = "The images on this page are compressed (WebP, quality 92); the PNG files in its folder are exact."
+        if sum(len(data) for _, data in found.values()) > MAX_LARGE:
+            found = {name: ("webp", _webp(folder / name, REDUCED)) for name in files}
+            kept = f"The images on this page are reduced to {REDUCED} pixels; the PNG files in its folder are exact."
+    return {
+        name: f"data:image/{kind};base64,{base64.b64encode(data).decode()}" for name, (kind, data) in found.items()
+    }, kept
+
+
+def _webp(path: Path, side: int | None) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with Image.open(path) as image:
+        shown = image.convert("RGB")
+        if side is not None:
+            shown.thumbnail((side, side))
+        shown.save(buffer, format="WEBP", quality=92)
+    return buffer.getvalue()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,29 +15,25 @@ from freeu.metadata import png_bytes
 from freeu.pipelines.io.inputs import pixel_sha
 from freeu.pipelines.io.journal import Note, journaled, read_journal
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
+from freeu.pipelines.models.addons.add_ons import AddOns
+from freeu.pipelines.models.addons.attaching import set_weights
+from freeu.pipelines.models.infotext import infotext
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.models.sources.sources import find_model
+from freeu.pipelines.models.used import used_parts
 from freeu.pipelines.runs.executors import settings_of
 from freeu.pipelines.runs.generate import generate_image
-from freeu.pipelines.runs.interval import acts
 from freeu.pipelines.runs.manifest import as_json, claim, made_with
 from freeu.pipelines.runs.plan import Plan, PlannedImage
 from freeu.pipelines.runs.prepare import Prepared, prepare
-from freeu.pipelines.runs.request import Request, check_request
-from freeu.pipelines.runs.run import deterministic
+from freeu.pipelines.runs.request import Request, Sources, check_request
+from freeu.pipelines.runs.run import ImageMaker, deterministic
 from freeu.pipelines.sweep.axes import Axis, Settings, canonical
+from freeu.pipelines.sweep.cells import Cell, Names, plan_of
 
 KIND, SCHEMA = "freeu-sweep", 1
 MAX_CELLS = 5_000
 DIRECTIONS = ("x", "y", "z")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One place of the grid: indices on the axes, and what they mean."""
-
-    place: tuple[int, ...]
-    settings: Settings
 
 
 @dataclass(frozen=True)
@@ -94,10 +88,31 @@ def check_sweep(sweep: Sweep, output: Path) -> None:
         assert model is not None
         if not find_model(model).whole:
             raise FreeUValueError(f"{model} is a U-Net alone: give the directory of its whole pipeline")
+    _check_needs(sweep)
     base = sweep.request.freeu.base() if sweep.request.freeu else None
     stand_in = base or FreeUConfig(b=(1.1, 1.1), s=(0.9, 0.9))
     for cell in sweep.cells():
         cell.settings.freeu(stand_in)
+
+
+def _check_needs(sweep: Sweep) -> None:
+    """That there is what an axis changes."""
+    request, axes = sweep.request, {canonical(axis.name): axis for axis in sweep.axes}
+    for name, there, missing in (
+        ("denoising-strength", request.image.image is not None, "an image to start from: give --image FILE too"),
+        ("lora-weight", bool(request.add_ons.loras), "a LoRA: give --lora FILE too"),
+        ("controlnet-weight", request.control.control is not None, "a ControlNet: give --controlnet too"),
+    ):
+        if name in axes and not there:
+            raise FreeUValueError(f"the axis {axes[name].name} needs {missing}")
+    if "prompt-sr" in axes:
+        sought = axes["prompt-sr"].values[0][0]
+        prompts = [str(value) for value in axes["prompt"].values] if "prompt" in axes else list(request.prompts)
+        for prompt in prompts:
+            if sought not in prompt and sought not in request.sampling.negative_prompt:
+                raise FreeUValueError(
+                    f"the axis prompt-sr replaces its first value, {sought!r}: it is not in {prompt!r}"
+                )
 
 
 def run_sweep(
@@ -123,20 +138,32 @@ def run_sweep(
     """
     output = OutputFolder(folder)
     cells = list(sweep.cells())
+    named = Names(sweep.axes)
     record: dict[str, Any] | None = None
     shown: dict[tuple[int, ...], str] = {}
     # One model in memory at a time.
-    for (model, scheduler), group in _grouped(cells):
+    for (model, scheduler, fused), group in _grouped(cells, sweep.request.add_ons.fuse_loras):
         options, sampling = sweep.request.model, sweep.request.sampling
         options = replace(options, model=model or options.model)
         sampling = replace(sampling, scheduler=scheduler or sampling.scheduler)
         say(f"loading {options.model or 'the embedded model'}")
         request = replace(sweep.request, model=options, sampling=sampling)
-        prepared = prepare(request, check_request(request, folder))
+        if fused is not None:
+            request = replace(request, add_ons=_weighted(request.add_ons, fused))
+        found = check_request(request, folder)
+        prepared = prepare(request, found)
+        sizes = {
+            size: _sized(request, found, prepared, size) for size in dict.fromkeys(cell.settings.size for cell in group)
+        }
+        jobs = [
+            (cell, sizes[cell.settings.size], plan_of(sizes[cell.settings.size].plan, cell.settings)) for cell in group
+        ]
         versions = made_with(prepared.plan)
         if record is None:
             record = claim(output, _record(sweep, prepared, versions), "sweep", kept=("pictures",))
             record["pictures"] |= {str(one.pop("file", "")): one for one in read_journal(folder)}
+        parts = {"model": prepared.plan.model.name, "scheduler": scheduler, **used_parts(prepared.loaded.pipe)}
+        record["used"] = [one for one in record.get("used", []) if one != parts] + [parts]
         loaded(prepared)
         say("generating")
         with (
@@ -144,8 +171,12 @@ def run_sweep(
             deterministic(prepared.plan.device, prepared.plan.threads),
             journaled(output, partial(as_json, record)) as note,
         ):
-            for cell in group:
-                shown[cell.place] = _make(prepared, cell, output, record, versions, note)
+            for name, data in ImageMaker().inputs(prepared):
+                output.write(name, data)
+            for cell, job, plan in jobs:
+                file = named(cell, plan, record["pictures"])
+                _make(job, plan, file, output, record, versions, parts, note)
+                shown[cell.place] = file
                 report()
     assert record is not None, "a sweep has a place"
     record["cells"] = [{"place": list(cell.place), "file": shown[cell.place]} for cell in cells]
@@ -153,11 +184,30 @@ def run_sweep(
     return record
 
 
-def _grouped(cells: list[Cell]) -> Iterator[tuple[tuple[str | None, str | None], list[Cell]]]:
-    groups: dict[tuple[str | None, str | None], list[Cell]] = {}
+Group = tuple[str | None, str | None, float | None]
+"""What cells must share to be generated by one loaded pipeline: model, sampler, and the weight of fused LoRAs."""
+
+
+def _grouped(cells: list[Cell], fuse: bool) -> Iterator[tuple[Group, list[Cell]]]:
+    groups: dict[Group, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell.settings.model, cell.settings.scheduler), []).append(cell)
+        one = cell.settings
+        groups.setdefault((one.model, one.scheduler, one.lora_weight if fuse else None), []).append(cell)
     yield from groups.items()
+
+
+def _weighted(add_ons: AddOns, weight: float) -> AddOns:
+    return replace(add_ons, loras=tuple(replace(lora, weight=weight) for lora in add_ons.loras))
+
+
+def _sized(request: Request, found: Sources, base: Prepared, size: tuple[int, int] | None) -> Prepared:
+    """What was prepared, with its inputs at another size."""
+    if size is None or size == (base.plan.width, base.plan.height):
+        return base
+    sampling = replace(request.sampling, width=size[0], height=size[1])
+    inputs = replace(request, sampling=sampling).read_inputs(base.loaded, found, base.plan.steps)
+    plan = replace(base.plan, width=size[0], height=size[1], **inputs.plan)
+    return replace(base, plan=plan, image=inputs.image, mask=inputs.mask, control_image=inputs.control_image)
 
 
 def _record(sweep: Sweep, prepared: Prepared, versions: dict[str, str]) -> dict[str, Any]:
@@ -175,53 +225,46 @@ def _record(sweep: Sweep, prepared: Prepared, versions: dict[str, str]) -> dict[
 
 
 def _make(
-    prepared: Prepared, cell: Cell, output: OutputFolder, record: dict[str, Any], versions: Any, note: Note
-) -> str:
-    """The file of a place; made only if no other place, or earlier run, made the same image."""
-    plan = plan_of(prepared.plan, cell.settings)
-    key = _key(plan)
-    file = f"{key[:20]}.png"
+    prepared: Prepared,
+    plan: Plan,
+    file: str,
+    output: OutputFolder,
+    record: dict[str, Any],
+    versions: dict[str, str],
+    used: dict[str, Any],
+    note: Note,
+) -> None:
+    """Make the file of a cell, unless another cell or an earlier run has made the same image."""
     known = record["pictures"].get(file)
-    if known is None or not _intact(output.path / file, known["sha256"]):
-        planned: PlannedImage = next(plan.images())
-        image, flagged = generate_image(prepared.loaded.pipe, plan, planned, prepared.image, prepared.mask)
-        output.write(file, png_bytes(image, settings_of(plan, planned, versions)))
-        record["pictures"][file] = {
-            "sha256": pixel_sha(image),
-            "prompt": planned.prompt,
-            "seed": planned.seed,
-            "config": str(plan.config) if plan.config else None,
-            "steps": plan.steps,
-            "guidance": plan.guidance,
-            "scheduler": plan.scheduler,
-            "model": plan.model.name,
-            "flagged": flagged,
-        }
-        note({"file": file, **record["pictures"][file]})
-    return file
-
-
-def plan_of(base: Plan, settings: Settings) -> Plan:
-    """The plan of one image."""
-    config, steps = settings.freeu(base.config), settings.steps or base.steps
-    if config is not None and (config.identity or not acts(config, steps, base.image_strength)):
-        config = None  # the same image
-    return replace(
-        base,
-        command="generate",
-        prompts=(settings.prompt or base.prompts[0],),
-        seeds=(base.seeds[0] if settings.seed is None else settings.seed,),
-        negative_prompt=base.negative_prompt if settings.negative_prompt is None else settings.negative_prompt,
-        steps=steps,
-        guidance=base.guidance if settings.guidance is None else settings.guidance,
-        arms=("baseline" if config is None else "freeu",),
-        config=config,
-    )
-
-
-def _key(plan: Plan) -> str:
-    """The same for plans that make the same image."""
-    return hashlib.sha256(json.dumps(plan.to_dict(), sort_keys=True).encode()).hexdigest()
+    if known is not None and _intact(output.path / file, known["sha256"]):
+        return
+    planned: PlannedImage = next(plan.images())
+    pipe = prepared.loaded.pipe
+    if plan.loras and not plan.fuse_loras:
+        set_weights(pipe, plan.loras)
+    images = (prepared.image, prepared.mask)
+    image, flagged = generate_image(pipe, plan, planned, *images, control_image=prepared.control_image)
+    inside = settings_of(plan, planned, versions, {name: one for name, one in used.items() if isinstance(one, dict)})
+    output.write(file, png_bytes(image, inside, parameters=infotext(inside)))
+    record["pictures"][file] = {
+        "sha256": pixel_sha(image),
+        "prompt": planned.prompt,
+        "seed": planned.seed,
+        "config": str(plan.config) if plan.config else None,
+        "steps": plan.steps,
+        "guidance": plan.guidance,
+        "scheduler": plan.scheduler,
+        "model": plan.model.name,
+        "flagged": flagged,
+    }
+    beside = {
+        "size": f"{plan.width}x{plan.height}",
+        "denoising strength": plan.image_strength,
+        "LoRA weight": plan.loras[0].weight if plan.loras else None,
+        "ControlNet weight": plan.control.scale if plan.control else None,
+    }
+    record["pictures"][file] |= {name: value for name, value in beside.items() if value is not None}
+    note({"file": file, **record["pictures"][file]})
 
 
 def _intact(path: Path, sha: str) -> bool:

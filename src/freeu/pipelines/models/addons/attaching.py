@@ -75,6 +75,15 @@ def _add_loras(pipe: Any, loras: Sequence[Lora], fuse: bool) -> None:
         pipe.unload_lora_weights()
 
 
+def set_weights(pipe: Any, loras: Sequence[Lora]) -> None:
+    """Give the LoRAs that ``attach`` put into a pipeline other weights; not those that were fused.
+
+    Args:
+        loras: the same ones, in the same order.
+    """
+    pipe.set_adapters([f"lora_{number}" for number in range(len(loras))], [lora.weight for lora in loras])
+
+
 def _load(pipe: Any, lora: Lora, name: str) -> None:
     """One LoRA, all of it: of matrices that it finds no place for, diffusers would not say a word."""
     other = f"the LoRA {lora.name} was made for another kind of model than this {type(pipe).__name__}"

@@ -1,0 +1,187 @@
+"""What a new run takes over from an image: prompt, seed and sampling, from freeu's or A1111's settings in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from freeu.errors import FreeUValueError
+from freeu.foreign.parameters import Parameters
+from freeu.metadata import KEY, find_settings, read_parameters_of
+from freeu.pipelines.io.inputs import MAX_SEED
+from freeu.pipelines.models.infotext import own_sampler, sampler_of
+from freeu.pipelines.models.sources.sources import embedded_models
+from freeu.pipelines.models.sources.tasks import VIDEO_TASKS
+from freeu.pipelines.options.option import Option
+from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+
+_NETWORKS = re.compile(r"\s*<(lora|lyco|hypernet|locon):([^<>:]{1,100})[^<>]{0,100}>")
+_TAKEN = {"Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size"}
+_OF_NO_USE = {"Version", "Model hash", "VAE hash", "Lora hashes", "TI hashes", "Hashes", "RNG", "App", "User"}
+"""Fields of A1111 that say nothing a run could take."""
+_MOST_NAMED = 8
+_OF_OURS = {
+    "config": ("FreeU", "--config {path}"),
+    "loras": ("LoRAs", "--lora"),
+    "embeddings": ("embeddings", "--embedding"),
+    "control": ("the ControlNet", "--controlnet"),
+    "image_sha256": ("the input image", "--image"),
+    "scalecrafter": ("ScaleCrafter", "--scalecrafter"),
+    "guiding": ("guidance settings", "--guidance-interval, --fresca"),
+    "guidance_rescale": ("guidance rescale", "--guidance-rescale"),
+    "prediction_type": ("the prediction type", "--prediction-type"),
+}
+"""What freeu's own settings hold beside what is taken: what to call it, and the options that give it."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an image says: fields of ``SamplingOptions``, the prompt, and what was not taken, for people."""
+
+    prompt: str
+    sampling: Mapping[str, Any]
+    left: tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class LikeOptions:
+    """An image whose prompt and sampling are taken over."""
+
+    PANEL: ClassVar[str] = "Images"
+
+    like: Annotated[
+        Path | None,
+        Option(
+            "Take prompt, negative prompt, seed, steps, CFG scale, sampler and size from a PNG of freeu, A1111 or "
+            "Forge; what is given here too wins.",
+            "PNG",
+        ),
+    ] = None
+
+    def fill(
+        self, prompts: PromptOptions, sampling: SamplingOptions, given: Collection[str], model: str | None = None
+    ) -> tuple[PromptOptions, SamplingOptions, list[str]]:
+        """Prompts and sampling with what the image says, where nothing else was said.
+
+        Args:
+            prompts, sampling: of the command.
+            given: names of their fields that the user gave.
+            model: that was asked for, or None.
+
+        Returns:
+            both, and lines that say what was not taken.
+
+        Raises:
+            FreeUValueError: the file cannot be read, is no PNG, holds no settings, or such as no model takes.
+        """
+        assert self.like is not None, "callers ask for it only where an image was given"
+        found = read_image_settings(self.like, model)
+        if not prompts:
+            if not found.prompt:
+                raise FreeUValueError(f"--like {self.like} has no prompt: give one")
+            prompts = replace(prompts, prompts=[found.prompt])
+        taken = {name: value for name, value in found.sampling.items() if name not in given and value is not None}
+        if {"width", "height"} & set(given):  # half of another image's size fits nothing
+            taken = {name: value for name, value in taken.items() if name not in ("width", "height")}
+        lines = [f"of {self.like}, not taken: {', '.join(found.left)}"] if found.left else []
+        return prompts, replace(sampling, **taken), lines + ([found.note] if found.note else [])
+
+
+def read_image_settings(path: Path, model: str | None = None) -> Found:
+    """What a PNG says of how it was made; errors as ``LikeOptions.fill``."""
+    settings = find_settings(path)
+    if settings is not None:
+        return _of_ours(path, settings, model)
+    parameters = read_parameters_of(path)
+    if parameters is None or not (parameters.prompt or parameters.fields):
+        raise FreeUValueError(f"--like {path} holds no settings: it has neither the PNG text {KEY!r} nor 'parameters'")
+    return _of_a1111(path, parameters, model)
+
+
+def _of_ours(path: Path, settings: Mapping[str, Any], model: str | None) -> Found:
+    if settings.get("task") in VIDEO_TASKS:
+        raise FreeUValueError(f"--like {path} holds frames of a video: give an image")
+    try:
+        name, prompt, negative = settings["model"]["name"], settings["prompt"], settings["negative_prompt"]
+        values = {key: str(settings[key]) for key in ("seed", "steps", "guidance", "width", "height")}
+        scheduler = settings["scheduler"]
+        if not all(isinstance(text, str) for text in (name, prompt, negative, scheduler or "")):
+            raise TypeError("a text is none")
+        if scheduler is None and model is not None and Path(model).name != name:
+            scheduler = own_sampler(settings)  # another model's own sampler may be another
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FreeUValueError(f"the settings in {path} are damaged: {error}") from None
+    left = [f"{what} ({option.format(path=path)})" for key, (what, option) in _OF_OURS.items() if settings.get(key)]
+    if model is None and name not in embedded_models():
+        left.insert(0, f"the model {_shown(name)} (--model)")
+    size = (values["width"], values["height"])
+    sampling = _sampling(path, values["steps"], values["guidance"], values["seed"], size)
+    return Found(prompt, {**sampling, "negative_prompt": negative, "scheduler": scheduler}, tuple(left))
+
+
+def _of_a1111(path: Path, found: Parameters, model: str | None) -> Found:
+    fields = found.fields
+    left = [f"{_shown(name)} {_shown(value)}" for name, value in fields.items() if name not in _TAKEN | _OF_NO_USE]
+    if model is None:
+        left = [f"{one} (--model)" if one.startswith("Model ") else one for one in left]
+    else:
+        left = [one for one in left if not one.startswith("Model ")]
+    prompt, negative = found.prompt, found.negative_prompt
+    for match in _NETWORKS.finditer(f"{prompt} {negative}"):
+        left.append(f"{match[1]} {_shown(match[2])}" + (" (--lora)" if match[1] != "hypernet" else ""))
+    if len(left) > _MOST_NAMED:
+        left = [*left[:_MOST_NAMED], f"and {len(left) - _MOST_NAMED} more"]
+    try:
+        scheduler = sampler_of(fields)
+    except FreeUValueError:
+        schedule = fields.get("Schedule type")
+        scheduler = None
+        left.insert(0, f"Sampler {_shown(fields['Sampler'])}" + (f" with {_shown(schedule)}" if schedule else ""))
+    width, cross, height = fields.get("Size", "").partition("x")
+    size = (width, height) if cross else None
+    sampling = _sampling(path, fields.get("Steps"), fields.get("CFG scale"), fields.get("Seed"), size)
+    note = "" if fields.get("Version", "").startswith("freeu") else "its noise was drawn otherwise: other images follow"
+    return Found(
+        _NETWORKS.sub("", prompt),
+        {**sampling, "negative_prompt": _NETWORKS.sub("", negative), "scheduler": scheduler},
+        tuple(left),
+        f"{path}: {note}" if note else "",
+    )
+
+
+def _sampling(
+    path: Path, steps: str | None, scale: str | None, seed: str | None, size: tuple[str, str] | None
+) -> dict[str, Any]:
+    """Fields of ``SamplingOptions``; None where nothing is said. A model may take them or not: that is judged later."""
+    found: dict[str, Any] = {"steps": None, "guidance_scale": None, "seeds": None, "width": None, "height": None}
+    if steps is not None:
+        found["steps"] = _whole(path, "steps", steps, 1, 1_000)
+    if seed is not None:
+        found["seeds"] = str(_whole(path, "seed", seed, 0, MAX_SEED))
+    if size is not None:
+        found["width"], found["height"] = (_whole(path, "size", side, 8, 16_384) for side in size)
+    if scale is not None:
+        try:
+            found["guidance_scale"] = float(scale[:40])
+        except ValueError:
+            found["guidance_scale"] = -1.0
+        if not 0.0 <= found["guidance_scale"] <= 100.0:
+            raise FreeUValueError(f"--like {path}: its CFG scale is no number from 0 to 100: {_shown(scale)}")
+    return found
+
+
+def _whole(path: Path, name: str, text: str, low: int, high: int) -> int:
+    value = int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else -1
+    if not low <= value <= high:
+        raise FreeUValueError(f"--like {path}: its {name} is no whole number from {low} to {high}: {_shown(text)}")
+    return value
+
+
+def _shown(text: str) -> str:
+    """A text of a foreign file for a terminal: short, and without anything that could move its cursor."""
+    short = text if len(text) <= 40 else text[:37] + "..."
+    return short if short.isprintable() else repr(short)[1:-1]
