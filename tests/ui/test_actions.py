@@ -1,6 +1,7 @@
 """What the page does with its values, without a web framework and without a model."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -147,6 +148,8 @@ def test_errors_are_one_line_in_words_of_the_page():
     text = "--denoising-strength 0.01 leaves\nnone of 20 steps to do: raise --steps"
     told = actions.one_line(FreeUValueError(text))
     assert told == "denoising strength 0.01 leaves none of 20 steps to do: raise steps"
+    error = FreeUValueError("cannot read the image /tmp/gradio/0a1b/fox.png: it ends early")
+    assert actions.one_line(error, Path("/tmp/gradio")) == "cannot read the image fox.png: it ends early"
 
 
 def test_texts_are_whole():

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -142,15 +143,21 @@ def test_sliders_settings_and_downloads(visit, tmp_path):
     dragged = float(page.locator("#b1 input[type=number]").input_value())
     assert 1.6 < dragged < 1.9
     assert f"b1={dragged:g}" in page.locator("#said code").inner_text()
-    # A preset sets the sliders and generates, too.
+    # A preset sets the sliders and generates, too; Enter in the prompt is the button.
+    page.locator("#preset input").click()
+    page.get_by_role("option", name="sd15", exact=True).click()
+    page.locator("#said code", has_text="b1=1.5 b2=1.6").wait_for()
+    page.locator("#prompt textarea").fill("a flat dog on a green background")
+    page.locator("#prompt textarea").press("Enter")
+    page.get_by_text("2 of 2 images").wait_for()
     page.locator("#copy button").first.click()
     page.wait_for_function("document.querySelector('#python').innerText.includes('freeu.enabled')")
     with page.expect_download() as download:
         page.locator("#save_on").click()
     download.value.save_as(tmp_path / "on.png")
     inside = read_png(tmp_path / "on.png")
-    assert (inside["prompt"], inside["arm"], inside["steps"]) == ("a flat cat on a green background", "freeu", 2)
-    assert inside["config"]["b"][0] == dragged
+    assert (inside["prompt"], inside["arm"], inside["steps"]) == ("a flat dog on a green background", "freeu", 2)
+    assert inside["config"]["b"] == [1.5, 1.6]
     with page.expect_download() as download:
         page.locator("#save_off").click()
     download.value.save_as(tmp_path / "off.png")
@@ -193,6 +200,7 @@ def test_seeds_batches_and_the_gallery(visit):
     page.get_by_text("both images were there").wait_for()
     assert page.locator("#gallery img").count() == 2
     # An older image brings its settings back.
+    page.locator("#live").get_by_text("never").click()
     fill(page, "b1", 1.1)
     page.locator("#prompt textarea").fill("something else")
     page.locator("#gallery button:has(img)").nth(1).click()
@@ -224,14 +232,16 @@ def test_stop_and_two_visitors(visit):
     assert not first.locator("#said code").count()
 
 
-def test_images_of_a_visitor_a_controlnet_and_a_lora(visit, mini, tmp_path):
+def test_images_of_a_visitor_a_controlnet_and_a_lora(visit, tmp_path):
+    import freeu_zoo
+    from diffusers import UNet2DConditionModel
+
     picture = Image.new("RGB", (256, 128), "white")
     picture.paste("red", (60, 20, 190, 110))
     picture.save(tmp_path / "square.png")
-    made.save_kohya(
-        {name: 0.2 * tensor for name, tensor in made.lora_state(mini.pipe, seed=1, text=()).items()},
-        tmp_path / "style.safetensors",
-    )
+    config = UNet2DConditionModel.load_config(freeu_zoo.model_path(), subfolder="unet")
+    state = made.lora_state(SimpleNamespace(unet=UNet2DConditionModel.from_config(config)), seed=1, text=())
+    made.save_kohya({name: 0.2 * tensor for name, tensor in state.items()}, tmp_path / "style.safetensors")
     watched = visit()
     page = watched.page
     for group in ("group_start", "group_control", "group_lora"):

@@ -210,9 +210,17 @@ def uploaded(value: Any) -> Path | None:
     return Path(str(path)) if path else None
 
 
-def one_line(error: Exception) -> str:
-    """An error as the page shows it: one line, in which options are called as on the page."""
-    return re.sub(r"--([a-z]+(?:-[a-z]+)*)", lambda found: found[1].replace("-", " "), " ".join(str(error).split()))
+def one_line(error: Exception, folder: Path | None = None) -> str:
+    """An error as the page shows it: one line, in which options are called as on the page.
+
+    Args:
+        error: of freeu.
+        folder: where uploaded files lie; a visitor knows the name of his file alone.
+    """
+    text = " ".join(str(error).split())
+    if folder is not None:
+        text = re.sub(rf"{re.escape(str(folder))}/\w+/", "", text)
+    return re.sub(r"--([a-z]+(?:-[a-z]+)*)", lambda found: found[1].replace("-", " "), text)
 
 
 def _number(name: str, value: object) -> float:

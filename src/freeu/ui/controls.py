@@ -64,7 +64,7 @@ def prompt_box(labels: Labels, studio: Studio) -> Any:
     box = gr.Textbox(
         prompt,
         label=say("prompt", "en"),
-        lines=2,
+        lines=1,  # so that Enter generates
         max_lines=4,
         max_length=MAX_PROMPT,
         elem_id="prompt",

@@ -122,6 +122,16 @@ class Page:
             ),
         ]
 
+        def choose(name: str, model: str) -> list[Any]:
+            if name not in (RECOMMENDED, *presets()):
+                return [gr.skip()] * len(OF_PRESETS)
+            config = self.studio.defaults(model).config if name == RECOMMENDED else presets()[name].config
+            return actions.slider_values(config)
+
+        preset, moved = self.inputs["preset"], [self.inputs[name] for name in OF_PRESETS]
+        chosen = preset.input(choose, [preset, self.inputs["model"]], moved, **_QUIETLY)
+        started.append(chosen.then(released, given, changed, trigger_mode="always_last", **shown))
+
         def stop(language: str, request: gr.Request) -> Changes:
             self._running.stop(str(request.session_hash))
             return self.results.told(say("stopped", language))
@@ -152,7 +162,7 @@ class Page:
         except Stopped:
             yield self.results.told(say("stopped", language))
         except FreeUError as error:
-            yield self.results.failed(actions.one_line(error))
+            yield self.results.failed(actions.one_line(error, self._folder))
 
     def _form(self, data: Changes) -> dict[str, Any]:
         return {name: _plain(component, data[component]) for name, component in self.inputs.items()}
@@ -163,13 +173,6 @@ class Page:
         inputs, error = self.inputs, self.results.error
         moved = [inputs[name] for name in OF_PRESETS]
 
-        def choose(name: str, model: str) -> list[Any]:
-            if name == CUSTOM or name not in (RECOMMENDED, *presets()):
-                return [gr.skip()] * len(OF_PRESETS)
-            config = self.studio.defaults(model).config if name == RECOMMENDED else presets()[name].config
-            return actions.slider_values(config)
-
-        inputs["preset"].input(choose, [inputs["preset"], inputs["model"]], moved, **_QUIETLY)
         for one in moved:
             one.input(lambda: CUSTOM, None, inputs["preset"], **_NO_QUEUE)
 
@@ -177,7 +180,7 @@ class Page:
             try:
                 own = self.studio.defaults(model)
             except FreeUError as reason:
-                return self.results.failed(actions.one_line(reason))
+                return self.results.failed(actions.one_line(reason, self._folder))
             values = dict(zip(moved, actions.slider_values(own.config), strict=True))
             values |= {inputs["steps"]: own.steps, inputs["guidance"]: own.guidance, inputs["preset"]: RECOMMENDED}
             size = gr.update(value=own.side, step=own.multiple)
@@ -193,7 +196,7 @@ class Page:
             try:
                 size = self.studio.fitted(model, path) if path else (self.studio.defaults(model).side,) * 2
             except FreeUError as reason:
-                return self.results.failed(actions.one_line(reason))
+                return self.results.failed(actions.one_line(reason, self._folder))
             return {inputs["width"]: size[0], inputs["height"]: size[1], error: ""}
 
         given, sized = [inputs["image"], inputs["model"]], [inputs["width"], inputs["height"], error]
