@@ -210,5 +210,3 @@ def _live(language: str) -> list[tuple[str, str]]:
 
 def _controls(controls: Sequence[str], language: str) -> list[tuple[str, str]]:
     return [(say("none", language), NONE), *((name, name) for name in controls)]
-
-

@@ -109,7 +109,12 @@ class Page:
             else:
                 yield from self._run(ready, data, str(request.session_hash), progress)
 
-        shown: dict[str, Any] = {**_TOGETHER, "show_progress": "full", "show_progress_on": self.results.pair, **_AS_SENT}
+        shown: dict[str, Any] = {
+            **_TOGETHER,
+            "show_progress": "full",
+            "show_progress_on": self.results.pair,
+            **_AS_SENT,
+        }
         started = [
             gr.on([self._go.click, self.inputs["prompt"].submit], generate, given, changed, **shown),
             gr.on(
