@@ -165,7 +165,7 @@ def test_sliders_settings_and_downloads(visit, tmp_path):
     watched.screenshot("studio-settings")
 
 
-def test_an_error_is_one_line_in_one_place(visit):
+def test_an_error_is_one_line_in_one_place(visit, tmp_path):
     watched = visit()
     page = watched.page
     for name, value, text in (
@@ -178,6 +178,12 @@ def test_an_error_is_one_line_in_one_place(visit):
         page.locator("#error p[role=alert]", has_text=text).wait_for()
         assert page.get_by_text(text).count() == 1
         fill(page, name, {"seed": 0, "width": 128, "prompt": "a 3d fox on a blue background"}[name])
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    page.locator("#group_start button").first.click()
+    page.locator("#image input[type=file]").set_input_files(tmp_path / "broken.png")
+    page.locator("#error p[role=alert]", has_text="cannot read broken.png: it ends early").wait_for()
+    page.locator("#image").get_by_label("Remove Image").click()
+    page.wait_for_function("!document.querySelector('#error p')")
     assert not page.locator(".error:visible, .toast-body:visible").count()
     watched.screenshot("studio-error")
     generate(page)
