@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 import freeu.ui.models
 from freeu.analysis import plotly_figure
 from freeu.metadata import read_png
+from freeu.pipelines.io.inputs import open_image
 from freeu.pipelines.models.addons.add_ons import AddOns, find_embedding, find_lora
 from freeu.pipelines.options.run import RunOptions
 from freeu.ui.request import StudioRequest
@@ -69,7 +70,7 @@ def compared(asked, folder, *words):
     words = ["compare", asked.prompt, "--steps", "2", "--guidance-scale", "3", "--preset", "sd14", *words]
     assert main([*words, "--threads", "1", "--output", str(folder)]) == 0
     names = [folder / f"p000-s0000-{arm}.png" for arm in ("baseline", "freeu")]
-    return *(Image.open(name) for name in names), read_png(names[1])
+    return *(open_image(name) for name in names), read_png(names[1])
 
 
 def test_the_images_and_files_are_those_of_compare(studio, asked, tmp_path):
@@ -114,6 +115,33 @@ def test_everything_that_is_added_is_that_of_compare_and_leaves_no_trace(studio,
     assert same(again.off, before.off)
     assert same(again.on, before.on)
     assert len(LOADED) == loads == 1
+
+
+def test_a_stable_diffusion_xl(tmp_path, files):
+    from tiny_pipelines import save_pipeline, tiny_text_encoder, tiny_tokenizer, tiny_unet
+
+    unet = tiny_unet(
+        cross_attention_dim=32,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=16 + 6 * 4,
+    )
+    second = tiny_text_encoder("CLIPTextModelWithProjection", projection_dim=16)
+    place = save_pipeline(
+        tmp_path / "xl", "StableDiffusionXLPipeline", unet=unet, text_encoder_2=second, tokenizer_2=tiny_tokenizer()
+    )
+    studio = Studio(check_models([str(place)]), RunOptions(threads=1))
+    asked = StudioRequest("xl", "a fox", 0, 2, 3.0, CONFIG)
+    plain = studio.pair(asked)
+    words = ["--model", str(place), "--scheduler", "euler"]
+    off, on, _ = compared(asked, tmp_path / "text", *words)
+    pair = studio.pair(replace(asked, scheduler="euler"))
+    assert same(pair.off, off)
+    assert same(pair.on, on)
+    _, on, _ = compared(asked, tmp_path / "image", *words, "--image", str(files / "square.png"))
+    assert same(studio.pair(replace(asked, scheduler="euler", image=files / "square.png")).on, on)
+    studio._images.clear()
+    assert same(studio.pair(asked).on, plain.on)
 
 
 def test_a_lora_that_does_not_fit_ends_nothing_else(studio, asked, files):

@@ -14,7 +14,7 @@ from freeu.errors import FreeUValueError
 from freeu.pipelines.models.addons.add_ons import AddOns, Lora, check_fit, check_together
 from freeu.pipelines.models.addons.attaching import attach
 from freeu.pipelines.models.control.control import attach_control
-from freeu.pipelines.models.control.files import fetch_control, load_control
+from freeu.pipelines.models.control.files import load_control
 from freeu.pipelines.models.loading import Loaded, choose_scheduler, load, pick_device, pick_dtype, quiet
 from freeu.pipelines.models.sources.sources import ModelSource
 from freeu.pipelines.options.model import ModelOptions
@@ -71,7 +71,7 @@ class Models:
             name: of the model.
             task: "text" or "image".
             scheduler: a name of ``schedulers.SAMPLERS``, or None for the model's own.
-            control: the ControlNet, or None.
+            control: the ControlNet, a local one, or None.
             loras: all that it is to have; those of the studio are the first.
 
         Raises:
@@ -100,7 +100,7 @@ class Models:
             pipe = self._pipe(base, task, None) if control is not None else _image_pipe(base)
             if control is not None:
                 with quiet():
-                    network = load_control(fetch_control(control), pipe.unet, pipe.unet.dtype, base.source.label)
+                    network = load_control(control, pipe.unet, pipe.unet.dtype, base.source.label)
                     pipe = attach_control(pipe, network).to(pipe.device)
             if "maybe_convert_prompt" in vars(base.pipe):  # that of embeddings with several vectors
                 pipe.maybe_convert_prompt = base.pipe.maybe_convert_prompt

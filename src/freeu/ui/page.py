@@ -127,14 +127,17 @@ class Page:
             ),
         ]
 
-        def choose(name: str, model: str) -> list[Any]:
-            if name not in (RECOMMENDED, *presets()):
-                return [gr.skip()] * len(OF_PRESETS)
-            config = self.studio.defaults(model).config if name == RECOMMENDED else presets()[name].config
-            return actions.slider_values(config)
+        def choose(name: str, model: str) -> Changes:
+            try:
+                if name not in (RECOMMENDED, *presets()):
+                    return {self.results.error: ""}
+                config = self.studio.defaults(model).config if name == RECOMMENDED else presets()[name].config
+            except FreeUError as reason:
+                return self.results.failed(actions.one_line(reason, self._folder))
+            return dict(zip(moved, actions.slider_values(config), strict=True))
 
         preset, moved = self.inputs["preset"], [self.inputs[name] for name in OF_PRESETS]
-        chosen = preset.input(choose, [preset, self.inputs["model"]], moved, **_QUIETLY)
+        chosen = preset.input(choose, [preset, self.inputs["model"]], [*moved, self.results.error], **_QUIETLY)
         started.append(chosen.then(released, given, changed, trigger_mode="always_last", **shown))
 
         def stop(language: str, request: gr.Request) -> Changes:

@@ -17,7 +17,7 @@ from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError, NoEffectWarning
 from freeu.pipelines.io.inputs import fit_size, open_image
 from freeu.pipelines.models.addons.add_ons import AddOns, find_lora
-from freeu.pipelines.models.control.files import embedded_controls, find_control
+from freeu.pipelines.models.control.files import embedded_controls, fetch_control, find_control
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.models.sources.sources import ModelSource
 from freeu.pipelines.options.model import ModelOptions
@@ -143,7 +143,7 @@ class Studio:
             progress("loading", 0.0)
             task = request.task
             loaded, reference = self._models.ready(asked.model, task, asked.scheduler, control, added.loras)
-            prepared = settle(request, request.fetch(found), loaded, reference)
+            prepared = settle(request, found, loaded, reference)
             on = prepared.plan
             off = replace(on, arms=("baseline",), config=None)
             check_interval(on)
@@ -214,6 +214,8 @@ def check_models(names: list[str], add_ons: AddOns = AddOns()) -> list[ModelSour
 def check_controls(names: list[str], models: Sequence[ModelSource]) -> list[ModelSource]:
     """Find the ControlNets that a studio offers: those named, and the embedded ones for an embedded model.
 
+    Those of the hub are fetched, once; no weights are read.
+
     Args:
         names: as for ``freeu compare --controlnet``.
         models: what ``check_models`` gave.
@@ -223,5 +225,5 @@ def check_controls(names: list[str], models: Sequence[ModelSource]) -> list[Mode
     """
     embedded = [name for name in embedded_controls() if name.startswith("mini-")]
     wanted = [*names, *(embedded if any(one.kind == "embedded" for one in models) else [])]
-    found = {source.label: source for source in map(find_control, wanted)}
+    found = {source.label: source for source in map(fetch_control, map(find_control, wanted))}
     return list(found.values())

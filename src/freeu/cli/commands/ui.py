@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -58,6 +59,7 @@ def ui(
     words = [f"{one.token} (an embedding)" for one in added.embeddings]
     names = [f"{one.name} (LoRA, weight {one.weight:g})" for one in added.loras]
     note += f" Added to the model: {', '.join([*names, *words])}." if names or words else ""
+    print(f"loading {sources[0].label} ...", file=sys.stderr, flush=True)
     page = Page(studio, note.strip())
     try:
         url = serve(page, server.host, server.port, browser)
