@@ -45,7 +45,8 @@ def studio(tmp_path_factory):
         process.send_signal(signal.SIGINT)
         process.wait(30)
         process.stdout.close()
-    assert "Traceback" not in log.read_text()
+    said = log.read_text()
+    assert "Traceback" not in said, said[-3_000:]
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
@@ -151,7 +152,7 @@ def test_sliders_settings_and_downloads(visit, tmp_path):
     page.locator("#prompt textarea").press("Enter")
     page.get_by_text("2 of 2 images").wait_for()
     page.locator("#copy button").first.click()
-    page.wait_for_function("document.querySelector('#python').innerText.includes('freeu.enabled')")
+    page.wait_for_function("document.querySelector('#python')?.innerText.includes('freeu.enabled')")
     with page.expect_download() as download:
         page.locator("#save_on").click()
     download.value.save_as(tmp_path / "on.png")
@@ -265,7 +266,7 @@ def test_images_of_a_visitor_a_controlnet_and_a_lora(visit, tmp_path):
     fill(page, "lora_weight", 0.5)
     generate(page, 3)
     page.locator("#copy button").first.click()
-    page.wait_for_function("document.querySelector('#command textarea').value.includes('--lora style.safetensors:0.5')")
+    page.wait_for_function("document.querySelector('#command textarea')?.value.includes('--lora style.safetensors:0.5')")
     command = page.locator("#command textarea").input_value()
     assert "--image square.png --denoising-strength 0.6" in command
     assert "--controlnet mini-canny --control-image square.png" in command
