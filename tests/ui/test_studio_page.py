@@ -68,8 +68,9 @@ def visit(chromium, studio):
 
     yield opened
     for visitor in visitors:
-        assert (visitor.errors, visitor.outside) == ([], [])
         visitor.page.context.close()
+    for visitor in visitors:
+        assert (visitor.errors, visitor.outside) == ([], [])
 
 
 def fill(page, name, value):
@@ -266,7 +267,9 @@ def test_images_of_a_visitor_a_controlnet_and_a_lora(visit, tmp_path):
     fill(page, "lora_weight", 0.5)
     generate(page, 3)
     page.locator("#copy button").first.click()
-    page.wait_for_function("document.querySelector('#command textarea')?.value.includes('--lora style.safetensors:0.5')")
+    page.wait_for_function(
+        "document.querySelector('#command textarea')?.value.includes('--lora style.safetensors:0.5')"
+    )
     command = page.locator("#command textarea").input_value()
     assert "--image square.png --denoising-strength 0.6" in command
     assert "--controlnet mini-canny --control-image square.png" in command
