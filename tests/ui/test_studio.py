@@ -6,23 +6,40 @@ import numpy as np
 import pytest
 
 import freeu
-from freeu.errors import FreeUValueError, NoEffectWarning
+from freeu.errors import FreeUValueError
 
 pytest.importorskip("freeu_zoo")
-pytest.importorskip("gradio")
 
+import made_add_ons as made
+from PIL import Image
+from safetensors.torch import save_file
+
+import freeu.ui.models
 from freeu.analysis import plotly_figure
-from freeu.pipelines.models.addons.add_ons import AddOns
+from freeu.metadata import read_png
+from freeu.pipelines.io.inputs import open_image
+from freeu.pipelines.models.addons.add_ons import AddOns, find_embedding, find_lora
 from freeu.pipelines.options.run import RunOptions
-from freeu.ui.page import OF_PRESETS, OWN, request_from, slider_values
-from freeu.ui.studio import Studio, StudioRequest, check_models
+from freeu.ui.request import StudioRequest
+from freeu.ui.studio import Studio, check_controls, check_models
 
 CONFIG = freeu.preset("sd14")
+LOADED = []
 
 
 @pytest.fixture(scope="module")
 def studio():
-    return Studio(check_models([]), RunOptions(threads=1))
+    """The embedded model and its ControlNet; every load of a model is counted in LOADED."""
+    load = freeu.ui.models.load
+
+    def counted(*args, **kwargs):
+        LOADED.append(args)
+        return load(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(freeu.ui.models, "load", counted)
+        sources = check_models([])
+        yield Studio(sources, RunOptions(threads=1), controls=check_controls([], sources))
 
 
 @pytest.fixture
@@ -30,65 +47,185 @@ def asked(studio):
     return StudioRequest(studio.models[0], "a 3d fox on a blue background", 0, 2, 3.0, CONFIG)
 
 
-def test_the_pictures_are_those_of_compare(studio, asked, tmp_path):
-    from PIL import Image
+@pytest.fixture(scope="module")
+def files(studio, tmp_path_factory):
+    """An image and a LoRA of a visitor."""
+    folder = tmp_path_factory.mktemp("files")
+    picture = Image.new("RGB", (128, 128), "white")
+    picture.paste("red", (30, 40, 90, 100))
+    picture.save(folder / "square.png")
+    state = made.lora_state(studio._models.loaded(studio.models[0]).pipe, seed=1, text=())
+    made.save_kohya({name: 0.2 * tensor for name, tensor in state.items()}, folder / "style.safetensors")
+    return folder
 
+
+def same(one, other):
+    return np.array_equal(np.asarray(one), np.asarray(other))
+
+
+def compared(asked, folder, *words):
+    """What ``freeu compare`` makes of the same, without and with FreeU: the images, and what is inside the second."""
     from freeu.cli import main
 
+    words = ["compare", asked.prompt, "--steps", "2", "--guidance-scale", "3", "--preset", "sd14", *words]
+    assert main([*words, "--threads", "1", "--output", str(folder)]) == 0
+    names = [folder / f"p000-s0000-{arm}.png" for arm in ("baseline", "freeu")]
+    return *(open_image(name) for name in names), read_png(names[1])
+
+
+def test_the_images_and_files_are_those_of_compare(studio, asked, tmp_path):
     pair = studio.pair(asked)
-    words = ["compare", asked.prompt, "--steps", "2", "--guidance-scale", "3", "--preset", "sd14", "--threads", "1"]
-    assert main([*words, "--output", str(tmp_path / "out")]) == 0
-    for arm, picture in (("baseline", pair.off), ("freeu", pair.on)):
-        with Image.open(tmp_path / "out" / f"p000-s0000-{arm}.png") as other:
-            assert np.array_equal(np.asarray(picture), np.asarray(other))
+    off, on, inside = compared(asked, tmp_path / "out")
+    assert same(pair.off, off)
+    assert same(pair.on, on)
+    (tmp_path / "download.png").write_bytes(pair.png("freeu"))
+    assert read_png(tmp_path / "download.png") == inside
+    (tmp_path / "download.png").write_bytes(pair.png("baseline"))
+    assert read_png(tmp_path / "download.png")["config"] is None
 
 
-def test_loras_and_embeddings_of_the_studio(studio, asked, tmp_path):
-    import made_add_ons as made
+def test_everything_that_is_added_is_that_of_compare_and_leaves_no_trace(studio, asked, files, tmp_path):
+    before, loads = studio.pair(asked), len(LOADED)
+    full = replace(
+        asked,
+        scheduler="euler",
+        image=files / "square.png",
+        denoising=0.7,
+        control="mini-canny",
+        control_image=files / "square.png",
+        control_weight=0.8,
+        lora=files / "style.safetensors",
+        lora_weight=0.5,
+    )
+    pair = studio.pair(full)
+    words = ["--scheduler", "euler", "--image", str(files / "square.png"), "--denoise", "0.7"]
+    words += ["--controlnet", "canny", "--control-image", str(files / "square.png"), "--controlnet-weight", "0.8"]
+    off, on, _ = compared(asked, tmp_path / "out", *words, "--lora", f"{files / 'style.safetensors'}:0.5")
+    assert same(pair.off, off)
+    assert same(pair.on, on)
+    command = pair.texts()["command"]
+    for part in ("--image square.png", "--control-image square.png", "--lora style.safetensors:0.5"):
+        assert part in command
+    assert "--preprocessor" not in command
+    weaker = studio.pair(replace(full, lora_weight=0.1))
+    assert weaker.remembered == 0
+    assert not same(weaker.off, pair.off)
+    studio._images.clear()
+    again = studio.pair(asked)
+    assert same(again.off, before.off)
+    assert same(again.on, before.on)
+    assert len(LOADED) == loads == 1
+
+
+def test_a_stable_diffusion_xl(tmp_path, files):
+    from tiny_pipelines import save_pipeline, tiny_text_encoder, tiny_tokenizer, tiny_unet
+
+    unet = tiny_unet(
+        cross_attention_dim=32,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=16 + 6 * 4,
+    )
+    second = tiny_text_encoder("CLIPTextModelWithProjection", projection_dim=16)
+    place = save_pipeline(
+        tmp_path / "xl", "StableDiffusionXLPipeline", unet=unet, text_encoder_2=second, tokenizer_2=tiny_tokenizer()
+    )
+    studio = Studio(check_models([str(place)]), RunOptions(threads=1))
+    asked = StudioRequest("xl", "a fox", 0, 2, 3.0, CONFIG)
+    plain = studio.pair(asked)
+    words = ["--model", str(place), "--scheduler", "euler"]
+    off, on, _ = compared(asked, tmp_path / "text", *words)
+    pair = studio.pair(replace(asked, scheduler="euler"))
+    assert same(pair.off, off)
+    assert same(pair.on, on)
+    _, on, _ = compared(asked, tmp_path / "image", *words, "--image", str(files / "square.png"))
+    assert same(studio.pair(replace(asked, scheduler="euler", image=files / "square.png")).on, on)
+    studio._images.clear()
+    assert same(studio.pair(asked).on, plain.on)
+
+
+def test_a_lora_that_does_not_fit_ends_nothing_else(studio, asked, files):
+    state = {"unet.nowhere.lora_A.weight": np.zeros((4, 8)), "unet.nowhere.lora_B.weight": np.zeros((8, 4))}
     import torch
-    from safetensors.torch import save_file
 
-    from freeu.pipelines.models.addons.add_ons import find_embedding, find_lora
-    from freeu.pipelines.models.loading import load
-    from freeu.pipelines.models.sources.sources import find_model
+    save_file({name: torch.from_numpy(value).float() for name, value in state.items()}, files / "other.safetensors")
+    with pytest.raises(FreeUValueError, match=r"other\.safetensors"):
+        studio.pair(replace(asked, lora=files / "other.safetensors"))
+    (files / "no.safetensors").write_text("no")
+    with pytest.raises(FreeUValueError, match=r"no\.safetensors"):
+        studio.pair(replace(asked, lora=files / "no.safetensors"))
+    studio.pair(replace(asked, seed=7))
 
-    pipe = load(find_model(None)).pipe
-    state = made.lora_state(pipe, seed=1, text=())
-    made.save_kohya({name: 0.2 * tensor for name, tensor in state.items()}, tmp_path / "style.safetensors")
-    save_file({"<R>": torch.randn(pipe.text_encoder.config.hidden_size)}, tmp_path / "word.safetensors")
-    added = AddOns((find_lora(tmp_path / "style.safetensors", 0.5),), (find_embedding(tmp_path / "word.safetensors"),))
+
+def test_loras_and_embeddings_of_the_studio(studio, asked, files, tmp_path):
+    import torch
+
+    width = studio._models.loaded(studio.models[0]).pipe.text_encoder.config.hidden_size
+    save_file({"<R>": torch.randn(width)}, tmp_path / "word.safetensors")
+    loras = (find_lora(files / "style.safetensors", 0.5),)
+    added = AddOns(loras, (find_embedding(tmp_path / "word.safetensors"),))
     other = Studio(check_models([], added), RunOptions(threads=1), added)
     pair = other.pair(replace(asked, prompt="a 3d <R> on a blue background"))
-    assert not np.array_equal(np.asarray(pair.off), np.asarray(studio.pair(asked).off))
+    assert not same(pair.off, studio.pair(asked).off)
     texts = pair.texts()
     assert "--lora style.safetensors:0.5 --embedding 'word.safetensors:<R>'" in texts["command"]
     assert 'pipe.set_adapters(["lora_0"], [0.5])' in texts["python"]
+    with pytest.raises(FreeUValueError, match="is given twice"):
+        other.pair(replace(asked, lora=files / "style.safetensors"))
     save_file({"<R>": torch.randn(8)}, tmp_path / "word.safetensors")
     with pytest.raises(FreeUValueError, match="has the width 8"):
         check_models([], AddOns(embeddings=(find_embedding(tmp_path / "word.safetensors"),)))
 
 
-def test_what_was_drawn_is_remembered(studio, asked):
-    first = studio.pair(asked)
-    again = studio.pair(asked)
-    assert again.remembered == 2
-    assert again.on is first.on
-    other = studio.pair(replace(asked, config=CONFIG.replace(end=0.5)))
-    assert other.remembered == 1
-    assert other.off is first.off
-    assert studio.pair(replace(asked, seed=1)).remembered == 0
+def test_images_and_encoded_prompts_are_remembered(studio, asked):
+    encoder, calls = studio._models.loaded(studio.models[0]).pipe.text_encoder, []
+    hook = encoder.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        fresh = replace(asked, prompt="a flat cat on a red background")
+        first = studio.pair(fresh)
+        assert len(calls) == 2  # the prompt and the empty one, once each
+        again = studio.pair(fresh)
+        assert again.remembered == 2
+        assert again.on is first.on
+        other = studio.pair(replace(fresh, config=CONFIG.replace(end=0.6)))
+        assert other.remembered == 1
+        assert other.off is first.off
+        assert studio.pair(replace(fresh, seed=1)).remembered == 0
+        assert len(calls) == 2
+    finally:
+        hook.remove()
 
 
-def test_the_identity_is_one_picture(studio, asked):
+def test_the_identity_is_one_image(studio, asked):
     pair = studio.pair(replace(asked, config=freeu.FreeUConfig()))
     assert pair.off is pair.on
+    assert "identity" in pair.notes[0]
 
 
-def test_settings_without_effect_are_told(studio, asked):
+def test_what_a_visitor_should_know_is_told(studio, asked):
     # This profile has no third stage.
     nothing = freeu.FreeUConfig(b=(1.0, 1.0, 1.3), s=(1.0, 1.0, 1.0), profile="diffusers")
-    with pytest.warns(NoEffectWarning):
-        studio.pair(replace(asked, config=nothing))
+    notes = studio.pair(replace(asked, config=nothing, prompt="a 3d wombat on a blue background")).notes
+    assert any("wombat" in note for note in notes)
+    assert any("changes nothing on this" in note for note in notes)
+    long = studio.pair(replace(asked, prompt="a 3d fox " * 20)).notes
+    assert any("tokens" in note for note in long)
+    with pytest.raises(FreeUValueError, match="act on no step"):
+        studio.pair(replace(asked, config=CONFIG.replace(start=0.9)))
+
+
+def test_what_progress_raises_ends_the_image(studio, asked):
+    class EndError(Exception):
+        pass
+
+    def stop(what, done):
+        if what == "baseline":
+            raise EndError
+
+    with pytest.raises(EndError):
+        studio.pair(replace(asked, seed=99), stop)
+    assert studio.pair(replace(asked, seed=99)).remembered == 0
+    assert studio.pair_seconds(asked.model) > 0
 
 
 def test_texts_lead_back(studio, asked):
@@ -107,6 +244,14 @@ def test_spectra_of_both(studio, asked):
     assert len(plotly_figure(panel).data) == 2
 
 
+def test_sizes(studio, asked, tmp_path):
+    assert studio.pair(replace(asked, width=64, height=96)).on.size == (64, 96)
+    Image.new("RGB", (300, 100)).save(tmp_path / "wide.png")
+    width, height = studio.fitted(asked.model, tmp_path / "wide.png")
+    assert width > height
+    assert width % 8 == height % 8 == 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -114,10 +259,16 @@ def test_spectra_of_both(studio, asked):
         ({"prompt": " \n"}, "the prompt is empty"),
         ({"prompt": "a" * 2001}, "2001 letters"),
         ({"negative_prompt": "a" * 2001}, "negative prompt has 2001"),
-        ({"seed": -1}, "seed must lie in"),
+        ({"seed": -5}, "seed must be 0 to 18446744073709551615, or -1"),
         ({"steps": 151}, "steps must lie in 1 to 150"),
         ({"guidance": float("nan")}, "CFG scale must lie in"),
         ({"scheduler": "../x"}, "no scheduler"),
+        ({"width": 100}, "must be a multiple of 8"),
+        ({"height": 100_000}, "height must lie in 8 to 2048"),
+        ({"control": "../x", "control_image": "x"}, "no ControlNet '../x' here"),
+        ({"control": "mini-canny"}, "needs a control image"),
+        ({"denoising": 7.0}, "denoising strength must lie in"),
+        ({"lora_weight": 11.0}, "LoRA weight must lie in"),
     ],
 )
 def test_what_cannot_be_is_refused(studio, asked, change, message):
@@ -125,51 +276,10 @@ def test_what_cannot_be_is_refused(studio, asked, change, message):
         studio.pair(replace(asked, **change))
 
 
-def test_values_of_the_page():
-    given = {
-        "b1": 1.3,
-        "b2": 1.4,
-        "b3": 1.0,
-        "s1": 0.9,
-        "s2": 0.2,
-        "s3": 1.0,
-        "version": 2,
-        "profile": "official",
-        "start": 0.0,
-        "end": 1.0,
-        "strength": 1.0,
-        "dc": "scale",
-        "gain_lowest": 1.0,
-        "gain_highest": 1.0,
-        "b_start": 0.0,
-        "b_end": 1.0,
-        "s_start": 0.0,
-        "s_end": 1.0,
-        "model": "m",
-        "prompt": "p",
-        "negative_prompt": "",
-        "seed": 5,
-        "steps": 20,
-        "guidance": 3,
-        "scheduler": OWN,
-    }
-    asked = request_from(given)
-    assert asked.config == CONFIG
-    assert (asked.seed, asked.scheduler) == (5, None)
-    assert len(request_from(given | {"b3": 1.1}).config.stages) == 3
-    own = request_from(given | {"gain_lowest": 0.5, "dc": "keep", "b_end": 0.5}).config
-    assert own == CONFIG.replace(skip_gain_ends=(0.5, 1.0), dc="keep", b_window=(0.0, 0.5))
-    for name, preset in freeu.presets().items():
-        values = dict(zip(OF_PRESETS, slider_values(preset.config), strict=True))
-        assert request_from(given | values).config == preset.config, name
-    with pytest.raises(FreeUValueError, match="b"):
-        request_from(given | {"b1": 99})
-    with pytest.raises(FreeUValueError, match="profile"):
-        request_from(given | {"profile": "mine"})
-
-
 def test_models_of_one_name_are_refused():
     with pytest.raises(FreeUValueError, match="two models have one name"):
         Studio(check_models([]) * 2)
     with pytest.raises(FreeUValueError, match="no model 'nowhere'"):
         check_models(["nowhere"])
+    with pytest.raises(FreeUValueError, match="no ControlNet 'nowhere'"):
+        check_controls(["nowhere"], [])

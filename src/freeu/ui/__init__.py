@@ -1,5 +1,11 @@
 """The studio: FreeU's settings under sliders, the same image without and with it beside each other.
 
-studio.py  generates pairs and remembers baselines; knows nothing of the web
-page.py    the page, with Gradio
+request.py   what a visitor asks for
+models.py    the model in memory, in the forms that requests need
+studio.py    generates pairs, and remembers images; pair.py is what comes out
+actions.py   what the page does, without a web framework
+texts.py     every text of the page, in English and Chinese
+controls.py, results.py, page.py   the page, with Gradio
+
+None but the last three know of the web.
 """

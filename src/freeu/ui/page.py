@@ -1,223 +1,315 @@
-"""The studio's page, made with Gradio."""
+"""The studio's page, made with Gradio: where things stand, and what happens on each click."""
 
 from __future__ import annotations
 
-import warnings
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from freeu.analysis.plots import plotly_figure
-from freeu.config import DC, FreeUConfig
 from freeu.errors import FreeUError
-from freeu.pipelines.models.schedulers import SAMPLERS
 from freeu.presets import presets
-from freeu.profiles import PROFILES
-from freeu.ui.studio import MAX_PROMPT, MAX_STEPS, Studio, StudioRequest
+from freeu.ui import actions, controls
+from freeu.ui.actions import CUSTOM, OF_PRESETS, RECOMMENDED, Running, Shown, Stopped
+from freeu.ui.controls import OF_FREEU, Labels
+from freeu.ui.results import Results, saved
+from freeu.ui.studio import Studio
+from freeu.ui.texts import LANGUAGES, preferred, say
 
-OWN = "the model's own"
-CUSTOM, RECOMMENDED = "custom", "recommended"
-GALLERY = 24
-_FACTORS = ("b1", "b2", "b3", "s1", "s2", "s3")
-OF_PRESETS = (*_FACTORS, "version", "profile", "dc", "gain_lowest", "gain_highest")
-"""The inputs that a preset sets."""
 MAX_WAITING = 32
 CACHE = (3_600, 86_400)
 """Seconds between two looks into Gradio's cache of images, and the age at which it forgets one."""
+MAX_UPLOAD = "2gb"
+"""LoRAs of SDXL take up to that."""
+STYLE = Path(__file__).parent / "static" / "studio.css"
+# Gradio's own checks of values raise errors that cover every pane; what uses the values says more, in one line.
+_AS_SENT: dict[str, Any] = {"preprocess": False}
+_TOGETHER: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "generating", "api_visibility": "private"}
+_QUIETLY: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_NO_QUEUE: dict[str, Any] = {**_QUIETLY, "queue": False}
+
+Changes = dict[Any, Any]
+"""Components with their new values."""
 
 
-def build(studio: Studio, note: str = "") -> gr.Blocks:
+class Page:
     """The page for a studio.
 
     Args:
         studio: generates.
         note: a line on the models.
     """
-    steps, guidance, recommended = studio.defaults(studio.models[0])
-    with gr.Blocks(title="freeu studio", analytics_enabled=False, delete_cache=CACHE) as page:
-        gr.Markdown(f"# freeu studio\nThe same prompt and seed without and with FreeU. {note}")
-        with gr.Row():
-            with gr.Column(scale=2, min_width=320):
-                inputs = _image_inputs(studio, steps, guidance) | _freeu_inputs(recommended)
-                go = gr.Button("Generate", variant="primary", elem_id="generate")
-            with gr.Column(scale=3, min_width=320):
-                pair = gr.ImageSlider(
-                    label="without | with FreeU", type="pil", format="png", interactive=False, elem_id="pair"
-                )
-                said = gr.Markdown(elem_id="said")
-                plot = gr.Plot(label="Spectra", elem_id="spectra")
-                with gr.Accordion("Settings to copy", open=False):
-                    python = gr.Code(label="Python", language="python", interactive=False, elem_id="python")
-                    as_json = gr.Code(label="JSON", language="json", interactive=False, elem_id="json")
-                    short = gr.Textbox(label="Short form, and for freeu compare --config", interactive=False, lines=1)
-                    command = gr.Textbox(label="At a shell", interactive=False, lines=2)
-                gallery = gr.Gallery(
-                    label="This session, with FreeU (newest first)",
-                    columns=4,
-                    height=260,
-                    format="png",
-                    interactive=False,
-                )
-        seen = gr.State([])
-        names = list(inputs)
 
-        def generate(*values: Any, progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
-            given = dict(zip([*names, "seen"], values, strict=True))
-            before: list[tuple[Any, str]] = given.pop("seen")
+    def __init__(self, studio: Studio, note: str = "") -> None:
+        self.studio = studio
+        self._running, self._labels = Running(), Labels()
+        own = studio.defaults(studio.models[0])
+        labels = self._labels
+        with gr.Blocks(title="freeu studio", analytics_enabled=False, delete_cache=CACHE, fill_width=True) as blocks:
+            with gr.Row(elem_id="head"):
+                about = gr.Markdown(f"# freeu studio\n{say('about', 'en')} {note}", elem_id="about")
+                labels.also(about, lambda language: {"value": f"# freeu studio\n{say('about', language)} {note}"})
+                self.language = gr.Radio(
+                    [(name, key) for key, name in LANGUAGES.items()],
+                    value="en",
+                    show_label=False,
+                    container=False,
+                    elem_id="language",
+                    min_width=150,
+                )
+            with gr.Row(elem_id="bar"):
+                prompt = controls.prompt_box(labels, studio)
+                with gr.Column(scale=1, min_width=200, elem_id="buttons"):
+                    self._go = gr.Button(say("generate", "en"), variant="primary", elem_id="generate", min_width=90)
+                    self._stop = gr.Button(say("stop", "en"), variant="stop", elem_id="stop", min_width=90)
+                    labels.add(self._go, "generate", "value")
+                    labels.add(self._stop, "stop", "value")
+            with gr.Row(elem_id="main"):
+                with gr.Column(scale=3, min_width=320):
+                    self.results = Results(labels)
+                with gr.Column(scale=2, min_width=320, elem_id="controls"):
+                    with labels.add(gr.Accordion(say("group_freeu", "en"), elem_id="group_freeu"), "group_freeu"):
+                        freeu = controls.freeu_inputs(labels, own)
+                    with labels.add(gr.Accordion(say("group_image", "en"), elem_id="group_image"), "group_image"):
+                        history = gr.Dropdown([], value=None, label=say("history", "en"), elem_id="history")
+                        self._history = labels.add(history, "history")
+                        image = controls.image_inputs(labels, studio, own)
+                    start = controls.start_inputs(labels)
+                    control = controls.control_inputs(labels, studio.controls)
+                    lora = controls.lora_inputs(labels)
+            self._dice, self._reuse = image.pop("dice"), image.pop("reuse")
+            self.inputs = {"prompt": prompt} | image | freeu | start | control | lora
+            self._seen = gr.State([], time_to_live=CACHE[1])
+            # Kept by the browser, under a name that outlives the server; nothing of it is kept here.
+            self._prompts = gr.BrowserState([], storage_key="freeu-prompts", secret="freeu-studio")
+            self._chosen = gr.BrowserState("", storage_key="freeu-language", secret="freeu-studio")
+            self._folder = Path(self.results.pair.GRADIO_CACHE)
+            self._generating()
+            self._choosing()
+            self._speaking(blocks)
+        self.blocks = blocks.queue(max_size=MAX_WAITING, api_open=False)
+
+    # -- generating --------------------------------------------------------------------------------------------------
+
+    def _generating(self) -> None:
+        given = {*self.inputs.values(), self._seen, self._prompts, self.language}
+        changed = [*self.results.components, self._seen, self._prompts, self._history]
+
+        def generate(data: Changes, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Iterator[Changes]:  # noqa: B008
+            yield from self._run(self._form(data), data, str(request.session_hash), progress)
+
+        def released(data: Changes, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Iterator[Changes]:  # noqa: B008
+            form = self._form(data)
+            ready = actions.live(form, data[self._seen], self.studio.pair_seconds(str(form["model"])))
+            if ready is None:
+                yield {self._seen: gr.skip()}
+            else:
+                yield from self._run(ready, data, str(request.session_hash), progress)
+
+        shown: dict[str, Any] = {
+            **_TOGETHER,
+            "show_progress": "full",
+            "show_progress_on": self.results.pair,
+            **_AS_SENT,
+        }
+        started = [
+            gr.on([self._go.click, self.inputs["prompt"].submit], generate, given, changed, **shown),
+            gr.on(
+                [getattr(self.inputs[name], _settled(self.inputs[name])) for name in OF_FREEU],
+                released,
+                given,
+                changed,
+                trigger_mode="always_last",
+                **shown,
+            ),
+        ]
+
+        def choose(name: str, model: str) -> Changes:
             try:
-                with warnings.catch_warnings(record=True) as caught:
-                    warnings.simplefilter("always")
-                    request = request_from(given)
-                    found = studio.pair(request, lambda text, done: progress(done, desc=text))
-            except FreeUError as error:
-                raise gr.Error(" ".join(str(error).split()), print_exception=False) from None
-            for warning in caught:
-                if issubclass(warning.category, UserWarning) and "FreeU" in str(warning.message):
-                    gr.Warning(" ".join(str(warning.message).split()))
-            texts = found.texts()
-            now = [(found.on, found.caption), *before][:GALLERY]
-            made = 2 - found.remembered
-            told = f"`{texts['short']}` · generated {made} of 2 images" + (", the rest was there" if made < 2 else "")
-            figure = plotly_figure(found.spectra())
-            return (
-                (found.off, found.on),
-                told,
-                figure,
-                texts["python"],
-                texts["json"],
-                texts["short"],
-                texts["command"],
-                now,
-                now,
-            )
+                if name not in (RECOMMENDED, *presets()):
+                    return {self.results.error: ""}
+                config = self.studio.defaults(model).config if name == RECOMMENDED else presets()[name].config
+            except FreeUError as reason:
+                return self.results.failed(actions.one_line(reason, self._folder))
+            return dict(zip(moved, actions.slider_values(config), strict=True))
 
-        outputs = [pair, said, plot, python, as_json, short, command, gallery, seen]
-        for start in (go.click, inputs["prompt"].submit):
-            start(
-                generate,
-                [*inputs.values(), seen],
-                outputs,
-                concurrency_limit=1,
-                concurrency_id="generating",
-                api_visibility="private",
-            )
+        preset, moved = self.inputs["preset"], [self.inputs[name] for name in OF_PRESETS]
+        chosen = preset.input(choose, [preset, self.inputs["model"]], [*moved, self.results.error], **_QUIETLY)
+        started.append(chosen.then(released, given, changed, trigger_mode="always_last", **shown))
 
-        def choose(name: str, model: str) -> list[Any]:
-            config = studio.defaults(model)[2] if name == RECOMMENDED else None
-            if config is None and name != CUSTOM:
-                config = presets()[name].config
-            return [gr.skip()] * len(OF_PRESETS) if config is None else slider_values(config)
+        def stop(language: str, request: gr.Request) -> Changes:
+            self._running.stop(str(request.session_hash))
+            return self.results.told(say("stopped", language))
 
+        self._stop.click(stop, self.language, self.results.error, cancels=started, **_NO_QUEUE)
+
+    def _run(self, form: dict[str, Any], data: Changes, session: str, progress: Any) -> Iterator[Changes]:
+        """Generate a form, image by image; the page follows."""
+        language, gallery, run = data[self.language], data[self._seen], self._running.begin(session)
+        prompts = actions.remembered_prompts(data[self._prompts], str(form["prompt"] or ""))
+        try:
+            todo = actions.requests_from(form)
+            yield {self.results.error: ""}
+            for number, (alone, asked) in enumerate(todo, start=1):
+                tell = _teller(progress, run, language, number, len(todo))
+                began = time.perf_counter()
+                pair = self.studio.pair(asked, tell)
+                files = (
+                    saved(pair.png("baseline"), pair.file_name("baseline"), self._folder),
+                    saved(pair.png("freeu"), pair.file_name("freeu"), self._folder),
+                )
+                seconds = time.perf_counter() - began
+                texts, spectra = pair.texts(), pair.spectra()
+                new = Shown(alone, pair.plan, files, seconds, pair.remembered, pair.notes, texts, spectra)
+                gallery = actions.entered(gallery, new)
+                kept = {self._seen: gallery, self._prompts: prompts, self._history: gr.update(choices=prompts)}
+                yield self.results.of(new, gallery, language) | kept
+        except Stopped:
+            yield self.results.told(say("stopped", language))
+        except FreeUError as error:
+            yield self.results.failed(actions.one_line(error, self._folder))
+
+    def _form(self, data: Changes) -> dict[str, Any]:
+        return {name: _plain(component, data[component]) for name, component in self.inputs.items()}
+
+    # -- choosing ----------------------------------------------------------------------------------------------------
+
+    def _choosing(self) -> None:
+        inputs, error = self.inputs, self.results.error
         moved = [inputs[name] for name in OF_PRESETS]
-        inputs["preset"].input(choose, [inputs["preset"], inputs["model"]], moved, api_visibility="private")
+
         for one in moved:
-            one.input(lambda: CUSTOM, None, inputs["preset"], api_visibility="private")
+            one.input(lambda: CUSTOM, None, inputs["preset"], **_NO_QUEUE)
 
-        def change(model: str) -> list[Any]:
+        def change(model: str) -> Changes:
             try:
-                steps, guidance, config = studio.defaults(model)
-            except FreeUError as error:
-                raise gr.Error(" ".join(str(error).split()), print_exception=False) from None
-            return [steps, guidance, RECOMMENDED, *slider_values(config)]
+                own = self.studio.defaults(model)
+            except FreeUError as reason:
+                return self.results.failed(actions.one_line(reason, self._folder))
+            values = dict(zip(moved, actions.slider_values(own.config), strict=True))
+            values |= {inputs["steps"]: own.steps, inputs["guidance"]: own.guidance, inputs["preset"]: RECOMMENDED}
+            size = gr.update(value=own.side, step=own.multiple)
+            return values | {inputs["width"]: size, inputs["height"]: size, error: ""}
 
+        names = ("model", "steps", "guidance", "preset", "width", "height")
         inputs["model"].input(
-            change,
-            inputs["model"],
-            [inputs["steps"], inputs["guidance"], inputs["preset"], *moved],
-            concurrency_limit=1,
-            concurrency_id="generating",
-            api_visibility="private",
+            change, inputs["model"], [*(inputs[name] for name in names), *moved, error], **(_TOGETHER | _QUIETLY)
         )
-    return page.queue(max_size=MAX_WAITING, api_open=False)
+
+        def fit(image: Any, model: str) -> Changes:
+            path = actions.uploaded(image)
+            try:
+                size = self.studio.fitted(model, path) if path else (self.studio.defaults(model).side,) * 2
+            except FreeUError as reason:
+                return self.results.failed(actions.one_line(reason, self._folder))
+            return {inputs["width"]: size[0], inputs["height"]: size[1], error: ""}
+
+        given, sized = [inputs["image"], inputs["model"]], [inputs["width"], inputs["height"], error]
+        gr.on([inputs["image"].upload, inputs["image"].clear], fit, given, sized, **_QUIETLY, **_AS_SENT)
+
+        self._dice.click(lambda: "-1", None, inputs["seed"], **_NO_QUEUE)
+
+        def reuse(gallery: list[Shown], language: str) -> Changes:
+            if not gallery:
+                return self.results.told(say("nothing_yet", language))
+            return {inputs["seed"]: gallery[0].form["seed"], error: ""}
+
+        self._reuse.click(reuse, [self._seen, self.language], [inputs["seed"], error], **_NO_QUEUE)
+        self._history.input(lambda text: text, self._history, inputs["prompt"], **_NO_QUEUE)
+
+        def restore(gallery: list[Shown], language: str, event: gr.SelectData) -> Changes:
+            if not isinstance(event.index, int) or not 0 <= event.index < len(gallery):
+                return {error: ""}
+            shown = gallery[event.index]
+            form = {inputs[name]: value for name, value in shown.form.items() if name not in ("live", "model")}
+            return (
+                {inputs["model"]: shown.form["model"]}
+                | form
+                | self.results.of(shown, gallery, language)
+                | self.results.told(say("from_gallery", language))
+            )
+
+        self.results.gallery.select(
+            restore, [self._seen, self.language], [*inputs.values(), *self.results.components], **_QUIETLY
+        )
+
+    # -- languages ---------------------------------------------------------------------------------------------------
+
+    def _speaking(self, blocks: gr.Blocks) -> None:
+        labels = list(dict.fromkeys(self._labels.components))
+
+        def first(chosen: str, prompts: list[Any], request: gr.Request) -> Changes:
+            language = chosen if chosen in LANGUAGES else preferred(request.headers.get("accept-language", ""))
+            changes = self._labels.updates(language) if language != "en" else {}
+            changes[self.language] = language
+            kept = actions.remembered_prompts(prompts, "")[1:]
+            return changes | {self._history: gr.update(label=say("history", language), choices=kept)}
+
+        blocks.load(first, [self._chosen, self._prompts], [*labels, self.language], **_NO_QUEUE)
+
+        def switch(language: str) -> Changes:
+            return self._labels.updates(language) | {self._chosen: language}
+
+        self.language.input(switch, self.language, [*labels, self._chosen], **_NO_QUEUE)
+        blocks.unload(self._left)
+
+    def _left(self, request: gr.Request) -> None:
+        """A visitor has closed the page: what he had running ends."""
+        self._running.stop(str(request.session_hash))
 
 
-def _image_inputs(studio: Studio, steps: int, guidance: float) -> dict[str, Any]:
-    first = next(iter(studio.sources.values()))
-    prompt = "a 3d fox on a blue background" if first.world else "a blue car is being filmed"
-    made: dict[str, Any] = {
-        "prompt": gr.Textbox(prompt, label="Prompt", max_length=MAX_PROMPT, elem_id="prompt"),
-        "model": gr.Dropdown(studio.models, value=studio.models[0], label="Model", visible=len(studio.models) > 1),
-    }
-    with gr.Row():
-        made["seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**32 - 1, elem_id="seed")
-        made["steps"] = gr.Slider(1, MAX_STEPS, steps, step=1, label="Steps")
-        made["guidance"] = gr.Slider(0.0, 20.0, guidance, step=0.1, label="CFG scale")
-    with gr.Accordion("More", open=False):
-        made["negative_prompt"] = gr.Textbox("", label="Negative prompt", max_length=MAX_PROMPT)
-        made["scheduler"] = gr.Dropdown([OWN, *SAMPLERS], value=OWN, label="Scheduler")
-    return made
+def _plain(component: Any, value: Any) -> Any:
+    """What a slider shows of a number that was typed beside it; the path of a file; other values as they are."""
+    if isinstance(component, (gr.Image, gr.File)):
+        path = actions.uploaded(value)
+        return str(path) if path else None
+    if isinstance(component, gr.Slider) and isinstance(value, (int, float)):
+        return min(max(value, component.minimum), component.maximum)
+    return value
 
 
-def _freeu_inputs(recommended: FreeUConfig) -> dict[str, Any]:
-    values = dict(zip(OF_PRESETS, slider_values(recommended), strict=True))
-    choices = [RECOMMENDED, *presets(), CUSTOM]
-    made: dict[str, Any] = {"preset": gr.Dropdown(choices, value=RECOMMENDED, label="FreeU preset", elem_id="preset")}
-    for letter, what in (("b", "backbone"), ("s", "skip, low frequencies")):
-        with gr.Row():
-            for stage in (1, 2, 3):
-                name = f"{letter}{stage}"
-                made[name] = gr.Slider(
-                    0.0, 2.0, values[name], step=0.01, label=f"{name}: {what}", elem_id=name, min_width=120
-                )
-    with gr.Row():
-        made["version"] = gr.Radio([1, 2], value=values["version"], label="Version (2: structure-aware)")
-        made["profile"] = gr.Dropdown(list(PROFILES), value=values["profile"], label="Profile")
-    with gr.Row():
-        for name, value in (("start", 0.0), ("end", 1.0), ("strength", 1.0)):
-            made[name] = gr.Slider(0.0, 1.0, value, step=0.01, label=name.capitalize(), min_width=120)
-    with gr.Accordion("Whole skip, mean, windows of b and s", open=False):
-        with gr.Row():
-            for name, site in (("gain_lowest", "lowest site"), ("gain_highest", "highest site")):
-                made[name] = gr.Slider(
-                    0.0, 2.0, values[name], step=0.01, label=f"Skip gain: {site}", elem_id=name, min_width=120
-                )
-            made["dc"] = gr.Radio(list(DC), value=values["dc"], label="s does to the mean")
-        with gr.Row():
-            for letter in ("b", "s"):
-                for end, value in (("start", 0.0), ("end", 1.0)):
-                    made[f"{letter}_{end}"] = gr.Slider(
-                        0.0, 1.0, value, step=0.01, label=f"{letter}: {end}", elem_id=f"{letter}_{end}", min_width=120
-                    )
-    return made
+def _settled(component: Any) -> str:
+    """The event that tells that a visitor has settled on a value."""
+    return "release" if isinstance(component, gr.Slider) else "input"
 
 
-def slider_values(config: FreeUConfig) -> list[Any]:
-    """Values of the inputs that a preset sets; a third stage that is not there is 1."""
-    factors = dict.fromkeys(_FACTORS, 1.0)
-    for number, stage in enumerate(config.stages, start=1):
-        factors |= {f"b{number}": stage.b, f"s{number}": stage.s}
-    gains = config.skip_gain_ends or (config.skip_gain, config.skip_gain)
-    return [*factors.values(), config.version, config.profile, config.dc, *gains]
+def _teller(progress: Any, run: threading.Event, language: str, number: int, count: int) -> Any:
+    """Shows the progress of one image of a batch, and ends it when its visitor has stopped it."""
+
+    def tell(what: str, done: float) -> None:
+        if run.is_set():
+            raise Stopped
+        text = say(what, language)
+        text = say("of_batch", language, number=number, count=count, what=text) if count > 1 else text
+        progress(done, desc=text)
+
+    return tell
 
 
-def request_from(given: dict[str, Any]) -> StudioRequest:
-    """What the page's values mean.
+def serve(page: Page, host: str, port: int, browser: bool = False) -> str:
+    """Begin to serve a page, and give back its address.
+
+    Args:
+        host, port: where to listen; port 0 takes a free one.
+        browser: open it.
 
     Raises:
-        FreeUValueError: values that no slider gives, which may come from anybody.
+        OSError: the port is taken, or the address is not of this machine.
     """
-    stages = 2 if given["b3"] == given["s3"] == 1.0 else 3
-    gains = given["gain_lowest"], given["gain_highest"]
-    config = FreeUConfig(
-        b=tuple(given[f"b{stage}"] for stage in range(1, stages + 1)),
-        s=tuple(given[f"s{stage}"] for stage in range(1, stages + 1)),
-        version=given["version"],
-        profile=given["profile"],
-        start=given["start"],
-        end=given["end"],
-        strength=given["strength"],
-        b_window=(given["b_start"], given["b_end"]),
-        s_window=(given["s_start"], given["s_end"]),
-        dc=given["dc"],
-        **({"skip_gain": gains[0]} if gains[0] == gains[1] else {"skip_gain_ends": gains}),
+    _, url, _ = page.blocks.launch(
+        server_name=host,
+        server_port=port or None,
+        inbrowser=browser,
+        share=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        show_error=True,
+        footer_links=[],
+        allowed_paths=[],
+        max_file_size=MAX_UPLOAD,
+        css_paths=STYLE,
     )
-    return StudioRequest(
-        model=given["model"],
-        prompt=given["prompt"],
-        negative_prompt=given["negative_prompt"],
-        seed=int(given["seed"] or 0),
-        steps=int(given["steps"]),
-        guidance=float(given["guidance"]),
-        scheduler=None if given["scheduler"] == OWN else given["scheduler"],
-        config=config,
-    )
+    return str(url)

@@ -2,107 +2,63 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+import time
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
 import freeu
-from freeu.analysis.measurement.content import AMPLITUDE, FREQUENCY, Panel, Series
-from freeu.analysis.measurement.measure import spectrum
 from freeu.config import FreeUConfig
-from freeu.errors import FreeUValueError
-from freeu.pipelines.models.addons.add_ons import AddOns
+from freeu.errors import FreeUValueError, NoEffectWarning
+from freeu.pipelines.io.inputs import fit_size, open_image
+from freeu.pipelines.models.addons.add_ons import AddOns, find_lora
+from freeu.pipelines.models.control.files import embedded_controls, fetch_control, find_control
 from freeu.pipelines.models.loading import quiet
-from freeu.pipelines.models.schedulers import SAMPLERS
 from freeu.pipelines.models.sources.sources import ModelSource
-from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.model import ModelOptions
-from freeu.pipelines.options.option import check_range
 from freeu.pipelines.options.run import RunOptions
-from freeu.pipelines.options.sampling import SamplingOptions
-from freeu.pipelines.pages.page import python_lines
 from freeu.pipelines.runs.generate import generate_image
-from freeu.pipelines.runs.plan import ARMS, Plan
-from freeu.pipelines.runs.prepare import Prepared, prepare
+from freeu.pipelines.runs.interval import check_interval
+from freeu.pipelines.runs.manifest import environment
+from freeu.pipelines.runs.plan import Plan
+from freeu.pipelines.runs.prepare import Prepared, settle
 from freeu.pipelines.runs.request import Request, Sources, check_request
 from freeu.pipelines.runs.run import deterministic
+from freeu.ui.models import Models
+from freeu.ui.pair import Pair
+from freeu.ui.request import StudioRequest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_PROMPT = 2_000
-MAX_STEPS = 150
 KEPT = 128
 """Images that are remembered."""
 
 Progress = Callable[[str, float], None]
-"""Told what is being done and how much of it (0..1)."""
+"""Told what is being done ("loading", "baseline" or "freeu") and how much of it (0..1); what it raises ends it."""
 
 
 @dataclass(frozen=True)
-class StudioRequest:
-    """What a visitor asks for.
+class Defaults:
+    """What a model's settings mean by default.
 
     Args:
-        model: one of ``Studio.models``.
-        prompt, negative_prompt, seed, steps, guidance: of the image.
-        scheduler: a name of ``schedulers.SAMPLERS``, or None for the model's own.
-        config: FreeU's settings.
+        steps, guidance: its own.
+        config: what ``freeu.recommend`` says of it.
+        side: of its square image, in pixels.
+        multiple: sides must be multiples of this, in pixels.
     """
 
-    model: str
-    prompt: str
-    seed: int
     steps: int
     guidance: float
     config: FreeUConfig
-    negative_prompt: str = ""
-    scheduler: str | None = None
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The same image without and with FreeU.
-
-    Args:
-        off, on: the images.
-        plan: of the second.
-        remembered: how many of the two were there already.
-    """
-
-    off: Image
-    on: Image
-    plan: Plan
-    remembered: int
-
-    @property
-    def caption(self) -> str:
-        return f"{self.plan.prompts[0]}, seed {self.plan.seeds[0]}: {self.plan.config}"
-
-    def texts(self) -> dict[str, str]:
-        """The settings to copy: "python", "json", "short" and the "command" for a shell."""
-        assert self.plan.config is not None
-        return {
-            "python": python_lines(self.plan),
-            "json": self.plan.config.to_json(indent=2),
-            "short": str(self.plan.config),
-            "command": replace(self.plan, command="compare", arms=tuple(ARMS)).command_line(),
-        }
-
-    def spectra(self) -> Panel:
-        """Relative log amplitude of both images."""
-        lines = []
-        for image, label, dashed in ((self.off, ARMS["baseline"], False), (self.on, ARMS["freeu"], True)):
-            pixels = torch.from_numpy(np.asarray(image, dtype=np.float64) / 255.0).permute(2, 0, 1)
-            curve = spectrum(pixels).curve
-            lines.append(Series(label, tuple(curve.frequency.tolist()), tuple(curve.value.tolist()), dashed=dashed))
-        return Panel("Spectra of the two images", FREQUENCY, AMPLITUDE, tuple(lines))
+    side: int
+    multiple: int
 
 
 class Studio:
@@ -112,103 +68,131 @@ class Studio:
         sources: the models that can be chosen; nothing else can be loaded.
         run: arithmetic, as for ``freeu compare``.
         add_ons: LoRAs and embeddings; every model gets them.
+        controls: the ControlNets that can be chosen.
     """
 
-    def __init__(self, sources: list[ModelSource], run: RunOptions = RunOptions(), add_ons: AddOns = AddOns()) -> None:
+    def __init__(
+        self,
+        sources: list[ModelSource],
+        run: RunOptions = RunOptions(),
+        add_ons: AddOns = AddOns(),
+        controls: Sequence[ModelSource] = (),
+    ) -> None:
         self.sources = {source.label: source for source in sources}
-        if len(self.sources) < len(sources):
+        self._controls = {source.label: source for source in controls}
+        if len(self.sources) < len(sources) or len(self._controls) < len(controls):
             raise FreeUValueError("two models have one name: rename one of the folders")
         self._run, self._add_ons = run, add_ons
         self._lock = threading.Lock()
-        self._ready: tuple[tuple[str, str | None], Prepared] | None = None
+        self._models = Models(self.sources, run, add_ons)
         self._images: OrderedDict[Plan, Image] = OrderedDict()
+        self._seconds: dict[str, float] = {}
 
     @property
     def models(self) -> list[str]:
         """Names of the models, the first is the default."""
         return list(self.sources)
 
-    def defaults(self, model: str) -> tuple[int, float, FreeUConfig]:
-        """Steps, CFG scale and recommended settings of a model, which is loaded for that."""
-        with self._lock:
-            prepared = self._prepared(model, None)
-            return prepared.plan.steps, prepared.plan.guidance, freeu.recommend(prepared.loaded.pipe)
+    @property
+    def controls(self) -> list[str]:
+        """Names of the ControlNets."""
+        return list(self._controls)
 
-    def pair(self, request: StudioRequest, progress: Progress = lambda text, done: None) -> Pair:
+    def defaults(self, model: str) -> Defaults:
+        """The defaults of a model, which is loaded for that."""
+        self._check_model(model)
+        with self._lock:
+            loaded = self._models.loaded(model)
+            config = freeu.recommend(loaded.pipe)
+            return Defaults(loaded.steps, loaded.guidance, config, loaded.native, loaded.multiple)
+
+    def fitted(self, model: str, image: Path) -> tuple[int, int]:
+        """Width and height at which an image is used: its shape, the model's area.
+
+        Raises:
+            FreeUValueError: it cannot be read.
+        """
+        own = self.defaults(model)
+        return fit_size(open_image(image).size, own.side, own.multiple)
+
+    def pair_seconds(self, model: str) -> float | None:
+        """How long a pair of images takes with a model, by the last image that it generated; None before the first."""
+        return 2 * self._seconds[model] if model in self._seconds else None
+
+    def pair(self, asked: StudioRequest, progress: Progress = lambda what, done: None) -> Pair:
         """Generate what is asked for.
 
         Raises:
-            FreeUValueError: an unknown model, an empty or endless prompt, a number outside its range.
+            FreeUValueError: what ``StudioRequest.check`` refuses; a model or ControlNet that is not offered; a file or
+                a number that the model cannot use.
             FreeURuntimeError: the device has too little memory.
-
-        Warns:
-            NoEffectWarning: the settings touch nothing of this model.
         """
-        self._check(request)
+        asked.check()
+        self._check_model(asked.model)
+        if asked.control is not None and asked.control not in self._controls:
+            raise FreeUValueError(f"no ControlNet {asked.control!r} here: choose one of {', '.join(self.controls)}")
+        control = self._controls[asked.control] if asked.control is not None else None
+        source = self.sources[asked.model]
+        added = self._added(asked)
+        request = asked.options(source.reference, control.reference if control else None, self._run, added)
+        request.check_options()
+        request.sampling.check()
+        found = Sources(source, control=control)
+        request.check_sources(found)
         with self._lock:
-            progress("loading the model", 0.0)
-            prepared = self._prepared(request.model, request.scheduler)
-            base = replace(
-                prepared.plan,
-                command="generate",
-                prompts=(request.prompt.strip(),),
-                negative_prompt=request.negative_prompt.strip(),
-                seeds=(request.seed,),
-                steps=request.steps,
-                guidance=request.guidance,
-            )
-            off = replace(base, arms=("baseline",), config=None)
-            on = off if request.config.identity else replace(base, arms=("freeu",), config=request.config)
-            remembered = sum(plan in self._images for plan in (off, on))
-            without = self._image(prepared, off, progress)
-            with_freeu = self._image(prepared, on, progress)
-        return Pair(without, with_freeu, replace(base, arms=("freeu",), config=request.config), remembered)
+            progress("loading", 0.0)
+            task = request.task
+            loaded, reference = self._models.ready(asked.model, task, asked.scheduler, control, added.loras)
+            prepared = settle(request, found, loaded, reference)
+            on = prepared.plan
+            off = replace(on, arms=("baseline",), config=None)
+            check_interval(on)
+            same = asked.config.identity
+            remembered = sum(plan in self._images for plan in (off, off if same else on))
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                first = self._image(asked.model, prepared, off, progress)
+                second = first if same else self._image(asked.model, prepared, on, progress)
+        told = [" ".join(str(one.message).split()) for one in caught if issubclass(one.category, NoEffectWarning)]
+        notes = (*prepared.notes, *dict.fromkeys(told))
+        names = (path.name if path is not None else "" for path in (asked.image, asked.control_image))
+        return Pair(first, second, on, remembered, notes, _environment(on.device), *names)
 
-    def _check(self, request: StudioRequest) -> None:
-        if request.model not in self.sources:
-            raise FreeUValueError(f"no model {request.model!r} here: choose one of {', '.join(self.sources)}")
-        if not request.prompt.strip():
-            raise FreeUValueError("the prompt is empty: write what the image should show")
-        for name, text in (("prompt", request.prompt), ("negative prompt", request.negative_prompt)):
-            if len(text) > MAX_PROMPT:
-                raise FreeUValueError(f"the {name} has {len(text)} letters, more than {MAX_PROMPT}: shorten it")
-        check_range("seed", request.seed, 0, 2**32 - 1)
-        check_range("steps", request.steps, 1, MAX_STEPS)
-        check_range("CFG scale", request.guidance, 0.0, 100.0)
-        if request.scheduler is not None and request.scheduler not in SAMPLERS:
-            raise FreeUValueError(f"no scheduler {request.scheduler!r}: choose one of {', '.join(SAMPLERS)}")
+    def _check_model(self, model: str) -> None:
+        if model not in self.sources:
+            raise FreeUValueError(f"no model {model!r} here: choose one of {', '.join(self.sources)}")
 
-    def _prepared(self, model: str, scheduler: str | None) -> Prepared:
-        """The model, loaded; one at a time is in memory."""
-        if self._ready is None or self._ready[0] != (model, scheduler):
-            self._ready = None
-            source = self.sources[model]
-            request = Request(
-                command="generate",
-                prompts=("a",),
-                sampling=SamplingOptions(scheduler=scheduler),
-                model=ModelOptions(source.reference),
-                run=self._run,
-                freeu=FreeUOptions(config="b1=1.1 b2=1.1 s1=1.0 s2=1.0 v=2"),
-                add_ons=self._add_ons,
-            )
-            self._ready = ((model, scheduler), prepare(request, Sources(source)))
-        return self._ready[1]
+    def _added(self, asked: StudioRequest) -> AddOns:
+        """The studio's LoRAs and embeddings with the visitor's LoRA."""
+        if asked.lora is None:
+            return self._add_ons
+        lora = replace(_lora(asked.lora), weight=float(asked.lora_weight))
+        return replace(self._add_ons, loras=(*self._add_ons.loras, lora))
 
-    def _image(self, prepared: Prepared, plan: Plan, progress: Progress) -> Image:
+    def _image(self, model: str, prepared: Prepared, plan: Plan, progress: Progress) -> Image:
         if plan not in self._images:
-            what = ARMS[plan.arms[0]]
+            arm = plan.arms[0]
+            began = time.perf_counter()
             with quiet(), deterministic(plan.device, plan.threads):
-                self._images[plan], _ = generate_image(
+                image, _ = generate_image(
                     prepared.loaded.pipe,
                     plan,
                     next(plan.images()),
-                    on_step=lambda fraction, _latents: progress(f"generating {what}", fraction),
+                    prepared.image,
+                    on_step=lambda fraction, _latents: progress(arm, fraction),
+                    control_image=prepared.control_image,
                 )
+            self._seconds[model] = time.perf_counter() - began
+            self._images[plan] = image
             while len(self._images) > KEPT:
                 self._images.popitem(last=False)
         self._images.move_to_end(plan)
         return self._images[plan]
+
+
+_environment = functools.cache(environment)
+_lora = functools.lru_cache(maxsize=64)(find_lora)
+"""An uploaded file is read once: its folder is named after what is in it, so it never changes."""
 
 
 def check_models(names: list[str], add_ons: AddOns = AddOns()) -> list[ModelSource]:
@@ -225,3 +209,21 @@ def check_models(names: list[str], add_ons: AddOns = AddOns()) -> list[ModelSour
     nowhere = Path("freeu-studio-writes-nothing")
     chosen: list[str | None] = [*names] or [None]
     return [check_request(replace(request, model=ModelOptions(name)), nowhere).model for name in chosen]
+
+
+def check_controls(names: list[str], models: Sequence[ModelSource]) -> list[ModelSource]:
+    """Find the ControlNets that a studio offers: those named, and the embedded ones for an embedded model.
+
+    Those of the hub are fetched, once; no weights are read.
+
+    Args:
+        names: as for ``freeu compare --controlnet``.
+        models: what ``check_models`` gave.
+
+    Raises:
+        FreeUValueError: the first that is not there.
+    """
+    embedded = [name for name in embedded_controls() if name.startswith("mini-")]
+    wanted = [*names, *(embedded if any(one.kind == "embedded" for one in models) else [])]
+    found = {source.label: source for source in map(fetch_control, map(find_control, wanted))}
+    return list(found.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -25,6 +26,15 @@ def ui(
             metavar="[MODEL]...", help="Models to choose from (default: the embedded one).", show_default=False
         ),
     ] = None,
+    controlnet: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--controlnet",
+            metavar="NAME|PATH",
+            help="A ControlNet to choose from; may be given again (an embedded model has the embedded one).",
+            show_default=False,
+        ),
+    ] = None,
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Open a studio in the browser: sliders for every setting, the image without and with FreeU, and its spectra."""
@@ -37,11 +47,11 @@ def ui(
     need("ui", "gradio", "plotly")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nothing leaves this machine
     loading("the studio")
-    from freeu.ui.studio import Studio, check_models
+    from freeu.ui.studio import Studio, check_controls, check_models
 
     sources = check_models(models or [], added)
-    studio = Studio(sources, run, added)
-    from freeu.ui.page import build
+    studio = Studio(sources, run, added, check_controls(controlnet or [], sources))
+    from freeu.ui.page import Page, serve
 
     world = sources[0].world
     note = (
@@ -52,23 +62,13 @@ def ui(
     words = [f"{one.token} (an embedding)" for one in added.embeddings]
     names = [f"{one.name} (LoRA, weight {one.weight:g})" for one in added.loras]
     note += f" Added to the model: {', '.join([*names, *words])}." if names or words else ""
-    page = build(studio, note.strip())
+    print(f"loading {sources[0].label} ...", file=sys.stderr, flush=True)
+    page = Page(studio, note.strip())
     try:
-        _, url, _ = page.launch(
-            server_name=server.host,
-            server_port=server.port or None,
-            inbrowser=browser,
-            share=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            show_error=True,
-            footer_links=[],
-            allowed_paths=[],
-            max_file_size=1,
-        )
+        url = serve(page, server.host, server.port, browser)
     except OSError as error:
         raise FreeUValueError(
             f"cannot listen on {server.host}, port {server.port}: {error}: choose another --port"
         ) from None
     print(f"freeu studio: {url} (Ctrl-C ends it)", flush=True)
-    page.block_thread()
+    page.blocks.block_thread()

@@ -8,7 +8,7 @@ import logging
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ class Loaded:
         steps, guidance: its defaults.
         frames: of its videos by default; None where it generates still images.
         fps: frames per second of its videos by default.
+        own_scheduler: that of the model's files, from which ``choose_scheduler`` makes others; None where no files
+            were read.
     """
 
     pipe: Any
@@ -67,6 +69,7 @@ class Loaded:
     guidance: float
     frames: int | None = None
     fps: int | None = None
+    own_scheduler: Any = None
 
 
 def pick_device(name: str) -> str:
@@ -189,15 +192,30 @@ def load(
         if control is not None:
             pipe = _controlled(pipe, control, source)
         attach(pipe, loras, embeddings, fuse_loras)
-        if scheduler is not None:
-            set_sampler(pipe, scheduler)
-        marked = markers(source)
-        if marked.zero_snr and scheduler is None and "rescale_betas_zero_snr" not in pipe.scheduler.config:
-            set_sampler(pipe, "ddim")
-        set_prediction(pipe, prediction_type or marked.prediction_type, marked.zero_snr)
+        own = pipe.scheduler
+        choose_scheduler(pipe, source, scheduler, prediction_type)
         place(pipe, device, memory, source.label)
         pipe.set_progress_bar_config(disable=True)
-    return describe_pipeline(pipe, source, task)
+    return replace(describe_pipeline(pipe, source, task), own_scheduler=own)
+
+
+def choose_scheduler(pipe: Any, source: ModelSource, scheduler: str | None, prediction_type: str | None = None) -> None:
+    """Give a pipeline, which has the scheduler of its files, the one that is asked for.
+
+    Args:
+        pipe: of diffusers, changed.
+        source: its files, which may say what the U-Net predicts.
+        scheduler, prediction_type: as for ``load``.
+
+    Raises:
+        FreeUValueError: a scheduler that does not work with this model.
+    """
+    if scheduler is not None:
+        set_sampler(pipe, scheduler)
+    marked = markers(source)
+    if marked.zero_snr and scheduler is None and "rescale_betas_zero_snr" not in pipe.scheduler.config:
+        set_sampler(pipe, "ddim")
+    set_prediction(pipe, prediction_type or marked.prediction_type, marked.zero_snr)
 
 
 def _own_class(source: ModelSource, task: str) -> str:

@@ -51,19 +51,17 @@ def prepare(request: Request, found: Sources) -> Prepared:
     Raises:
         FreeUValueError: the model cannot be loaded or cannot do what is asked.
     """
-    import torch
-
-    sampling, run = request.sampling, request.run
+    run = request.run
     device = pick_device(run.device)
     dtype = pick_dtype(run.dtype, device)
-    scheduler = sampler_name(sampling.scheduler) if sampling.scheduler is not None else None
+    scheduler = request.sampling.scheduler
     found = request.fetch(found)
     loaded = load(
         found.model,
         request.task,
         dtype=dtype,
         device=device,
-        scheduler=scheduler,
+        scheduler=sampler_name(scheduler) if scheduler is not None else None,
         variant=request.model.variant,
         model_config=request.model.model_config,
         motion_adapter=found.adapter,
@@ -74,6 +72,25 @@ def prepare(request: Request, found: Sources) -> Prepared:
         prediction_type=request.model.prediction_type,
         memory=run.memory(),
     )
+    return settle(request, found, loaded, model_reference(loaded, request.model))
+
+
+def settle(request: Request, found: Sources, loaded: Loaded, model: ModelReference) -> Prepared:
+    """Settle everything that a loaded model decides. Nothing is written.
+
+    Args:
+        request: checked by ``check_request``.
+        found: its networks, local ones.
+        loaded: the pipeline for its task, with everything that the request adds to it.
+        model: how the plan names it.
+
+    Raises:
+        FreeUValueError: the model cannot do what is asked.
+    """
+    import torch
+
+    sampling, run = request.sampling, request.run
+    device = pick_device(run.device)
     request.check_loaded(loaded)
     if sampling.weighting is not None:
         check_encoders(loaded.pipe, run.offload)
@@ -87,14 +104,14 @@ def prepare(request: Request, found: Sources) -> Prepared:
         seeds=parse_seeds(sampling.seeds),
         arms=request.arms,
         config=request.config(loaded.pipe),
-        model=model_reference(loaded, request.model),
+        model=model,
         task=loaded.task,
         steps=steps,
         guidance=guidance,
-        scheduler=scheduler,
+        scheduler=sampler_name(sampling.scheduler) if sampling.scheduler is not None else None,
         width=inputs.size[0],
         height=inputs.size[1],
-        dtype=dtype,
+        dtype=pick_dtype(run.dtype, device),
         device=device,
         threads=run.threads or torch.get_num_threads(),
         loras=request.add_ons.loras,
