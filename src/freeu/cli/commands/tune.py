@@ -118,13 +118,14 @@ def tune(
     """
     from freeu.evaluate.experiment.prompts import read_prompts
     from freeu.evaluate.experiment.scoring import SUFFIXES, reference_images
-    from freeu.extras import need
+    from freeu.extras import need, need_package
     from freeu.pipelines.io.remote import local_folders
 
     by_votes = search.objective == VOTES
     need("tune", "optuna", "matplotlib")
     if by_votes:
-        need("tune", "sklearn", "fastapi", "uvicorn", "sqlalchemy", "jinja2")
+        need("tune", "fastapi", "uvicorn", "sqlalchemy", "jinja2")
+        need_package("sklearn", "scikit-learn")
     _check_together(by_votes, search, scoring, vote, server, speed, ray)
     check_bounds(search, vote, server)
     check_features(scoring)

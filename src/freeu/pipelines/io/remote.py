@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError, one_line
-from freeu.extras import need
+from freeu.extras import load_package
 from freeu.pipelines.io.journal import JOURNAL
 from freeu.pipelines.io.output import MANIFEST
 
@@ -42,7 +42,6 @@ def local_folder(place: str, option: str, suffixes: Collection[str]) -> Iterator
     if not is_url(place):
         yield Path(place)
         return
-    need("diffusers", "fsspec")
     shown = _shown(place)
     with tempfile.TemporaryDirectory(prefix="freeu-") as folder:
         copy = Path(folder, *_names(place))
@@ -100,8 +99,7 @@ def _fetch(url: str, shown: str, option: str, suffixes: Collection[str], copy: P
 
 
 def _filesystem(url: str, shown: str, option: str) -> tuple[Any, str]:
-    import fsspec
-
+    fsspec = load_package("fsspec", "fsspec")  # huggingface-hub brings it
     try:
         fs, root = fsspec.core.url_to_fs(url)
     except ImportError as error:

@@ -17,24 +17,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessClassifier
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Kernel
 
+from freeu.extras import load_package
 from freeu.tuning.votes.space import Floats
+
+sklearn: Any = load_package("sklearn.gaussian_process", "scikit-learn")
+kernels: Any = sklearn.kernels
 
 REFIT = 10
 """Votes between two fits of the prior's scale and length."""
-SCALE = ConstantKernel(4.0, (0.25, 50.0))
+SCALE = kernels.ConstantKernel(4.0, (0.25, 50.0))
 """Prior variance of a utility, in squared logits."""
-LENGTH = RBF(0.7, (0.3, 2.0))
+LENGTH = kernels.RBF(0.7, (0.3, 2.0))
 """How far settings must lie apart for their utilities to differ, in ranges."""
 
 
-class DifferenceKernel(Kernel):  # type: ignore[misc]
+class DifferenceKernel(kernels.Kernel):  # type: ignore[misc]
     """The covariance of f(a) - f(b) and f(c) - f(d), where f has another kernel; rows are (a, b) side by side."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Any) -> None:
         self.kernel = kernel
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -124,7 +125,7 @@ class Preference:
     """
 
     def __init__(self, votes: Compared) -> None:
-        self._model: GaussianProcessClassifier | None = None
+        self._model: Any = None
         self._votes = len(votes)
         if len(votes):
             fitted = votes.before(len(votes) // REFIT * REFIT)
@@ -148,7 +149,7 @@ class Preference:
         return np.asarray(mean), np.sqrt(np.maximum(variance, 0.0))
 
 
-def _fit(votes: Compared, kernel: DifferenceKernel, optimizer: str | None) -> GaussianProcessClassifier:
+def _fit(votes: Compared, kernel: DifferenceKernel, optimizer: str | None) -> Any:
     """A classifier of the pairs; every other one is turned round, so that there are both classes."""
     first, second, outcome = votes.first, votes.second, votes.outcome
     tied = outcome == 0.5
@@ -163,8 +164,8 @@ def _fit(votes: Compared, kernel: DifferenceKernel, optimizer: str | None) -> Ga
         won = np.append(won, 1.0 - won[-1])
     with warnings.catch_warnings():
         # A scale or length at its bound is no fault: the bounds are what few votes may say of them.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return GaussianProcessClassifier(kernel, optimizer=optimizer, random_state=0).fit(rows, won)
+        warnings.simplefilter("ignore", load_package("sklearn.exceptions", "scikit-learn").ConvergenceWarning)
+        return sklearn.GaussianProcessClassifier(kernel, optimizer=optimizer, random_state=0).fit(rows, won)
 
 
 def as_compared(rows: Sequence[tuple[Floats, Floats, float]], dimensions: int) -> Compared:
