@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from freeu.cli.errors import stopped
 from freeu.cli.serving import address_of, clean_shutdown, listening_at
+from freeu.extras import need
 from freeu.pipelines.options.server import ServerOptions
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def serve_votes(tuning: VoteTuning, server: ServerOptions, folder: Path, seeds: 
         FreeUError: the votes cannot be kept, or no image can be made.
         StoppedError: the server was stopped before the votes were complete; they are kept.
     """
+    need("tune", "uvicorn")
     import uvicorn
 
     from freeu.tuning.votes.ballots import DONE

@@ -6,8 +6,7 @@ search      Optuna over common prompts and seeds
 verdict     the best settings against none, on prompts that the search never saw
 tuning      all of it, in order
 report      a page of it
-votes       the search by a person's votes between two images: ``VoteSearch``
-web         its page
+votes       the search by a person's votes between two images; ``web`` is its page
 """
 
 from __future__ import annotations
@@ -21,33 +20,15 @@ if TYPE_CHECKING:
     from freeu.tuning.settings import Objective, TuneSettings
     from freeu.tuning.tuning import Outcome
     from freeu.tuning.verdict import Verdict
-    from freeu.tuning.votes.ballots import Pair, open_ballots
-    from freeu.tuning.votes.search import VoteResult, VoteSearch
-    from freeu.tuning.votes.space import VoteSpace
 
 _HOMES = {
     "freeu.tuning.interactive": ("Tuned", "tune"),
     "freeu.tuning.settings": ("Objective", "TuneSettings"),
     "freeu.tuning.tuning": ("Outcome",),
     "freeu.tuning.verdict": ("Verdict",),
-    "freeu.tuning.votes.ballots": ("Pair", "open_ballots"),
-    "freeu.tuning.votes.search": ("VoteResult", "VoteSearch"),
-    "freeu.tuning.votes.space": ("VoteSpace",),
 }
 
-__all__ = [
-    "Objective",
-    "Outcome",
-    "Pair",
-    "TuneSettings",
-    "Tuned",
-    "Verdict",
-    "VoteResult",
-    "VoteSearch",
-    "VoteSpace",
-    "open_ballots",
-    "tune",
-]
+__all__ = ["Objective", "Outcome", "TuneSettings", "Tuned", "Verdict", "tune"]
 
 
 def __getattr__(name: str) -> Any:
