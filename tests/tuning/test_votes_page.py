@@ -136,10 +136,7 @@ def voting(words: list[str], folder: Path) -> Iterator[tuple[subprocess.Popen[st
 
 def ready(page: Any) -> str:
     """Wait until the pair can be voted on; its name."""
-    page.wait_for_function(
-        "() => document.querySelector('button[value=left]').getAttribute('aria-disabled') === 'false' || "
-        "document.querySelector('main').dataset.ready === 'done'"
-    )
+    page.wait_for_function("() => document.querySelector('main').dataset.ready")
     return str(page.locator("main").get_attribute("data-ready"))
 
 

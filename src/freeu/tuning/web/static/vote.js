@@ -27,6 +27,7 @@ function enable(on) {
   for (const button of choices) button.setAttribute("aria-disabled", String(!on));
   find("#undo").disabled = !state.undo;
   main.classList.toggle("loading", !on);
+  if (!on) delete main.dataset.ready;
 }
 
 /** Ask until the server answers; a vote that is sent twice counts once. */
