@@ -84,6 +84,7 @@ def _svg(votes: Sequence[Pair]) -> str:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     if not votes:
         return ""
@@ -99,6 +100,7 @@ def _svg(votes: Sequence[Pair]) -> str:
             axis.set_ylim(*bounds)
             axis.set_title(name)
             axis.set_xlabel("vote")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.grid(alpha=0.3)
         buffer = io.StringIO()
         canvas.savefig(buffer, format="svg", metadata={"Date": None})
