@@ -42,7 +42,6 @@ evaluate
 analysis.measurement
 analysis.figures
 analysis
-tuning
 personalize.training
 personalize.dreambooth personalize.reversion
 personalize
@@ -56,6 +55,9 @@ study.statistics
 study.results
 study.web
 study
+tuning
+tuning.votes
+tuning.web
 ui
 cli
 cli.commands.study cli.commands.personalize

@@ -41,6 +41,7 @@ PARTS = {
 # What a module imports inside a function, for a feature whose extra is not that of its part.
 OPTIONAL = {
     ("cli.commands.study.serve", "uvicorn"): "study",
+    ("cli.voting", "uvicorn"): "tune",
     ("evaluate.attribution.maps", "matplotlib"): "analysis",
     ("evaluate.attribution.page", "matplotlib"): "analysis",
     ("metadata", "PIL"): "diffusers",

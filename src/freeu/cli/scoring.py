@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from freeu.cli.shell import tell
@@ -17,7 +16,12 @@ class ScoringOptions:
 
     PANEL: ClassVar[str] = "Scoring"
 
-    reference: Annotated[Path | None, Option("Real images, or real videos, for FID and KID.", "DIR")] = None
+    reference: Annotated[
+        str | None,
+        Option(
+            "Real images, or real videos, for FID and KID; a folder, or its URL (s3://, gs://, hf:// ...).", "DIR|URL"
+        ),
+    ] = None
     reference_matches: Annotated[
         bool,
         Option("The i-th image of --reference shows the i-th prompt: score them too, as the ceiling."),

@@ -6,6 +6,7 @@ search      Optuna over common prompts and seeds
 verdict     the best settings against none, on prompts that the search never saw
 tuning      all of it, in order
 report      a page of it
+votes       the search by a person's votes between two images; ``web`` is its page
 """
 
 from __future__ import annotations

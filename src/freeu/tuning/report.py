@@ -127,13 +127,14 @@ def _images(tuned: Outcome) -> list[tuple[str, list[tuple[str, str]]]]:
     return [
         (
             texts[number],
-            [(NAMES.get(arm, arm), _data_url(tuned.folder / HELD_OUT / file)) for arm, file in by_arm.items()],
+            [(NAMES.get(arm, arm), data_url(tuned.folder / HELD_OUT / file)) for arm, file in by_arm.items()],
         )
         for number, by_arm in sorted(files.items())
     ]
 
 
-def _data_url(path: Path) -> str:
+def data_url(path: Path) -> str:
+    """An image on disk inside a page, at most 256 pixels wide and high."""
     image = open_image(path)
     if max(image.size) > 256:
         image.thumbnail((256, 256))

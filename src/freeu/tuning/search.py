@@ -11,7 +11,7 @@ import random
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.evaluate.experiment.arms import Arm
 from freeu.evaluate.experiment.measuring import Measurer, Pair
+from freeu.pipelines.runs.executors import LostWorkersError
 from freeu.tuning.settings import TuneSettings, Values, check_guards
 from freeu.tuning.space import Space
 
@@ -140,19 +141,21 @@ class Search:
         gains: list[float] = []
         changes: dict[str, list[float]] = {guard.measure: [] for guard in self.settings.guards}
         seen = 0
-        for block in self._blocks(trial, arm, [self.pairs[index] for index in order]):
-            for pair, values in block:
-                seen += 1
-                for name, found in changes.items():
-                    mine, theirs = values.get(name), self.plain[pair].get(name)
-                    if mine is not None and theirs is not None:
-                        found.append(mine - theirs)
-                gain = self.settings.objective.gain(values, self.plain[pair], spreads)
-                if math.isfinite(gain):
-                    gains.append(gain)
-                    trial.report(gain, places[pair])
-            if seen < len(self.pairs) and trial.should_prune():
-                break
+        # Closed at once where a trial is given up: what others generate ahead for it is left then.
+        with contextlib.closing(self._blocks(trial, arm, [self.pairs[index] for index in order])) as blocks:
+            for block in blocks:
+                for pair, values in block:
+                    seen += 1
+                    for name, found in changes.items():
+                        mine, theirs = values.get(name), self.plain[pair].get(name)
+                        if mine is not None and theirs is not None:
+                            found.append(mine - theirs)
+                    gain = self.settings.objective.gain(values, self.plain[pair], spreads)
+                    if math.isfinite(gain):
+                        gains.append(gain)
+                        trial.report(gain, places[pair])
+                if seen < len(self.pairs) and trial.should_prune():
+                    break
         for guard in self.settings.guards:
             if changes[guard.measure]:
                 trial.set_constraint(guard.measure, abs(statistics.fmean(changes[guard.measure])) - guard.most)
@@ -164,7 +167,7 @@ class Search:
 
     def _blocks(
         self, trial: optuna.Trial, arm: Arm, pairs: Sequence[Pair]
-    ) -> Iterator[list[tuple[Pair, dict[str, float | None]]]]:
+    ) -> Generator[list[tuple[Pair, dict[str, float | None]]], None, None]:
         """What ``Measurer.blocks`` gives; settings that break the model end their trial and not the search.
 
         Plain sampling was generated before with as many images at a time, so what fails here fails by the settings:
@@ -174,6 +177,8 @@ class Search:
 
         try:
             yield from self.measurer.blocks(arm, pairs)
+        except LostWorkersError:
+            raise
         except FreeURuntimeError as error:
             trial.set_user_attr(FAILED, str(error))
             raise optuna.TrialPruned from None

@@ -23,7 +23,7 @@ from freeu.evaluate.experiment.scoring import Judges
 from freeu.json_files import find_json
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.models.loading import quiet
-from freeu.pipelines.runs.executors import Progress
+from freeu.pipelines.runs.executors import Executor, Progress
 from freeu.pipelines.runs.manifest import as_json, claim, made_with
 from freeu.pipelines.runs.prepare import Prepared
 from freeu.pipelines.runs.run import deterministic
@@ -135,6 +135,7 @@ def run_tuning(
     progress: Progress | None = None,
     say: Say = lambda _: None,
     report: Callable[[int, int], None] = lambda done, total: None,
+    executor: Executor | None = None,
 ) -> Outcome | None:
     """Search, and compare what was found with plain sampling; an interrupted run goes on in the same folder.
 
@@ -144,6 +145,7 @@ def run_tuning(
         progress: told of the steps of the images of the verdict.
         say: told what is being done.
         report: told how many trials are done, and of how many.
+        executor: where images are generated; None is this process. Gradients, calibration and scoring are done here.
 
     Returns:
         what came out; None with ``search_only``.
@@ -158,15 +160,15 @@ def run_tuning(
     claim(output, record, "search")
     found: dict[str, list[Finalist]] = {}
     say("plain sampling")
-    with searches(tuning, folder) as todo:
+    with searches(tuning, folder, executor) as todo:
         for search in todo:
             say(f"searching {search.space.name}")
             found[search.space.name] = search.run(report)
     if search_only:
         return None
     say("looking at the best again")
-    best = _confirmed(tuning, split, found, output)
-    results = _verdict_run(tuning, split, best, folder / HELD_OUT, progress, say, report)
+    best = _confirmed(tuning, split, found, output, executor)
+    results = _verdict_run(tuning, split, best, folder / HELD_OUT, progress, say, report, executor)
     verdict = decide(results["pictures"], tuning.settings.objective, tuning.settings.guards)
     preset = _preset(tuning, verdict, best, results)
     plain_found = {name: _plain_data(one) for name, one in best.items()}
@@ -241,8 +243,13 @@ def _gradients(tuning: Tuning, split: Split, output: OutputFolder) -> list[dict[
 
 
 @contextlib.contextmanager
-def searches(tuning: Tuning, folder: Path) -> Iterator[list[Search]]:
+def searches(tuning: Tuning, folder: Path, executor: Executor | None = None) -> Iterator[list[Search]]:
     """The searches of a run, with their trials so far, while the storage is open.
+
+    Args:
+        tuning: the run.
+        folder: of the run.
+        executor: where the images of further trials are generated; None is this process.
 
     Raises:
         FreeUValueError: too few prompts, or a storage of an unknown kind.
@@ -252,7 +259,7 @@ def searches(tuning: Tuning, folder: Path) -> Iterator[list[Search]]:
     split = tuning.split()
     seed = tuning.prepared.plan.seeds[0]
     pairs = [(number, seed) for number in split.search]
-    measurer = Measurer(tuning.prepared, tuning.prompts, tuning.judges)
+    measurer = Measurer(tuning.prepared, tuning.prompts, tuning.judges, executor)
     same = {name: value for name, value in _record(tuning).items() if name not in NOT_OF_TRIALS}
     folder.mkdir(parents=True, exist_ok=True)
     with open_storage(tuning.storage or sqlite_url(folder / TRIALS)) as storage:
@@ -308,11 +315,15 @@ def _plain(measurer: Measurer, pairs: Sequence[Pair], output: OutputFolder, name
 
 
 def _confirmed(
-    tuning: Tuning, split: Split, found: Mapping[str, Sequence[Finalist]], output: OutputFolder
+    tuning: Tuning,
+    split: Split,
+    found: Mapping[str, Sequence[Finalist]],
+    output: OutputFolder,
+    executor: Executor | None,
 ) -> dict[str, Finalist]:
     """Of each search's best few, the one that is best on prompts that the search did not see."""
     objective = tuning.settings.objective
-    measurer = Measurer(tuning.prepared, tuning.prompts, tuning.judges)
+    measurer = Measurer(tuning.prepared, tuning.prompts, tuning.judges, executor)
     pairs = [(number, tuning.prepared.plan.seeds[0]) for number in split.confirm]
     plain = _plain(measurer, pairs, output, "plain-again.json")
     spreads = objective.spreads([*plain.values()])
@@ -337,6 +348,7 @@ def _verdict_run(
     progress: Progress | None,
     say: Say,
     report: Callable[[int, int], None],
+    executor: Executor | None,
 ) -> dict[str, Any]:
     """``freeu evaluate`` on the held-out prompts: none, the family's preset, what was found, and its rivals."""
     prompts = tuning.held_out or tuple(tuning.prompts[number] for number in split.held_out)
@@ -353,7 +365,7 @@ def _verdict_run(
     experiment = Experiment(
         prompts, tuple(arms), plan, tuning.judges, tuning.judged_by, [*tuning.references], tuning.matches
     )
-    return run_experiment(tuning.prepared.loaded, experiment, folder, progress, say, report)
+    return run_experiment(tuning.prepared.loaded, experiment, folder, progress, say, report, executor)
 
 
 FREEU_SPACE = FreeUSpace.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,11 +113,12 @@ def evaluate(
     ray: RayOptions,
     shell: ShellOptions,
     images: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             "--images",
-            metavar="DIR",
-            help="Score the images in this folder instead of generating any; several --images are several arms.",
+            metavar="DIR|URL",
+            help="Score the images in this folder instead of generating any; several --images are several arms. A URL "
+            "(s3://, gs://, hf:// ...) is copied first.",
         ),
     ] = None,
 ) -> None:
@@ -128,9 +130,10 @@ def evaluate(
     """
     from freeu.evaluate.experiment.bounds import real_scenes
     from freeu.evaluate.experiment.prompts import read_prompts
-    from freeu.evaluate.experiment.scoring import reference_images
+    from freeu.evaluate.experiment.scoring import SUFFIXES, reference_images
     from freeu.evaluate.tracking.trackers import check_trackers
     from freeu.extras import need
+    from freeu.pipelines.io.remote import local_folders
 
     if images:
         asked = [*(["MODEL"] if given(chosen) else []), *given_flags(arms, when, video, options, speed, ray)]
@@ -146,36 +149,39 @@ def evaluate(
     check_features(scoring)
     if scoring.reference_matches and scoring.reference is None:
         raise FreeUValueError("--reference-matches says what the images of --reference show: give --reference too")
-    real = [] if scoring.reference is None else reference_images(scoring.reference)
-    if scoring.reference_matches:
-        real_scenes(real, found)
     need("eval", "scipy")
     check_trackers(tracking.track or ())
     if shell.dry_run:
         _outline(found, arms, grid, video, sampling, replace(options, model=chosen.model), run, speed, bool(images))
         return
-    with run.folder("freeu-evaluate") as folder:
-        if grid is not None:
-            _when(found, grid, scoring, sampling, replace(options, model=chosen.model), run, speed, folder)
-            return
-        if images:
-            results, files = _score(images, found, real, scoring, run, folder)
-        else:
-            results, files = _generate_and_score(
-                found,
-                real,
-                arms,
-                video,
-                scoring,
-                sampling,
-                replace(options, model=chosen.model),
-                run,
-                speed,
-                ray,
-                folder,
-            )
-        _told(folder, results, files, ["explain.html"] if arms.explain is not None else [])
-        _track(tracking, results, files, folder)
+    place = [] if scoring.reference is None else [scoring.reference]
+    with local_folders(place, "--reference", SUFFIXES) as references, contextlib.ExitStack() as copies:
+        real = [path for one in references for path in reference_images(one)]
+        if scoring.reference_matches:
+            real_scenes(real, found)
+        folders = copies.enter_context(local_folders(images or [], "--images", SUFFIXES))
+        with run.folder("freeu-evaluate") as folder:
+            if grid is not None:
+                _when(found, grid, scoring, sampling, replace(options, model=chosen.model), run, speed, folder)
+                return
+            if folders:
+                results, files = _score(folders, found, real, scoring, run, folder)
+            else:
+                results, files = _generate_and_score(
+                    found,
+                    real,
+                    arms,
+                    video,
+                    scoring,
+                    sampling,
+                    replace(options, model=chosen.model),
+                    run,
+                    speed,
+                    ray,
+                    folder,
+                )
+            _told(folder, results, files, ["explain.html"] if arms.explain is not None else [])
+            _track(tracking, results, files, folder)
 
 
 def _outline(

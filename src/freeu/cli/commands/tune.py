@@ -13,11 +13,15 @@ from freeu.cli.bundles import Defaults, Only, Without
 from freeu.cli.errors import stopped
 from freeu.cli.scoring import ScoringOptions, check_features, judges_of
 from freeu.cli.shell import loading, say, tell, written
+from freeu.cli.terminal import who_generates
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.model import ChosenModel, ModelOptions
-from freeu.pipelines.options.option import Option, check_bounds
-from freeu.pipelines.options.run import RunOptions, ShellOptions, SpeedOptions
+from freeu.pipelines.options.option import Option, check_bounds, flag, given, given_flags
+from freeu.pipelines.options.run import RayOptions, RunOptions, ShellOptions, SpeedOptions
 from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+from freeu.pipelines.options.server import ServerOptions
+
+VOTES = "votes"
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class SearchOptions:
         str | None,
         Option(
             "Measures that are to rise (or fall, after a -), with commas (default: those of all_asked, noun, "
-            "clip_score that can be measured).",
-            "MEASURES",
+            "clip_score that can be measured); or votes: you choose between two images in the browser.",
+            "MEASURES|votes",
         ),
     ] = None
     guard: Annotated[
@@ -66,6 +70,22 @@ class SearchOptions:
     ] = False
 
 
+@dataclass(frozen=True)
+class VoteOptions:
+    """How many votes ``--objective votes`` asks for."""
+
+    PANEL: ClassVar[str] = "Votes"
+
+    votes: Annotated[int, Option("Votes of the search.", "N", bounds=(1, 10_000))] = 60
+    final_votes: Annotated[
+        int, Option("Votes that decide, each on a prompt that the search does not show.", "N", bounds=(10, 10_000))
+    ] = 30
+
+
+SERVER = ServerOptions(port=7861)
+"""Beside the studio's port."""
+
+
 def tune(
     prompts: Annotated[
         str,
@@ -77,11 +97,14 @@ def tune(
     ],
     part: Annotated[PromptOptions, Only("limit", "sample", "sample_seed")],
     search: SearchOptions,
+    vote: VoteOptions,
+    server: Annotated[ServerOptions, Defaults(port=7861)],
     scoring: Annotated[ScoringOptions, Without("reference_matches")],
     sampling: Annotated[SamplingOptions, Defaults(seeds="0")],
     options: Annotated[ModelOptions, Without("model")],
     speed: SpeedOptions,
     run: RunOptions,
+    ray: RayOptions,
     shell: ShellOptions,
     chosen: ChosenModel,
     held_out: Annotated[
@@ -96,18 +119,23 @@ def tune(
     An interrupted run goes on if the same command is given again with the same --output.
     """
     from freeu.evaluate.experiment.prompts import read_prompts
-    from freeu.evaluate.experiment.scoring import reference_images
-    from freeu.extras import need
+    from freeu.evaluate.experiment.scoring import SUFFIXES, reference_images
+    from freeu.extras import need, need_package
+    from freeu.pipelines.io.remote import local_folders
 
+    by_votes = search.objective == VOTES
     need("tune", "optuna", "matplotlib")
-    check_bounds(search)
+    if by_votes:
+        need("tune", "fastapi", "uvicorn", "sqlalchemy", "jinja2")
+        need_package("sklearn", "scikit-learn")
+    _check_together(by_votes, search, scoring, vote, server, speed, ray)
+    check_bounds(search, vote, server)
     check_features(scoring)
     found = read_prompts(prompts, part.limit, part.sample, part.sample_seed)
     decide = read_prompts(held_out) if held_out is not None else ()
     both = {prompt.text for prompt in found} & {prompt.text for prompt in decide}
     if both:
         raise FreeUValueError(f"--held-out {held_out} holds {min(both)!r}, which --prompts has too: give other prompts")
-    real = [] if scoring.reference is None else reference_images(scoring.reference)
     model = replace(options, model=chosen.model)
     if shell.dry_run:
         from freeu.cli.dry_run import show_request
@@ -115,10 +143,68 @@ def tune(
 
         texts = PromptOptions([prompt.text for prompt in (*found, *decide)]).collect()
         request = Request("generate", texts, sampling, model, run, add_ons=model.add_ons(), speed=speed)
-        show_request(request, "freeu-tune", ("FreeU", "guidance"), 2 * search.trials, "trial")
+        count = vote.votes + vote.final_votes if by_votes else 2 * search.trials
+        show_request(
+            request, "freeu-tune", ("FreeU", "guidance")[: 1 + (not by_votes)], count, "pair" if by_votes else "trial"
+        )
         return
-    with run.folder("freeu-tune") as folder:
-        _tune(found, decide, real, search, scoring, sampling, model, speed, run, folder)
+    place = [] if scoring.reference is None else [scoring.reference]
+    with local_folders(place, "--reference", SUFFIXES) as references, run.folder("freeu-tune") as folder:
+        real = [path for one in references for path in reference_images(one)]
+        if by_votes:
+            _vote(found, decide, search, vote, server, sampling, model, run, folder)
+        else:
+            _tune(found, decide, real, search, scoring, sampling, model, speed, run, ray, folder)
+
+
+def _check_together(
+    by_votes: bool,
+    search: SearchOptions,
+    scoring: ScoringOptions,
+    vote: VoteOptions,
+    server: ServerOptions,
+    speed: SpeedOptions,
+    ray: RayOptions,
+) -> None:
+    """Refuse what is for the other kind of search.
+
+    Raises:
+        FreeUValueError: it was given; the message names it.
+    """
+    if by_votes:
+        kept = ("--objective", "--search-prompts", "--search-seed")
+        asked = [name for name in given_flags(search, scoring, speed, ray) if name not in kept]
+        if asked:
+            raise FreeUValueError(f"--objective {VOTES} measures nothing and asks you instead: leave {asked[0]} out")
+        return
+    asked = [*given_flags(vote), *(flag(ServerOptions, name) for name in given(server, SERVER))]
+    if asked:
+        raise FreeUValueError(f"{asked[0]} is for a search by votes: give --objective {VOTES} too")
+
+
+def _vote(
+    prompts: Any,
+    held_out: Any,
+    search: SearchOptions,
+    vote: VoteOptions,
+    server: ServerOptions,
+    sampling: SamplingOptions,
+    model: ModelOptions,
+    run: RunOptions,
+    folder: Path,
+) -> None:
+    from freeu.cli.voting import serve_votes
+    from freeu.pipelines.runs.prepare import prepare
+    from freeu.pipelines.runs.request import Request, check_request
+    from freeu.tuning.votes.outcome import VoteTuning, split_prompts
+
+    amounts = vote.final_votes, search.search_prompts, search.search_seed
+    split_prompts(len(prompts), len(held_out), *amounts)
+    texts = PromptOptions([prompt.text for prompt in prompts]).collect()
+    request = Request("generate", texts, sampling, model, run, add_ons=model.add_ons())
+    prepared = prepare(request, check_request(request, folder))
+    tell(*prepared.notes[:3])
+    serve_votes(VoteTuning(prepared, prompts, held_out, vote.votes, *amounts), server, folder, sampling.seeds)
 
 
 def _tune(
@@ -131,6 +217,7 @@ def _tune(
     model: ModelOptions,
     speed: SpeedOptions,
     run: RunOptions,
+    ray: RayOptions,
     folder: Path,
 ) -> None:
     from freeu.pipelines.runs.prepare import prepare
@@ -146,6 +233,10 @@ def _tune(
     judges, names = judges_of((*prompts, *held_out), scoring, run.device, bool(real), videos=False)
     prepared = prepare(request, sources)
     tell(*prepared.notes[:3])
+    if ray.ray is not None:
+        from freeu.pipelines.runs.ray_executor import check_ray
+
+        check_ray(prepared.plan)
     if prepared.plan.autocast:
         tell(f"--dtype auto took {prepared.plan.arithmetic}")
 
@@ -167,9 +258,15 @@ def _tune(
     tuning = Tuning(prepared, prompts, judges, names, settings, search.storage, held_out, real)
     bar = Bar("searching", None)
     try:
-        with bar:
+        with who_generates(ray) as executor, bar:
             tuned = run_tuning(
-                tuning, folder, search_only=search.search_only, progress=bar, say=bar.say, report=bar.report
+                tuning,
+                folder,
+                search_only=search.search_only,
+                progress=bar,
+                say=bar.say,
+                report=bar.report,
+                executor=executor,
             )
     except KeyboardInterrupt:
         raise stopped(folder, seeds=sampling.seeds) from None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from freeu.errors import FreeURuntimeError
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.models.used import used_parts
 from freeu.pipelines.runs.generate import OnStep
@@ -94,11 +95,18 @@ class Work:
     progress: Progress
 
 
+class LostWorkersError(FreeURuntimeError):
+    """Whoever makes the calls elsewhere is gone, and not by what was asked of it."""
+
+
 class Executor(Protocol):
     """Makes and writes the outputs of every batch."""
 
     def results(self, work: Work) -> Iterator[tuple[Batch, list[Made], float]]:
-        """Each batch once, in any order, when all its files are written, with the seconds it took."""
+        """Each batch once, in any order, when all its files are written, with the seconds it took.
+
+        Whoever has enough closes the iterator, and may ask for other work then.
+        """
         ...
 
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from freeu.errors import FreeURuntimeError, FreeUValueError
+from freeu.errors import FreeUValueError
 from freeu.extras import need
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.models.used import used_parts
-from freeu.pipelines.runs.executors import Batch, Made, Work, settings_of
+from freeu.pipelines.runs.executors import Batch, LostWorkersError, Made, Work, settings_of
 from freeu.pipelines.runs.manifest import environment, environment_differences
 from freeu.pipelines.runs.plan import Plan
 from freeu.pipelines.runs.prepare import Prepared
@@ -124,27 +124,40 @@ class RayExecutor:
         self._start(work)
         data, made_with = ray.put(plan.to_dict()), dict(work.made_with)
         losses: Counter[Batch] = Counter()
-        while queue or any(slot.flying for slot in self._slots):
-            # One batch for every worker before the second of any: a short run is spread evenly.
-            for depth in range(1, IN_FLIGHT + 1):
-                for slot in self._slots:
-                    if queue and slot.loading is None and len(slot.flying) < depth:
-                        batch = queue.popleft()
-                        slot.flying.append((slot.actor.make.remote(data, batch, made_with), batch))
-            for slot, reference in self._ready():
-                try:
-                    answer = self._answer(reference)
-                except _LostError:
-                    self._lost(slot, queue, losses)
-                    continue
-                if slot.loading is not None:
-                    slot.loading = None
-                    self.pids.append(answer)
-                    continue
-                batch = slot.flying.popleft()[1]
-                produced, seconds = answer
-                made = [maker.write(work.output, todo, one) for todo, one in zip(batch, produced, strict=True)]
-                yield batch, made, seconds
+        try:
+            while queue or any(slot.flying for slot in self._slots):
+                # One batch for every worker before the second of any: a short run is spread evenly.
+                for depth in range(1, IN_FLIGHT + 1):
+                    for slot in self._slots:
+                        if queue and slot.loading is None and len(slot.flying) < depth:
+                            batch = queue.popleft()
+                            slot.flying.append((slot.actor.make.remote(data, batch, made_with), batch))
+                for slot, reference in self._ready():
+                    try:
+                        answer = self._answer(reference)
+                    except _LostError:
+                        self._lost(slot, queue, losses)
+                        continue
+                    if slot.loading is not None:
+                        slot.loading = None
+                        self.pids.append(answer)
+                        continue
+                    batch = slot.flying.popleft()[1]
+                    produced, seconds = answer
+                    made = [maker.write(work.output, todo, one) for todo, one in zip(batch, produced, strict=True)]
+                    yield batch, made, seconds
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Leave what is still being computed: nobody waits for it, after an error or where its results were enough."""
+        import ray
+
+        for slot in self._slots:
+            for reference, _ in slot.flying:
+                with contextlib.suppress(Exception):  # the cluster is gone
+                    ray.cancel(reference)  # what has begun is computed to its end all the same
+            slot.flying.clear()
 
     def _ready(self) -> list[tuple[_Slot, Any]]:
         """Workers that have answered, each with the reference of its oldest answer."""
@@ -170,7 +183,7 @@ class RayExecutor:
         if slot.loading is not None:
             self._failed_loads += 1
             if self._failed_loads > LOSSES:
-                raise FreeURuntimeError(
+                raise LostWorkersError(
                     f"--ray lost {self._failed_loads} workers while they loaded the model: does their memory hold it?"
                 )
         else:
@@ -178,7 +191,7 @@ class RayExecutor:
             losses[oldest] += 1
             if losses[oldest] > LOSSES:
                 times = counted(losses[oldest], "time")
-                raise FreeURuntimeError(
+                raise LostWorkersError(
                     f"--ray lost the worker of {oldest[0].file} {times}: does its memory suffice? "
                     "The same command with the same --output goes on"
                 )

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import os
-import signal
-import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +11,7 @@ import typer
 
 from freeu.cli.bundles import Defaults
 from freeu.cli.commands.study.options import StudyOptions
-from freeu.errors import FreeUValueError
+from freeu.cli.serving import address_of, clean_shutdown, listening_at
 from freeu.pipelines.options.option import check_bounds, check_range
 from freeu.pipelines.options.server import ServerOptions
 
@@ -72,7 +67,7 @@ def serve(
 
     study = _open(options.folder)
     study.verify_media()
-    with _store(study, options.database, "create") as store, _listening(server) as listening:
+    with _store(study, options.database, "create") as store, listening_at(server) as listening:
         # Last: a password that was generated is shown once, so nothing may fail between here and there.
         keys, generated = load_or_create(options.folder, admin_password_file)
         app = create_app(study, store, keys, root_path=root_path, tokens_only=tokens_only, behind_proxy=behind_proxy)
@@ -90,9 +85,8 @@ def serve(
         serving = uvicorn.Server(config)
         gc.collect()
         gc.freeze()  # libraries and plan stay in memory; collecting them again would delay votes
-        with _clean_shutdown(serving):
-            at = f"[{server.host}]" if ":" in server.host else server.host
-            address = f"http://{at}:{listening.getsockname()[1]}{root_path.rstrip('/')}/"
+        with clean_shutdown(serving):
+            address = f"{address_of(server.host, listening)}{root_path.rstrip('/')}/"
             print(f"freeu study: {address} (Ctrl-C ends it)")
             print(
                 f"administration: {address}admin" + (f", password {generated} (shown this once)" if generated else "")
@@ -159,37 +153,3 @@ def _store(study: Any, database: str | None, access: Access) -> Any:
     from freeu.study.store.store import Store
 
     return Store(database_url(study.path, database), study.plan, access=access)
-
-
-@contextlib.contextmanager
-def _listening(server: ServerOptions) -> Iterator[socket.socket]:
-    host, port = server.host, server.port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio switches Nagle's algorithm off; otherwise images wait 40 ms for an ACK.
-    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
-        try:
-            if os.name == "posix":
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((host, port))
-            listening.listen(512)
-        except OSError as error:
-            raise FreeUValueError(
-                f"cannot listen on {host}, port {port}: {error.strerror or error}: choose another --port"
-            ) from None
-        yield listening
-
-
-@contextlib.contextmanager
-def _clean_shutdown(server: Any) -> Iterator[None]:
-    """Finish open requests on Ctrl-C and SIGTERM, and exit with code 0.
-
-    Uvicorn raises the signal again after shutdown; these handlers prevent that.
-    """
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for number in before:
-            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,57 @@
+"""A web application on an address of this machine, for the commands that serve one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from freeu.errors import FreeUValueError
+from freeu.pipelines.options.server import ServerOptions
+
+
+@contextlib.contextmanager
+def listening_at(server: ServerOptions) -> Iterator[socket.socket]:
+    """A socket that listens, for a ``with`` block.
+
+    Raises:
+        FreeUValueError: the address cannot be listened on.
+    """
+    host, port = server.host, server.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named, asyncio switches Nagle's algorithm off; otherwise images wait 40 ms for an ACK.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        try:
+            if os.name == "posix":
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, port))
+            listening.listen(512)
+        except OSError as error:
+            raise FreeUValueError(
+                f"cannot listen on {host}, port {port}: {error.strerror or error}: choose another --port"
+            ) from None
+        yield listening
+
+
+@contextlib.contextmanager
+def clean_shutdown(server: Any) -> Iterator[None]:
+    """Finish open requests on Ctrl-C and SIGTERM, and exit with code 0.
+
+    Uvicorn raises the signal again after shutdown; these handlers prevent that.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def address_of(host: str, listening: socket.socket) -> str:
+    """The URL of a server, without a slash at its end."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
