@@ -37,9 +37,11 @@ $(VENV)/demo.stamp: pyproject.toml zoo/pyproject.toml zoo-video/pyproject.toml c
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable zoo --editable zoo-video --editable '.[demo]'
 	touch $@
 
+# U-Nets of other packages are for contract tests, which are skipped, and say so, where they cannot be had.
 # freeu also without extras: only then does pip take freeu[personalize], which zoo[train] asks for, from here.
-$(VENV)/dev.stamp: pyproject.toml zoo/pyproject.toml zoo-video/pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/dev.stamp: pyproject.toml zoo/pyproject.toml zoo-video/pyproject.toml constraints.txt tests/foreign-requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --editable 'zoo[train]' --editable zoo-video --editable '.[demo,dev]'
+	-$(BIN)/python -m pip install --quiet --no-deps --requirement tests/foreign-requirements.txt
 	touch $@ $(VENV)/demo.stamp
 
 clean:

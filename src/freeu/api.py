@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from freeu.adapters import adapter_for
+from freeu.adapters.auto import AutoUNet, Unsure
 from freeu.adapters.finding import unet_of
 from freeu.config import FreeUConfig
 from freeu.core.patch import Handle, active_handles, remove_handles
@@ -22,7 +23,13 @@ from freeu.schedule import BY_STAGE, Stage, joined
 
 
 def apply(
-    model: Any, config: FreeUConfig | str | None = None, *, scheduler: object | None = None, **fields: Any
+    model: Any,
+    config: FreeUConfig | str | None = None,
+    *,
+    scheduler: object | None = None,
+    example_args: Sequence[Any] | None = None,
+    example_kwargs: Mapping[str, Any] | None = None,
+    **fields: Any,
 ) -> Handle:
     """Put FreeU into a pipeline or a U-Net until the handle is removed.
 
@@ -34,6 +41,9 @@ def apply(
         config: a ``FreeUConfig``, the name of a preset, or None.
         scheduler: the scheduler that drives the U-Net, for a schedule by fraction or sigma. A pipeline brings its own,
             also if it is exchanged later; what is given here goes before it.
+        example_args, example_kwargs: for a U-Net of no known family, what ``model(*example_args, **example_kwargs)``
+            takes, such as ``(x, t)``, at any size: one traced call finds its sites. Needed once for a model; all its
+            stages count from the widest backbone (stage 1; half of it is stage 2, a quarter stage 3).
         fields: fields of ``FreeUConfig`` (``b=(1.3, 1.4), s=(0.9, 0.2), version=2, profile="official"`` ...); they
             override those of ``config``. ``b1=1.3, b2=1.4, s1=0.9, s2=0.2`` are ``b`` and ``s``, stage by stage.
 
@@ -58,11 +68,17 @@ def apply(
     ['up_blocks.0.resnets.0']
     >>> handle.remove()
     """
-    return _handle(model, config, scheduler, fields, in_block=False)
+    return _handle(model, config, scheduler, (example_args, example_kwargs), fields, in_block=False)
 
 
 def enabled(
-    model: Any, config: FreeUConfig | str | None = None, *, scheduler: object | None = None, **fields: Any
+    model: Any,
+    config: FreeUConfig | str | None = None,
+    *,
+    scheduler: object | None = None,
+    example_args: Sequence[Any] | None = None,
+    example_kwargs: Mapping[str, Any] | None = None,
+    **fields: Any,
 ) -> Handle:
     """FreeU for the length of a ``with`` block; the arguments are those of ``apply``.
 
@@ -79,7 +95,7 @@ def enabled(
     >>> freeu.active(unet)
     ()
     """
-    return _handle(model, config, scheduler, fields, in_block=True)
+    return _handle(model, config, scheduler, (example_args, example_kwargs), fields, in_block=True)
 
 
 def active(model: Any) -> tuple[Handle, ...]:
@@ -117,13 +133,14 @@ class Inspection:
 
     Attributes:
         sites: all concatenations in the order of the decoder.
-        unsure: sites whose backbone and skip could not be told apart with certainty; empty for known families.
+        unsure: concatenations that join a backbone with a skip and are left alone, each with ``where``, ``channels``
+            and the ``reason``; empty for known families.
     """
 
-    def __init__(self, name: str, sites: list[Site]) -> None:
+    def __init__(self, name: str, sites: list[Site], unsure: Sequence[Unsure] = ()) -> None:
         self.name = name
         self.sites = tuple(sites)
-        self.unsure: tuple[Site, ...] = ()
+        self.unsure = tuple(unsure)
 
     def __iter__(self) -> Iterator[Site]:
         return iter(self.sites)
@@ -152,16 +169,25 @@ class Inspection:
         rows.append([f"{len(self.sites)} concatenations", "", "", "", *counts])
         widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([self.name, *lines, "touched: with factors for two stages; three factors use stage 3 too"])
+        left = [f"left alone: {one.where}, {' + '.join(map(str, one.channels))}: {one.reason}" for one in self.unsure]
+        said = "touched: with factors for two stages; three factors use stage 3 too"
+        return "\n".join([self.name, *lines, said, *left])
 
     __repr__ = __str__
 
 
-def inspect(model: Any) -> Inspection:
+def inspect(
+    model: Any, *, example_args: Sequence[Any] | None = None, example_kwargs: Mapping[str, Any] | None = None
+) -> Inspection:
     """List every decoder concatenation of a pipeline's U-Net or of a U-Net, with its stage under each profile.
+
+    Args:
+        model: a pipeline, a U-Net, or any module.
+        example_args, example_kwargs: as for ``apply``.
 
     Raises:
         NoSitesError: the model has no skip concatenation that is known.
+        FreeUValueError: the model does not take the example.
 
     >>> import freeu
     >>> from diffusers import UNet2DModel
@@ -171,14 +197,21 @@ def inspect(model: Any) -> Inspection:
     [('up_blocks.0.resnets.0', 16), ('up_blocks.0.resnets.1', 8)]
     """
     unet = unet_of(model)
-    return Inspection(type(unet).__name__, adapter_for(unet).find_sites(unet))
+    adapter = adapter_for(unet, example_args, example_kwargs)
+    unsure = adapter.found.unsure if isinstance(adapter, AutoUNet) else ()
+    return Inspection(type(unet).__name__, adapter.find_sites(unet), unsure)
 
 
 def _handle(
-    model: Any, config: FreeUConfig | str | None, scheduler: object | None, fields: dict[str, Any], in_block: bool
+    model: Any,
+    config: FreeUConfig | str | None,
+    scheduler: object | None,
+    example: tuple[Sequence[Any] | None, Mapping[str, Any] | None],
+    fields: dict[str, Any],
+    in_block: bool,
 ) -> Handle:
     unet = unet_of(model)
-    adapter = adapter_for(unet)
+    adapter = adapter_for(unet, *example)
     clock = Clock(None if isinstance(model, nn.Module) else model, scheduler)
     return Handle(
         unet, adapter.find_sites(unet), _resolve(model, config, fields), adapter.host, clock, in_block=in_block

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from torch import nn
 
 from freeu.adapters import diffusers, modelscope
+from freeu.adapters.auto import AutoUNet
 from freeu.adapters.diffusers import DiffusersUNet
 from freeu.adapters.modelscope import ModelScopeUNet
 from freeu.core.hooks import Host
@@ -34,20 +37,37 @@ ADAPTERS: tuple[Adapter, ...] = (
 )
 
 
+_TRACED: weakref.WeakKeyDictionary[nn.Module, AutoUNet] = weakref.WeakKeyDictionary()
+"""What traced calls found, so that an example is needed once for a model."""
+
+
 def knows(model: nn.Module) -> bool:
-    """Whether an adapter knows the model's family."""
-    return any(adapter.matches(model) for adapter in ADAPTERS)
+    """Whether an adapter knows the model's family, or a traced call has found its sites."""
+    return model in _TRACED or any(adapter.matches(model) for adapter in ADAPTERS)
 
 
-def adapter_for(model: nn.Module) -> Adapter:
-    """The adapter of a model's family.
+def adapter_for(
+    model: nn.Module, example_args: Sequence[Any] | None = None, example_kwargs: Mapping[str, Any] | None = None
+) -> Adapter:
+    """The adapter of a model's family; for a model of no known family, what a traced call finds.
+
+    Args:
+        model: a U-Net.
+        example_args, example_kwargs: what ``model(*example_args, **example_kwargs)`` takes. Needed once for a model of
+            no known family; others do not look at them.
 
     Raises:
-        NoSitesError: no adapter knows the class; the message says what the model is and what to pass instead.
+        NoSitesError: no adapter knows the class and there is no example; the message says what the model is and what to
+            pass instead. Or the example showed no skip connections.
+        FreeUValueError: the model does not take the example.
     """
     for adapter in ADAPTERS:
         if adapter.matches(model):
             return adapter
+    if example_args is not None or example_kwargs is not None:
+        _TRACED[model] = AutoUNet(model, example_args or (), example_kwargs or {})
+    if model in _TRACED:
+        return _TRACED[model]
     raise NoSitesError(_explain(model))
 
 
@@ -63,4 +83,7 @@ def _explain(model: nn.Module) -> str:
             f"{name} is a diffusion transformer: it has no decoder with skip concatenation, so FreeU cannot act "
             "on it. Use a U-Net model (Stable Diffusion 1.x, 2.x, XL), or guidance settings made for transformers"
         )
-    return f"{name} has no skip concatenation that freeu knows how to find; known families: {families}"
+    return (
+        f"{name} is of no family that freeu knows ({families}): give an example of its arguments, and one traced call "
+        "finds its skip connections: freeu.apply(model, ..., example_args=(x, t), example_kwargs={})"
+    )

@@ -1,4 +1,4 @@
-"""Sites behind modules that their host calls with the features as a keyword argument."""
+"""Sites behind modules that receive the features as a keyword argument, or not as the first argument."""
 
 from __future__ import annotations
 
@@ -64,3 +64,51 @@ class _Shown:
             return None
         new = result if isinstance(result, tuple) else (result,)
         return (new[1:], {**kwargs, self.keyword: new[0]}) if named else (new, kwargs)
+
+
+class ByPosition(nn.Module):
+    """The same for a module whose features are not the first positional argument: ``module(x, features)``.
+
+    Args:
+        module: receives the features.
+        position: of the argument, from 1.
+    """
+
+    def __init__(self, module: nn.Module, position: int) -> None:
+        super().__init__()
+        self.module = module
+        self.position = position
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
+
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """As that of ``nn.Module``; hooks that take keyword arguments themselves are registered unchanged."""
+        shown = hook if with_kwargs else _Moved(hook, self.position)
+        return self.module.register_forward_pre_hook(shown, prepend=prepend, with_kwargs=with_kwargs)
+
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> RemovableHandle:
+        """As that of ``nn.Module``."""
+        return self.module.register_forward_hook(
+            hook, prepend=prepend, with_kwargs=with_kwargs, always_call=always_call
+        )
+
+
+class _Moved:
+    """A hook that sees a later positional argument as the first one."""
+
+    def __init__(self, hook: Callable[..., Any], position: int) -> None:
+        self.hook = hook
+        self.position = position
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        place = self.position
+        result = self.hook(module, (args[place], *args[:place], *args[place + 1 :]))
+        if result is None:
+            return None
+        first, *rest = result if isinstance(result, tuple) else (result, *args[:place], *args[place + 1 :])
+        return (*rest[:place], first, *rest[place:])

@@ -116,7 +116,8 @@ class SiteHook:
             self._eager[place] += happened
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        x = args[0]
+        # Maps of one dimension, (B, C, L), are planes of one row.
+        x = args[0].unsqueeze(2) if args[0].dim() == 3 else args[0]
         recorded = recording()
         call = self.calls.traced if recorded else self.calls.current()
         gains = self._compiled_gains(x.device, call) if recorded and not exporting() else self._gains(call)
@@ -129,9 +130,10 @@ class SiteHook:
             rows = call.layout.conditional(untraced(x.shape[0]))
             within = None if residual is None else residual[rows]
             changed = self._change(x[rows], call, within, gains, inplace)
-            return None if inplace else (_with_rows(x, rows, changed), *args[1:])
-        changed = self._change(x, call, residual, gains, inplace)
-        return None if inplace else (changed, *args[1:])
+            changed = changed if inplace else _with_rows(x, rows, changed)
+        else:
+            changed = self._change(x, call, residual, gains, inplace)
+        return None if inplace else (changed.view(args[0].shape), *args[1:])
 
     def _gains(self, call: Call) -> Gains | None:
         """Those of this call as numbers (of a schedule that is exported, as tensors); None where they are
@@ -191,7 +193,7 @@ class SiteHook:
         skip = self._filter(skip, call, gains.s, gains.high, inplace)
         if residual is not None:
             skip = self._restore(skip, call, residual, gains, inplace)
-        return x if inplace else torch.cat([h, skip], dim=1)
+        return x if inplace else self.site.join(h, skip)
 
     def _scale(self, h: Tensor, call: Call, b: float | Tensor, inplace: bool) -> Tensor:
         """The backbone, amplified."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from freeu.config import FreeUConfig
@@ -20,13 +21,16 @@ class Site:
 
     Args:
         path: dotted path from the U-Net to ``module``.
-        module: receives the concatenated features (B, backbone + skip, H, W) as its first argument.
-        backbone_channels: the first channels, coming up the decoder.
-        skip_channels: the rest, coming from the encoder.
+        module: receives the concatenated features (B, backbone + skip, H, W) as its first argument; or (B, C, L) and
+            (B, C, D, H, W), where the maps have one or three dimensions.
+        backbone_channels: how many channels come up the decoder.
+        skip_channels: how many come from the encoder.
         model_channels: base width of the U-Net; stages are multiples of it.
         block: index of the up-block, 0 at the lowest resolution.
         block_type: class name of the up-block.
         skip_number: which of the encoder's outputs the skip is, 0 the last; None where ControlNets are not known.
+        backbone_first: whether the backbone stands before the skip in the concatenation, as everywhere but in some
+            U-Nets of no known family.
     """
 
     path: str
@@ -37,6 +41,7 @@ class Site:
     block: int
     block_type: str
     skip_number: int | None = None
+    backbone_first: bool = True
 
     @property
     def stage(self) -> int | None:
@@ -59,7 +64,13 @@ class Site:
                 f"{self.path} should receive {self.backbone_channels} + {self.skip_channels} = {total} channels, "
                 f"got features of shape {tuple(x.shape)}: the U-Net was changed since freeu.apply"
             )
-        return x[:, : self.backbone_channels], x[:, self.backbone_channels :]
+        if self.backbone_first:
+            return x[:, : self.backbone_channels], x[:, self.backbone_channels :]
+        return x[:, self.skip_channels :], x[:, : self.skip_channels]
+
+    def join(self, backbone: Tensor, skip: Tensor) -> Tensor:
+        """A new concatenation, in the order of this site."""
+        return torch.cat([backbone, skip] if self.backbone_first else [skip, backbone], dim=1)
 
 
 def factors_at(sites: Sequence[Site], config: FreeUConfig) -> list[tuple[Stage, float]]:

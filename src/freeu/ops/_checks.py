@@ -37,14 +37,16 @@ def exporting() -> bool:
 
 
 def check_features(name: str, x: Tensor) -> None:
-    """Features are floating-point tensors (B, C, H, W) with at least one pixel."""
+    """Features are floating-point tensors (B, C, H, W) or (B, C, D, H, W) with at least one pixel."""
     if not isinstance(x, Tensor):
         raise FreeUValueError(f"{name} must be a tensor (B, C, H, W), got {type(x).__name__}")
-    if x.dim() != 4:
-        raise FreeUValueError(f"{name} must have 4 dimensions (B, C, H, W), got shape {tuple(x.shape)}")
+    if x.dim() not in (4, 5):
+        raise FreeUValueError(
+            f"{name} must have 4 dimensions (B, C, H, W), got shape {tuple(x.shape)}; volumes have 5 (B, C, D, H, W)"
+        )
     if not x.is_floating_point():
         raise FreeUValueError(f"{name} must be a floating-point tensor, got {x.dtype}")
-    if 0 in (untraced(x.shape[2]), untraced(x.shape[3])):
+    if any(untraced(size) == 0 for size in x.shape[2:]):
         raise FreeUValueError(f"{name} must have at least one pixel, got shape {tuple(x.shape)}")
 
 

@@ -74,10 +74,12 @@ def check_band(height: int, width: int, threshold: int, mask: str, dc: str = "sc
         raise FreeUValueError(f"threshold must be a whole number of frequency bins, got {shown(threshold)}")
     if threshold < 1:
         raise FreeUValueError(f"threshold must be at least 1 frequency bin, got {threshold}")
-    if threshold > 1 and 2 * threshold > min(height, width):
+    # An axis of one pixel has one frequency, which every band holds: a map (1, L) is one of a single dimension.
+    shortest = max(height, width) if min(height, width) == 1 else min(height, width)
+    if threshold > 1 and 2 * threshold > shortest:
         raise FreeUValueError(
             f"threshold {threshold} covers {2 * threshold} frequency bins a side and would wrap round the "
-            f"{height}x{width} map: use a threshold of at most {max(1, min(height, width) // 2)}"
+            f"{height}x{width} map: use a threshold of at most {max(1, shortest // 2)}"
         )
 
 

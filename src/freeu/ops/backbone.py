@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from freeu.ops._checks import (
     untraced,
     wide,
 )
+from freeu.ops._dimensions import as_plane
 from freeu.ops._over_time import map_range
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def scale_backbone(
     quotient is 0/0; the gain there is 1. Means are in float32 (float64 for float64 input).
 
     Args:
-        h: backbone features (B, C, H, W), any float dtype.
+        h: backbone features (B, C, H, W) or (B, C, D, H, W), any float dtype.
         b: gain, a finite number or a 0-d tensor; 1 is the identity, 0 is legal.
         version: 1 (constant) or 2 (structure-aware).
         channels: which channels, see ``channel_slice``.
@@ -101,6 +102,8 @@ def scale_backbone(
     tensor([1., 1., 1., 1.])
     """
     check_features("h", h)
+    if h.dim() != 4:
+        return _on_plane(h, b, version, channels=channels, share=share, inplace=inplace)
     check_factor("b", b)
     if version not in VERSIONS:
         raise FreeUValueError(f"version must be 1 (constant) or 2 (structure-aware), got {version!r}")
@@ -125,6 +128,14 @@ def scale_backbone(
     out = h if inplace else h.clone()
     _multiply(out[:, chosen], gain)
     return out
+
+
+def _on_plane(h: Tensor, b: float | Tensor, version: int, *, inplace: bool, **options: Any) -> Tensor:
+    """The same for maps of three dimensions: the gain of a pixel does not depend on where it lies."""
+    plane = as_plane(h)
+    found = scale_backbone(plane, b, version, inplace=inplace, **options).view(h.shape)
+    # Axes that do not merge in a view were copied.
+    return found if not inplace else h if plane.data_ptr() == h.data_ptr() else h.copy_(found)
 
 
 def structure_gain(

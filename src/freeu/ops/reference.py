@@ -53,6 +53,21 @@ def low_band(height: int, width: int, threshold: int = 1, mask: str = "window", 
     raise unknown_name("mask", mask, MASKS)
 
 
+def _low_band_of(sizes: tuple[int, ...], threshold: int, mask: str, dc: str) -> Tensor:
+    """``low_band`` in any number of dimensions."""
+    axes = [torch.arange(n, dtype=torch.float64) - n // 2 for n in sizes]
+    grids = torch.meshgrid(*axes, indexing="ij")
+    square = torch.stack(grids).square().sum(0)
+    region = {
+        "window": torch.stack([(-threshold <= grid) & (grid < threshold) for grid in grids]).all(0).double(),
+        "radial": (square < threshold**2).double(),
+        "symmetric": torch.stack([grid.abs() <= threshold for grid in grids]).all(0).double(),
+        "gaussian": torch.exp(-square / (2.0 * threshold**2)),
+    }[mask]
+    mean = (square == 0).double()
+    return region if dc == "scale" else mean if dc == "only" else region * (1.0 - mean)
+
+
 def filter_skip(
     skip: Float[Tensor, "b c h w"],
     scale: float,
@@ -64,7 +79,7 @@ def filter_skip(
     """Scale the low frequencies of skip features by FFT, multiplication and inverse FFT (FreeU Eq. 5-8).
 
     Args:
-        skip: (B, C, H, W), any float dtype; half precision is computed in float32.
+        skip: (B, C, H, W) or (B, C, D, H, W), any float dtype; half precision is computed in float32.
         scale: gain inside the low band.
         threshold: half-width of the band in bins.
         mask, dc: see ``low_band``.
@@ -78,10 +93,14 @@ def filter_skip(
     tensor([0.5000])
     """
     work = skip if skip.dtype == torch.float64 else skip.float()
-    region = low_band(skip.shape[-2], skip.shape[-1], threshold, mask, dc).to(work)
+    axes = tuple(range(2, skip.dim()))
+    if skip.dim() == 4:
+        region = low_band(skip.shape[-2], skip.shape[-1], threshold, mask, dc).to(work)
+    else:
+        region = _low_band_of(tuple(skip.shape[2:]), threshold, mask, dc).to(work)
     gain = high_gain + (scale - high_gain) * region
-    spectrum = torch.fft.fftshift(torch.fft.fftn(work, dim=(-2, -1)), dim=(-2, -1))
-    filtered = torch.fft.ifftn(torch.fft.ifftshift(spectrum * gain, dim=(-2, -1)), dim=(-2, -1))
+    spectrum = torch.fft.fftshift(torch.fft.fftn(work, dim=axes), dim=axes)
+    filtered = torch.fft.ifftn(torch.fft.ifftshift(spectrum * gain, dim=axes), dim=axes)
     real: Tensor = filtered.real
     return real.to(skip.dtype)
 
@@ -131,12 +150,13 @@ def scale_backbone(h: Tensor, b: float, version: int = 2, channels: ChannelSpec 
         gain: Tensor | float = b
     else:
         mean = h.mean(dim=1, keepdim=True)
-        low = mean.amin(dim=(2, 3), keepdim=True)
-        high = mean.amax(dim=(2, 3), keepdim=True)
+        axes = tuple(range(2, h.dim()))
+        low = mean.amin(dim=axes, keepdim=True)
+        high = mean.amax(dim=axes, keepdim=True)
         gain = (b - 1.0) * ((mean - low) / (high - low)) + 1.0
     chosen = torch.zeros(h.shape[1], dtype=torch.bool, device=h.device)
     chosen[channel_slice(channels, h.shape[1])] = True
-    return torch.where(chosen[:, None, None], h * gain, h)
+    return torch.where(chosen.view(-1, *[1] * (h.dim() - 2)), h * gain, h)
 
 
 def freeu(h: Tensor, skip: Tensor, b: float, s: float, version: int = 2) -> tuple[Tensor, Tensor]:

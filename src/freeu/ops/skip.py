@@ -18,6 +18,7 @@ from freeu.ops._checks import (
     untraced,
     wide,
 )
+from freeu.ops._dimensions import as_plane, check_volume, volume_basis
 from freeu.ops._lowband import Dense, Separable, check_band, low_band_operator
 from freeu.ops._over_time import check_frames, project, time_band
 
@@ -45,6 +46,7 @@ def filter_skip(
 
     Args:
         skip: encoder features (B, C, H, W), any float dtype, any strides; a slice of a concatenated buffer is fine.
+            (B, C, D, H, W) gets the same filter in three dimensions, (B, C, 1, L) is that in one.
         scale: gain of the low band, a finite number or a 0-d tensor; 1 is the identity, 0 is legal.
         threshold: half-width of the band in frequency bins, at least 1.
         mask: "window" (the published code: bins -t..t-1, real part kept), "radial" (Eq. 8: r < t; one bin for t = 1),
@@ -75,6 +77,8 @@ def filter_skip(
     check_features("skip", skip)
     check_factor("scale", scale)
     check_factor("high_gain", high_gain)
+    if skip.dim() == 5:
+        return _filter_volume(skip, scale, threshold, mask, dc, high_gain, inplace)
     height, width = plain_size(skip.shape[2]), plain_size(skip.shape[3])
     check_band(height, width, threshold, mask, dc)
     if inplace:
@@ -87,6 +91,34 @@ def filter_skip(
     if time_threshold and frames > 1:
         return _filter_slow(skip, scale, threshold, mask, dc, high_gain, frames, time_threshold, inplace)
     band = low_band_operator(height, width, threshold, mask, dc, wide(skip.dtype), skip.device)
+    return _filter_exactly(skip, band, scale, high_gain, inplace)
+
+
+def _filter_volume(
+    skip: Tensor,
+    scale: float | Tensor,
+    threshold: int,
+    mask: str,
+    dc: str,
+    high_gain: float | Tensor,
+    inplace: bool,
+) -> Tensor:
+    """The filter in three dimensions, on a view of the volume as a plane."""
+    depth, height, width = plain_size(skip.shape[2]), plain_size(skip.shape[3]), plain_size(skip.shape[4])
+    check_volume((depth, height, width), threshold, mask, dc)
+    if inplace:
+        check_inplace("skip", skip)
+    band = Dense(volume_basis((depth, height, width), threshold, mask, dc, wide(skip.dtype), skip.device))
+    plane = as_plane(skip)
+    found = _filter_exactly(plane, band, scale, high_gain, inplace).view(skip.shape)
+    # Axes that do not merge in a view were copied.
+    return found if not inplace else skip if plane.data_ptr() == skip.data_ptr() else skip.copy_(found)
+
+
+def _filter_exactly(
+    skip: Tensor, band: Dense | Separable, scale: float | Tensor, high_gain: float | Tensor, inplace: bool
+) -> Tensor:
+    """``_filter`` without autocast, which would round its sums."""
     if torch.is_autocast_enabled(skip.device.type):
         with torch.autocast(skip.device.type, enabled=False):
             return _filter(skip, band, scale, high_gain, inplace)
