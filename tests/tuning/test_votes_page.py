@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from browser import Watched
 from command_line import run_cli as run
-from freeu.presets.files import read_preset
 from PIL import Image
 from simulated_voters import new_search
 from starlette.testclient import TestClient
 
 from freeu.errors import FreeURuntimeError
+from freeu.presets.files import read_preset
 from freeu.tuning.votes.ballots import DONE, FINAL, open_ballots
 from freeu.tuning.web.app import create_app
 
