@@ -35,7 +35,7 @@ def blocks(page: Path, *languages: str) -> Iterator[str]:
             yield body
     if "" in languages:
         outside = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-        yield "".join(re.findall(r"^    \S.*\n", outside, re.MULTILINE))
+        yield "".join(re.findall(r"^ {4,}\S.*\n", outside, re.MULTILINE))
 
 
 def lines(page: Path) -> Iterator[str]:

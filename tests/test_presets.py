@@ -20,6 +20,7 @@ PUBLISHED = {
     "modelscope-v1": (1.2, 1.4, 0.9, 0.2, 1),
     "gentle": (1.01, 1.02, 0.99, 0.95, 2),
     "anime": (1.2, 1.3, 0.8, 0.3, 2),
+    "mild": (1.2, 1.3, 1.0, 1.0, 2),  # published nowhere else
     "skip-tuning": (1.0, 1.0, 1.0, 1.0, 2),
     "skip-tuning-linear": (1.0, 1.0, 1.0, 1.0, 2),
 }
