@@ -225,7 +225,7 @@ def test_the_traced_call_leaves_the_model_as_it_was() -> None:
 
 def test_an_example_is_needed_once_and_must_fit() -> None:
     model, x = tiny("plain")
-    with pytest.raises(NoSitesError, match=r"Tiny is of no family .* example_args=\(x, t\)"):
+    with pytest.raises(NoSitesError, match=r"Tiny has no skip concatenation .* example_args=\(x, t\)"):
         freeu.apply(model, **FACTORS)
     with pytest.raises(FreeUValueError, match=r"Tiny does not take these example_args .*RuntimeError"):
         freeu.apply(model, **FACTORS, example_args=(x[:, :1],))

@@ -233,7 +233,8 @@ def test_the_command(module, clip_dir, tmp_path):
     words += ("--judge", "none", "--threads", 1, "--output", tmp_path / "out")
     metrics = ("--metric", "my_metrics:picky", "--metric", f"pickscore={clip_dir}")
     code, out, err = run("evaluate", *words, *metrics)
-    assert (code, out.count("\n")) == (0, 1)
+    assert code == 0
+    assert "picky" in out  # the head of the table
     assert err.splitlines() == [
         "freeu: picky gave no value for 1 of 2 images of a: a/1.png: OSError: no blue",
         "freeu: picky gave no value for 1 of 2 images of b: b/0.png: it gave nan",

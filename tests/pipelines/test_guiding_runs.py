@@ -58,7 +58,7 @@ def test_a_run_without_says_nothing_of_it(compared):
     folder, _ = compared
     text = (folder / "manifest.json").read_text()
     assert "guiding" not in text
-    assert "rescale" not in text
+    assert "guidance_rescale" not in text
 
 
 @pytest.mark.parametrize("source", ["manifest.json", "p000-s0000-freeu.png", "p000-s0000-baseline.png"])

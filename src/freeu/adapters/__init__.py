@@ -84,6 +84,7 @@ def _explain(model: nn.Module) -> str:
             "on it. Use a U-Net model (Stable Diffusion 1.x, 2.x, XL), or guidance settings made for transformers"
         )
     return (
-        f"{name} is of no family that freeu knows ({families}): give an example of its arguments, and one traced call "
-        "finds its skip connections: freeu.apply(model, ..., example_args=(x, t), example_kwargs={})"
+        f"{name} has no skip concatenation that freeu knows how to find; known families: {families}. For a U-Net of "
+        "another family give an example of its arguments, and one traced call finds them: "
+        "freeu.apply(model, ..., example_args=(x, t), example_kwargs={})"
     )

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from freeu.cli.shell import result, say
+from freeu.errors import FreeUValueError
 from freeu.wording import counted
 
 if TYPE_CHECKING:
     from freeu.pipelines.models.sources.sources import ModelSource
+    from freeu.pipelines.options.model import ModelOptions
+    from freeu.pipelines.options.run import RunOptions, SpeedOptions
+    from freeu.pipelines.options.sampling import FrameOptions, SamplingOptions
     from freeu.pipelines.runs.request import Request
 
 MOST_PROMPTS = 10
@@ -79,6 +83,46 @@ def show_request(
     say(f"size: {size}", f"steps: {data['steps'] or own}", f"CFG scale: {_first(data['guidance_scale'], own)}")
     say(f"sampler: {data['scheduler'] or own}", f"folder: {folder}")
     say("nothing was generated or written: leave --dry-run out to do it")
+
+
+def show_experiment(
+    prompts: Sequence[Any],
+    arms: str,
+    known_later: str | None,
+    there: bool,
+    sampling: SamplingOptions,
+    model: ModelOptions,
+    run: RunOptions,
+    video: FrameOptions,
+    speed: SpeedOptions,
+) -> None:
+    """The same for ``freeu evaluate``.
+
+    Args:
+        prompts: with their texts.
+        arms: as ``parse_arms`` reads them.
+        known_later: the option whose arms depend on the model.
+        there: whether the images are there already.
+        sampling, model, run, video, speed: of the command.
+
+    Raises:
+        FreeUValueError: what would be generated is not known, or is nothing.
+    """
+    from freeu.evaluate.experiment.arms import parse_arms
+    from freeu.pipelines.options.sampling import PromptOptions
+    from freeu.pipelines.runs.request import Request
+
+    if there:
+        raise FreeUValueError("--images generates nothing: leave --dry-run out")
+    if known_later is not None:
+        raise FreeUValueError(f"what {known_later} compares is known once the model is loaded: leave --dry-run out")
+    names = [arm.name for arm in parse_arms(arms)]
+    texts = PromptOptions([prompt.text for prompt in prompts]).collect()
+    added, frames = model.add_ons(), video.frames
+    request = Request(
+        "generate", texts, sampling, model, run, add_ons=added, frames=frames, allow_videos=True, speed=speed
+    )
+    show_request(request, "freeu-evaluate", names)
 
 
 def _first(*values: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import torch
 from freeu.analysis.measurement.content import AMPLITUDE, FREQUENCY, Panel, Series
 from freeu.analysis.measurement.measure import spectrum
 from freeu.metadata import png_bytes
+from freeu.pipelines.models.infotext import infotext
 from freeu.pipelines.pages.page import python_lines
 from freeu.pipelines.runs.executors import settings_of
 from freeu.pipelines.runs.plan import ARMS, INPUT_CONTROL, INPUT_IMAGE, Plan
@@ -30,7 +31,7 @@ class Pair:
         plan: of the second.
         remembered: how many of the two were there already.
         notes: what a visitor should know of them, a line each.
-        environment: versions, as a manifest records them.
+        environment, used: versions, and parts of the pipeline, as a manifest records them.
         image_name, control_name: what the visitor calls the input image and the control image, or "".
     """
 
@@ -40,6 +41,7 @@ class Pair:
     remembered: int
     notes: tuple[str, ...] = ()
     environment: Mapping[str, str] | None = None
+    used: Mapping[str, Any] | None = None
     image_name: str = ""
     control_name: str = ""
 
@@ -54,8 +56,8 @@ class Pair:
             arm: "baseline" or "freeu".
         """
         plan = self.plan if arm == "freeu" else replace(self.plan, arms=(arm,), config=None)
-        settings = settings_of(plan, next(plan.images()), self.environment or {})
-        return png_bytes(self.on if arm == "freeu" else self.off, settings)
+        settings = settings_of(plan, next(plan.images()), self.environment or {}, self.used)
+        return png_bytes(self.on if arm == "freeu" else self.off, settings, parameters=infotext(settings))
 
     def file_name(self, arm: str) -> str:
         """What a download of one of the images is called."""

@@ -20,6 +20,7 @@ from freeu.pipelines.models.addons.add_ons import AddOns, find_lora
 from freeu.pipelines.models.control.files import embedded_controls, fetch_control, find_control
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.models.sources.sources import ModelSource
+from freeu.pipelines.models.used import used_parts
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.runs.generate import generate_image
@@ -153,10 +154,11 @@ class Studio:
                 warnings.simplefilter("always")
                 first = self._image(asked.model, prepared, off, progress)
                 second = first if same else self._image(asked.model, prepared, on, progress)
+            used = used_parts(prepared.loaded.pipe)
         told = [" ".join(str(one.message).split()) for one in caught if issubclass(one.category, NoEffectWarning)]
         notes = (*prepared.notes, *dict.fromkeys(told))
         names = (path.name if path is not None else "" for path in (asked.image, asked.control_image))
-        return Pair(first, second, on, remembered, notes, _environment(on.device), *names)
+        return Pair(first, second, on, remembered, notes, _environment(on.device), used, *names)
 
     def _check_model(self, model: str) -> None:
         if model not in self.sources:

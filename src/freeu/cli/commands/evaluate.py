@@ -152,7 +152,11 @@ def evaluate(
     need("eval", "scipy")
     check_trackers(tracking.track or ())
     if shell.dry_run:
-        _outline(found, arms, grid, video, sampling, replace(options, model=chosen.model), run, speed, bool(images))
+        from freeu.cli.dry_run import show_experiment
+
+        known_later = "--explain" if arms.explain is not None else "--when" if grid is not None else None
+        chosen_model = replace(options, model=chosen.model)
+        show_experiment(found, arms.arms, known_later, bool(images), sampling, chosen_model, run, video, speed)
         return
     place = [] if scoring.reference is None else [scoring.reference]
     with local_folders(place, "--reference", SUFFIXES) as references, contextlib.ExitStack() as copies:
@@ -182,44 +186,6 @@ def evaluate(
                 )
             _told(folder, results, files, ["explain.html"] if arms.explain is not None else [])
             _track(tracking, results, files, folder)
-
-
-def _outline(
-    prompts: Any,
-    arms: ArmOptions,
-    grid: Any,
-    video: FrameOptions,
-    sampling: SamplingOptions,
-    model: ModelOptions,
-    run: RunOptions,
-    speed: SpeedOptions,
-    there: bool,
-) -> None:
-    """``--dry-run``."""
-    from freeu.cli.dry_run import show_request
-    from freeu.evaluate.experiment.arms import parse_arms
-    from freeu.pipelines.runs.request import Request
-
-    if there:
-        raise FreeUValueError("--images generates nothing: leave --dry-run out")
-    if grid is not None or arms.explain is not None:
-        name = "--explain" if grid is None else "--when"
-        raise FreeUValueError(f"what {name} compares is known once the model is loaded: leave --dry-run out")
-    check_bounds(arms)
-    names = [arm.name for arm in parse_arms(arms.arms)]
-    texts = PromptOptions([prompt.text for prompt in prompts]).collect()
-    request = Request(
-        "generate",
-        texts,
-        sampling,
-        model,
-        run,
-        add_ons=model.add_ons(),
-        frames=video.frames,
-        allow_videos=True,
-        speed=speed,
-    )
-    show_request(request, "freeu-evaluate", names)
 
 
 def _generate_and_score(
