@@ -4,6 +4,7 @@ import copy
 import gc
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -273,7 +274,9 @@ def test_blocks_of_two_tasks_are_refused_too(unet):
         go_on.set()
         await first
 
-    asyncio.run(both())
+    # In a thread of its own: in that of the tests a browser's loop may run.
+    with ThreadPoolExecutor(1) as alone:
+        alone.submit(asyncio.run, both()).result()
     assert freeu.active(unet) == ()
 
 
