@@ -233,7 +233,8 @@ def open_storage(url: str) -> Iterator[optuna.storages.BaseStorage]:
     import optuna
     import sqlalchemy
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # A warning of Optuna shows the traceback of whatever ends a trial, Ctrl-C too, which is told in one line elsewhere.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     hidden = url.partition("://")[0] + "://..."  # a URL may hold a password
     try:
         backend = sqlalchemy.make_url(url).get_backend_name()
