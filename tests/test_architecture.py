@@ -15,7 +15,7 @@ SOURCE = Path(freeu.__file__).parent
 # Each layer may import those above it; parts in one line do not know each other. A folder is written with its dots.
 LAYERS = """
 errors lazy
-json_files extras schedule foreign
+json_files extras schedule foreign tools
 config
 wording profiles presets.named presets.files metadata ops
 presets
@@ -23,7 +23,7 @@ intervals motion
 core
 adapters
 presets.recommending
-api scalecrafter
+api scalecrafter conversion
 guiding
 pipelines.io
 pipelines.models.sources
@@ -83,6 +83,7 @@ PUBLIC = {
     "active",
     "analysis",
     "apply",
+    "convert",
     "enabled",
     "evaluate",
     "guiding",

@@ -19,6 +19,7 @@ from freeu.schedule import Schedule, Stage
 if TYPE_CHECKING:
     from freeu import analysis, evaluate, guiding, ops, personalize, scalecrafter
     from freeu.api import Inspection, active, apply, enabled, inspect, remove_all
+    from freeu.conversion import convert
     from freeu.core.patch import Handle
     from freeu.core.site import Site
     from freeu.presets.recommending import Recommendation, recommend, recommendation
@@ -43,6 +44,7 @@ __all__ = [
     "active",
     "analysis",
     "apply",
+    "convert",
     "enabled",
     "evaluate",
     "guiding",
@@ -61,6 +63,7 @@ __all__ = [
 # What needs torch is loaded when it is first used, so that the command line answers before torch is there.
 _NEED_TORCH = {
     "freeu.api": ("Inspection", "active", "apply", "enabled", "inspect", "remove_all"),
+    "freeu.conversion": ("convert",),
     "freeu.core.patch": ("Handle",),
     "freeu.core.site": ("Site",),
     "freeu.presets.recommending": ("Recommendation", "recommend", "recommendation"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from freeu.cli.shell import tell
@@ -91,3 +93,15 @@ def judges_of(
         "reader": "freeu-zoo" if found.reader else None,
     }
     return found, names
+
+
+def check_kinds(video: bool, real: Sequence[Path]) -> None:
+    """Refuse a reference of the other kind than what the model makes, and videos without what measures them."""
+    from freeu.evaluate.experiment.video_files import are_videos
+    from freeu.extras import need
+
+    if video:
+        need("video", "cv2")
+    if real and video != (videos_given := are_videos(real)):
+        has, wants = ("videos", "images") if videos_given else ("images", "videos")
+        raise FreeUValueError(f"--reference holds {has}, and this model makes {wants}: give {wants}")

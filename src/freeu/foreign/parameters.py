@@ -42,8 +42,13 @@ def write_parameters(found: Parameters) -> str:
     lines = [found.prompt]
     if found.negative_prompt:
         lines.append(f"{_NEGATIVE} {found.negative_prompt}")
-    lines.append(", ".join(f"{name}: {_quoted(value)}" for name, value in found.fields.items()))
+    lines.append(write_fields(found.fields))
     return "\n".join(lines)
+
+
+def write_fields(fields: Mapping[str, str]) -> str:
+    """The line of the settings."""
+    return ", ".join(f"{name}: {_quoted(value)}" for name, value in fields.items())
 
 
 def read_parameters(text: str) -> Parameters:

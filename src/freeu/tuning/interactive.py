@@ -14,7 +14,6 @@ from freeu.evaluate.experiment.prompts import Prompt
 from freeu.evaluate.experiment.scoring import Judges
 from freeu.evaluate.metrics.clip import CLIP
 from freeu.extras import need
-from freeu.pipelines.models.sources.families import TEXT_TO_VIDEO_PIPELINES
 from freeu.pipelines.runs.in_memory import in_memory, without_bars
 from freeu.pipelines.runs.prepare import Prepared, default_batch
 from freeu.tuning.report import write_report
@@ -48,6 +47,7 @@ def tune(
     negative_prompt: str = "",
     width: int | None = None,
     height: int | None = None,
+    frames: int | None = None,
     batch: int | None = None,
     search_prompts: int = 64,
     confirm_prompts: int = 96,
@@ -59,7 +59,7 @@ def tune(
     Guidance is searched with the same budget, as a rival. An interrupted search goes on in the same folder.
 
     Args:
-        pipe: a text-to-image pipeline of diffusers; it is not changed.
+        pipe: a text-to-image or text-to-video pipeline of diffusers; it is not changed.
         prompts: texts, or ``Prompt`` with what they ask for, which alignment needs; some are searched on, others
             decide.
         output: a folder, new or that of the same search.
@@ -72,6 +72,7 @@ def tune(
         held_out: other prompts that decide; empty takes the rest of ``prompts``.
         seed: of the search and of the noise.
         steps, guidance, width, height: None is the pipeline's default; sides in pixels.
+        frames: of each video; None is the pipeline's default.
         negative_prompt: of every image.
         batch: images that one call generates; None goes by their size.
         search_prompts, confirm_prompts: how many prompts a trial has, and the second look at the best.
@@ -82,7 +83,7 @@ def tune(
         ``preset`` (its ``config`` is None if FreeU is not best), ``verdict``, and where everything lies.
 
     Raises:
-        FreeUValueError: too few prompts, an unknown measure, a pipeline that generates no images from text.
+        FreeUValueError: too few prompts, an unknown measure, a pipeline that needs more than a text.
         FreeURuntimeError: the storage does not answer, or the disk is full.
 
     >>> import tempfile
@@ -97,9 +98,6 @@ def tune(
     True
     """
     need("tune", "optuna", "matplotlib")
-    name = type(pipe).__name__
-    if name in TEXT_TO_VIDEO_PIPELINES:
-        raise FreeUValueError(f"freeu.tune searches for pipelines that generate images from text, got {name}")
     asked = [one if isinstance(one, Prompt) else Prompt(one) for one in prompts]
     decide = [one if isinstance(one, Prompt) else Prompt(one) for one in held_out]
     loaded, plan = in_memory(
@@ -112,12 +110,19 @@ def tune(
         negative_prompt=negative_prompt,
         width=width,
         height=height,
+        frames=frames,
     )
-    plan = replace(plan, batch=default_batch(plan) if batch is None else batch)
+    if plan.frames is not None:
+        need("video", "cv2")
+    if batch is not None and batch > 1 and not plan.batchable:
+        raise FreeUValueError(f"batch {batch}: only text-to-image generates several at once: leave it out")
+    plan = replace(plan, batch=batch or (default_batch(plan) if plan.batchable else 1))
     with_spec = any(one.spec is not None for one in (*asked, *decide))
     judges = Judges(load_reader(plan.device) if with_spec else None, CLIP(judge or judge_path(), device=plan.device))
     settings = TuneSettings(
-        objective=default_objective(judges) if objective is None else Objective.parse(objective),
+        objective=default_objective(judges, plan.frames is not None)
+        if objective is None
+        else Objective.parse(objective),
         guards=parse_guards(guard),
         trials=trials,
         minutes=math.inf if minutes is None else minutes,

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from freeu.analysis.plots import OKABE_ITO
 from freeu.config import FreeUConfig
 from freeu.evaluate.experiment.arms import BASELINE
+from freeu.evaluate.experiment.video_files import video_frames
 from freeu.intervals import Estimate
+from freeu.metadata import FRAME_MS
 from freeu.pipelines.io.inputs import open_image
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.pages.rendering import render
@@ -81,6 +83,7 @@ def make_report(tuned: Outcome) -> str:
         rival=[(measure, shown(one)) for measure, one in verdict.rival.items()],
         level=f"{100.0 * verdict.level:.1f}",
         prompts=tuned.results["prompts"],
+        noun="Videos" if tuning.prepared.plan.frames is not None else "Images",
         images=_images(tuned),
         searches=parts,
     )
@@ -92,8 +95,9 @@ def _cell(one: Estimate | None) -> str:
 
 def _facts(tuned: Outcome, tuning: Tuning) -> list[str]:
     plan, settings = tuning.prepared.plan, tuning.settings
+    frames = f" with {plan.frames} frames" if plan.frames is not None else ""
     return [
-        f"{plan.model_text}, {plan.steps} steps, CFG scale {plan.guidance:g}, {plan.width}x{plan.height}, "
+        f"{plan.model_text}, {plan.steps} steps, CFG scale {plan.guidance:g}, {plan.width}x{plan.height}{frames}, "
         f"{plan.arithmetic}",
         f"objective: {settings.objective}; guards: "
         + (", ".join(f"{guard.measure} within {guard.most:g}" for guard in settings.guards) or "none"),
@@ -118,7 +122,8 @@ def _found(tuned: Outcome) -> list[tuple[str, str, str, str]]:
 
 
 def _images(tuned: Outcome) -> list[tuple[str, list[tuple[str, str]]]]:
-    """For the first held-out prompts the image of each arm, as data URLs."""
+    """For the first held-out prompts the image or video of each arm, as data URLs."""
+    show = video_url if tuned.tuning.prepared.plan.frames is not None else data_url
     files: dict[int, dict[str, str]] = {}
     for row in tuned.results["pictures"]:
         if row["prompt"] < SHOWN:
@@ -127,7 +132,7 @@ def _images(tuned: Outcome) -> list[tuple[str, list[tuple[str, str]]]]:
     return [
         (
             texts[number],
-            [(NAMES.get(arm, arm), data_url(tuned.folder / HELD_OUT / file)) for arm, file in by_arm.items()],
+            [(NAMES.get(arm, arm), show(tuned.folder / HELD_OUT / file)) for arm, file in by_arm.items()],
         )
         for number, by_arm in sorted(files.items())
     ]
@@ -141,6 +146,18 @@ def data_url(path: Path) -> str:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def video_url(path: Path) -> str:
+    """A video on disk inside a page, as an animated WebP of at most 256 pixels in width and height."""
+    from PIL import Image
+
+    first, *others = [Image.fromarray(frame) for frame in video_frames(path)]
+    for frame in (first, *others):
+        frame.thumbnail((256, 256))
+    buffer = io.BytesIO()
+    first.save(buffer, format="WEBP", save_all=True, append_images=others, duration=FRAME_MS, loop=0, quality=90)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _search_part(search: Search, study: optuna.Study) -> dict[str, Any]:

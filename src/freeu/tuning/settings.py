@@ -14,6 +14,8 @@ Values = Mapping[str, float | None]
 
 DEFAULT_OBJECTIVE = ("all_asked", "noun", "clip_score")
 """Of these a search improves those that the judges at hand measure."""
+VIDEO_OBJECTIVE = ("clip_right", "noun", "clip_score")
+"""The same for videos; ``clip_right`` holds the motion that a prompt asks for, beside what it shows."""
 DEFAULT_GUARD = "saturation=0.03"
 
 

@@ -32,7 +32,7 @@ from freeu.presets.files import PresetFile
 from freeu.presets.recommending import published_name
 from freeu.tuning.gradients import SiteGradient, site_gradients
 from freeu.tuning.search import Finalist, Search, identity_of, open_storage, sqlite_url
-from freeu.tuning.settings import DEFAULT_OBJECTIVE, Objective, TuneSettings, Values
+from freeu.tuning.settings import DEFAULT_OBJECTIVE, VIDEO_OBJECTIVE, Objective, TuneSettings, Values
 from freeu.tuning.space import FreeUSpace, GuidanceSpace, Space, windows_of
 from freeu.tuning.verdict import FREEU, GUIDANCE, PUBLISHED, Verdict, decide
 
@@ -413,15 +413,15 @@ def _plain_data(one: Finalist) -> dict[str, Any]:
     }
 
 
-def default_objective(judges: Judges) -> Objective:
-    """The measures of ``DEFAULT_OBJECTIVE`` that these judges give.
+def default_objective(judges: Judges, videos: bool = False) -> Objective:
+    """The measures of ``DEFAULT_OBJECTIVE``, or of ``VIDEO_OBJECTIVE``, that these judges give.
 
     Raises:
         FreeUValueError: none of them.
     """
-    known = {"clip_score": judges.clip is not None, "all_asked": judges.reader is not None}
-    known["noun"] = known["all_asked"]
-    terms = tuple((name, 1.0) for name in DEFAULT_OBJECTIVE if known[name])
+    known = {"clip_score": judges.clip is not None}
+    measures = VIDEO_OBJECTIVE if videos else DEFAULT_OBJECTIVE
+    terms = tuple((name, 1.0) for name in measures if known.get(name, judges.reader is not None))
     if not terms:
         raise FreeUValueError(
             "a search needs something that scores: a CLIP (--judge DIR), prompts with what they ask for, or --objective"

@@ -12,7 +12,7 @@ import typer
 
 from freeu.cli.bundles import Defaults, Only, Without
 from freeu.cli.errors import StoppedError, stopped
-from freeu.cli.scoring import ScoringOptions, check_features, judges_of
+from freeu.cli.scoring import ScoringOptions, check_features, check_kinds, judges_of
 from freeu.cli.shell import loading, say, summarises, tell, written
 from freeu.cli.terminal import who_generates
 from freeu.errors import FreeUValueError
@@ -206,7 +206,6 @@ def _generate_and_score(
     from freeu.evaluate.attribution.parts import parse_whole
     from freeu.evaluate.experiment.arms import parse_arms
     from freeu.evaluate.experiment.plugged import plugged_metrics
-    from freeu.evaluate.experiment.video_files import are_videos
     from freeu.pipelines.models.fitness import check_scale
     from freeu.pipelines.models.sources.families import generates_videos
     from freeu.pipelines.runs.prepare import prepare
@@ -230,15 +229,14 @@ def _generate_and_score(
     sources = check_request(request, folder)
     if any(arm.scalecrafter for arm in chosen):
         check_scale(sources.model, sampling.width, sampling.height)
-    videos_given = are_videos(real)
     if sources.model.class_name:
-        _check_kinds(generates_videos(sources.model), real, videos_given)
+        check_kinds(generates_videos(sources.model), real)
         if arms.explain is not None and generates_videos(sources.model):
             raise FreeUValueError("--explain measures images, and this model generates videos: leave --explain out")
     loading(sources.model.label)
     judges, names = judges_of(prompts, scoring, run.device, bool(real), generates_videos(sources.model))
     prepared = prepare(request, sources)
-    _check_kinds(prepared.plan.frames is not None, real, videos_given)  # a model of the hub is known only now
+    check_kinds(prepared.plan.frames is not None, real)  # a model of the hub is known only now
     plugged_metrics(judges.metrics, videos=prepared.plan.frames is not None)
     tell(*_shortened(prepared.notes))
     if ray.ray is not None:
@@ -419,17 +417,6 @@ def _score(
     except KeyboardInterrupt:
         raise StoppedError("stopped; nothing was written: give the same command again") from None
     return results, {arm.name: [one.path for one in arm.samples] for arm in arms}
-
-
-def _check_kinds(video: bool, real: list[Path], videos_given: bool) -> None:
-    """Refuse a reference of the other kind than what the model makes, and videos without what measures them."""
-    from freeu.extras import need
-
-    if video:
-        need("video", "cv2")
-    if real and video != videos_given:
-        has, wants = ("videos", "images") if videos_given else ("images", "videos")
-        raise FreeUValueError(f"--reference holds {has}, and this model makes {wants}: give {wants}")
 
 
 def _shortened(notes: Sequence[str], most: int = 3) -> list[str]:

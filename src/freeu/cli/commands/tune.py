@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from freeu.cli.bundles import Defaults, Only, Without
 from freeu.cli.errors import stopped
-from freeu.cli.scoring import ScoringOptions, check_features, judges_of
+from freeu.cli.scoring import ScoringOptions, check_features, check_kinds, judges_of
 from freeu.cli.shell import loading, say, tell, written
 from freeu.cli.terminal import who_generates
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.model import ChosenModel, ModelOptions
 from freeu.pipelines.options.option import Option, check_bounds, flag, given, given_flags
 from freeu.pipelines.options.run import RayOptions, RunOptions, ShellOptions, SpeedOptions
-from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
+from freeu.pipelines.options.sampling import FrameOptions, PromptOptions, SamplingOptions
 from freeu.pipelines.options.server import ServerOptions
+
+if TYPE_CHECKING:
+    from freeu.pipelines.runs.request import Request
 
 VOTES = "votes"
 
@@ -34,7 +37,8 @@ class SearchOptions:
         str | None,
         Option(
             "Measures that are to rise (or fall, after a -), with commas (default: those of all_asked, noun, "
-            "clip_score that can be measured); or votes: you choose between two images in the browser.",
+            "clip_score that can be measured, for videos clip_right, noun, clip_score); or votes: you choose between "
+            "two images in the browser.",
             "MEASURES|votes",
         ),
     ] = None
@@ -102,6 +106,7 @@ def tune(
     scoring: Annotated[ScoringOptions, Without("reference_matches")],
     sampling: Annotated[SamplingOptions, Defaults(seeds="0")],
     options: Annotated[ModelOptions, Without("model")],
+    video: FrameOptions,
     speed: SpeedOptions,
     run: RunOptions,
     ray: RayOptions,
@@ -128,7 +133,7 @@ def tune(
     if by_votes:
         need("tune", "fastapi", "uvicorn", "sqlalchemy", "jinja2")
         need_package("sklearn", "scikit-learn")
-    _check_together(by_votes, search, scoring, vote, server, speed, ray)
+    _check_together(by_votes, search, scoring, vote, server, video, speed, ray)
     check_bounds(search, vote, server)
     check_features(scoring)
     found = read_prompts(prompts, part.limit, part.sample, part.sample_seed)
@@ -139,10 +144,9 @@ def tune(
     model = replace(options, model=chosen.model)
     if shell.dry_run:
         from freeu.cli.dry_run import show_request
-        from freeu.pipelines.runs.request import Request
 
         texts = PromptOptions([prompt.text for prompt in (*found, *decide)]).collect()
-        request = Request("generate", texts, sampling, model, run, add_ons=model.add_ons(), speed=speed)
+        request = _request(texts, sampling, model, run, video, speed)
         count = vote.votes + vote.final_votes if by_votes else 2 * search.trials
         show_request(
             request, "freeu-tune", ("FreeU", "guidance")[: 1 + (not by_votes)], count, "pair" if by_votes else "trial"
@@ -154,7 +158,31 @@ def tune(
         if by_votes:
             _vote(found, decide, search, vote, server, sampling, model, run, folder)
         else:
-            _tune(found, decide, real, search, scoring, sampling, model, speed, run, ray, folder)
+            _tune(found, decide, real, search, scoring, sampling, model, video, speed, run, ray, folder)
+
+
+def _request(
+    texts: tuple[str, ...],
+    sampling: SamplingOptions,
+    model: ModelOptions,
+    run: RunOptions,
+    video: FrameOptions,
+    speed: SpeedOptions,
+) -> Request:
+    """What a search that measures generates."""
+    from freeu.pipelines.runs.request import Request
+
+    return Request(
+        "generate",
+        texts,
+        sampling,
+        model,
+        run,
+        add_ons=model.add_ons(),
+        frames=video.frames,
+        allow_videos=True,
+        speed=speed,
+    )
 
 
 def _check_together(
@@ -163,6 +191,7 @@ def _check_together(
     scoring: ScoringOptions,
     vote: VoteOptions,
     server: ServerOptions,
+    video: FrameOptions,
     speed: SpeedOptions,
     ray: RayOptions,
 ) -> None:
@@ -173,7 +202,7 @@ def _check_together(
     """
     if by_votes:
         kept = ("--objective", "--search-prompts", "--search-seed")
-        asked = [name for name in given_flags(search, scoring, speed, ray) if name not in kept]
+        asked = [name for name in given_flags(search, scoring, video, speed, ray) if name not in kept]
         if asked:
             raise FreeUValueError(f"--objective {VOTES} measures nothing and asks you instead: leave {asked[0]} out")
         return
@@ -215,23 +244,29 @@ def _tune(
     scoring: ScoringOptions,
     sampling: SamplingOptions,
     model: ModelOptions,
+    video: FrameOptions,
     speed: SpeedOptions,
     run: RunOptions,
     ray: RayOptions,
     folder: Path,
 ) -> None:
+    from freeu.pipelines.models.sources.families import generates_videos
     from freeu.pipelines.runs.prepare import prepare
-    from freeu.pipelines.runs.request import Request, check_request
+    from freeu.pipelines.runs.request import check_request
     from freeu.tuning.settings import Objective, TuneSettings, parse_guards
 
     guards = parse_guards(search.guard)
     objective = None if search.objective is None else Objective.parse(search.objective)
     texts = PromptOptions([prompt.text for prompt in prompts]).collect()
-    request = Request("generate", texts, sampling, model, run, add_ons=model.add_ons(), speed=speed)
+    request = _request(texts, sampling, model, run, video, speed)
     sources = check_request(request, folder)
+    if sources.model.class_name:
+        check_kinds(generates_videos(sources.model), real)
     loading(sources.model.label)
-    judges, names = judges_of((*prompts, *held_out), scoring, run.device, bool(real), videos=False)
+    judges, names = judges_of((*prompts, *held_out), scoring, run.device, bool(real), generates_videos(sources.model))
     prepared = prepare(request, sources)
+    videos = prepared.plan.frames is not None
+    check_kinds(videos, real)  # a model of the hub is known only now
     tell(*prepared.notes[:3])
     if ray.ray is not None:
         from freeu.pipelines.runs.ray_executor import check_ray
@@ -245,7 +280,7 @@ def _tune(
     from freeu.tuning.tuning import Tuning, default_objective, run_tuning
 
     settings = TuneSettings(
-        objective=default_objective(judges) if objective is None else objective,
+        objective=default_objective(judges, videos) if objective is None else objective,
         guards=guards,
         trials=search.trials,
         minutes=search.minutes if search.minutes is not None else math.inf,

@@ -1,4 +1,4 @@
-"""Generate and score in memory, for searches, which need the scores of thousands of images and not the images."""
+"""Generate and score in memory, for searches, which need the scores of thousands of images or videos and not these."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from freeu.evaluate.experiment.arms import Arm
 from freeu.evaluate.experiment.experiment import arm_plan
 from freeu.evaluate.experiment.plugged import metric_values, open_metric, plugged_metrics
 from freeu.evaluate.experiment.prompts import Prompt
 from freeu.evaluate.experiment.scoring import Judges, Values, caption_features, score_images
+from freeu.evaluate.experiment.video_scoring import measure_video, score_video
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.models.loading import quiet
 from freeu.pipelines.runs.executors import Batch, Executor, Made, Silent, Work
-from freeu.pipelines.runs.generate import generate_images
+from freeu.pipelines.runs.generate import generate_frames, generate_images
 from freeu.pipelines.runs.manifest import environment
 from freeu.pipelines.runs.plan import Plan, PlannedImage
 from freeu.pipelines.runs.prepare import Prepared
@@ -39,7 +42,8 @@ class Measurer:
         prepared: the pipeline, and the plan whose settings an arm changes.
         prompts: by number, with what they ask for.
         judges: what scores.
-        executor: where images are generated; None is this process, which scores them in any case.
+        executor: where images are generated; None is this process, which scores them in any case. Videos are generated
+            here.
     """
 
     prepared: Prepared
@@ -49,7 +53,8 @@ class Measurer:
 
     def __post_init__(self) -> None:
         self._captions = caption_features(self.prompts, self.judges)
-        metrics = plugged_metrics(self.judges.metrics, matches=False)
+        videos = self.prepared.plan.frames is not None
+        metrics = plugged_metrics(self.judges.metrics, videos=videos, matches=False)
         self._metrics = [(metric.name, open_metric(metric)) for metric in metrics]
 
     @contextlib.contextmanager
@@ -76,15 +81,28 @@ class Measurer:
             calls.append(
                 tuple(PlannedImage(number, self.prompts[number].text, seed, plan.arms[0]) for number, seed in together)
             )
-        for batch, images in self._generated(plan, tuple(calls)):
-            together = tuple((one.index, one.seed) for one in batch)
-            numbers = [number for number, _ in together]
+        scored = self._scored_images if plan.frames is None else self._scored_videos
+        for batch, rows in scored(plan, tuple(calls)):
+            yield [((one.index, one.seed), row) for one, row in zip(batch, rows, strict=True)]
+
+    def _scored_images(self, plan: Plan, calls: tuple[Batch, ...]) -> Iterator[tuple[Batch, list[Values]]]:
+        for batch, images in self._generated(plan, calls):
+            numbers = [one.index for one in batch]
             found = score_images(images, numbers, self.prompts, self.judges, self._captions)
-            texts = [self.prompts[number].text for number in numbers]
+            texts = [one.prompt for one in batch]
             for name, score in self._metrics:
                 for row, value in zip(found.rows, metric_values(score, images, texts, None), strict=True):
                     row[name] = None if isinstance(value, str) else value
-            yield list(zip(together, found.rows, strict=True))
+            yield batch, found.rows
+
+    def _scored_videos(self, plan: Plan, calls: tuple[Batch, ...]) -> Iterator[tuple[Batch, list[Values]]]:
+        for batch in calls:
+            rows = []
+            for one in batch:
+                frames, _ = generate_frames(self.prepared.loaded.pipe, plan, one)
+                found = measure_video(map(np.asarray, frames), self.judges)
+                rows.append(score_video(found, one.index, self.prompts, self._captions)[0])
+            yield batch, rows
 
     def _generated(self, plan: Plan, calls: tuple[Batch, ...]) -> Iterator[tuple[Batch, list[Image]]]:
         """The images of each call of the pipeline, in the order of the calls; those that nobody asks for are not made.

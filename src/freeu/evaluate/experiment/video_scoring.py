@@ -252,13 +252,9 @@ def score_videos(
     kept: list[VideoMeasurement] = []
     for one in samples:
         found = _measured(one.path, judges)
-        spec = prompts[one.prompt].spec
-        row = dict(found.values) if spec is None else score_video_alignment(spec, found) | found.values
-        if found.clip is not None and captions is not None:
-            means.append(found.clip.mean(axis=0))
-            row["clip_score"] = float(video_similarity(means[-1][None], captions[[one.prompt]])[0])
-            if len(prompts) > 1:
-                row["retrieval"] = float(retrieval(means[-1][None], captions, [one.prompt])[0])
+        row, mean = score_video(found, one.prompt, prompts, captions)
+        if mean is not None:
+            means.append(mean)
         if found.features is not None:
             features.append(video_features(found.features))
         kept.append(VideoMeasurement(found.values, found.movement, readings=found.readings))
@@ -271,6 +267,27 @@ def score_videos(
     if scored.features is not None:
         scored.prompts = [feature_diversity(scored.features[own]) for own in several_of_each(scored.labels)]
     return scored
+
+
+def score_video(
+    found: VideoMeasurement, number: int, prompts: Sequence[Prompt], captions: Floats | None
+) -> tuple[Values, Floats | None]:
+    """The values of one video by every measure, and the mean of its frames' CLIP features, (d,), if there are any.
+
+    Args:
+        found: what was measured on it.
+        number: of its prompt.
+        prompts, captions: as in ``score_videos``.
+    """
+    spec = prompts[number].spec
+    row = dict(found.values) if spec is None else score_video_alignment(spec, found) | found.values
+    if found.clip is None or captions is None:
+        return row, None
+    mean: Floats = found.clip.mean(axis=0)
+    row["clip_score"] = float(video_similarity(mean[None], captions[[number]])[0])
+    if len(prompts) > 1:
+        row["retrieval"] = float(retrieval(mean[None], captions, [number])[0])
+    return row, mean
 
 
 def features_of_videos(judge: Judge, paths: Sequence[Path], report: Callable[[int], None] | None = None) -> Floats:
