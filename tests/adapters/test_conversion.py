@@ -31,6 +31,7 @@ GIVEN = [
     *(f"{PLAIN} v=2 profile={profile}" for profile in ("official", "comfyui", "a1111")),
     "b1=1.2 b2=1.4 b3=1.1 s1=0.9 s2=0.2 s3=0.8 v=2 profile=a1111",
     f"{PLAIN} v=2 strength=0.5",
+    f"{PLAIN} v=2 control=before",
     "b1=1 b2=1 s1=0.9 s2=0.2",
 ]
 
@@ -41,7 +42,7 @@ def unet(request):
 
 
 def config_of(text: str) -> FreeUConfig:
-    return freeu.preset(text).config if text in freeu.presets() else FreeUConfig.parse(text)
+    return freeu.preset(text) if text in freeu.presets() else FreeUConfig.parse(text)
 
 
 def acts(unet, config: FreeUConfig):
@@ -73,7 +74,7 @@ def test_every_tool_takes_something_and_no_tool_everything(unet):
 @pytest.mark.parametrize("to", ["comfyui", "a1111", "forge", "fooocus"])
 def test_there_and_back(unet, to):
     """Tools that agree on where and how: from the official numbers to theirs and back."""
-    wanted = freeu.preset("sd15").config
+    wanted = freeu.preset("sd15")
     there = convert(wanted, to, unet)
     assert there.config is not None
     back = convert(there.config, "official", unet)
@@ -140,7 +141,7 @@ def test_the_text_of_the_extension():
     ("text", "to", "reason"),
     [
         (PLAIN, "diffusers", "it has no version 2"),
-        (PLAIN + " v=1", "diffusers", "it has the same factors for"),
+        (PLAIN + " v=1", "diffusers", "it leaves up_blocks.2.resnets.0 alone, and here that has b 1.3 s 0.9"),
         (PLAIN + " v=1 profile=diffusers", "comfyui", "it has the same factors for"),
         (PLAIN + " profile=a1111 v=2", "comfyui", "it has no channels, and here that is 'first-inclusive'"),
         (PLAIN + " end=0.5", "comfyui", "it has no end, and here that is 0.5"),
