@@ -86,13 +86,13 @@ def carry_out(
     from freeu.pipelines.runs.prepare import prepare
     from freeu.pipelines.runs.request import check_request
 
-    if shell.dry_run:
-        from freeu.cli.dry_run import show_request
-
-        show_request(request, name)
-        return
-    with request.run.folder(name) as folder:
+    with request.run.folder(name, shell.dry_run) as folder:
         found = check_request(request, folder)
+        if shell.dry_run:
+            from freeu.cli.dry_run import show_request
+
+            show_request(request, found.model, folder)
+            return
         with who_generates(ray) as executor:
             loading(found.model.label)
             prepared = prepare(request, found)

@@ -10,7 +10,7 @@ from typing import Any
 
 from freeu.errors import FreeUValueError
 from freeu.evaluate.embedded import judge_path, load_reader
-from freeu.evaluate.experiment.prompts import Prompt
+from freeu.evaluate.experiment.prompts import Prompt, negatives_of
 from freeu.evaluate.experiment.scoring import Judges
 from freeu.evaluate.metrics.clip import CLIP
 from freeu.extras import need
@@ -72,7 +72,7 @@ def tune(
         held_out: other prompts that decide; empty takes the rest of ``prompts``.
         seed: of the search and of the noise.
         steps, guidance, width, height: None is the pipeline's default; sides in pixels.
-        negative_prompt: of every image.
+        negative_prompt: of every image whose ``Prompt`` has none of its own.
         batch: images that one call generates; None goes by their size.
         search_prompts, confirm_prompts: how many prompts a trial has, and the second look at the best.
         sites: how many sites get factors of their own.
@@ -113,7 +113,8 @@ def tune(
         width=width,
         height=height,
     )
-    plan = replace(plan, batch=default_batch(plan) if batch is None else batch)
+    negatives = negatives_of(asked, negative_prompt)
+    plan = replace(plan, negatives=negatives, batch=default_batch(plan) if batch is None else batch)
     with_spec = any(one.spec is not None for one in (*asked, *decide))
     judges = Judges(load_reader(plan.device) if with_spec else None, CLIP(judge or judge_path(), device=plan.device))
     settings = TuneSettings(

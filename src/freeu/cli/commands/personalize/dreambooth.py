@@ -31,7 +31,7 @@ def train(
     settings: DreamBooth,
     model: Annotated[ModelOptions, Only("model", "model_config", "variant")],
     run: Annotated[RunOptions, Without("dtype", "offload", "vae_tiling", "attention_slicing")],
-    shell: Annotated[ShellOptions, Only("quiet", "as_json")],
+    shell: Annotated[ShellOptions, Without("open_page")],
 ) -> None:
     """Teach a model one subject (DreamBooth): "a sks cat" becomes the cat in the images.
 
@@ -40,7 +40,7 @@ def train(
     from freeu.personalize.dreambooth import dreambooth as training
     from freeu.wording import counted
 
-    with run.folder("dreambooth") as folder:
+    with run.folder("dreambooth", shell.dry_run) as folder:
         settings = replace(
             settings,
             model=model.model,
@@ -49,6 +49,24 @@ def train(
             device=run.device,
             threads=run.threads,
         )
+        if shell.dry_run:
+            from freeu.cli.dry_run import show
+
+            examples, source = training.check_training(settings, folder)
+            subject = f"{settings.token} {settings.class_noun}"
+            show(
+                {
+                    "model": source.label,
+                    "subject": subject,
+                    "images": [one.name for one in examples],
+                    "steps": settings.steps,
+                    "folder": str(folder),
+                },
+                f"model: {source.label}",
+                f'a training of "{subject}" on {counted(len(examples), "image")}: {counted(settings.steps, "step")}',
+                f"folder: {folder}",
+            )
+            return
         try:
             result = training.train(settings, folder, _progress())
         except KeyboardInterrupt:
