@@ -18,6 +18,7 @@ from freeu.pipelines.pages.rendering import render
 from freeu.tuning.search import WHOLE, Search
 from freeu.tuning.tuning import HELD_OUT, Outcome, Tuning, searches
 from freeu.tuning.verdict import FREEU, GUIDANCE, OVERALL, PUBLISHED, shown
+from freeu.wording import counted
 
 if TYPE_CHECKING:
     import optuna
@@ -93,7 +94,7 @@ def _cell(one: Estimate | None) -> str:
 def _facts(tuned: Outcome, tuning: Tuning) -> list[str]:
     plan, settings = tuning.prepared.plan, tuning.settings
     return [
-        f"{plan.model_text}, {plan.steps} steps, CFG scale {plan.guidance:g}, {plan.width}x{plan.height}, "
+        f"{plan.model_text}, {counted(plan.steps, 'step')}, CFG scale {plan.guidance:g}, {plan.width}x{plan.height}, "
         f"{plan.arithmetic}",
         f"objective: {settings.objective}; guards: "
         + (", ".join(f"{guard.measure} within {guard.most:g}" for guard in settings.guards) or "none"),

@@ -167,7 +167,11 @@ def _of_a1111(path: Path, found: Parameters, model: str | None) -> Found:
     width, cross, height = fields.get("Size", "").partition("x")
     size = (width, height) if cross else None
     sampling = _sampling(path, fields.get("Steps"), fields.get("CFG scale"), fields.get("Seed"), size)
-    note = "" if fields.get("Version", "").startswith("freeu") else "its noise was drawn otherwise: other images follow"
+    note = (
+        ""
+        if fields.get("Version", "").startswith("freeu")
+        else "its seed gives other noise here, so the images differ from it"
+    )
     return Found(
         _NETWORKS.sub("", prompt),
         {**sampling, "negative_prompt": _NETWORKS.sub("", negative), "scheduler": scheduler},

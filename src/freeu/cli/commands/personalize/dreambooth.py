@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from freeu.cli.bundles import Only, Without, command
+from freeu.cli.bundles import Group, Only, Without, command
 from freeu.cli.errors import stopped
 from freeu.cli.shell import loading, say, written
 from freeu.personalize.dreambooth.settings import DreamBooth
@@ -21,6 +21,7 @@ from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
 
 dreambooth = typer.Typer(
     name="dreambooth",
+    cls=Group,
     help="DreamBooth: teach a model one subject from a few images, and generate it without and with FreeU.",
     no_args_is_help=True,
 )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from freeu.cli.bundles import Only, Without, command
+from freeu.cli.bundles import Group, Only, Without, command
 from freeu.cli.errors import stopped
 from freeu.cli.shell import loading, say, tell, written
 from freeu.errors import FreeUValueError
@@ -21,6 +21,7 @@ from freeu.pipelines.options.sampling import ImageInput, PromptOptions, Sampling
 
 reversion = typer.Typer(
     name="reversion",
+    cls=Group,
     help='ReVersion: learn a word for a relation, such as <R> in "cat <R> box", from images that show it.',
     no_args_is_help=True,
 )
