@@ -122,7 +122,7 @@ class RunOptions:
     output: Annotated[
         Path | None,
         Option(
-            "The folder to write (default: a new one, named after the command and the time).",
+            "The folder to write (default: a new one with the time in its name).",
             "DIR",
             ("--output", "-o"),
             old=("--out",),
