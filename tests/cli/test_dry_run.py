@@ -86,7 +86,7 @@ def test_an_evaluation(here: Path) -> None:
     data = dry(*words, "--arms", "none,sd14")
     assert (data["images"], data["arms"]) == (8, ["none", "sd14"])
     explained = dry(*words, "--explain", "sd14")
-    assert explained["arms"][:2] == ["sd14", "none"]
+    assert explained["arms"] == ["none", "sd14", "each part of it"]
     assert "images" not in explained
     when = dry(*words, "--when", "--when-steps", "4,6", "--when-guidance", "3", "--when-settings", "b: b1=1.2")
     assert (when["cells"], when["images"], when["steps"]) == (10, 40, [4, 6])

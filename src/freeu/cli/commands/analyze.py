@@ -104,7 +104,8 @@ def analyze(
                 "random_baseline": "yes" if random_baseline else "no",
             }
             what = counted(len(asked), "figure") if asked else "figures"
-            show_request(request, found.model, folder, headline=what, more=more)
+            arms = ("without FreeU", "with FreeU", "what the figures vary of it")
+            show_request(request, found.model, folder, arms=arms, headline=what, more=more)
             return
         loading(found.model.label)
         prepared = prepare(request, found)

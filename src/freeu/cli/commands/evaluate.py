@@ -222,13 +222,11 @@ def _generate_and_score(
     if dry:
         from freeu.cli.dry_run import show_request
 
-        parts = [] if arms.explain is None else ["none", "each part of it that the model's sites allow"]
-        headline = (
-            None
-            if arms.explain is None
-            else f"{counted(len(request.prompts) * len(parse_seeds(sampling.seeds)), 'image')} for each arm"
-        )
-        show_request(request, sources.model, folder, arms=[*(arm.name for arm in chosen), *parts], headline=headline)
+        arm_names, headline = [arm.name for arm in chosen], None
+        if arms.explain is not None:  # the parts are those of the model's sites
+            arm_names = ["none", *arm_names, "each part of it"]
+            headline = f"{counted(len(request.prompts) * len(parse_seeds(sampling.seeds)), 'image')} for each arm"
+        show_request(request, sources.model, folder, arms=arm_names, headline=headline)
         return None
     loading(sources.model.label)
     judges, names = judges_of(prompts, scoring, run.device, bool(real), generates_videos(sources.model))

@@ -1,4 +1,4 @@
-"""What a new run takes over from an image: prompt, seed, sampling and FreeU, from freeu's or A1111's settings in it."""
+"""What a new run takes over from an image of freeu, A1111 or ComfyUI: prompt, seed, sampling and FreeU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.foreign.parameters import Parameters
-from freeu.metadata import KEY, find_settings, read_parameters_of
+from freeu.metadata import KEY, find_settings, read_graph_of, read_parameters_of
 from freeu.pipelines.io.inputs import MAX_SEED
 from freeu.pipelines.models.infotext import FREEU_FIELDS, freeu_of, own_sampler, sampler_of
 from freeu.pipelines.models.sources.sources import embedded_models
@@ -66,8 +66,8 @@ class LikeOptions:
     like: Annotated[
         Path | None,
         Option(
-            "Take prompt, negative prompt, seed, steps, CFG scale, sampler, size and FreeU from a PNG of freeu, A1111 "
-            "or Forge; what is given here too wins.",
+            "Take prompt, negative prompt, seed, steps, CFG scale, sampler, size and FreeU from a PNG of freeu, A1111, "
+            "Forge or ComfyUI; what is given here too wins.",
             "PNG",
         ),
     ] = None
@@ -113,10 +113,14 @@ def read_image_settings(path: Path, model: str | None = None) -> Found:
     settings = find_settings(path)
     if settings is not None:
         return _of_ours(path, settings, model)
-    parameters = read_parameters_of(path)
-    if parameters is None or not (parameters.prompt or parameters.fields):
-        raise FreeUValueError(f"--like {path} holds no settings: it has neither the PNG text {KEY!r} nor 'parameters'")
-    return _of_a1111(path, parameters, model)
+    for read in (read_parameters_of, read_graph_of):
+        found = read(path)
+        if found is not None and (found.prompt or found.fields):
+            return _of_a1111(path, found, model)
+    raise FreeUValueError(
+        f"--like {path} holds no settings: it has neither the PNG text {KEY!r} nor 'parameters', nor a graph of "
+        "ComfyUI with a KSampler"
+    )
 
 
 def _of_ours(path: Path, settings: Mapping[str, Any], model: str | None) -> Found:
@@ -144,6 +148,7 @@ def _of_ours(path: Path, settings: Mapping[str, Any], model: str | None) -> Foun
 def _of_a1111(path: Path, found: Parameters, model: str | None) -> Found:
     fields = found.fields
     left = [f"{_shown(name)} {_shown(value)}" for name, value in fields.items() if name not in _TAKEN | _OF_NO_USE]
+    left = [f"{one} (--lora)" if one.startswith("LoRA ") else one for one in left]
     if model is None:
         left = [f"{one} (--model)" if one.startswith("Model ") else one for one in left]
     else:
