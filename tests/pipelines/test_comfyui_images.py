@@ -155,11 +155,17 @@ def test_what_is_no_graph_is_one_line(cli: Callable[..., Any], tmp_path: Path, t
 
 def test_a_run_takes_it_over(cli: Callable[..., Any], tmp_path: Path) -> None:
     pytest.importorskip("freeu_zoo")
-    path = png(tmp_path / "a.png", json.dumps(GRAPH))
-    outcome = cli("generate", "--like", path, "--dry-run", "--size", "64")
+    path = png(tmp_path / "a.png", json.dumps(GRAPH).replace(str(2**64 - 1), "7"))
+    outcome = cli("generate", "--like", path, "--dry-run", "--size", "64", "-n", "3")
     assert outcome.code == 0
     told = outcome.err.splitlines()
     assert told[0].startswith(f"freeu: of {path}, not taken: Model dreamshaper_8.safetensors (--model), LoRA")
     assert f"{path}: its seed gives other noise here" in told[1]
-    for line in ("  a red fox, 日本", "negative prompt: blurry, red", "size: 64 x 64", "sampler: dpm++2m-karras"):
+    for line in (
+        "  a red fox, 日本",
+        "negative prompt: blurry, red",
+        "size: 64 x 64",
+        "seeds: 7-9",
+        "sampler: dpm++2m-karras",
+    ):
         assert line in outcome.out.splitlines()

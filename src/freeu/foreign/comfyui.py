@@ -66,8 +66,8 @@ class _Graph:
         strength = self.value(inputs.get("denoise"))
         if strength not in ("", "1", "1.0"):
             fields["Denoising strength"] = strength
-        prompts = (self.text(inputs.get(side), side) for side in ("positive", "negative"))
-        return Parameters(*prompts, {name: value for name, value in fields.items() if value})
+        wanted, unwanted = (self.text(inputs.get(side), side) for side in ("positive", "negative"))
+        return Parameters(wanted, unwanted, {name: value for name, value in fields.items() if value})
 
     def linked(self, value: Any) -> Node | None:
         """The node that a value links to, if it is a link."""

@@ -12,7 +12,7 @@ from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.foreign.parameters import Parameters
 from freeu.metadata import KEY, find_settings, read_graph_of, read_parameters_of
-from freeu.pipelines.io.inputs import MAX_SEED
+from freeu.pipelines.io.inputs import MAX_SEED, parse_seeds
 from freeu.pipelines.models.infotext import FREEU_FIELDS, freeu_of, own_sampler, sampler_of
 from freeu.pipelines.models.sources.sources import embedded_models
 from freeu.pipelines.models.sources.tasks import VIDEO_TASKS
@@ -100,8 +100,10 @@ class LikeOptions:
                 raise FreeUValueError(f"--like {self.like} has no prompt: give one")
             prompts = replace(prompts, prompts=[found.prompt])
         taken = {name: value for name, value in found.sampling.items() if name not in given and value is not None}
-        if {"width", "height"} & set(given):  # half of another image's size fits nothing
+        if {"width", "height", "size"} & set(given):  # half of another image's size fits nothing
             taken = {name: value for name, value in taken.items() if name not in ("width", "height")}
+        if "num_images" in given and "seeds" in taken and sampling.num_images is None:  # counted from the image's seed
+            taken["num_images"] = len(parse_seeds(sampling.seeds))
         if freeu is not None and found.freeu is not None and not {"preset", "config", "b", "s"} & set(given):
             freeu = replace(freeu, config=found.freeu)
         lines = [f"of {self.like}, not taken: {', '.join(found.left)}"] if found.left else []
