@@ -36,12 +36,17 @@ class PairImages:
         search: whose pairs.
         prepared: the pipeline, and the plan whose settings an arm changes.
         prompts: by number.
-        negatives: the negative prompt of each, or () where all have that of the plan.
         folder: where the files are; those that are there are kept.
+        negatives: the negative prompt of each, or () where all have that of the plan.
     """
 
     def __init__(
-        self, search: VoteSearch, prepared: Prepared, prompts: Sequence[str], negatives: Sequence[str], folder: Path
+        self,
+        search: VoteSearch,
+        prepared: Prepared,
+        prompts: Sequence[str],
+        folder: Path,
+        negatives: Sequence[str] = (),
     ) -> None:
         # Those that are held out are not among the prompts of the plan.
         plan = replace(prepared.plan, prompts=tuple(prompts), negatives=tuple(negatives))

@@ -142,7 +142,7 @@ def open_votes(tuning: VoteTuning, folder: Path) -> Iterator[tuple[VoteSearch, P
             votes=tuning.votes,
             seed=tuning.seed,
         )
-        with PairImages(search, tuning.prepared, tuning.texts, tuning.negatives, folder / IMAGES) as images:
+        with PairImages(search, tuning.prepared, tuning.texts, folder / IMAGES, tuning.negatives) as images:
             yield search, images
 
 
