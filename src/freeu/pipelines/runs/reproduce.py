@@ -56,6 +56,7 @@ class Recovered:
         source: of the model.
         loras, embeddings: where they are now.
         image, mask, video, control_image: what the run starts from, or None.
+        adapter, control: of the motion adapter and the ControlNet, or None.
     """
 
     source: ModelSource
@@ -65,6 +66,8 @@ class Recovered:
     mask: Image | None
     video: Frames | None
     control_image: Image | None
+    adapter: ModelSource | None
+    control: ModelSource | None
 
 
 def recover(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Recovered:
@@ -104,7 +107,12 @@ def recover(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Recovered:
         video = read_frames(folder / INPUT_VIDEO, 1000 / plan.fps)
         if video is None or frames_sha(video) != plan.video_sha:
             raise FreeUValueError(f"{folder / INPUT_VIDEO} is not the video that the manifest names, or not there")
-    return Recovered(source, loras, embeddings, image, mask, video, read)
+    adapter = steering = None
+    if plan.motion_adapter is not None:
+        adapter = find_adapter(elsewhere.motion_adapter or plan.motion_adapter.reference)
+    if plan.control is not None:
+        steering = find_control(elsewhere.control or plan.control.reference)
+    return Recovered(source, loras, embeddings, image, mask, video, read, adapter, steering)
 
 
 def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
@@ -118,12 +126,8 @@ def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
     """
     here = recover(plan, folder, elsewhere)
     loras, embeddings = here.loras, here.embeddings
-    adapter = None
-    if plan.motion_adapter is not None:
-        adapter = fetch_adapter(find_adapter(elsewhere.motion_adapter or plan.motion_adapter.reference))
-    steering = None
-    if plan.control is not None:
-        steering = fetch_control(find_control(elsewhere.control or plan.control.reference))
+    adapter = None if here.adapter is None else fetch_adapter(here.adapter)
+    steering = None if here.control is None else fetch_control(here.control)
     plan = replace(plan, offload=elsewhere.offload or plan.offload)
     try:
         device = pick_device(elsewhere.device or plan.device)
