@@ -114,7 +114,7 @@ def active(model: Any) -> tuple[Handle, ...]:
 def remove_all(model: Any) -> None:
     """Remove every handle that lives on a pipeline or U-Net (or on a deep copy of one), the innermost first.
 
-    Outputs equal those before the first ``apply`` to the bit. A model without FreeU is left as it is.
+    Outputs are bit-identical to those before the first ``apply``. A model without FreeU is left as it is.
 
     >>> import freeu
     >>> from diffusers import UNet2DModel

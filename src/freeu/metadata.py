@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from freeu.errors import FreeUValueError
 from freeu.extras import need
+from freeu.foreign.comfyui import KEY as GRAPH
+from freeu.foreign.comfyui import MAX_CHARACTERS as MOST_GRAPH
+from freeu.foreign.comfyui import read_graph
 from freeu.foreign.parameters import KEY as PARAMETERS
 from freeu.foreign.parameters import MAX_CHARACTERS as MOST_PARAMETERS
 from freeu.foreign.parameters import Parameters, read_parameters
@@ -102,3 +105,20 @@ def read_parameters_of(path: str | Path) -> Parameters | None:
     """
     text = find_text(Path(path), PARAMETERS, MOST_PARAMETERS, any_kind=True)
     return None if text is None else read_parameters(text)
+
+
+def read_graph_of(path: str | Path) -> Parameters | None:
+    """What the graph that ComfyUI wrote into a PNG generates, in the words of A1111; None where there is none that is
+    understood.
+
+    Raises:
+        FreeUValueError: the file cannot be read, is no PNG, or the graph is damaged or longer than any of theirs.
+    """
+    text = find_text(Path(path), GRAPH, MOST_GRAPH, any_kind=True)
+    return (
+        None
+        if text is None
+        else read_graph(
+            parse_json(text, f"the text {GRAPH!r} in {path}", constant=lambda _: None)  # ComfyUI writes NaN
+        )
+    )

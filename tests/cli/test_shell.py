@@ -1,8 +1,7 @@
-"""What people type: names of other tools, short forms, dry runs, and what is said before anything heavy is loaded."""
+"""What people type: names of other tools, short forms, and what is said before anything heavy is loaded."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -146,56 +145,6 @@ def test_one_line_and_nothing_loaded_or_written(words: tuple[str, ...], message:
     assert (outcome.code, outcome.out, outcome.loading) == (2, "", ())
     assert message in outcome.one_line()
     assert not (tmp_path / "out").exists()
-
-
-def test_a_dry_run_says_what_would_be_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("freeu_zoo")
-    monkeypatch.chdir(tmp_path)
-    words = ("a 3d fox", "a flat car", "-n", "3", "--seed", "7", "--neg", "red", "--cfg", "4", "--sampler", "dpmpp_2m")
-    outcome = run_cli("compare", *words, "--b", "1.3,1.4", "--dry-run", "--output", "out")
-    assert (outcome.code, outcome.err, outcome.loading) == (0, "", ())
-    for line in (
-        "model: mini-sd (embedded)",
-        "12 images: text-to-image",
-        "arms: without FreeU, with FreeU",
-        "FreeU: b1=1.3 b2=1.4 s1=1.0 s2=1.0 v=2",
-        "  a flat car",
-        "negative prompt: red",
-        "seeds: 7-9",
-        "size: 128 x 128",
-        "CFG scale: 4.0",
-        "sampler: dpm++2m",
-        "folder: out",
-    ):
-        assert line in outcome.out.splitlines()
-    data = json.loads(run_cli("generate", *words, "--dry-run", "--json").out)
-    assert (data["images"], data["seeds"], data["arms"]) == (6, [7, 8, 9], ["with FreeU"])
-    swept = json.loads(run_cli("sweep", "a fox", "--x", "b1=1,1.2", "--y", "seed=0-2", "--dry-run", "--json").out)
-    assert (swept["cells"], swept["arms"]) == (6, ["b1 = b1 = 1, b1 = 1.2", "seed = seed = 0, seed = 1, seed = 2"])
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_dry_run_of_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("freeu_zoo")
-    monkeypatch.chdir(tmp_path)
-    Path("p.txt").write_text("a fox\na car\n")
-    words = ("evaluate", "--prompts", "p.txt", "--dry-run")
-    data = json.loads(run_cli(*words, "--arms", "none,sd14", "--json").out)
-    assert (data["images"], data["arms"]) == (8, ["none", "sd14"])
-    assert "leave --dry-run out" in run_cli(*words, "--when").one_line()
-    tuned = json.loads(run_cli("tune", "--prompts", "p.txt", "--trials", "5", "--dry-run", "--json").out)
-    assert tuned["trials"] == 10
-    assert [path.name for path in tmp_path.iterdir()] == ["p.txt"]
-
-
-def test_a_dry_run_refuses_what_the_command_would(tmp_path: Path) -> None:
-    pytest.importorskip("freeu_zoo")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "letter.txt").write_text("mine")
-    outcome = run_cli("compare", "a fox", "--dry-run", "--output", tmp_path / "full")
-    assert outcome.code == 2
-    assert "holds other files already" in outcome.one_line()
-    assert "leave --dry-run out" in run_cli("generate", "--from", tmp_path, "--dry-run").one_line()
 
 
 def test_what_is_loaded_is_said_before_torch_is_imported(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_paired_differences_are_tighter_than_separate_intervals():
 @pytest.mark.parametrize("measure", [frechet_distance, kernel_distance])
 def test_bad_features_are_named(measure):
     good = sample(4, 3, 1)
-    with pytest.raises(FreeUValueError, match="the first set holds 1 images and at least 2"):
+    with pytest.raises(FreeUValueError, match="the first set holds 1 image and at least 2"):
         measure(good[:1], good)
     with pytest.raises(FreeUValueError, match="got 3 and 2 wide"):
         measure(good, good[:, :2])

@@ -131,7 +131,7 @@ def test_folders_of_one_name_are_told_apart(tmp_path):
     ("words", "message"),
     [
         (("--images", "nowhere"), "--images nowhere is no folder"),
-        (("--images", "one"), "its i-th image must show the i-th prompt, got 1 images and 2 prompts"),
+        (("--images", "one"), "its i-th image must show the i-th prompt, got 1 image and 2 prompts"),
         (("--images", "empty"), "--images empty holds no images"),
         (("--images", "foreign"), "is not a manifest of freeu"),
         (("--images", "two", "--arms", "none"), "--images are there already: leave --arms out"),

@@ -122,7 +122,7 @@ def test_a_wrong_number_of_values_is_a_failure(arms, module):
         return [1.0, 2.0]
 
     found = scored({"a": arms["a"][:1]}, two)
-    assert found["failures"][0]["error"] == "FreeUValueError: it gave 2 values for 1 images"
+    assert found["failures"][0]["error"] == "FreeUValueError: it gave 2 values for 1 image"
     assert "two" not in found["summary"]["a"]
 
 

@@ -16,6 +16,7 @@ from freeu.config import FreeUConfig
 from freeu.pipelines.check import check as checks
 from freeu.pipelines.models.describe import describe
 from freeu.pipelines.models.loading import Loaded, load
+from freeu.pipelines.models.memory import Memory
 from freeu.pipelines.models.sources.sources import find_model
 
 
@@ -48,6 +49,12 @@ def test_check_passes_and_writes_its_report(
     outcome = cli("check", sd_dir, "--output", tmp_path / "report")
     assert outcome.code == 2
     assert "holds other files already" in outcome.one_line()
+
+
+def test_networks_that_do_not_compute_may_wait_elsewhere(sd_dir: Path) -> None:
+    saving = load(find_model(str(sd_dir)), memory=Memory("model", attention_slicing=True))
+    _, verdicts = checks.check_model(saving, FreeUConfig(b=(1.3, 1.4), s=(0.9, 0.2)), "a fox", 3, lambda _: None)
+    assert [one.name for one in verdicts if one.passed][:3] == ["sites", "parity", "restore"]
 
 
 def test_a_wrong_operator_fails_parity(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:

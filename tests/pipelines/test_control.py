@@ -69,6 +69,7 @@ def test_what_steers_is_recorded_and_shown(run, files):
         inside = picture.text[KEY]
     assert json.loads(inside)["control"]["fingerprint"] == plan.control.fingerprint
     page = (folder / "compare.html").read_text()
+    assert "Same images at a shell (in this folder)" in page
     assert "What the ControlNet read" in page
     for text in (inside, page):
         assert str(files.parent) not in text
@@ -77,7 +78,9 @@ def test_what_steers_is_recorded_and_shown(run, files):
 def test_a_run_without_says_nothing_of_it(compared):
     assert "control" not in json.loads((compared[0] / "manifest.json").read_text())["plan"]
     assert not (compared[0] / INPUT_CONTROL).exists()
-    assert "What the ControlNet read" not in (compared[0] / "compare.html").read_text()
+    plain = (compared[0] / "compare.html").read_text()
+    assert "What the ControlNet read" not in plain
+    assert "in this folder" not in plain
 
 
 def test_the_picture_steers_and_so_does_the_order(run, cli, sd_dir, files, tmp_path):

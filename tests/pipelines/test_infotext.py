@@ -16,6 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import freeu
+from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.foreign.parameters import MAX_CHARACTERS, Parameters, read_parameters, write_parameters
 from freeu.metadata import read_parameters_of, read_png
@@ -191,6 +192,80 @@ class TestLike:
         assert (plan.width, plan.height, plan.scheduler) == (24, 16, "dpm++2m-karras")
         told = outcome.err.splitlines()
         assert told[0] == f"freeu: of {like}, not taken: Clip skip 2, lora fur_v2 (--lora)"
+
+    def test_freeu_of_our_own(
+        self, compared: tuple[Path, Any], sd_dir: Path, cli: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        like = compared[0] / "p001-s0004-freeu.png"
+        words = ("generate", "--like", like, "--model", sd_dir, "--threads", "1", "--output")
+        assert cli(*words, tmp_path / "same").code == 0
+        then, now = read_manifest(compared[0]), read_manifest(tmp_path / "same")
+        assert now.plan.config == then.plan.config
+        assert now.images["p000-s0004-freeu.png"].sha256 == then.images["p001-s0004-freeu.png"].sha256
+        # What is given wins: a field of it, all of it, or none.
+        assert "end=0.5" in cli(*words, tmp_path / "x", "--end", "0.5", "--dry-run").out
+        assert "FreeU: b1=1.2 b2=1.0" in cli(*words, tmp_path / "x", "--b", "1.2,1", "--dry-run").out
+        off = cli(*words, tmp_path / "x", "--no-freeu", "--dry-run")
+        assert (off.code, "FreeU: None" in off.out, off.err) == (0, False, "")
+        # Without FreeU nothing is said of it, and the command does what it always does.
+        without = cli("generate", "--like", compared[0] / "p001-s0004-baseline.png", "--model", sd_dir, "--dry-run")
+        assert "as recommended for the model" in without.out
+
+    @pytest.mark.parametrize(
+        ("fields", "expected"),
+        [
+            (
+                'FreeU Stages: "[{\\"backbone_factor\\": 1.2, \\"skip_factor\\": 0.9}, '
+                '{\\"backbone_factor\\": 1.4, \\"skip_factor\\": 0.2}]", '
+                'FreeU Schedule: "0.0, 1.0, 0.0", FreeU Version: 2',
+                "b1=1.2 b2=1.4 s1=0.9 s2=0.2 v=2 profile=a1111",
+            ),
+            (
+                'FreeU Stages: "[{}, {}, {\\"skip_factor\\": 0.5}]", FreeU Schedule: "6, 0.75, 0.0", FreeU Version: 1',
+                "b1=1.0 b2=1.0 b3=1.0 s1=1.0 s2=1.0 s3=0.5 v=1 profile=a1111 start=0.25 end=0.75",
+            ),
+            (
+                "freeu_enabled: True, freeu_b1: 1.01, freeu_b2: 1.02, freeu_s1: 0.99, freeu_s2: 0.95",
+                "b1=1.01 b2=1.02 s1=0.99 s2=0.95 v=2 profile=comfyui",
+            ),
+            (
+                "freeu_enabled: True, freeu_b1: 1.3, freeu_b2: 1.4, freeu_s1: 0.9, freeu_s2: 0.2, freeu_end: 0.7",
+                "b1=1.3 b2=1.4 s1=0.9 s2=0.2 v=2 profile=comfyui end=0.7",
+            ),
+            ("freeu_enabled: False", None),
+            ("Clip skip: 2", None),
+        ],
+    )
+    def test_freeu_of_other_tools(self, tmp_path: Path, fields: str, expected: str | None) -> None:
+        text = f"a fox\nSteps: 24, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 64x64, {fields}"
+        found = read_image_settings(png(tmp_path / "a.png", parameters=text))
+        assert found.freeu == (None if expected is None else str(FreeUConfig.parse(expected)))
+        assert not [one for one in found.left if "FreeU" in one]
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            'FreeU Stages: "[{\\"backbone_width\\": 0.3}]"',
+            'FreeU Stages: "[{\\"backbone_factor\\": \\"x\\"}]"',
+            'FreeU Stages: "[{\\"skip_high_end_factor\\": 1.1}]"',
+            'FreeU Stages: "[{}, {}]", FreeU Schedule: "0.0, 1.0, 0.5"',
+            'FreeU Stages: "[{}, {}]", FreeU Version: 3',
+            'FreeU Stages: "[[[[["',
+            'FreeU: "b1=1.2 s@\\u001b[2J=3"',
+            "freeu_enabled: True, freeu_b1: x",
+        ],
+    )
+    def test_freeu_that_cannot_be_taken_is_named(self, tmp_path: Path, fields: str) -> None:
+        text = f"a fox\nSteps: 24, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 64x64, {fields}"
+        found = read_image_settings(png(tmp_path / "a.png", parameters=text))
+        assert found.freeu is None
+        assert found.left[0].startswith("FreeU (")
+        assert "\x1b" not in "".join(found.left)
+
+    def test_exactly_or_alike(self, cli: Callable[..., Any], tmp_path: Path) -> None:
+        outcome = cli("generate", "--from", tmp_path / "a.png", "--like", tmp_path / "a.png")
+        assert outcome.code == 2
+        assert "give one of them" in outcome.one_line()
 
     def test_what_is_left_is_one_line(self, tmp_path: Path) -> None:
         found = read_image_settings(png(tmp_path / "a.png", parameters=WEBUI))

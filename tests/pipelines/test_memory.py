@@ -150,3 +150,20 @@ def test_out_of_memory_names_what_to_try(sd_dir: Path, monkeypatch: pytest.Monke
         what_to_try(Memory("sequential", True, True), "cuda", 1, "float16", True) == "a smaller --size or --device cpu"
     )
     assert what_to_try(Memory(vae_tiling=True, attention_slicing=True), "cpu", 1, "float32", True) == "a smaller --size"
+
+
+def test_the_random_baseline_of_an_offloaded_model(sd_dir: Path, plain: Any) -> None:
+    from functools import partial
+
+    from freeu.analysis.analyze import random_unet
+    from freeu.pipelines.models.memory import place
+
+    memory = Memory("model", attention_slicing=True)
+    pipe = load(find_model(str(sd_dir)), memory=memory).pipe
+    trained = pipe.unet
+    with random_unet(pipe, put=partial(place, device="cpu", memory=memory, label="tiny-sd")):
+        assert pipe.unet is not trained
+        assert hasattr(pipe.unet, "_hf_hook")
+        assert np.abs(_images(pipe)[0] - plain[0]).max() > 1
+    assert pipe.unet is trained
+    assert np.abs(_images(pipe)[0] - plain[0]).max() <= 1

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from command_line import run_cli as run
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from tiny_pipelines import tiny_unet
 
 import freeu
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.pipelines.models.sources.sources import fingerprint
+from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.presets.files import PresetFile, read_preset
 
 FOUND = PresetFile("x-tuned", FreeUConfig(b=(1.1, 1.2), skip_gain=1.05), "x", "abc", 3.0, 20, "better", {"trials": 9})
@@ -101,3 +103,21 @@ def test_commands_tell_which_settings_nobody_gave(sd_dir: Path, tmp_path: Path) 
     code, _, err = run(*words, tmp_path / "damaged")
     assert code == 2
     assert f"{folder / 'freeu.json'} is not JSON" in err
+
+
+@pytest.mark.parametrize(
+    ("width", "name", "family"),
+    [
+        (768, "sdxl", "Stable Diffusion XL"),
+        (1024, "sd14-v1", "Stable Diffusion 1.4"),
+        (2048, "sd21", "Stable Diffusion 2.1"),
+        (768, "modelscope-v1", "ModelScope and Zeroscope text-to-video"),
+        (768, "sd15-v1", None),
+        (2048, "anime", None),
+        (1024, "gentle", None),
+        (32, "sdxl", None),  # of no family that is known
+    ],
+)
+def test_a_preset_of_another_family_is_told(width: int, name: str, family: str | None) -> None:
+    told = FreeUOptions(preset=name).made_for_another(tiny_unet(cross_attention_dim=width), "", "mine")
+    assert told == (family and f"--preset {name} was published for {family}, and mine is of another family")

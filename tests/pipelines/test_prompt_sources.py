@@ -170,7 +170,7 @@ def test_one_caption_of_each_image_by_id(tmp_path: Path) -> None:
 
 def test_images_without_a_caption_of_their_own_are_told(tmp_path: Path) -> None:
     path = captions(tmp_path / "c.json", caption(1, 1, "A fox."), caption(2, 2, "A fox."), caption(3, 3, " "))
-    with pytest.warns(UserWarning, match="left out 2 images whose captions repeat"):
+    with pytest.warns(UserWarning, match="left out 2 images: earlier images have the same captions"):
         assert collect_prompts((), path) == ("A fox.",)
 
 
@@ -215,7 +215,7 @@ def _library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folder_is_streamed(folder: Path) -> None:
     source = f"hf:{folder}:train"
     assert collect_prompts((), source, limit=2) == ("a fox", "a car")
-    with pytest.warns(UserWarning, match="left out 1 prompts that repeat earlier ones"):
+    with pytest.warns(UserWarning, match="left out 1 prompt: earlier ones are the same"):
         assert collect_prompts((), source) == ("a fox", "a car", "a dog")
     assert collect_prompts((), f"hf:{folder}:test:caption") == ("a cat",)
     assert [prompt.text for prompt in read_prompts(f"hf:{folder}:test")] == ["a cat"]

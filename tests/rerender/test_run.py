@@ -348,3 +348,28 @@ class TestBadInput:
         assert "take one that was trained for the same kind of model" in err
         assert len(err.strip().splitlines()) == 1
         assert not (tmp_path / "film").exists()
+
+
+def test_in_little_memory(sd: Path, tmp_path: Path) -> None:
+    clip = film(tmp_path / "in.mp4", 3, SIZE)
+    words = (
+        "rerender",
+        clip,
+        "a fox",
+        "--model",
+        sd,
+        "--steps",
+        "2",
+        "--width",
+        SIZE,
+        "--height",
+        SIZE,
+        "--threads",
+        "1",
+    )
+    saving = ("--offload", "model", "--vae-tiling", "--attention-slicing")
+    outcome = cli(*words, *saving, "--output", tmp_path / "out")
+    assert outcome.code == 0
+    assert "--offload model saves nothing on the cpu" in outcome.one_line()
+    plan = json.loads((tmp_path / "out" / "manifest.json").read_text())["plan"]
+    assert (plan["offload"], plan["vae_tiling"], plan["attention_slicing"]) == ("model", True, True)

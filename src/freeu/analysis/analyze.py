@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from freeu.core.site import factors_at
 from freeu.errors import FreeUValueError
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.models.loading import Loaded
+from freeu.pipelines.models.memory import Memory, place
 from freeu.pipelines.models.used import used_parts
 from freeu.pipelines.runs.manifest import as_json, claim, environment
 from freeu.pipelines.runs.plan import Plan
@@ -129,7 +131,7 @@ def run_analysis(
     figures = figures_of(loaded, analysis, folder / "pictures", made_with, say, report)
     baseline: tuple[Figure, ...] = ()
     if analysis.random_baseline:
-        with random_unet(loaded.pipe):
+        with random_unet(loaded.pipe, put=_putting(loaded, analysis.plan)):
             baseline = figures_of(
                 loaded,
                 analysis,
@@ -139,10 +141,10 @@ def run_analysis(
                 report,
             )
     say("writing")
-    for place, some in ((folder / "figures", figures), (folder / "control" / "figures", baseline)):
+    for where, some in ((folder / "figures", figures), (folder / "control" / "figures", baseline)):
         for figure in some:
             for name, data in figure_files(figure).items():
-                OutputFolder(place).write(name, data)
+                OutputFolder(where).write(name, data)
     results = {**record, "verdicts": _verdicts(figures, baseline), "control_verdicts": _verdicts(baseline)}
     output.write(RESULTS, as_json(results))
     output.write(TABLE, as_markdown(results))
@@ -200,12 +202,13 @@ def _beyond(verdict: Verdict, baseline: Verdict | None) -> dict[str, Any] | None
 
 
 @contextlib.contextmanager
-def random_unet(pipe: Any, seed: int = RANDOM_SEED) -> Iterator[None]:
+def random_unet(pipe: Any, seed: int = RANDOM_SEED, put: Callable[[Any], None] | None = None) -> Iterator[None]:
     """Replace a pipeline's U-Net by one of the same configuration with random weights, for a ``with`` block.
 
     Args:
         pipe: a diffusers pipeline with a U-Net.
         seed: of the weights; torch's random state does not change.
+        put: puts the pipeline where it computes, after each exchange; None puts the new U-Net where the other is.
 
     >>> import freeu, freeu_zoo
     >>> from diffusers import StableDiffusionPipeline
@@ -224,8 +227,20 @@ def random_unet(pipe: Any, seed: int = RANDOM_SEED) -> Iterator[None]:
         torch.manual_seed(seed)
         fresh = type(trained).from_config(trained.config)
     # diffusers' own .to() warns about dtypes.
-    pipe.unet = torch.nn.Module.to(fresh, parameter.device, parameter.dtype).eval()
+    device = parameter.device if put is None else "cpu"  # weights that wait elsewhere have no device
+    pipe.unet = torch.nn.Module.to(fresh, device, parameter.dtype).eval()
     try:
+        if put is not None:
+            put(pipe)
         yield
     finally:
         pipe.unet = trained
+        if put is not None:
+            put(pipe)
+
+
+def _putting(loaded: Loaded, plan: Plan) -> Callable[[Any], None] | None:
+    """What puts a pipeline on its device the way that saves memory; None where none is saved."""
+    if plan.memory == Memory():
+        return None
+    return functools.partial(place, device=plan.device, memory=plan.memory, label=loaded.source.label)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from freeu.cli.bundles import command
+from freeu.cli.bundles import Group, command
 from freeu.cli.commands.analyze import OLD as ANALYZE_OLD
 from freeu.cli.commands.analyze import analyze
 from freeu.cli.commands.check import check
@@ -37,6 +37,7 @@ from freeu.errors import FreeUError, FreeUValueError
 
 app = typer.Typer(
     name="freeu",
+    cls=Group,
     help="FreeU for diffusion U-Nets: the same prompt and seed without and with it, on your model and machine.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from freeu.cli.shell import speaking
 from freeu.pipelines.options.option import Argument, Option, annotated_fields, flag
@@ -180,7 +180,22 @@ def command(
     return register
 
 
-class _Command(TyperCommand):
+class _PlainSwitches:
+    """Shows no type beside options that take no value, such as --help."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for one in params:
+            if getattr(one, "is_flag", False) and one.metavar is None:
+                one.metavar = " "
+        return params
+
+
+class Group(_PlainSwitches, TyperGroup):
+    """A group of commands."""
+
+
+class _Command(_PlainSwitches, TyperCommand):
     """A command that also takes names of earlier versions, which its help does not show."""
 
     old_names: typing.ClassVar[dict[str, tuple[str, ...]]] = {}

@@ -39,7 +39,7 @@ def reproduce(
         groups: all options of the command.
         name: what a new folder is called.
         ray: who generates.
-        shell: --dry-run is refused, since the manifest says what is made.
+        shell: whether what is needed is only looked for, and what would be made is shown.
     """
     from freeu.cli.terminal import images_of, produce, who_generates
     from freeu.pipelines.io.output import refuse_foreign
@@ -49,10 +49,8 @@ def reproduce(
     from freeu.pipelines.options.run import RunOptions
     from freeu.pipelines.options.video import VideoOptions
     from freeu.pipelines.runs.inside import read_run
-    from freeu.pipelines.runs.reproduce import Elsewhere, reload
+    from freeu.pipelines.runs.reproduce import Elsewhere, recover, reload
 
-    if shell.dry_run:
-        raise FreeUValueError(f"--from generates what {path} says: leave --dry-run out and read it there")
     for flag in given_flags(*groups):
         if flag not in ALLOWED:
             what = "the prompt" if flag == "PROMPT" else flag
@@ -65,7 +63,7 @@ def reproduce(
     run.memory()
     model.check()
     then = read_run(path)
-    with run.folder(name) as folder:
+    with run.folder(name, shell.dry_run) as folder:
         refuse_foreign(folder)
         base = path if path.is_dir() else path.parent
         if folder.resolve() == base.resolve():
@@ -89,6 +87,11 @@ def reproduce(
             threads=run.threads,
             offload=run.offload,
         )
+        if shell.dry_run:
+            from freeu.cli.dry_run import show_plan
+
+            show_plan(then.plan, recover(then.plan, base, elsewhere).source, folder)
+            return
         with who_generates(ray) as executor:
             loading(elsewhere.model or then.plan.model.name)
             now, names = produce(reload(then.plan, base, elsewhere), folder, executor)

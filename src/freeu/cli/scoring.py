@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from freeu.cli.shell import tell
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.option import Option
+from freeu.pipelines.options.sampling import PromptOptions
+
+if TYPE_CHECKING:
+    from freeu.evaluate.experiment.prompts import Prompt
+    from freeu.pipelines.options.model import ModelOptions
+    from freeu.pipelines.options.run import RunOptions, SpeedOptions
+    from freeu.pipelines.options.sampling import SamplingOptions
+    from freeu.pipelines.runs.request import Request
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,30 @@ class ScoringOptions:
             "NAME[=PATH]",
         ),
     ] = None
+
+
+def measured_request(
+    prompts: Sequence[Prompt],
+    sampling: SamplingOptions,
+    model: ModelOptions,
+    run: RunOptions,
+    speed: SpeedOptions | None = None,
+    **more: Any,
+) -> Request:
+    """What a command that measures asks of the model.
+
+    Args:
+        prompts: those with a negative prompt of their own are generated with that.
+        sampling, model, run, speed: of the command.
+        more: other fields of the request.
+    """
+    from freeu.evaluate.experiment.prompts import negatives_of
+    from freeu.pipelines.runs.request import Request
+
+    texts = PromptOptions([prompt.text for prompt in prompts]).collect()
+    negatives = negatives_of(prompts, sampling.negative_prompt)
+    added = model.add_ons()
+    return Request("generate", texts, sampling, model, run, add_ons=added, speed=speed, negatives=negatives, **more)
 
 
 def check_features(scoring: ScoringOptions) -> None:

@@ -12,11 +12,59 @@ from freeu.cli.shell import loading, say, tell, written
 from freeu.pipelines.options.run import RayOptions, ShellOptions
 
 if TYPE_CHECKING:
+    import typer
+
+    from freeu.pipelines.options.freeu import FreeUOptions
+    from freeu.pipelines.options.like import LikeOptions
+    from freeu.pipelines.options.model import ModelOptions
+    from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
     from freeu.pipelines.runs.executors import Executor
     from freeu.pipelines.runs.manifest import Manifest
     from freeu.pipelines.runs.plan import Plan
     from freeu.pipelines.runs.prepare import Prepared
     from freeu.pipelines.runs.request import Request
+
+
+def image_request(
+    command: str,
+    ctx: typer.Context,
+    prompts: PromptOptions,
+    like: LikeOptions,
+    sampling: SamplingOptions,
+    model: ModelOptions,
+    freeu: FreeUOptions | None,
+    **others: Any,
+) -> Request:
+    """The request of ``freeu compare`` and ``freeu generate``, with what ``--like`` and the lines of prompt files say.
+
+    Args:
+        command: "compare" or "generate".
+        ctx: of the command; it knows what was given.
+        prompts, like, sampling, model, freeu: its options; ``freeu`` None is without FreeU.
+        others: fields of the request that are taken as they are.
+
+    Raises:
+        FreeUValueError: a file of prompts or an image that cannot be read or used.
+    """
+    from freeu.cli.bundles import given_names
+    from freeu.pipelines.options.sampling import with_lines
+    from freeu.pipelines.runs.request import Request
+
+    if like.like is not None:
+        prompts, sampling, freeu, left = like.fill(prompts, sampling, freeu, given_names(ctx), model.model)
+        tell(*left)
+    lines = prompts.lines()
+    sampling, negatives = with_lines(sampling, lines)
+    return Request(
+        command,
+        tuple(line.text for line in lines),
+        sampling,
+        model,
+        freeu=freeu,
+        add_ons=model.add_ons(),
+        negatives=negatives,
+        **others,
+    )
 
 
 def carry_out(
@@ -38,13 +86,13 @@ def carry_out(
     from freeu.pipelines.runs.prepare import prepare
     from freeu.pipelines.runs.request import check_request
 
-    if shell.dry_run:
-        from freeu.cli.dry_run import show_request
-
-        show_request(request, name)
-        return
-    with request.run.folder(name) as folder:
+    with request.run.folder(name, shell.dry_run) as folder:
         found = check_request(request, folder)
+        if shell.dry_run:
+            from freeu.cli.dry_run import show_request
+
+            show_request(request, found.model, folder)
+            return
         with who_generates(ray) as executor:
             loading(found.model.label)
             prepared = prepare(request, found)

@@ -184,7 +184,7 @@ class Calls:
         if not _in_backward():
             raise FreeURuntimeError(
                 "a block of the decoder ran outside a call of its U-Net, so the denoising step is not known: call the "
-                "U-Net itself, not its forward or its blocks, or apply FreeU to the whole schedule (start=0, end=1)"
+                "U-Net itself, not its forward or its blocks, or apply FreeU to the full schedule (start=0, end=1)"
             )
         # Checkpointing runs the sites again; on an accelerator in a thread of autograd's own.
         call = call or (self._recorded if self._recorder != -1 else None)

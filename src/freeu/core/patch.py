@@ -1,6 +1,6 @@
 """Putting FreeU into a model and taking it out: the only file of FreeU that adds hooks to modules and removes them.
 
-Hooks go in and come out; nothing else of a model is touched, so removing them gives it back to the bit.
+Hooks go in and come out; nothing else of a model is touched, so removing them restores it bit for bit.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class Handle:
         return self
 
     def remove(self) -> None:
-        """Take FreeU out again: outputs equal those before ``apply`` to the bit. A second call does nothing.
+        """Take FreeU out again: outputs are bit-identical to those before ``apply``. A second call does nothing.
 
         Raises:
             FreeURuntimeError: a handle applied later is still there (last in, first out).

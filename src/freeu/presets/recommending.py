@@ -32,6 +32,8 @@ _PUBLISHED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"text width": 768, "called": "1.5"}, "sd15"),
 )
 _ELSE = "sd14"
+_KINDS = {"sd14": "1", "sd15": "1", "sd21": "2", "sdxl": "XL", "anime": "XL", "modelscope": "video"}
+"""Presets that were published for one kind of model, without the version in their names."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,22 @@ def recommendation(model: Any) -> Recommendation:
 
 def published_name(model: Any) -> str:
     """The name of the preset that was published for a model's family; errors as ``recommendation``."""
+    return _recognised(model) or _ELSE
+
+
+def published_for_others(model: Any, name: str) -> str | None:
+    """The family that a preset was published for, if the model is surely of another one.
+
+    Args:
+        model: a pipeline, or a U-Net.
+        name: of a published preset.
+    """
+    own, wanted = (_KINDS.get((one or "").removesuffix("-v1")) for one in (_recognised(model, known="sd14"), name))
+    return presets()[name].family if own is not None and wanted is not None and own != wanted else None
+
+
+def _recognised(model: Any, known: str | None = None) -> str | None:
+    """The preset of the family that a model is surely of; ``known`` for Stable Diffusion 1.x of no known name."""
     unet = unet_of(model)
     adapter_for(unet)
     configs: list[Any] = [getattr(item, "config", None) for item in (unet, model)]
@@ -139,7 +157,7 @@ def published_name(model: Any) -> str:
     for wanted, name_of_preset in _PUBLISHED:
         if all(value in seen[what] for what, value in wanted.items()):
             return name_of_preset
-    return _ELSE
+    return known if width == 768 else None
 
 
 def _preset_of(model: Any) -> Path | None:

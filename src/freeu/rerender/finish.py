@@ -84,6 +84,7 @@ def _page(job: Job, output: OutputFolder, record: Mapping[str, Any]) -> str:
         record["environment"],
         {
             "command": command_line(job),
+            "where": " (in the folder of the video)",
             "python": _python(job),
             "json": plan.config.to_json(indent=2) if plan.config else "{}",
         },

@@ -1,7 +1,7 @@
 """ScaleCrafter in a U-Net for the length of a ``with`` block.
 
 Each chosen convolution gets a ``_conv_forward`` of its own, beside its class's, which is deleted again at the end: no
-weight and no attribute of the convolution is changed, so afterwards the model is what it was to the bit.
+weight and no attribute of the convolution is changed, so afterwards the model is restored bit for bit.
 """
 
 from __future__ import annotations

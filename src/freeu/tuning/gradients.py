@@ -52,6 +52,7 @@ def site_gradients(
     steps: int,
     guidance: float,
     seeds: Sequence[int] | None = None,
+    negatives: Sequence[str] = (),
     at: Sequence[float] = (0.2, 0.5, 0.8),
     width: int | None = None,
     height: int | None = None,
@@ -67,6 +68,7 @@ def site_gradients(
         prompts: at least one.
         steps, guidance: of the trajectory; the CFG scale is above 1.
         seeds: one for each prompt; None means 0, 1, 2 ...
+        negatives: the negative prompt of each prompt; () is none.
         at: positions at which it is measured, as fractions of the steps.
         width, height: in pixels; None is the pipeline's default.
 
@@ -90,11 +92,14 @@ def site_gradients(
     wanted = sorted({min(int(part * steps), steps - 1) for part in at})
     captions = torch.from_numpy(clip.text_features(prompts))
     rows = []
-    for index, (prompt, seed) in enumerate(zip(prompts, numbers, strict=True)):
+    for index, (prompt, seed, negative) in enumerate(
+        zip(prompts, numbers, negatives or [""] * len(prompts), strict=True)
+    ):
         fresh_scheduler(pipe)
         with _calls_of(unet) as calls, torch.no_grad():
             pipe(
                 prompt,
+                negative_prompt=negative or None,
                 num_inference_steps=steps,
                 guidance_scale=guidance,
                 width=width,

@@ -10,7 +10,7 @@ from typing import Any
 
 from freeu.errors import FreeUValueError
 from freeu.evaluate.embedded import judge_path, load_reader
-from freeu.evaluate.experiment.prompts import Prompt
+from freeu.evaluate.experiment.prompts import Prompt, negatives_of
 from freeu.evaluate.experiment.scoring import Judges
 from freeu.evaluate.metrics.clip import CLIP
 from freeu.extras import need
@@ -73,7 +73,7 @@ def tune(
         seed: of the search and of the noise.
         steps, guidance, width, height: None is the pipeline's default; sides in pixels.
         frames: of each video; None is the pipeline's default.
-        negative_prompt: of every image.
+        negative_prompt: of every image whose ``Prompt`` has none of its own.
         batch: images that one call generates; None goes by their size.
         search_prompts, confirm_prompts: how many prompts a trial has, and the second look at the best.
         sites: how many sites get factors of their own.
@@ -116,7 +116,8 @@ def tune(
         need("video", "cv2")
     if batch is not None and batch > 1 and not plan.batchable:
         raise FreeUValueError(f"batch {batch}: only text-to-image generates several at once: leave it out")
-    plan = replace(plan, batch=batch or (default_batch(plan) if plan.batchable else 1))
+    negatives = negatives_of(asked, negative_prompt)
+    plan = replace(plan, negatives=negatives, batch=batch or (default_batch(plan) if plan.batchable else 1))
     with_spec = any(one.spec is not None for one in (*asked, *decide))
     judges = Judges(load_reader(plan.device) if with_spec else None, CLIP(judge or judge_path(), device=plan.device))
     settings = TuneSettings(

@@ -20,6 +20,7 @@ from freeu.pipelines.pages.rendering import render
 from freeu.tuning.search import WHOLE, Search
 from freeu.tuning.tuning import HELD_OUT, Outcome, Tuning, searches
 from freeu.tuning.verdict import FREEU, GUIDANCE, OVERALL, PUBLISHED, shown
+from freeu.wording import counted
 
 if TYPE_CHECKING:
     import optuna
@@ -97,7 +98,8 @@ def _facts(tuned: Outcome, tuning: Tuning) -> list[str]:
     plan, settings = tuning.prepared.plan, tuning.settings
     frames = f" with {plan.frames} frames" if plan.frames is not None else ""
     return [
-        f"{plan.model_text}, {plan.steps} steps, CFG scale {plan.guidance:g}, {plan.width}x{plan.height}{frames}, "
+        f"{plan.model_text}, {counted(plan.steps, 'step')}, CFG scale {plan.guidance:g}, "
+        f"{plan.width}x{plan.height}{frames}, "
         f"{plan.arithmetic}",
         f"objective: {settings.objective}; guards: "
         + (", ".join(f"{guard.measure} within {guard.most:g}" for guard in settings.guards) or "none"),

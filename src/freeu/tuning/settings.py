@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ DEFAULT_OBJECTIVE = ("all_asked", "noun", "clip_score")
 VIDEO_OBJECTIVE = ("clip_right", "noun", "clip_score")
 """The same for videos; ``clip_right`` holds the motion that a prompt asks for, beside what it shows."""
 DEFAULT_GUARD = "saturation=0.03"
+LEAST_HELD_OUT = 20
+"""Prompts; with fewer no interval means anything."""
 
 
 @dataclass(frozen=True)
@@ -150,3 +153,34 @@ class TuneSettings:
     finalists: int = 4
     sites: int = 0
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Split:
+    """Numbers of the prompts of each part; no prompt is in two."""
+
+    search: tuple[int, ...]
+    confirm: tuple[int, ...]
+    held_out: tuple[int, ...]
+
+
+def divide_prompts(prompts: int, held_out: bool, search: int, confirm: int, seed: int) -> Split:
+    """Divide prompts between the search, the second look and the verdict, in a random order that the seed decides.
+
+    Args:
+        prompts: how many there are.
+        held_out: whether other prompts decide.
+        search, confirm: how many are searched on, and looked at again.
+        seed: of the order.
+
+    Raises:
+        FreeUValueError: too few prompts.
+    """
+    order = random.Random(f"{seed}/split").sample(range(prompts), prompts)
+    least = search + confirm + (0 if held_out else LEAST_HELD_OUT)
+    if prompts < least:
+        raise FreeUValueError(
+            f"a search needs {least} prompts or more ({search} to search, {confirm} to look again, the others for the "
+            f"verdict), got {prompts}: give more, or lower --search-prompts and --confirm-prompts"
+        )
+    return Split(tuple(order[:search]), tuple(order[search : search + confirm]), tuple(order[search + confirm :]))

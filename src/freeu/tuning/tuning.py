@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import random
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +17,7 @@ from freeu.evaluate.calibration.guidance import why_unguided
 from freeu.evaluate.experiment.arms import BASELINE, EFFECTIVE, Arm
 from freeu.evaluate.experiment.experiment import Experiment, run_experiment
 from freeu.evaluate.experiment.measuring import Measurer, Pair
-from freeu.evaluate.experiment.prompts import Prompt
+from freeu.evaluate.experiment.prompts import Prompt, negatives_of
 from freeu.evaluate.experiment.scoring import Judges
 from freeu.json_files import find_json
 from freeu.pipelines.io.output import OutputFolder
@@ -32,7 +31,15 @@ from freeu.presets.files import PresetFile
 from freeu.presets.recommending import published_name
 from freeu.tuning.gradients import SiteGradient, site_gradients
 from freeu.tuning.search import Finalist, Search, identity_of, open_storage, sqlite_url
-from freeu.tuning.settings import DEFAULT_OBJECTIVE, VIDEO_OBJECTIVE, Objective, TuneSettings, Values
+from freeu.tuning.settings import (
+    DEFAULT_OBJECTIVE,
+    VIDEO_OBJECTIVE,
+    Objective,
+    Split,
+    TuneSettings,
+    Values,
+    divide_prompts,
+)
 from freeu.tuning.space import FreeUSpace, GuidanceSpace, Space, windows_of
 from freeu.tuning.verdict import FREEU, GUIDANCE, PUBLISHED, Verdict, decide
 
@@ -45,19 +52,8 @@ STEP = 0.2
 """How far the largest factor of the settings up the gradient lies from 1."""
 NOT_OF_TRIALS = ("held_out", "trials", "confirm_prompts", "finalists", "reference", "reference_matches", "environment")
 """What a trial does not depend on: searches that differ in these alone share their trials."""
-LEAST_HELD_OUT = 20
-"""Prompts; with fewer no interval means anything."""
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Split:
-    """Numbers of the prompts of each part; no prompt is in two."""
-
-    search: tuple[int, ...]
-    confirm: tuple[int, ...]
-    held_out: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -115,16 +111,8 @@ class Tuning:
             FreeUValueError: too few prompts.
         """
         settings = self.settings
-        order = random.Random(f"{settings.seed}/split").sample(range(len(self.prompts)), len(self.prompts))
-        first, second = settings.search_prompts, settings.search_prompts + settings.confirm_prompts
-        least = second + (0 if self.held_out else LEAST_HELD_OUT)
-        if len(order) < least:
-            raise FreeUValueError(
-                f"a search needs {least} prompts or more ({settings.search_prompts} to search, "
-                f"{settings.confirm_prompts} to look again, the others for the verdict), got {len(order)}: give more, "
-                "or lower --search-prompts and --confirm-prompts"
-            )
-        return Split(tuple(order[:first]), tuple(order[first:second]), tuple(order[second:]))
+        amounts = settings.search_prompts, settings.confirm_prompts, settings.seed
+        return divide_prompts(len(self.prompts), bool(self.held_out), *amounts)
 
 
 def run_tuning(
@@ -234,12 +222,19 @@ def _gradients(tuning: Tuning, split: Split, output: OutputFolder) -> list[dict[
                 steps=plan.steps,
                 guidance=plan.guidance,
                 seeds=[plan.seeds[0]] * len(prompts),
+                negatives=[_negative(tuning, number) for number in split.search[:GRADIENT_PROMPTS]],
                 width=plan.width,
                 height=plan.height,
             )
         kept = {"prompts": len(prompts), "sites": [asdict(one) for one in found]}
         output.write(GRADIENTS, as_json(kept))
     return list(kept["sites"])
+
+
+def _negative(tuning: Tuning, number: int) -> str:
+    """The negative prompt of a prompt of the search."""
+    own = tuning.prompts[number].negative
+    return tuning.prepared.plan.negative_prompt if own is None else own
 
 
 @contextlib.contextmanager
@@ -352,7 +347,12 @@ def _verdict_run(
 ) -> dict[str, Any]:
     """``freeu evaluate`` on the held-out prompts: none, the family's preset, what was found, and its rivals."""
     prompts = tuning.held_out or tuple(tuning.prompts[number] for number in split.held_out)
-    plan = replace(tuning.prepared.plan, prompts=tuple(prompt.text for prompt in prompts))
+    plan = tuning.prepared.plan
+    plan = replace(
+        plan,
+        prompts=tuple(prompt.text for prompt in prompts),
+        negatives=negatives_of(prompts, plan.negative_prompt),
+    )
     arms = [Arm(BASELINE)]
     guided = why_unguided(tuning.prepared.loaded.pipe, plan.guidance) is None
     if FREEU_SPACE in best:

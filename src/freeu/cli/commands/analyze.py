@@ -27,8 +27,8 @@ def analyze(
     sampling: Annotated[SamplingOptions, Without("weighting")],
     options: Annotated[ModelOptions, Without("model")],
     freeu: FreeUOptions,
-    run: Annotated[RunOptions, Without("offload", "vae_tiling", "attention_slicing")],
-    shell: Annotated[ShellOptions, Without("dry_run")],
+    run: RunOptions,
+    shell: ShellOptions,
     chosen: ChosenModel,
     video: FrameOptions,
     figures: Annotated[
@@ -67,12 +67,13 @@ def analyze(
     from freeu.pipelines.models.sources.families import generates_videos
     from freeu.pipelines.runs.prepare import prepare
     from freeu.pipelines.runs.request import Request, check_request
+    from freeu.wording import counted
 
     asked = check_numbers(figures or ())
     if form not in FORMS:
         raise FreeUValueError(f"--form must be one of {', '.join(FORMS)}, got {form!r}")
     need("analysis", "matplotlib", "plotly", "scipy")
-    with run.folder("freeu-analyze") as folder:
+    with run.folder("freeu-analyze", shell.dry_run) as folder:
         texts = (
             prompts.collect() if prompts else _default_prompts(chosen.model, FULL_PROMPTS if full else LIGHT_PROMPTS)
         )
@@ -89,7 +90,23 @@ def analyze(
         )
         found = check_request(request, folder)
         if found.model.class_name and not generates_videos(found.model):
-            figures_for(None, asked)
+            asked = figures_for(None, asked)
+        if shell.dry_run:
+            from freeu.cli.dry_run import show_request
+
+            own = found.model.world.get("default_steps")
+            light = sampling.steps is None and not full
+            more = {
+                "steps": (min(own, LIGHT_STEPS) if own else f"{LIGHT_STEPS} at most")
+                if light
+                else sampling.steps or own,
+                "figures": list(asked) or "all that the model allows",
+                "random_baseline": "yes" if random_baseline else "no",
+            }
+            what = counted(len(asked), "figure") if asked else "figures"
+            arms = ("without FreeU", "with FreeU", "what the figures vary of it")
+            show_request(request, found.model, folder, arms=arms, headline=what, more=more)
+            return
         loading(found.model.label)
         prepared = prepare(request, found)
 

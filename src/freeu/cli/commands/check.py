@@ -9,6 +9,7 @@ import typer
 from freeu.cli.bundles import Only, Without
 from freeu.cli.errors import CheckFailedError, StoppedError
 from freeu.cli.shell import loading, say, written
+from freeu.errors import FreeUValueError
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.model import ModelOptions, NamedModel
 from freeu.pipelines.options.run import RunOptions, ShellOptions
@@ -18,8 +19,8 @@ def check(
     named: NamedModel,
     freeu: Annotated[FreeUOptions, Only("preset")],
     files: Annotated[ModelOptions, Only("model_config", "variant")],
-    run: Annotated[RunOptions, Without("offload", "vae_tiling", "attention_slicing")],
-    shell: Annotated[ShellOptions, Only("quiet", "as_json")],
+    run: Annotated[RunOptions, Without("vae_tiling")],
+    shell: Annotated[ShellOptions, Without("open_page")],
     prompt: Annotated[
         str, typer.Option("--prompt", metavar="TEXT", help="Prompt of the denoising run whose features are used.")
     ] = "a red apple on a blue background",
@@ -39,11 +40,27 @@ def check(
     freeu.check()
     check_range("--pairs", pairs, 3, 1_000)
     check_bounds(run)
-    with run.folder("freeu-check") as folder:
+    memory = run.memory()
+    if memory.offload == "sequential":
+        raise FreeUValueError("--offload sequential would be what is timed here: use --offload model")
+    with run.folder("freeu-check", shell.dry_run) as folder:
         refuse_foreign(folder, resumable=False)
         need_diffusers()
         source = find_model(named.model)
+        if shell.dry_run:
+            from freeu.cli.dry_run import freeu_text, show
 
+            text = freeu_text(freeu)
+            show(
+                {"model": source.label, "freeu": text, "prompt": prompt, "pairs": pairs, "folder": str(folder)},
+                f"model: {source.label}",
+                "checks: sites, parity, restoration, overhead",
+                f"FreeU: {text}",
+                f"prompt: {prompt}",
+                f"timed pairs of steps: {pairs} at most",
+                f"folder: {folder}",
+            )
+            return
         loading(source.label)
 
         import torch
@@ -57,7 +74,14 @@ def check(
         device = pick_device(run.device)
         dtype = pick_dtype(run.dtype, device)
         threads = run.threads or torch.get_num_threads()
-        loaded = load(source, dtype=dtype, device=device, variant=files.variant, model_config=files.model_config)
+        loaded = load(
+            source,
+            dtype=dtype,
+            device=device,
+            variant=files.variant,
+            model_config=files.model_config,
+            memory=memory,
+        )
         config = freeu.resolve(loaded.pipe)
         say(f"model {loaded.source.label}, FreeU {config} (profile {config.profile})")
 

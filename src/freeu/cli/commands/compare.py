@@ -10,7 +10,7 @@ from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.like import LikeOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import BatchOptions, RunOptions, ShellOptions
-from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions, with_lines
+from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
 from freeu.pipelines.options.scalecrafter import ScaleCrafterOptions
 
 
@@ -33,18 +33,7 @@ def compare(
 
     An interrupted run goes on if the same command is given again with the same --output.
     """
-    from freeu.cli.bundles import given_names
-    from freeu.cli.shell import tell
-    from freeu.cli.terminal import carry_out
-    from freeu.pipelines.runs.request import Request
+    from freeu.cli.terminal import carry_out, image_request
 
-    if like.like is not None:
-        prompts, sampling, left = like.fill(prompts, sampling, given_names(ctx), model.model)
-        tell(*left)
-    lines = prompts.lines()
-    sampling, negatives = with_lines(sampling, lines)
-    parts = (tuple(line.text for line in lines), sampling, model, run, freeu, model.add_ons(), image, control)
-    carry_out(
-        Request("compare", *parts, scalecrafter=scalecrafter, guiding=guiding, batch=batch, negatives=negatives),
-        shell=shell,
-    )
+    others = {"image": image, "control": control, "scalecrafter": scalecrafter, "guiding": guiding, "batch": batch}
+    carry_out(image_request("compare", ctx, prompts, like, sampling, model, freeu, run=run, **others), shell=shell)

@@ -12,7 +12,7 @@ import typer
 
 from freeu.cli.bundles import Defaults, Only, Without
 from freeu.cli.errors import StoppedError, stopped
-from freeu.cli.scoring import ScoringOptions, check_features, check_kinds, judges_of
+from freeu.cli.scoring import ScoringOptions, check_features, check_kinds, judges_of, measured_request
 from freeu.cli.shell import loading, say, summarises, tell, written
 from freeu.cli.terminal import who_generates
 from freeu.errors import FreeUValueError
@@ -95,8 +95,9 @@ def evaluate(
         typer.Option(
             "--prompts",
             metavar="FILE|hf:ID|paper",
-            help='One prompt a line, .jsonl lines {"prompt": "...", "asked": {...}, "layout": "..."}, captions of COCO '
-            "(.json), or a data set, hf:ID[:SPLIT[:COLUMN]].",
+            help="One prompt a line (or --prompt ... --negative_prompt ... as for A1111), .jsonl lines "
+            '{"prompt": "...", "negative_prompt": "...", "asked": {...}, "layout": "..."}, captions of COCO (.json), '
+            "or a data set, hf:ID[:SPLIT[:COLUMN]].",
         ),
     ],
     part: Annotated[PromptOptions, Only("limit", "sample", "sample_seed")],
@@ -151,39 +152,31 @@ def evaluate(
         raise FreeUValueError("--reference-matches says what the images of --reference show: give --reference too")
     need("eval", "scipy")
     check_trackers(tracking.track or ())
-    if shell.dry_run:
-        from freeu.cli.dry_run import show_experiment
-
-        known_later = "--explain" if arms.explain is not None else "--when" if grid is not None else None
-        chosen_model = replace(options, model=chosen.model)
-        show_experiment(found, arms.arms, known_later, bool(images), sampling, chosen_model, run, video, speed)
-        return
     place = [] if scoring.reference is None else [scoring.reference]
+    if shell.dry_run:
+        from freeu.cli.dry_run import refuse_copies
+
+        refuse_copies(*(("--reference", one) for one in place), *(("--images", one) for one in images or ()))
+    model = replace(options, model=chosen.model)
     with local_folders(place, "--reference", SUFFIXES) as references, contextlib.ExitStack() as copies:
         real = [path for one in references for path in reference_images(one)]
         if scoring.reference_matches:
             real_scenes(real, found)
         folders = copies.enter_context(local_folders(images or [], "--images", SUFFIXES))
-        with run.folder("freeu-evaluate") as folder:
+        with run.folder("freeu-evaluate", shell.dry_run) as folder:
+            dry = shell.dry_run
             if grid is not None:
-                _when(found, grid, scoring, sampling, replace(options, model=chosen.model), run, speed, folder)
+                _when(found, grid, scoring, sampling, model, run, speed, folder, dry)
                 return
             if folders:
-                results, files = _score(folders, found, real, scoring, run, folder)
+                made = _score(folders, found, real, scoring, run, folder, dry)
             else:
-                results, files = _generate_and_score(
-                    found,
-                    real,
-                    arms,
-                    video,
-                    scoring,
-                    sampling,
-                    replace(options, model=chosen.model),
-                    run,
-                    speed,
-                    ray,
-                    folder,
+                made = _generate_and_score(
+                    found, real, arms, video, scoring, sampling, model, run, speed, ray, folder, dry
                 )
+            if made is None:
+                return
+            results, files = made
             _told(folder, results, files, ["explain.html"] if arms.explain is not None else [])
             _track(tracking, results, files, folder)
 
@@ -200,32 +193,23 @@ def _generate_and_score(
     speed: SpeedOptions,
     ray: RayOptions,
     folder: Path,
-) -> tuple[dict[str, Any], dict[str, list[Path]]]:
-    """What ``results.json`` holds, and the files of each arm."""
+    dry: bool,
+) -> tuple[dict[str, Any], dict[str, list[Path]]] | None:
+    """What ``results.json`` holds, and the files of each arm; None of a dry run, which shows what would be done."""
     from freeu.evaluate.attribution.explain import divided, explained, write_explanation
     from freeu.evaluate.attribution.parts import parse_whole
     from freeu.evaluate.experiment.arms import parse_arms
     from freeu.evaluate.experiment.plugged import plugged_metrics
+    from freeu.pipelines.io.inputs import parse_seeds
     from freeu.pipelines.models.fitness import check_scale
     from freeu.pipelines.models.sources.families import generates_videos
     from freeu.pipelines.runs.prepare import prepare
-    from freeu.pipelines.runs.request import Request, check_request
+    from freeu.pipelines.runs.request import check_request
 
     chosen = parse_arms(arms.arms) if arms.explain is None else (parse_whole(arms.explain),)
     check_bounds(arms)
     check_range("--frames", video.frames, 2, 1_000)
-    texts = PromptOptions([prompt.text for prompt in prompts]).collect()
-    request = Request(
-        "generate",
-        texts,
-        sampling,
-        model,
-        run,
-        add_ons=model.add_ons(),
-        frames=video.frames,
-        allow_videos=True,
-        speed=speed,
-    )
+    request = measured_request(prompts, sampling, model, run, speed, frames=video.frames, allow_videos=True)
     sources = check_request(request, folder)
     if any(arm.scalecrafter for arm in chosen):
         check_scale(sources.model, sampling.width, sampling.height)
@@ -233,6 +217,15 @@ def _generate_and_score(
         check_kinds(generates_videos(sources.model), real)
         if arms.explain is not None and generates_videos(sources.model):
             raise FreeUValueError("--explain measures images, and this model generates videos: leave --explain out")
+    if dry:
+        from freeu.cli.dry_run import show_request
+
+        arm_names, headline = [arm.name for arm in chosen], None
+        if arms.explain is not None:  # the parts are those of the model's sites
+            arm_names = ["none", *arm_names, "each part of it"]
+            headline = f"{counted(len(request.prompts) * len(parse_seeds(sampling.seeds)), 'image')} for each arm"
+        show_request(request, sources.model, folder, arms=arm_names, headline=headline)
+        return None
     loading(sources.model.label)
     judges, names = judges_of(prompts, scoring, run.device, bool(real), generates_videos(sources.model))
     prepared = prepare(request, sources)
@@ -324,21 +317,35 @@ def _when(
     run: RunOptions,
     speed: SpeedOptions,
     folder: Path,
+    dry: bool,
 ) -> None:
-    """Measure the grid and write its files."""
+    """Measure the grid and write its files, or show what a dry run would measure."""
     from freeu.cli.progress import Bar
     from freeu.evaluate.attribution.maps import write_when
     from freeu.evaluate.attribution.when import check_when, run_when
     from freeu.evaluate.experiment.measuring import Measurer
+    from freeu.pipelines.io.inputs import parse_seeds
     from freeu.pipelines.models.sources.families import generates_videos
     from freeu.pipelines.runs.prepare import prepare
-    from freeu.pipelines.runs.request import Request, check_request
+    from freeu.pipelines.runs.request import check_request
 
-    texts = PromptOptions([prompt.text for prompt in prompts]).collect()
-    request = Request("generate", texts, sampling, model, run, add_ons=model.add_ons(), allow_videos=True, speed=speed)
+    request = measured_request(prompts, sampling, model, run, speed, allow_videos=True)
     sources = check_request(request, folder)
     if sources.model.class_name and generates_videos(sources.model):
         raise FreeUValueError("--when measures images, and this model generates videos: leave --when out")
+    if dry:
+        from freeu.cli.dry_run import show_request
+
+        cells = len([*grid.cells()])
+        show_request(
+            request,
+            sources.model,
+            folder,
+            arms=["none", *(f"{name} {window}" for window, name in grid.rows)],
+            count=cells * len(request.prompts) * len(parse_seeds(sampling.seeds)),
+            more={"steps": list(grid.steps), "guidance_scale": list(grid.guidance), "cells": cells},
+        )
+        return
     loading(sources.model.label)
     judges, names = judges_of(prompts, scoring, run.device, False, False)
     prepared = prepare(request, sources)
@@ -374,8 +381,14 @@ def _calibrated(chosen: Any, arms: ArmOptions, prepared: Any) -> Any:
 
 
 def _score(
-    images: list[Path], prompts: Any, real: list[Path], scoring: ScoringOptions, run: RunOptions, folder: Path
-) -> tuple[dict[str, Any], dict[str, list[Path]]]:
+    images: list[Path],
+    prompts: Any,
+    real: list[Path],
+    scoring: ScoringOptions,
+    run: RunOptions,
+    folder: Path,
+    dry: bool,
+) -> tuple[dict[str, Any], dict[str, list[Path]]] | None:
     """As ``_generate_and_score``, of images that exist already."""
     from freeu.evaluate.experiment.existing import check_kinds, read_existing
     from freeu.extras import need
@@ -387,6 +400,11 @@ def _score(
     videos = check_kinds(arms, real)
     if videos:
         need("video", "cv2")
+    if dry:
+        from freeu.cli.dry_run import show_existing
+
+        show_existing({arm.name: len(arm.samples) for arm in arms}, len(prompts), len(real), videos, folder)
+        return None
     loading("what scores the images")
     judges, names = judges_of(prompts, scoring, run.device, bool(real), videos)
 

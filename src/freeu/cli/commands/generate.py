@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import typer
+
+from freeu.errors import FreeUValueError
 from freeu.pipelines.options.control import ControlOptions
 from freeu.pipelines.options.freeu import FreeUOptions, FreeUSwitch
 from freeu.pipelines.options.guiding import GuidingOptions
+from freeu.pipelines.options.like import LikeOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import BatchOptions, RayOptions, ReproduceOptions, RunOptions, ShellOptions
-from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions, with_lines
+from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
 from freeu.pipelines.options.scalecrafter import ScaleCrafterOptions
 
 
 def generate(
+    ctx: typer.Context,
     prompts: PromptOptions,
+    like: LikeOptions,
     sampling: SamplingOptions,
     model: ModelOptions,
     freeu: FreeUOptions,
@@ -33,20 +39,18 @@ def generate(
     --device, --offload, --threads and --ray may be given too.
     """
     from freeu.cli.reproduce import reproduce
-    from freeu.cli.terminal import carry_out
-    from freeu.pipelines.runs.request import Request
+    from freeu.cli.terminal import carry_out, image_request
 
     if again.manifest is not None:
+        if like.like is not None:
+            raise FreeUValueError(
+                "--from reproduces exactly, and --like takes settings for a new image: give one of them"
+            )
         groups = (prompts, sampling, model, freeu, switch, image, control, scalecrafter, guiding, run, batch)
         reproduce(again.manifest, *groups, name="freeu", ray=ray, shell=shell)
         return
     switch.check(freeu, asked=control.skip_filter_order is not None)
     wanted = None if switch.no_freeu else freeu
-    lines = prompts.lines()
-    sampling, negatives = with_lines(sampling, lines)
-    parts = (tuple(line.text for line in lines), sampling, model, run, wanted, model.add_ons(), image, control)
-    carry_out(
-        Request("generate", *parts, scalecrafter=scalecrafter, guiding=guiding, batch=batch, negatives=negatives),
-        ray=ray,
-        shell=shell,
-    )
+    others = {"image": image, "control": control, "scalecrafter": scalecrafter, "guiding": guiding, "batch": batch}
+    request = image_request("generate", ctx, prompts, like, sampling, model, wanted, run=run, **others)
+    carry_out(request, ray=ray, shell=shell)

@@ -31,8 +31,8 @@ def rerender(
     control: Annotated[ControlOptions, Only("control_weight", "skip_filter_order")],
     freeu: FreeUOptions,
     switch: FreeUSwitch,
-    run: Annotated[RunOptions, Without("offload", "vae_tiling", "attention_slicing")],
-    shell: Annotated[ShellOptions, Without("dry_run")],
+    run: RunOptions,
+    shell: ShellOptions,
     compare: Annotated[
         bool, typer.Option("--compare", help="Make the video without and with FreeU.", rich_help_panel="FreeU")
     ] = False,
@@ -44,7 +44,7 @@ def rerender(
     from freeu.pipelines.runs.request import Request
     from freeu.rerender.request import Rerender, check_rerender, prepare_rerender
 
-    with run.folder("freeu-rerender") as folder:
+    with run.folder("freeu-rerender", shell.dry_run) as folder:
         switch.check(freeu, asked=compare)
         if freeu.base() is None:
             freeu = replace(freeu, preset=PRESET)
@@ -60,10 +60,31 @@ def rerender(
         )
         wanted = Rerender(video, request, options)
         checked = check_rerender(wanted, folder)
+        if shell.dry_run:
+            _show(wanted, checked, folder)
+            return
         loading(model.model or "the embedded model")
         job = prepare_rerender(wanted, checked)
         tell(*job.notes)
         _make(job, folder)
+
+
+def _show(wanted: Any, checked: Any, folder: Path) -> None:
+    """What a dry run says."""
+    from freeu.cli.dry_run import show_request
+    from freeu.wording import counted
+
+    request, frames = wanted.plain_request, len(checked.source)
+    control = checked.control
+    more = {
+        "video": str(checked.source.path),
+        "frames": frames,
+        "denoising_strength": wanted.options.denoising_strength,
+        "key_frames": f"one after {counted(wanted.options.key_every, 'frame')}",
+        "controlnet": "none" if control is None else control.label,
+    }
+    headline = f"{counted(len(request.arms), 'video')} of {counted(frames, 'frame')}"
+    show_request(request, checked.model.model, folder, task="video-to-video", headline=headline, more=more)
 
 
 def _make(job: Any, folder: Path) -> None:

@@ -42,7 +42,7 @@ def sweep(
     z: Annotated[str | None, typer.Option("--z", metavar=_AXIS, help="The Z axis: a sheet per value.")] = None,
 ) -> None:
     from freeu.cli.progress import Bar
-    from freeu.pipelines.io.output import OutputFolder, dated_folder
+    from freeu.pipelines.io.output import OutputFolder
     from freeu.pipelines.pages.finish import embedded_note
     from freeu.pipelines.runs.prepare import Prepared, notes, notes_on_reading
     from freeu.pipelines.runs.request import Request
@@ -60,15 +60,14 @@ def sweep(
         raise FreeUValueError('several prompts make an axis: --y "prompt=first|second"')
     texts = prompts.collect() if swept is None else (str(swept[0]),)
     wanted = Sweep(Request("generate", texts, sampling, model, run, freeu, model.add_ons(), image, control), axes)
-    if shell.dry_run:
-        from freeu.cli.dry_run import show_request
+    with run.folder("freeu-sweep", shell.dry_run) as folder:
+        found = check_sweep(wanted, folder)
+        if shell.dry_run:
+            from freeu.cli.dry_run import show_request
 
-        check_sweep(wanted, run.output or dated_folder("freeu-sweep"))
-        arms = [f"{axis.name} = {', '.join(axis.label(value) for value in axis.values)}" for axis in axes]
-        show_request(wanted.request, "freeu-sweep", arms, wanted.count, "cell")
-        return
-    with run.folder("freeu-sweep") as folder:
-        check_sweep(wanted, folder)
+            arms = [f"{axis.name} = {', '.join(axis.label(value) for value in axis.values)}" for axis in axes]
+            show_request(wanted.request, found.model, folder, arms=arms, count=wanted.count, noun="cell")
+            return
 
         bar = Bar("generating", wanted.count, "cell")
         said: list[str] = []

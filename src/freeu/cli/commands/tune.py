@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
 
 from freeu.cli.bundles import Defaults, Only, Without
 from freeu.cli.errors import stopped
-from freeu.cli.scoring import ScoringOptions, check_features, check_kinds, judges_of
+from freeu.cli.scoring import ScoringOptions, check_features, check_kinds, judges_of, measured_request
 from freeu.cli.shell import loading, say, tell, written
 from freeu.cli.terminal import who_generates
 from freeu.errors import FreeUValueError
@@ -20,9 +20,6 @@ from freeu.pipelines.options.option import Option, check_bounds, flag, given, gi
 from freeu.pipelines.options.run import RayOptions, RunOptions, ShellOptions, SpeedOptions
 from freeu.pipelines.options.sampling import FrameOptions, PromptOptions, SamplingOptions
 from freeu.pipelines.options.server import ServerOptions
-
-if TYPE_CHECKING:
-    from freeu.pipelines.runs.request import Request
 
 VOTES = "votes"
 
@@ -142,47 +139,17 @@ def tune(
     if both:
         raise FreeUValueError(f"--held-out {held_out} holds {min(both)!r}, which --prompts has too: give other prompts")
     model = replace(options, model=chosen.model)
-    if shell.dry_run:
-        from freeu.cli.dry_run import show_request
-
-        texts = PromptOptions([prompt.text for prompt in (*found, *decide)]).collect()
-        request = _request(texts, sampling, model, run, video, speed)
-        count = vote.votes + vote.final_votes if by_votes else 2 * search.trials
-        show_request(
-            request, "freeu-tune", ("FreeU", "guidance")[: 1 + (not by_votes)], count, "pair" if by_votes else "trial"
-        )
-        return
     place = [] if scoring.reference is None else [scoring.reference]
-    with local_folders(place, "--reference", SUFFIXES) as references, run.folder("freeu-tune") as folder:
+    if shell.dry_run:
+        from freeu.cli.dry_run import refuse_copies
+
+        refuse_copies(*(("--reference", one) for one in place))
+    with local_folders(place, "--reference", SUFFIXES) as references, run.folder("freeu-tune", shell.dry_run) as folder:
         real = [path for one in references for path in reference_images(one)]
         if by_votes:
-            _vote(found, decide, search, vote, server, sampling, model, run, folder)
+            _vote(found, decide, search, vote, server, sampling, model, run, folder, shell.dry_run)
         else:
-            _tune(found, decide, real, search, scoring, sampling, model, video, speed, run, ray, folder)
-
-
-def _request(
-    texts: tuple[str, ...],
-    sampling: SamplingOptions,
-    model: ModelOptions,
-    run: RunOptions,
-    video: FrameOptions,
-    speed: SpeedOptions,
-) -> Request:
-    """What a search that measures generates."""
-    from freeu.pipelines.runs.request import Request
-
-    return Request(
-        "generate",
-        texts,
-        sampling,
-        model,
-        run,
-        add_ons=model.add_ons(),
-        frames=video.frames,
-        allow_videos=True,
-        speed=speed,
-    )
+            _tune(found, decide, real, search, scoring, sampling, model, video, speed, run, ray, folder, shell.dry_run)
 
 
 def _check_together(
@@ -221,17 +188,24 @@ def _vote(
     model: ModelOptions,
     run: RunOptions,
     folder: Path,
+    dry: bool,
 ) -> None:
     from freeu.cli.voting import serve_votes
     from freeu.pipelines.runs.prepare import prepare
-    from freeu.pipelines.runs.request import Request, check_request
+    from freeu.pipelines.runs.request import check_request
     from freeu.tuning.votes.outcome import VoteTuning, split_prompts
 
     amounts = vote.final_votes, search.search_prompts, search.search_seed
     split_prompts(len(prompts), len(held_out), *amounts)
-    texts = PromptOptions([prompt.text for prompt in prompts]).collect()
-    request = Request("generate", texts, sampling, model, run, add_ons=model.add_ons())
-    prepared = prepare(request, check_request(request, folder))
+    request = measured_request(prompts, sampling, model, run)
+    sources = check_request(request, folder)
+    if dry:
+        from freeu.cli.dry_run import show_request
+
+        count = vote.votes + vote.final_votes
+        show_request(request, sources.model, folder, arms=("FreeU",), count=count, noun="pair")
+        return
+    prepared = prepare(request, sources)
     tell(*prepared.notes[:3])
     serve_votes(VoteTuning(prepared, prompts, held_out, vote.votes, *amounts), server, folder, sampling.seeds)
 
@@ -249,19 +223,26 @@ def _tune(
     run: RunOptions,
     ray: RayOptions,
     folder: Path,
+    dry: bool,
 ) -> None:
     from freeu.pipelines.models.sources.families import generates_videos
     from freeu.pipelines.runs.prepare import prepare
     from freeu.pipelines.runs.request import check_request
-    from freeu.tuning.settings import Objective, TuneSettings, parse_guards
+    from freeu.tuning.settings import Objective, TuneSettings, divide_prompts, parse_guards
 
     guards = parse_guards(search.guard)
     objective = None if search.objective is None else Objective.parse(search.objective)
-    texts = PromptOptions([prompt.text for prompt in prompts]).collect()
-    request = _request(texts, sampling, model, run, video, speed)
+    divide_prompts(len(prompts), bool(held_out), search.search_prompts, search.confirm_prompts, search.search_seed)
+    request = measured_request(prompts, sampling, model, run, speed, frames=video.frames, allow_videos=True)
     sources = check_request(request, folder)
     if sources.model.class_name:
         check_kinds(generates_videos(sources.model), real)
+    if dry:
+        from freeu.cli.dry_run import show_request
+
+        count = 2 * search.trials
+        show_request(request, sources.model, folder, arms=("FreeU", "guidance"), count=count, noun="trial")
+        return
     loading(sources.model.label)
     judges, names = judges_of((*prompts, *held_out), scoring, run.device, bool(real), generates_videos(sources.model))
     prepared = prepare(request, sources)

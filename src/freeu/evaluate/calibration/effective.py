@@ -11,7 +11,7 @@ import numpy as np
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeURuntimeError, FreeUValueError
-from freeu.evaluate.calibration.guidance import checked_seeds, predicted, sample
+from freeu.evaluate.calibration.guidance import checked_seeds, negative_of_each, predicted, sample
 from freeu.guiding.settings import Guiding
 from freeu.intervals import mean_interval
 
@@ -108,7 +108,7 @@ def effective_scale(
     steps: int,
     guiding: Guiding | None = None,
     rescale: float | None = None,
-    negative_prompt: str = "",
+    negative_prompt: str | Sequence[str] = "",
     seeds: Sequence[int] | None = None,
     width: int | None = None,
     height: int | None = None,
@@ -148,9 +148,10 @@ def effective_scale(
     size = {"width": width, "height": height, "frames": frames}
     more: dict[str, Any] = {} if rescale is None else {"guidance_rescale": rescale}
     found = []
-    for done, (prompt, seed) in enumerate(zip(prompts, numbers, strict=True), start=1):
+    negatives = negative_of_each(prompts, negative_prompt)
+    for done, (prompt, seed, negative) in enumerate(zip(prompts, numbers, negatives, strict=True), start=1):
         with _OwnPath(pipe, config, guidance, guiding, rescale) as path:
-            sample(pipe, prompt, seed, guidance, steps, negative_prompt, **size, **more)
+            sample(pipe, prompt, seed, guidance, steps, negative, **size, **more)
         found.append(path.scales)
         if progress is not None:
             progress(done)

@@ -177,7 +177,7 @@ def calibrate_guidance(
     *,
     guidance: float,
     steps: int,
-    negative_prompt: str = "",
+    negative_prompt: str | Sequence[str] = "",
     seeds: Sequence[int] | None = None,
     width: int | None = None,
     height: int | None = None,
@@ -195,7 +195,7 @@ def calibrate_guidance(
         prompts: at least one; some sixteen give a usable interval.
         guidance: the CFG scale of the trajectory, above 1 (below, pipelines leave out the unconditional half).
         steps: denoising steps.
-        negative_prompt: for the unconditional half.
+        negative_prompt: for the unconditional half; several are one for each prompt.
         seeds: one for each prompt; None means 0, 1, 2 ...
         width, height: of the images in pixels; None is the pipeline's default.
         frames: of each video; None for images.
@@ -222,17 +222,31 @@ def calibrate_guidance(
     _check_prediction(pipe)
     size = {"width": width, "height": height, "frames": frames}
     found = []
-    for done, (prompt, seed) in enumerate(zip(prompts, numbers, strict=True), start=1):
+    negatives = negative_of_each(prompts, negative_prompt)
+    for done, (prompt, seed, negative) in enumerate(zip(prompts, numbers, negatives, strict=True), start=1):
         probe = _Probe(pipe, config, guidance)
         hook = pipe.unet.register_forward_hook(probe, with_kwargs=True)
         try:
-            sample(pipe, prompt, seed, guidance, steps, negative_prompt, **size)
+            sample(pipe, prompt, seed, guidance, steps, negative, **size)
         finally:
             hook.remove()
         found.append(torch.stack(probe.sums, dim=1))
         if progress is not None:
             progress(done)
     return _solve(torch.stack(found, dim=2).numpy(), guidance)
+
+
+def negative_of_each(prompts: Sequence[str], negative: str | Sequence[str]) -> Sequence[str]:
+    """A negative prompt for each prompt.
+
+    Raises:
+        FreeUValueError: several, and not as many as prompts.
+    """
+    found = [negative] * len(prompts) if isinstance(negative, str) else negative
+    if len(found) != len(prompts):
+        counts = f"{counted(len(prompts), 'prompt')} and {counted(len(found), 'negative prompt')}"
+        raise FreeUValueError(f"one negative prompt is for all, several are one for each prompt, got {counts}")
+    return found
 
 
 def checked_seeds(pipe: Any, prompts: Sequence[str], seeds: Sequence[int] | None, guidance: float) -> Sequence[int]:

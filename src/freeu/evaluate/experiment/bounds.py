@@ -11,6 +11,7 @@ from freeu.errors import FreeUValueError
 from freeu.evaluate.experiment.prompts import Prompt
 from freeu.evaluate.experiment.scoring import Sample, Scored, Values
 from freeu.evaluate.metrics.distance import Floats
+from freeu.wording import counted
 
 
 def real_scenes(images: Sequence[Path], prompts: Sequence[Prompt]) -> list[Sample]:
@@ -22,7 +23,7 @@ def real_scenes(images: Sequence[Path], prompts: Sequence[Prompt]) -> list[Sampl
     if len(images) != len(prompts):
         raise FreeUValueError(
             "--reference-matches says that the i-th image of --reference shows the i-th prompt, "
-            f"got {len(images)} images and {len(prompts)} prompts"
+            f"got {counted(len(images), 'image')} and {counted(len(prompts), 'prompt')}"
         )
     return [Sample(path, number) for number, path in enumerate(images)]
 

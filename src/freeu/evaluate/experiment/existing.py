@@ -16,6 +16,7 @@ from freeu.evaluate.experiment.video_files import are_videos
 from freeu.pipelines.io.inputs import short_names
 from freeu.pipelines.io.output import MANIFEST, OutputFolder
 from freeu.pipelines.runs.manifest import as_json, environment, read_manifest
+from freeu.wording import counted
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _plain(folder: Path, name: str, prompts: Sequence[Prompt]) -> Existing:
     if len(paths) != len(prompts):
         raise FreeUValueError(
             f"--images {folder} has no manifest, so its i-th image must show the i-th prompt, "
-            f"got {len(paths)} images and {len(prompts)} prompts"
+            f"got {counted(len(paths), 'image')} and {counted(len(prompts), 'prompt')}"
         )
     return Existing(name, tuple(Sample(path, number) for number, path in enumerate(paths)))
 

@@ -225,7 +225,7 @@ def _calibrate(loaded: Loaded, experiment: Experiment, how: str, matched: Arm) -
     prompts = [plan.prompts[index] for index in chosen]
     settings: dict[str, Any] = {
         "steps": plan.steps,
-        "negative_prompt": plan.negative_prompt,
+        "negative_prompt": [plan.negatives[index] for index in chosen] if plan.negatives else plan.negative_prompt,
         "seeds": [plan.seeds[0]] * count,
         "width": plan.width,
         "height": plan.height,

@@ -13,6 +13,7 @@ from freeu.evaluate.experiment.prompts import Prompt
 from freeu.evaluate.experiment.scoring import AT_ONCE, Sample, Values
 from freeu.evaluate.metrics.plugins.metric import Metric, Score, as_metric
 from freeu.pipelines.io.inputs import open_image
+from freeu.wording import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -141,6 +142,6 @@ def _scored(score: Score, images: list[Image], prompts: list[str], references: l
     copies = [image.copy() for image in images]
     values = list(score(copies, prompts) if references is None else score(copies, prompts, references))
     if len(values) != len(images):
-        raise FreeUValueError(f"it gave {len(values)} values for {len(images)} images")
+        raise FreeUValueError(f"it gave {counted(len(values), 'value')} for {counted(len(images), 'image')}")
     numbers = [float(value) for value in values]
     return [number if math.isfinite(number) else f"it gave {number}" for number in numbers]

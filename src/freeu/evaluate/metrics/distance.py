@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from freeu.errors import FreeUValueError
 from freeu.intervals import DRAWS, LEVEL, Estimate
+from freeu.wording import counted
 
 Floats = NDArray[np.float64]
 
@@ -24,7 +25,7 @@ def features_of(name: str, values: Any, least: int = 2) -> Floats:
     if array.ndim != 2 or array.shape[1] < 1:
         raise FreeUValueError(f"{name} must be features of shape (images, dimensions), got shape {array.shape}")
     if len(array) < least:
-        raise FreeUValueError(f"{name} holds {len(array)} images and at least {least} are needed: add more")
+        raise FreeUValueError(f"{name} holds {counted(len(array), 'image')} and at least {least} are needed: add more")
     if not np.isfinite(array).all():
         raise FreeUValueError(f"{name} holds values that are not finite")
     return array

@@ -1,4 +1,4 @@
-"""Prove FreeU on the user's own model and machine: sites, parity on real features, reversal to the bit, overhead.
+"""Validate FreeU on the user's model and machine: sites, parity on real features, bit-identical removal, overhead.
 
 Nobody can try every model; whoever owns one can run this in one command and pass the report on.
 """
@@ -231,7 +231,7 @@ def _published(site: Site, x: Tensor, config: FreeUConfig, factors: Stage, high_
 
 
 def check_restore(unet: Any, config: FreeUConfig, step: Step) -> Verdict:
-    """The U-Net's output after ``remove`` equals that before ``apply`` to the bit, and differs in between."""
+    """The U-Net's output after ``remove`` is bit-identical to that before ``apply``, and differs in between."""
     import torch
 
     import freeu

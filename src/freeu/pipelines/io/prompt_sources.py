@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from freeu.errors import FreeUValueError, one_line
 from freeu.extras import load_package
 from freeu.json_files import parse_json
+from freeu.wording import counted
 
 MAX_PROMPTS = 100_000
 """Of a run: the manifest of as many images has 50 MB."""
@@ -126,7 +127,7 @@ def _unique(source: str, rows: Iterable[Row]) -> Iterator[Row]:
         seen.add(digest)
         yield row
     if repeated:
-        warnings.warn(f"{source}: left out {repeated} prompts that repeat earlier ones", stacklevel=2)
+        warnings.warn(f"{source}: left out {counted(repeated, 'prompt')}: earlier ones are the same", stacklevel=2)
 
 
 def prompt_of(row: Row) -> tuple[str, dict[str, Any]]:
@@ -203,7 +204,8 @@ def _captions(name: str, found: dict[int, list[tuple[int, str]]]) -> Iterator[Ro
         taken.add(caption)
         yield Row(caption, name, "image", image)
     if without:
-        warnings.warn(f"{name}: left out {without} images whose captions repeat those of earlier ones", stacklevel=2)
+        what = counted(without, "image")
+        warnings.warn(f"{name}: left out {what}: earlier images have the same captions", stacklevel=2)
 
 
 # -- data sets ------------------------------------------------------------------------------------------------------

@@ -57,7 +57,9 @@ def collect_prompts(
     lines = collect_lines(given, source, limit, sample, seed)
     for line in lines:
         if line.negative is not None or line.settings:
-            raise FreeUValueError(f"{line.where} says more than a prompt, which compare and generate alone understand")
+            raise FreeUValueError(
+                f"{line.where} says more than a prompt: only compare, generate, evaluate and tune take that"
+            )
     return tuple(line.text for line in lines)
 
 

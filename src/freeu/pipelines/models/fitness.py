@@ -52,7 +52,7 @@ def check_channels(label: str, reads: Any, latent: Any, task: str) -> None:
     """Whether a U-Net that reads so many channels can do a task with latents of so many; None passes.
 
     Raises:
-        FreeUValueError: it reads a mask and a picture beside the latents, or something else.
+        FreeUValueError: it reads a mask and an image beside the latents, or something else.
     """
     if task not in STILL or not isinstance(reads, int) or not isinstance(latent, int) or reads == latent:
         return

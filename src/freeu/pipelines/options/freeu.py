@@ -192,10 +192,21 @@ class FreeUOptions:
             raise FreeUValueError(f"--preset {self.preset} has no settings of FreeU: {found.verdict}")
         return found
 
-    def made_for_another(self, fingerprint: str, name: str) -> str | None:
-        """What to tell of a preset file that was found for another model, by the fingerprint of its files."""
-        if self.preset is None or not is_preset_file(self.preset):
+    def made_for_another(self, model: Any, fingerprint: str, name: str) -> str | None:
+        """What to tell of a preset that was published for another family, or of a file found for another model.
+
+        Args:
+            model: the pipeline.
+            fingerprint: of its files.
+            name: of the model, for people.
+        """
+        if self.preset is None:
             return None
+        if not is_preset_file(self.preset):
+            from freeu.presets.recommending import published_for_others
+
+            family = published_for_others(model, self.preset)
+            return family and f"--preset {self.preset} was published for {family}, and {name} is of another family"
         found = self._from_file()
         if not found.fingerprint or found.fingerprint == fingerprint:
             return None

@@ -1,4 +1,4 @@
-"""What a new run takes over from an image: prompt, seed and sampling, from freeu's or A1111's settings in it."""
+"""What a new run takes over from an image of freeu, A1111 or ComfyUI: prompt, seed, sampling and FreeU."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.foreign.parameters import Parameters
-from freeu.metadata import KEY, find_settings, read_parameters_of
-from freeu.pipelines.io.inputs import MAX_SEED
-from freeu.pipelines.models.infotext import own_sampler, sampler_of
+from freeu.metadata import KEY, find_settings, read_graph_of, read_parameters_of
+from freeu.pipelines.io.inputs import MAX_SEED, parse_seeds
+from freeu.pipelines.models.infotext import FREEU_FIELDS, freeu_of, own_sampler, sampler_of
 from freeu.pipelines.models.sources.sources import embedded_models
 from freeu.pipelines.models.sources.tasks import VIDEO_TASKS
+from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.options.option import Option
 from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
 
 _NETWORKS = re.compile(r"\s*<(lora|lyco|hypernet|locon):([^<>:]{1,100})[^<>]{0,100}>")
-_TAKEN = {"Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size"}
+_TAKEN = {"Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", *FREEU_FIELDS}
 _OF_NO_USE = {"Version", "Model hash", "VAE hash", "Lora hashes", "TI hashes", "Hashes", "RNG", "App", "User"}
 """Fields of A1111 that say nothing a run could take."""
 _MOST_NAMED = 8
 _OF_OURS = {
-    "config": ("FreeU", "--config {path}"),
     "loras": ("LoRAs", "--lora"),
     "embeddings": ("embeddings", "--embedding"),
     "control": ("the ControlNet", "--controlnet"),
@@ -39,41 +40,55 @@ _OF_OURS = {
 
 @dataclass(frozen=True)
 class Found:
-    """What an image says: fields of ``SamplingOptions``, the prompt, and what was not taken, for people."""
+    """What an image says.
+
+    Args:
+        prompt: "" where there is none.
+        sampling: fields of ``SamplingOptions``; None for what it does not say.
+        freeu: settings of FreeU in their short form, or None where it says nothing of them.
+        left: what was not taken, for people.
+        note: what else to tell.
+    """
 
     prompt: str
     sampling: Mapping[str, Any]
+    freeu: str | None
     left: tuple[str, ...]
     note: str = ""
 
 
 @dataclass(frozen=True)
 class LikeOptions:
-    """An image whose prompt and sampling are taken over."""
+    """An image whose prompt, sampling and FreeU are taken over."""
 
     PANEL: ClassVar[str] = "Images"
 
     like: Annotated[
         Path | None,
         Option(
-            "Take prompt, negative prompt, seed, steps, CFG scale, sampler and size from a PNG of freeu, A1111 or "
-            "Forge; what is given here too wins.",
+            "Take prompt, negative prompt, seed, steps, CFG scale, sampler, size and FreeU from a PNG of freeu, A1111, "
+            "Forge or ComfyUI; what is given here too wins.",
             "PNG",
         ),
     ] = None
 
     def fill(
-        self, prompts: PromptOptions, sampling: SamplingOptions, given: Collection[str], model: str | None = None
-    ) -> tuple[PromptOptions, SamplingOptions, list[str]]:
-        """Prompts and sampling with what the image says, where nothing else was said.
+        self,
+        prompts: PromptOptions,
+        sampling: SamplingOptions,
+        freeu: FreeUOptions | None,
+        given: Collection[str],
+        model: str | None = None,
+    ) -> tuple[PromptOptions, SamplingOptions, FreeUOptions | None, list[str]]:
+        """Prompts, sampling and FreeU with what the image says, where nothing else was said.
 
         Args:
-            prompts, sampling: of the command.
+            prompts, sampling, freeu: of the command; None is without FreeU, whatever the image says.
             given: names of their fields that the user gave.
             model: that was asked for, or None.
 
         Returns:
-            both, and lines that say what was not taken.
+            all three, and lines that say what was not taken.
 
         Raises:
             FreeUValueError: the file cannot be read, is no PNG, holds no settings, or such as no model takes.
@@ -85,10 +100,14 @@ class LikeOptions:
                 raise FreeUValueError(f"--like {self.like} has no prompt: give one")
             prompts = replace(prompts, prompts=[found.prompt])
         taken = {name: value for name, value in found.sampling.items() if name not in given and value is not None}
-        if {"width", "height"} & set(given):  # half of another image's size fits nothing
+        if {"width", "height", "size"} & set(given):  # half of another image's size fits nothing
             taken = {name: value for name, value in taken.items() if name not in ("width", "height")}
+        if "num_images" in given and "seeds" in taken and sampling.num_images is None:  # counted from the image's seed
+            taken["num_images"] = len(parse_seeds(sampling.seeds))
+        if freeu is not None and found.freeu is not None and not {"preset", "config", "b", "s"} & set(given):
+            freeu = replace(freeu, config=found.freeu)
         lines = [f"of {self.like}, not taken: {', '.join(found.left)}"] if found.left else []
-        return prompts, replace(sampling, **taken), lines + ([found.note] if found.note else [])
+        return prompts, replace(sampling, **taken), freeu, lines + ([found.note] if found.note else [])
 
 
 def read_image_settings(path: Path, model: str | None = None) -> Found:
@@ -96,10 +115,14 @@ def read_image_settings(path: Path, model: str | None = None) -> Found:
     settings = find_settings(path)
     if settings is not None:
         return _of_ours(path, settings, model)
-    parameters = read_parameters_of(path)
-    if parameters is None or not (parameters.prompt or parameters.fields):
-        raise FreeUValueError(f"--like {path} holds no settings: it has neither the PNG text {KEY!r} nor 'parameters'")
-    return _of_a1111(path, parameters, model)
+    for read in (read_parameters_of, read_graph_of):
+        found = read(path)
+        if found is not None and (found.prompt or found.fields):
+            return _of_a1111(path, found, model)
+    raise FreeUValueError(
+        f"--like {path} holds no settings: it has neither the PNG text {KEY!r} nor 'parameters', nor a graph of "
+        "ComfyUI with a KSampler"
+    )
 
 
 def _of_ours(path: Path, settings: Mapping[str, Any], model: str | None) -> Found:
@@ -113,19 +136,21 @@ def _of_ours(path: Path, settings: Mapping[str, Any], model: str | None) -> Foun
             raise TypeError("a text is none")
         if scheduler is None and model is not None and Path(model).name != name:
             scheduler = own_sampler(settings)  # another model's own sampler may be another
-    except (KeyError, TypeError, AttributeError) as error:
+        config = _short(None if settings.get("config") is None else FreeUConfig.from_dict(settings["config"]))
+    except (KeyError, TypeError, AttributeError, FreeUValueError) as error:
         raise FreeUValueError(f"the settings in {path} are damaged: {error}") from None
     left = [f"{what} ({option.format(path=path)})" for key, (what, option) in _OF_OURS.items() if settings.get(key)]
     if model is None and name not in embedded_models():
         left.insert(0, f"the model {_shown(name)} (--model)")
     size = (values["width"], values["height"])
     sampling = _sampling(path, values["steps"], values["guidance"], values["seed"], size)
-    return Found(prompt, {**sampling, "negative_prompt": negative, "scheduler": scheduler}, tuple(left))
+    return Found(prompt, {**sampling, "negative_prompt": negative, "scheduler": scheduler}, config, tuple(left))
 
 
 def _of_a1111(path: Path, found: Parameters, model: str | None) -> Found:
     fields = found.fields
     left = [f"{_shown(name)} {_shown(value)}" for name, value in fields.items() if name not in _TAKEN | _OF_NO_USE]
+    left = [f"{one} (--lora)" if one.startswith("LoRA ") else one for one in left]
     if model is None:
         left = [f"{one} (--model)" if one.startswith("Model ") else one for one in left]
     else:
@@ -141,13 +166,23 @@ def _of_a1111(path: Path, found: Parameters, model: str | None) -> Found:
         schedule = fields.get("Schedule type")
         scheduler = None
         left.insert(0, f"Sampler {_shown(fields['Sampler'])}" + (f" with {_shown(schedule)}" if schedule else ""))
+    config = None
+    try:
+        config = _short(freeu_of(fields))
+    except FreeUValueError as error:
+        left.insert(0, f"FreeU ({_shown(str(error), 80)})")
     width, cross, height = fields.get("Size", "").partition("x")
     size = (width, height) if cross else None
     sampling = _sampling(path, fields.get("Steps"), fields.get("CFG scale"), fields.get("Seed"), size)
-    note = "" if fields.get("Version", "").startswith("freeu") else "its noise was drawn otherwise: other images follow"
+    note = (
+        ""
+        if fields.get("Version", "").startswith("freeu")
+        else "its seed gives other noise here, so the images differ from it"
+    )
     return Found(
         _NETWORKS.sub("", prompt),
         {**sampling, "negative_prompt": _NETWORKS.sub("", negative), "scheduler": scheduler},
+        config,
         tuple(left),
         f"{path}: {note}" if note else "",
     )
@@ -181,7 +216,15 @@ def _whole(path: Path, name: str, text: str, low: int, high: int) -> int:
     return value
 
 
-def _shown(text: str) -> str:
+def _short(config: FreeUConfig | None) -> str | None:
+    """Settings of FreeU as ``--config`` takes them; paths of sites that no terminal can show are refused."""
+    text = None if config is None else str(config)
+    if text is not None and not text.isprintable():
+        raise FreeUValueError(f"the path of a site is no text: {_shown(text)}")
+    return text
+
+
+def _shown(text: str, most: int = 40) -> str:
     """A text of a foreign file for a terminal: short, and without anything that could move its cursor."""
-    short = text if len(text) <= 40 else text[:37] + "..."
+    short = text if len(text) <= most else text[: most - 3] + "..."
     return short if short.isprintable() else repr(short)[1:-1]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from freeu.pipelines.io.output import reserved
+from freeu.pipelines.io.output import dated_folder, reserved
 from freeu.pipelines.models.memory import OFFLOADS, Memory
 from freeu.pipelines.options.option import Option
 
@@ -37,7 +37,7 @@ class ShellOptions:
     )
     dry_run: Annotated[
         bool,
-        Option("Check everything and print what would be generated: no model is loaded, and nothing is written."),
+        Option("Check what can be checked without loading a model, and print what would be done; nothing is written."),
     ] = False
 
 
@@ -122,7 +122,7 @@ class RunOptions:
     output: Annotated[
         Path | None,
         Option(
-            "The folder to write (default: a new one, named after the command and the time).",
+            "The folder to write (default: a new one with the time in its name).",
             "DIR",
             ("--output", "-o"),
             old=("--out",),
@@ -148,11 +148,15 @@ class RunOptions:
         """
         return Memory(self.offload, self.vae_tiling, self.attention_slicing)
 
-    def folder(self, name: str = "freeu") -> AbstractContextManager[Path]:
+    def folder(self, name: str = "freeu", dry: bool = False) -> AbstractContextManager[Path]:
         """The folder that was named, or a new one with the date and time; no other run gets it in the ``with`` block.
+
+        Args:
+            name: what the name of a new one begins with.
+            dry: name it only: nothing is made.
 
         Raises:
             FreeUValueError: another run writes there, or it is a file.
             FreeURuntimeError: it cannot be made or written.
         """
-        return reserved(self.output, name)
+        return nullcontext(self.output or dated_folder(name)) if dry else reserved(self.output, name)

@@ -106,8 +106,12 @@ class SamplingOptions:
             "a1111",
         ),
     ] = None
-    width: Annotated[int | None, Option("Width (default: the model's, or that of the input).", "PIXELS")] = None
-    height: Annotated[int | None, Option("Height (default: the model's, or that of the input).", "PIXELS")] = None
+    width: Annotated[
+        int | None, Option("Width (default: that of an input, if there is one, else the model's).", "PIXELS")
+    ] = None
+    height: Annotated[
+        int | None, Option("Height (default: that of an input, if there is one, else the model's).", "PIXELS")
+    ] = None
 
     size: Annotated[str | None, Option("Width and height in one, such as 512x768; 512 is a square.", "WxH")] = None
 

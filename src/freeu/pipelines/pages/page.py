@@ -88,6 +88,7 @@ def make_page(folder: Path, manifest: Manifest, note: str = "", measures: Measur
         environment=manifest.environment,
         texts={
             "command": plan.command_line(),
+            **({"where": " (in this folder)"} if plan.reads_folder else {}),
             "python": python_lines(plan),
             "json": plan.config.to_json(indent=2) if plan.config else "{}",
         },

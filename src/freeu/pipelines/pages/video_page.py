@@ -62,6 +62,7 @@ def make_video_page(folder: Path, manifest: Manifest, note: str = "") -> str:
         manifest.environment,
         {
             "command": plan.command_line(),
+            **({"where": " (in this folder)"} if plan.reads_folder else {}),
             "python": _python(plan),
             "json": plan.config.to_json(indent=2) if plan.config else "{}",
         },

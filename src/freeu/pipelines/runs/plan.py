@@ -345,6 +345,11 @@ class Plan:
         values["embeddings"] = tuple(embedding_from_dict(one) for one in values["embeddings"])
         return cls(**values)
 
+    @property
+    def reads_folder(self) -> bool:
+        """Whether ``command_line`` names files that the run wrote into its folder."""
+        return any((self.image_sha, self.mask_sha, self.video_sha, self.control, self.negatives))
+
     def command_line(self) -> str:
         """The command that makes these images or videos from the same model, for a shell."""
         if self.negatives:  # which no command line holds

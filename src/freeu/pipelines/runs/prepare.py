@@ -141,7 +141,7 @@ def settle(request: Request, found: Sources, loaded: Loaded, model: ModelReferen
     if run.offload is not None and device == "cpu":
         inputs.notes.append(f"--offload {run.offload} saves nothing on the cpu: it is for accelerators")
     options = request.freeu if plan.config is not None else None
-    other = options.made_for_another(plan.model.fingerprint, plan.model.name) if options else None
+    other = options.made_for_another(loaded.pipe, plan.model.fingerprint, plan.model.name) if options else None
     said = (*inputs.notes, *([other] if other else []), *cut, *notes(plan, known))
     return Prepared(plan, loaded, *inputs_of, notes=said, evidence=options.evidence(loaded.pipe) if options else None)
 

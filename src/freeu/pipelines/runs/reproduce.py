@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from freeu.errors import FreeUValueError
 from freeu.extras import need_diffusers
-from freeu.pipelines.io.frames import frames_sha, read_frames
+from freeu.pipelines.io.frames import Frames, frames_sha, read_frames
 from freeu.pipelines.io.images import read_image
 from freeu.pipelines.io.inputs import open_image, pixel_sha
-from freeu.pipelines.models.addons.add_ons import AddOns, moved_embeddings, moved_loras
+from freeu.pipelines.models.addons.add_ons import AddOns, Embedding, Lora, moved_embeddings, moved_loras
 from freeu.pipelines.models.control.control import named
 from freeu.pipelines.models.control.files import fetch_control, find_control
 from freeu.pipelines.models.loading import load, pick_device
@@ -19,6 +20,9 @@ from freeu.pipelines.models.sources.sources import ModelSource, find_model, fing
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.runs.plan import INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, INPUT_VIDEO, ModelReference, Plan
 from freeu.pipelines.runs.prepare import Prepared, model_reference
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,30 @@ class Elsewhere:
     offload: str | None = None
 
 
-def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
-    """Load what a manifest's plan needs, to reproduce its images or videos.
+@dataclass(frozen=True)
+class Recovered:
+    """What a manifest's plan needs, as far as it is found without loading a model.
+
+    Args:
+        source: of the model.
+        loras, embeddings: where they are now.
+        image, mask, video, control_image: what the run starts from, or None.
+        adapter, control: of the motion adapter and the ControlNet, or None.
+    """
+
+    source: ModelSource
+    loras: tuple[Lora, ...]
+    embeddings: tuple[Embedding, ...]
+    image: Image | None
+    mask: Image | None
+    video: Frames | None
+    control_image: Image | None
+    adapter: ModelSource | None
+    control: ModelSource | None
+
+
+def recover(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Recovered:
+    """Find what a manifest's plan needs; no model is loaded.
 
     Args:
         plan: of the manifest.
@@ -81,12 +107,27 @@ def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
         video = read_frames(folder / INPUT_VIDEO, 1000 / plan.fps)
         if video is None or frames_sha(video) != plan.video_sha:
             raise FreeUValueError(f"{folder / INPUT_VIDEO} is not the video that the manifest names, or not there")
-    adapter = None
+    adapter = steering = None
     if plan.motion_adapter is not None:
-        adapter = fetch_adapter(find_adapter(elsewhere.motion_adapter or plan.motion_adapter.reference))
-    steering = None
+        adapter = find_adapter(elsewhere.motion_adapter or plan.motion_adapter.reference)
     if plan.control is not None:
-        steering = fetch_control(find_control(elsewhere.control or plan.control.reference))
+        steering = find_control(elsewhere.control or plan.control.reference)
+    return Recovered(source, loras, embeddings, image, mask, video, read, adapter, steering)
+
+
+def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
+    """Load what a manifest's plan needs, to reproduce its images or videos.
+
+    Args:
+        plan, folder, elsewhere: as in ``recover``.
+
+    Raises:
+        FreeUValueError: what ``recover`` refuses, or the model cannot be loaded.
+    """
+    here = recover(plan, folder, elsewhere)
+    loras, embeddings = here.loras, here.embeddings
+    adapter = None if here.adapter is None else fetch_adapter(here.adapter)
+    steering = None if here.control is None else fetch_control(here.control)
     plan = replace(plan, offload=elsewhere.offload or plan.offload)
     try:
         device = pick_device(elsewhere.device or plan.device)
@@ -97,7 +138,7 @@ def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
     variant = elsewhere.variant or plan.model.variant
     model_config = elsewhere.model_config or (Path(plan.model.model_config) if plan.model.model_config else None)
     loaded = load(
-        source,
+        here.source,
         plan.task,
         dtype=plan.dtype,
         device=device,
@@ -119,7 +160,7 @@ def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
         plan = replace(plan, motion_adapter=adapter_reference(adapter))
     if plan.control is not None and steering is not None:
         plan = replace(plan, control=replace(plan.control, **named(steering)))
-    return Prepared(plan, loaded, image, mask, video, read)
+    return Prepared(plan, loaded, here.image, here.mask, here.video, here.control_image)
 
 
 def _find(plan: Plan, elsewhere: Elsewhere) -> ModelSource:

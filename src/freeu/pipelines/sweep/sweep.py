@@ -77,13 +77,16 @@ class Sweep:
             yield Cell(indices, settings)
 
 
-def check_sweep(sweep: Sweep, output: Path) -> None:
+def check_sweep(sweep: Sweep, output: Path) -> Sources:
     """Everything that can be wrong without loading a model; nothing is written.
+
+    Returns:
+        the networks of the request.
 
     Raises:
         FreeUValueError: the first thing that is wrong.
     """
-    check_request(sweep.request, output)
+    found = check_request(sweep.request, output)
     for model in {cell.settings.model for cell in sweep.cells()} - {None}:
         assert model is not None
         if not find_model(model).whole:
@@ -93,6 +96,7 @@ def check_sweep(sweep: Sweep, output: Path) -> None:
     stand_in = base or FreeUConfig(b=(1.1, 1.1), s=(0.9, 0.9))
     for cell in sweep.cells():
         cell.settings.freeu(stand_in)
+    return found
 
 
 def _check_needs(sweep: Sweep) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from freeu.errors import FreeUError, FreeURuntimeError
@@ -36,10 +37,20 @@ class PairImages:
         prepared: the pipeline, and the plan whose settings an arm changes.
         prompts: by number.
         folder: where the files are; those that are there are kept.
+        negatives: the negative prompt of each, or () where all have that of the plan.
     """
 
-    def __init__(self, search: VoteSearch, prepared: Prepared, prompts: Sequence[str], folder: Path) -> None:
-        self._search, self._prepared, self._prompts = search, prepared, prompts
+    def __init__(
+        self,
+        search: VoteSearch,
+        prepared: Prepared,
+        prompts: Sequence[str],
+        folder: Path,
+        negatives: Sequence[str] = (),
+    ) -> None:
+        # Those that are held out are not among the prompts of the plan.
+        plan = replace(prepared.plan, prompts=tuple(prompts), negatives=tuple(negatives))
+        self._search, self._prepared, self._prompts = search, replace(prepared, plan=plan), prompts
         self._output = OutputFolder(folder)
         self._awake = threading.Event()
         self._ends = False

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from freeu.errors import FreeUValueError
-from freeu.evaluate.experiment.prompts import Prompt
+from freeu.evaluate.experiment.prompts import Prompt, negatives_of
 from freeu.pipelines.io.output import OutputFolder
 from freeu.pipelines.runs.manifest import as_json, claim, made_with
 from freeu.pipelines.runs.prepare import Prepared
@@ -54,6 +54,11 @@ class VoteTuning:
     def texts(self) -> tuple[str, ...]:
         """All prompts by number, those that are held out last."""
         return tuple(one.text for one in (*self.prompts, *self.held_out))
+
+    @property
+    def negatives(self) -> tuple[str, ...]:
+        """Their negative prompts, or () where all have that of the plan."""
+        return negatives_of((*self.prompts, *self.held_out), self.prepared.plan.negative_prompt)
 
     def split(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Numbers of the prompts of the search, and of the verdict, in a random order that the seed decides.
@@ -137,7 +142,7 @@ def open_votes(tuning: VoteTuning, folder: Path) -> Iterator[tuple[VoteSearch, P
             votes=tuning.votes,
             seed=tuning.seed,
         )
-        with PairImages(search, tuning.prepared, tuning.texts, folder / IMAGES) as images:
+        with PairImages(search, tuning.prepared, tuning.texts, folder / IMAGES, tuning.negatives) as images:
             yield search, images
 
 

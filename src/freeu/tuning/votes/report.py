@@ -48,8 +48,8 @@ def make_vote_report(outcome: VoteOutcome, images: PairImages) -> str:
         title=f"Search by votes for {outcome.preset.model}",
         verdict=result.text,
         facts=[
-            f"{plan.model_text}, {plan.steps} steps, CFG scale {plan.guidance:g}, {plan.width}x{plan.height}, "
-            f"{plan.arithmetic}",
+            f"{plan.model_text}, {counted(plan.steps, 'step')}, CFG scale {plan.guidance:g}, "
+            f"{plan.width}x{plan.height}, {plan.arithmetic}",
             f"one person, blind: {counted(result.search_votes, 'vote')} to search, {result.final_votes} to decide; "
             f"seed {outcome.tuning.seed}",
         ],

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from freeu.cli.bundles import Only, Without, command
+from freeu.cli.bundles import Group, Only, Without, command
 from freeu.cli.errors import stopped
 from freeu.cli.shell import loading, say, written
 from freeu.personalize.dreambooth.settings import DreamBooth
@@ -21,6 +21,7 @@ from freeu.pipelines.options.sampling import PromptOptions, SamplingOptions
 
 dreambooth = typer.Typer(
     name="dreambooth",
+    cls=Group,
     help="DreamBooth: teach a model one subject from a few images, and generate it without and with FreeU.",
     no_args_is_help=True,
 )
@@ -31,7 +32,7 @@ def train(
     settings: DreamBooth,
     model: Annotated[ModelOptions, Only("model", "model_config", "variant")],
     run: Annotated[RunOptions, Without("dtype", "offload", "vae_tiling", "attention_slicing")],
-    shell: Annotated[ShellOptions, Only("quiet", "as_json")],
+    shell: Annotated[ShellOptions, Without("open_page")],
 ) -> None:
     """Teach a model one subject (DreamBooth): "a sks cat" becomes the cat in the images.
 
@@ -40,7 +41,7 @@ def train(
     from freeu.personalize.dreambooth import dreambooth as training
     from freeu.wording import counted
 
-    with run.folder("dreambooth") as folder:
+    with run.folder("dreambooth", shell.dry_run) as folder:
         settings = replace(
             settings,
             model=model.model,
@@ -49,6 +50,24 @@ def train(
             device=run.device,
             threads=run.threads,
         )
+        if shell.dry_run:
+            from freeu.cli.dry_run import show
+
+            examples, source = training.check_training(settings, folder)
+            subject = f"{settings.token} {settings.class_noun}"
+            show(
+                {
+                    "model": source.label,
+                    "subject": subject,
+                    "images": [one.name for one in examples],
+                    "steps": settings.steps,
+                    "folder": str(folder),
+                },
+                f"model: {source.label}",
+                f'a training of "{subject}" on {counted(len(examples), "image")}: {counted(settings.steps, "step")}',
+                f"folder: {folder}",
+            )
+            return
         try:
             result = training.train(settings, folder, _progress())
         except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from freeu.cli.bundles import Only, Without, command
+from freeu.cli.bundles import Group, Only, Without, command
 from freeu.cli.errors import stopped
 from freeu.cli.shell import loading, say, tell, written
 from freeu.errors import FreeUValueError
@@ -21,6 +21,7 @@ from freeu.pipelines.options.sampling import ImageInput, PromptOptions, Sampling
 
 reversion = typer.Typer(
     name="reversion",
+    cls=Group,
     help='ReVersion: learn a word for a relation, such as <R> in "cat <R> box", from images that show it.',
     no_args_is_help=True,
 )
@@ -39,7 +40,7 @@ def train(
     settings: Settings,
     model: Annotated[ModelOptions, Only("model", "model_config", "variant")],
     run: Annotated[RunOptions, Without("dtype", "offload", "vae_tiling", "attention_slicing")],
-    shell: Annotated[ShellOptions, Only("quiet", "as_json")],
+    shell: Annotated[ShellOptions, Without("open_page")],
     leave_out: Annotated[
         str,
         typer.Option(
@@ -97,13 +98,29 @@ def train(
     settings.check()
     check_range("--sample-every", sample_every, 0, 1_000_000)
     check_bounds(run)
-    with run.folder("freeu-reversion") as folder:
+    with run.folder("freeu-reversion", shell.dry_run) as folder:
         refuse_other_files(folder, KIND)
         need_diffusers()
         found = read_exemplars(exemplars, settings.token)
         samples = sample_prompt or [one.captions[0] for one in found[:4]]
         request = Request("generate", tuple(samples), model=model, run=replace(run, dtype="float32"))
         source = find_model(model.model)
+        if shell.dry_run:
+            from freeu.cli.dry_run import show
+
+            show(
+                {
+                    "model": source.label,
+                    "token": settings.token,
+                    "images": [one.name for one in found],
+                    "steps": settings.steps,
+                    "folder": str(folder),
+                },
+                f"model: {source.label}",
+                f"a training of {settings.token} on {counted(len(found), 'image')}: {counted(settings.steps, 'step')}",
+                f"folder: {folder}",
+            )
+            return
         loading(source.label)
         prepared = prepare(request, Sources(source))
         inversion = Inversion(prepared.loaded, prepared.plan, found, settings, folder, sample_every)
