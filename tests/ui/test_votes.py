@@ -1,5 +1,6 @@
-"""The votes of the studio's visitors: kept, each visitor's own, and what follows from them; without a browser or a model."""
+"""The votes of the studio's visitors: kept, each visitor's own, and what follows from them; without a browser."""
 
+import contextlib
 import json
 from types import SimpleNamespace
 
@@ -18,8 +19,10 @@ from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.runs.plan import ModelReference
 from freeu.presets.files import read_preset
 from freeu.tuning.votes.ballots import SEARCH, Pair
+from freeu.tuning.votes.choosing import Chooser
 from freeu.tuning.votes.space import NONE, VoteSpace
-from freeu.ui.actions import form_of
+from freeu.ui.actions import NONE as NO_CONTROL
+from freeu.ui.actions import OWN, Shown, form_of
 from freeu.ui.request import StudioRequest
 from freeu.ui.studio import Defaults
 from freeu.ui.voting import voters as module
@@ -31,6 +34,34 @@ from freeu.ui.voting.votes import Votes
 MODEL = ModelReference("directory", "m", "m", "StableDiffusionPipeline", "f" * 64)
 WHO = Voted("a" * 32, MODEL, "sd14")
 MILD = {"b1": 1.1, "b2": 1.1, "s1": 1.0, "s2": 1.0, "skip_gain": 1.0}
+
+
+FORM = {
+    **form_of(freeu.preset("sd14")),
+    **dict.fromkeys(("image", "control_image", "lora")),
+    "model": "m",
+    "prompt": "p",
+    "negative_prompt": "",
+    "seed": "5",
+    "steps": 20,
+    "guidance": 3,
+    "batch": 1,
+    "width": 128,
+    "height": 64,
+    "scheduler": OWN,
+    "denoising": 0.6,
+    "control": NO_CONTROL,
+    "preprocessor": "canny",
+    "control_weight": 1.0,
+    "lora_weight": 1.0,
+}
+
+
+@pytest.fixture
+def voters():
+    """Votes that are kept for one test."""
+    with contextlib.closing(Voters()) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +119,8 @@ def test_a_click_counts_once():
 def test_sides_are_told_apart():
     chances = []
     for choice, swapped in (("right", False), ("left", True), ("left", False), ("right", True), ("tie", False)):
-        standing = vote(Voters(), choice, swapped=swapped)
+        with contextlib.closing(Voters()) as voters:
+            standing = vote(voters, choice, swapped=swapped)
         chances.append(standing.chance[0])
         assert (standing.preset is not None) == (standing.chance[0] > 0.5)
         assert standing.chance[1] <= standing.chance[0] <= standing.chance[2]
@@ -96,8 +128,7 @@ def test_sides_are_told_apart():
     assert chances[2] == chances[3]
 
 
-def test_what_is_shown_next_is_that_of_tune():
-    voters = Voters()
+def test_what_is_shown_next_is_that_of_tune(voters):
     first = VoteSpace("sd14").first()
     for wanted in first:
         settings = voters.propose(WHO)
@@ -105,8 +136,6 @@ def test_what_is_shown_next_is_that_of_tune():
         vote(voters, "right", settings=settings)
     one, other = voters.propose(WHO)
     pairs = [Pair(number, SEARCH, NONE, move, 0, 0, True, "right") for number, move in enumerate(first)]
-    from freeu.tuning.votes.choosing import Chooser
-
     assert {json.dumps(one), json.dumps(other)} == {
         json.dumps(dict(found)) for found in Chooser(VoteSpace("sd14")).next_settings(pairs, (), len(pairs))
     }
@@ -121,7 +150,9 @@ def test_what_one_person_likes_is_found_and_is_a_preset(tmp_path):
         settings = voters.propose(WHO)
         pair = Pair(number, SEARCH, *settings, 0, 0, True)
         prompt = plan(f"prompt {number % 4}")
-        standing = vote(voters, raters.choice(pair, number, generator), settings=settings, plan=prompt, blind=number > 9)
+        standing = vote(
+            voters, raters.choice(pair, number, generator), settings=settings, plan=prompt, blind=number > 9
+        )
     assert standing.votes == 20
     assert raters.utility(standing.settings) > raters.utility(NONE)
     data, name = preset_file(standing)
@@ -184,10 +215,8 @@ class FakeStudio:
         return asked
 
 
-def test_pairs_that_votes_ask_for():
-    from test_actions import FORM
-
-    studio, voters = FakeStudio(), Voters()
+def test_pairs_that_votes_ask_for(voters):
+    studio = FakeStudio()
     votes = Votes(studio, voters)
     form, asked = votes.proposed("v", FORM | {"b1": 1.9, "end": 0.3}, ["p1", "p2"], earlier=False)
     assert (form["prompt"], form["batch"], form["end"]) == ("p", 1, 1.0)
@@ -206,9 +235,7 @@ def test_pairs_that_votes_ask_for():
 
 
 def test_a_blind_pair_tells_nothing_before_the_vote():
-    from test_actions import shown
-
-    pair = shown()
+    pair = Shown(FORM, plan(), ("off.png", "on.png"), 1.0, 0, (), {}, None)
     sides = set()
     for _ in range(40):
         showing = blindly(pair, ("a/image.png", "b/image.png"))
@@ -218,9 +245,7 @@ def test_a_blind_pair_tells_nothing_before_the_vote():
         assert showing.blind
         assert showing.label("en") == "left | right (blind)"
         told = showing.voted("left")
-        assert told.label("en") == (
-            "with FreeU | without FreeU" if showing.swapped else "without FreeU | with FreeU"
-        )
+        assert told.label("en") == ("with FreeU | without FreeU" if showing.swapped else "without FreeU | with FreeU")
         assert told.files == showing.files
         again = told.again()
         assert not again.blind

@@ -116,8 +116,8 @@ class Page:
     def _generating(self) -> None:
         panel = self.results.panel
         given = {*self.inputs.values(), self._seen, self._prompts, self.language}
-        given |= {self._standing, self._voter, panel.blind, panel.earlier}
-        changed = [*self.results.components, *panel.components, self._seen, self._prompts, self._history, self._now]
+        given |= {self._voter, panel.blind, panel.earlier}
+        changed = [*self.results.components, *panel.of_pairs, self._seen, self._prompts, self._history, self._now]
 
         def generate(data: Changes, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Iterator[Changes]:  # noqa: B008
             yield from self._run(self._form(data), data, str(request.session_hash), progress)
@@ -230,11 +230,9 @@ class Page:
                     plain = (saved(png(image), BLIND, self._folder) for image in (pair.off, pair.on))
                     showing = blindly(new, (next(plain), next(plain)), proposed)
                 kept = {self._seen: gallery, self._prompts: prompts, self._history: gr.update(choices=prompts)}
-                yield (
-                    self.results.of(showing, gallery, language)
-                    | kept
-                    | self._stand(showing, data[self._standing], language)
-                )
+                # The votes may have changed since this run began: what they say is left as it is.
+                kept |= self.results.panel.pair(showing, language) | {self._now: showing}
+                yield self.results.of(showing, gallery, language) | kept
         except Stopped:
             yield self.results.told(say("stopped", language))
         except FreeUError as error:
@@ -357,13 +355,15 @@ class Page:
     @property
     def _stands(self) -> list[Any]:
         """What ``_stand`` changes."""
-        return [*self.results.panel.components, self._now, self._standing]
+        panel = self.results.panel
+        return [*panel.of_pairs, *panel.of_votes, self._now, self._standing]
 
     def _stand(self, showing: Showing | None, standing: Standing | None, language: str) -> Changes:
         """The pair that a visitor has before him, and what his votes say."""
         found = preset_file(standing)
         preset = saved(*found, self._folder) if found is not None else None
-        changes = self.results.panel.of(showing, standing, preset, language)
+        panel = self.results.panel
+        changes = panel.pair(showing, language) | panel.votes(standing, preset, language)
         return changes | {self._now: showing, self._standing: standing}
 
     def _counted(self, voter: str, model: str) -> Standing | None:

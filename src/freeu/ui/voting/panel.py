@@ -33,7 +33,8 @@ class Panel:
         there = not missing
         with gr.Row(elem_id="vote_choices", visible=there):
             self.choices = {choice: _button(labels, f"vote_{choice}", interactive=False) for choice in CHOICES}
-        self.standing = gr.HTML(self._line(None, None, "en"), elem_id="votes", padding=False)
+        self.told = gr.HTML(elem_id="vote_told", padding=False)
+        self.standing = gr.HTML(self._line(None, "en"), elem_id="votes", padding=False)
         with gr.Row(elem_id="vote_next_row", visible=there):
             self.next = _button(labels, "vote_next")
             self.undo = _button(labels, "vote_undo", interactive=False)
@@ -47,46 +48,59 @@ class Panel:
             self.earlier = _box(labels, "vote_earlier")
 
     @property
-    def components(self) -> list[Any]:
-        """All that ``of`` changes."""
-        return [*self.choices.values(), self.standing, self.undo, self.take, self.save]
+    def of_pairs(self) -> list[Any]:
+        """All that ``pair`` changes."""
+        return [*self.choices.values(), self.told]
 
-    def of(self, showing: Showing | None, standing: Standing | None, preset: str | None, language: str) -> Inputs:
-        """Everything that depends on the votes and on the pair that is shown.
+    @property
+    def of_votes(self) -> list[Any]:
+        """All that ``votes`` changes."""
+        return [self.standing, self.undo, self.take, self.save]
+
+    def pair(self, showing: Showing | None, language: str) -> Inputs:
+        """Everything that depends on the pair that is shown.
 
         Args:
             showing: None before the first pair.
+        """
+        text = ""
+        if showing is not None and not self._missing:
+            if showing.shown.settings is None:
+                text = f'<p class="note">{html.escape(say("vote_outside", language, **_ranges()))}</p>'
+            elif showing.choice is not None:
+                text = f"<p>{html.escape(say(f'voted_{showing.choice}', language))}</p>"
+        open_ = showing is not None and showing.choice is None and showing.shown.settings is not None
+        return {**{button: gr.update(interactive=open_) for button in self.choices.values()}, self.told: text}
+
+    def votes(self, standing: Standing | None, preset: str | None, language: str) -> Inputs:
+        """Everything that depends on the votes.
+
+        Args:
             standing: None before the first vote.
             preset: the file to download; None where there is none.
         """
-        open_ = showing is not None and showing.choice is None and showing.shown.settings is not None
         voted = standing is not None and standing.votes > 0
         return {
-            **{button: gr.update(interactive=open_) for button in self.choices.values()},
-            self.standing: self._line(showing, standing, language),
+            self.standing: self._line(standing, language),
             self.undo: gr.update(interactive=voted),
             self.take: gr.update(interactive=voted),
             self.save: gr.update(value=preset, interactive=preset is not None),
         }
 
-    def _line(self, showing: Showing | None, standing: Standing | None, language: str) -> str:
+    def _line(self, standing: Standing | None, language: str) -> str:
         if self._missing:
             return f"<p>{html.escape(say('vote_missing', language, missing=self._missing))}</p>"
         lines = [html.escape(say("vote_none", language))]
         if standing is not None and standing.settings is not None:
             chance, low, high = (round(100 * one) for one in standing.chance)
-            numbers = {"chance": chance, "low": low, "high": high}
             found = " ".join(f"{name}={value:g}" for name, value in standing.settings.items())
+            liked = "vote_liked" if standing.preset is not None else "vote_plain"
             lines = [
                 html.escape(say("vote_count", language, count=standing.votes)),
                 f"<code>{html.escape(found)}</code>",
-                html.escape(say("vote_liked" if standing.preset is not None else "vote_plain", language, **numbers)),
+                html.escape(say(liked, language, chance=chance, low=low, high=high)),
             ]
         text = f"<p>{' '.join(lines)}</p>"
-        if showing is not None and showing.shown.settings is None:
-            text += f'<p class="note">{html.escape(say("vote_outside", language, **_ranges()))}</p>'
-        elif showing is not None and showing.choice is not None:
-            text += f"<p>{html.escape(say(f'voted_{showing.choice}', language))}</p>"
         return text if self._lasting else f"{text}<p>{html.escape(say('vote_forgotten', language))}</p>"
 
 
