@@ -290,7 +290,7 @@ class Page:
 
         def restore(data: Changes, event: gr.SelectData, request: gr.Request) -> Changes:
             language, now, gallery = data[self.language], data[self._now], data[self._seen]
-            offered = [one for one in gallery if now is None or not now.hidden or one is not now.shown]
+            offered = [one for one in gallery if now is None or not now.hidden or one != now.shown]
             if not isinstance(event.index, int) or not 0 <= event.index < len(offered):
                 return {error: ""}
             shown = offered[event.index]

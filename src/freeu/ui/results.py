@@ -86,7 +86,7 @@ class Results:
             gallery: of the visitor, with this pair.
         """
         shown, hidden = showing.shown, showing.hidden
-        past = [one for one in gallery if one is not shown] if hidden else gallery
+        past = [one for one in gallery if one != shown] if hidden else gallery
         values: dict[Any, Any] = {
             self.error: "",
             self.pair: gr.update(value=showing.files, label=showing.label(language)),

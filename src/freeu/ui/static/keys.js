@@ -2,7 +2,7 @@
 "use strict";
 document.addEventListener("keydown", (event) => {
   const buttons = { 1: "vote_left", 2: "vote_tie", 3: "vote_right", n: "vote_next", u: "vote_undo" };
-  const name = buttons[event.key.toLowerCase()];
+  const name = buttons[String(event.key).toLowerCase()];
   const writes = "textarea, select, [contenteditable], input:not([type=radio], [type=checkbox], [type=range])";
   if (!name || event.repeat || event.ctrlKey || event.altKey || event.metaKey || event.target.closest?.(writes)) return;
   const button = document.getElementById(name);

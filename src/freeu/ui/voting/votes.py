@@ -70,8 +70,9 @@ class Votes:
         config = who.space.arm(second).config
         assert config is not None  # plain sampling is the first of the two
         new = {**form, **form_of(config), "seed": str(secrets.randbelow(MAX_SMALL_SEED + 1)), "batch": 1}
-        if earlier and prompts:
-            new["prompt"] = prompts[votes % len(prompts)]
+        written = [prompt for prompt in prompts if prompt]
+        if earlier and written:
+            new["prompt"] = written[votes % len(written)]
         return new, replace(request_from(new), against=who.space.arm(first).config)
 
     def pair(self, voter: str, asked: StudioRequest, progress: Progress) -> Pair:
