@@ -3,6 +3,7 @@
 space       settings that a person's search may try, as points
 preference  from votes to a preference over settings: a Gaussian process
 ballots     pairs and votes in SQLite
+choosing    what votes say of all settings, and which two are shown next
 search      ``VoteSearch``: pairs out, votes in, a result at the end; no page and no images
 images      the images of pairs, generated ahead
 outcome     all of it for a model: verdict, preset.json, report

@@ -13,28 +13,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import qmc
 
 from freeu.errors import FreeUValueError
 from freeu.study.statistics.ballots import Ballots as Shares
 from freeu.study.statistics.proportions import Proportion, proportion
 from freeu.tuning.votes.ballots import BROKEN, CHOICES, DONE, FINAL, SEARCH, UNDO, Ballots, Pair
-from freeu.tuning.votes.preference import Preference, as_compared
-from freeu.tuning.votes.space import NONE, RANGES, Settings, VoteSpace, point, points, settings_at
+from freeu.tuning.votes.choosing import Chooser
+from freeu.tuning.votes.space import NONE, Settings, VoteSpace
 
 LEVEL = 0.95
 """Coverage of the interval that decides."""
 LEAST_FINAL = 10
 """Votes of the verdict; with fewer no interval means anything."""
-SPREAD = 256
-"""Points over the whole range that may be shown next; besides them, points near the best so far."""
-NEAR = ((0.1, 96), (0.04, 32))
-"""How far those lie from it, as a standard deviation in ranges, and how many there are."""
-REFINED = (0.2, 0.1, 0.05, 0.02)
-"""How far the settings with the highest expected utility are looked for, round after round."""
-WIDE = 2.0
-"""Standard deviations above its mean at which a setting that may be shown next is rated, so that none is overlooked
-(upper confidence bound; Srinivas et al. 2010)."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +99,11 @@ class VoteSearch:
             )
         self.space, self.votes = space, votes
         self._prompts, self._final, self._seeds = tuple(prompts), tuple(dict.fromkeys(final_prompts)), tuple(seeds)
-        self._seed = seed
+        self._seed, self._chooser = seed, Chooser(space, seed)
         self._ballots = ballots
         self._lock = threading.RLock()
         self._pairs = {one.id: one for one in ballots.pairs()}
         self._stages = ballots.stages()
-        self._preferences: tuple[int, Preference] | None = None
         self._move_on()
 
     @property
@@ -149,7 +138,7 @@ class VoteSearch:
             stage = self.stage
             if stage == DONE:
                 return []
-            waiting = [one for one in self._pairs.values() if one.stage == stage and one.choice is None]
+            waiting = [one for one in self._of(stage) if one.choice is None]
             left = self.votes - len(self._voted(SEARCH)) if stage == SEARCH else 0
             while stage == SEARCH and len(waiting) < min(count, left):
                 waiting.append(self._chosen(waiting))
@@ -219,13 +208,13 @@ class VoteSearch:
     def settings(self) -> Settings:
         """The best settings other than none: those of the verdict, or by the votes so far."""
         with self._lock:
-            return self._stages[FINAL] if FINAL in self._stages else self._best_settings()
+            return self._stages[FINAL] if FINAL in self._stages else self._chooser.best_settings(self._of(SEARCH))
 
     def result(self) -> VoteResult:
         """What the votes say so far; before the verdict has all its votes it says that none was shown to be better."""
         with self._lock:
             settings = self.settings
-            mean, deviation = self._preference().differences(points([settings]), point(NONE))
+            expected = self._chooser.over_none(self._of(SEARCH), settings)
             votes = self._voted(FINAL)
             shares = Shares(  # which count for the second of two arms: here the settings
                 np.array([one.outcome for one in votes], dtype=np.float64),
@@ -241,7 +230,7 @@ class VoteSearch:
                 _sentence(share, shares, len(self._final), better),
                 settings,
                 len(self._voted(SEARCH)),
-                (float(mean[0]), float(deviation[0])),
+                expected,
                 len(votes),
                 len(self._final),
                 share,
@@ -251,7 +240,10 @@ class VoteSearch:
             )
 
     def _voted(self, stage: str) -> list[Pair]:
-        return [one for one in self._pairs.values() if one.stage == stage and one.voted]
+        return [one for one in self._of(stage) if one.voted]
+
+    def _of(self, stage: str) -> list[Pair]:
+        return [one for one in self._pairs.values() if one.stage == stage]
 
     def _record(self, pair: Pair, choice: str, seconds: float) -> None:
         self._ballots.record(pair.id, pair.revision, choice, seconds)
@@ -259,7 +251,6 @@ class VoteSearch:
         self._pairs[pair.id] = replace(
             pair, choice=kept, revision=pair.revision + 1, seconds=0.0 if kept is None else seconds
         )
-        self._preferences = None
 
     def _move_on(self) -> None:
         """To the next stage where this one has all its votes, also those of a run that was killed before it went on."""
@@ -274,7 +265,7 @@ class VoteSearch:
 
     def _begin_final(self) -> None:
         """Every prompt of the verdict once, the settings on the left in half of them."""
-        settings = self._best_settings()
+        settings = self._chooser.best_settings(self._of(SEARCH))
         draw = random.Random(f"{self._seed}/final")
         sides = [number % 2 == 0 for number in range(len(self._final))]
         draw.shuffle(sides)
@@ -290,70 +281,15 @@ class VoteSearch:
         self._pairs[pair.id] = pair
         return pair
 
-    def _preference(self) -> Preference:
-        voted = self._voted(SEARCH)
-        if self._preferences is None or self._preferences[0] != len(voted):
-            rows = [(point(one.first), point(one.second), one.outcome) for one in voted]
-            self._preferences = len(voted), Preference(as_compared(rows, len(RANGES)))
-        return self._preferences[1]
-
     def _chosen(self, waiting: Sequence[Pair]) -> Pair:
-        """The pair that is shown next: the best so far, and what may exceed it by most."""
+        """The pair that is shown next, with a prompt and a seed."""
         number = len(self._pairs)
         draw = random.Random(f"{self._seed}/{number}")
-        own = [one for one in self._pairs.values() if one.stage == SEARCH]
-        first = self.space.first()
-        if len(own) < len(first):
-            best: Settings = NONE
-            other: Settings = first[len(own)]
-        else:
-            best = self._best_shown(own)
-            other = self._challenger(best, waiting, number)
+        own = self._of(SEARCH)
+        best, other = self._chooser.next_settings(own, waiting, number)
         cycle = random.Random(f"{self._seed}/prompts/{len(own) // len(self._prompts)}")
         prompt = cycle.sample(self._prompts, len(self._prompts))[len(own) % len(self._prompts)]
         return self._add(Pair(number, SEARCH, best, other, prompt, draw.choice(self._seeds), draw.random() < 0.5))
-
-    def _best_shown(self, own: Sequence[Pair]) -> Settings:
-        """Of the settings that were shown, none among them, the one with the highest expected utility."""
-        broken = self._broken()
-        shown = {tuple(one.values()): one for pair in own if pair.voted for one in (pair.first, pair.second)}
-        candidates = [NONE, *(one for one in shown.values() if tuple(one.values()) not in broken)]
-        mean, _ = self._preference().differences(points(candidates), point(NONE))
-        return candidates[int(mean.argmax())]
-
-    def _challenger(self, best: Settings, waiting: Sequence[Pair], number: int) -> Settings:
-        generator = np.random.default_rng([self._seed, number])
-        around = [
-            np.clip(point(best) + generator.normal(0.0, width, (count, len(RANGES))), 0.0, 1.0) for width, count in NEAR
-        ]
-        spread = qmc.Sobol(len(RANGES), rng=generator).random(SPREAD)
-        taken = {tuple(one.values()) for pair in waiting for one in (pair.first, pair.second)} | self._broken()
-        every = [settings_at(one) for one in np.vstack([spread, *around])] + [dict(NONE)]
-        candidates = [one for one in every if tuple(one.values()) not in taken | {tuple(best.values())}]
-        mean, deviation = self._preference().differences(points(candidates), point(best))
-        return candidates[int((mean + WIDE * deviation).argmax())]
-
-    def _broken(self) -> set[tuple[float, ...]]:
-        """Settings of pairs that were dropped, and that no vote was given on."""
-        dropped = [one for one in self._pairs.values() if one.choice == BROKEN]
-        fine = {tuple(s.values()) for one in self._pairs.values() if one.voted for s in (one.first, one.second)}
-        return {tuple(s.values()) for one in dropped for s in (one.first, one.second)} - fine - {tuple(NONE.values())}
-
-    def _best_settings(self) -> Settings:
-        """The settings other than none with the highest expected utility, also such as were never shown."""
-        own = [one for one in self._pairs.values() if one.stage == SEARCH]
-        preference, none = self._preference(), point(NONE)
-        generator = np.random.default_rng([self._seed, 1 << 32])
-        best = point(self._best_shown(own))
-        for width in REFINED:
-            near = np.clip(best + generator.normal(0.0, width, (SPREAD, len(RANGES))), 0.0, 1.0)
-            candidates = np.vstack([best[None], near])
-            best = candidates[preference.differences(candidates, none)[0].argmax()]
-        taken = self._broken() | {tuple(NONE.values())}
-        near = np.clip(best + generator.normal(0.0, REFINED[-1], (SPREAD, len(RANGES))), 0.0, 1.0)
-        whole = [one for one in map(settings_at, np.vstack([best[None], near])) if tuple(one.values()) not in taken]
-        mean, _ = preference.differences(points(whole), none)
-        return whole[int(mean.argmax())]
 
 
 def _sentence(share: Proportion, votes: Shares, planned: int, better: bool) -> str:
