@@ -15,7 +15,7 @@ SOURCE = Path(freeu.__file__).parent
 # Each layer may import those above it; parts in one line do not know each other. A folder is written with its dots.
 LAYERS = """
 errors lazy
-json_files extras schedule foreign tools
+json_files extras schedule foreign
 config
 wording profiles presets.named presets.files metadata ops
 presets

@@ -16,9 +16,9 @@ from freeu.adapters.finding import unet_of
 from freeu.config import FreeUConfig
 from freeu.core.site import Site, factors_at
 from freeu.foreign.parameters import write_fields
+from freeu.foreign.tools import Tool, tool
 from freeu.presets import as_config
 from freeu.schedule import Stage
-from freeu.tools import Tool, tool
 
 # What no tool has, and the value at which it does nothing. Gains of the whole skip are looked at site by site.
 _OURS_ALONE: Mapping[str, Any] = {
@@ -90,7 +90,7 @@ def convert(config: FreeUConfig | str, to: str, model: Any) -> Conversion:
 
     Args:
         config: settings, or the name of a preset.
-        to: a name of ``freeu.tools.TOOLS``: "official", "diffusers", "comfyui", "a1111", "forge", "fooocus",
+        to: a name of ``freeu.foreign.tools.TOOLS``: "official", "diffusers", "comfyui", "a1111", "forge", "fooocus",
             "invokeai", "refiners", "rerender".
         model: a pipeline or a U-Net, for which tools agree or not; weights are not looked at.
 

@@ -20,8 +20,8 @@ from freeu.conversion import TEXTS, convert
 from freeu.core.site import factors_at
 from freeu.errors import FreeUValueError
 from freeu.foreign.parameters import read_parameters
+from freeu.foreign.tools import TOOLS
 from freeu.profiles import profile
-from freeu.tools import TOOLS
 
 PLAIN = "b1=1.3 b2=1.4 s1=0.9 s2=0.2"
 # The published numbers of each family, as the tools take them: PEERS' tables by profile and version.

@@ -42,9 +42,9 @@ def convert(
     """
     from freeu.conversion import convert as converted
     from freeu.extras import need_diffusers
+    from freeu.foreign.tools import tool
     from freeu.pipelines.models.describe import empty_unet
     from freeu.pipelines.models.sources.sources import find_model
-    from freeu.tools import tool
 
     freeu.check()
     title = tool(to).title
