@@ -15,7 +15,6 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -55,7 +54,7 @@ def studio(threads: int) -> Iterator[tuple[str, float]]:
                 raise SystemExit("the studio did not start")
             yield found[0], time.perf_counter() - began
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
 
 
 def tune(page: Any, address: str) -> tuple[float, float]:
