@@ -30,7 +30,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/bench_video.py
 	$(BIN)/python benchmarks/bench_flow.py
 
-# Runs the commands of the documentation as they stand there, made small: half an hour. Its table says which are left out.
+# Runs the commands of the documentation as they stand there, made small. Its table says which are left out, and why.
 docs-commands: $(VENV)/dev.stamp
 	$(BIN)/python scripts/docs_commands.py
 

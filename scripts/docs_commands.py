@@ -37,7 +37,7 @@ class Row(NamedTuple):
 
     does: str
     """``leave``: not run; ``serve``: stopped once it has printed its address; ``add``: run with ``words`` behind it;
-    ``fail``: the documented answer is exit code 2 and ``words`` on standard error."""
+    ``refuse``: exit code 2 with ``words`` is a documented answer too."""
     pattern: str
     why: str
     words: str = ""
@@ -57,7 +57,7 @@ ROWS = (
     Row("leave", r"pickscore=|my_package", "needs weights or code that no package here has"),
     Row("leave", r"--(width|height) (1024|4096)", "more than four times the size of the embedded model"),
     Row("leave", r"<carved-by>", "needs captions of the reader's own"),
-    Row("fail", r"--preset tuned/", "no settings were found to be better than none", "is best"),
+    Row("refuse", r"--preset tuned/", "so small a search mostly finds that none is best", "is best"),
     Row("serve", r"^freeu (ui|study serve|tune .*--objective votes)", "runs until it is stopped", "--port 0"),
     Row("add", r"^freeu (compare|generate|video|sweep)(?!.*--from)", "20 steps", "--steps 2"),
     Row("add", r"^freeu (dreambooth|reversion) generate|^freeu rerender", "20 steps", "--steps 2"),
@@ -254,7 +254,7 @@ class Runner:
         for row in found:
             words += shlex.split(row.words) if row.does in ("add", "serve") else []
         serves = any(row.does == "serve" for row in found)
-        refusals = [row.words for row in found if row.does == "fail"]
+        refusals = [row.words for row in found if row.does == "refuse"]
         log = folder / ".log"
         process = self.context.Process(target=_begin, args=(folder, words, log))
         process.start()
@@ -279,7 +279,7 @@ class Runner:
         elif serves:
             wrong = "" if address and code in (0, 130) else f"exit code {code}, address: {address}"
         elif refusals:
-            wrong = "" if code == 2 and refusals[0] in said else f"exit code {code}, not the refusal"
+            wrong = "" if code == 0 or (code == 2 and refusals[0] in said) else f"exit code {code}, not the refusal"
         else:
             wrong = "" if code == 0 else f"exit code {code}"
         return f"{wrong}\n  ran: {shlex.join(words)}\n{said[-3000:]}" if wrong else None
