@@ -196,10 +196,15 @@ def rows(command: str) -> list[Row]:
     return [row for row in ROWS if re.search(row.pattern, plain)]
 
 
+def names(command: str, name: str) -> bool:
+    """Whether a command names a file or folder, or something in it."""
+    return re.search(rf"(^|[ =]){re.escape(name)}(?![\w.-])", command) is not None
+
+
 def furnish(folder: Path, lines: list[str]) -> None:
     """Put there what the commands of a page take for the reader's own."""
     for name, make in STAND_INS.items():
-        if any(re.search(rf"(^|[ =]){re.escape(name)}(?![\w.-])", line) for line in lines):
+        if any(names(line, name) for line in lines):
             place = folder / name
             place.parent.mkdir(parents=True, exist_ok=True)
             make(place)
