@@ -1,17 +1,15 @@
-"""Commands of the documentation: some are run here as they stand there; `make docs-commands` runs all of them."""
+"""Commands of the documentation name what there is, in order; `make docs-commands` runs them."""
 
 from __future__ import annotations
 
 import itertools
 import re
-import sys
 
 import docs_commands
 import pytest
 
 COMMANDS = {page: list(docs_commands.commands(page)) for page in docs_commands.PAGES}
 ALL = [line for lines in COMMANDS.values() for line in lines]
-README = docs_commands.ROOT / "README.md"
 
 
 @pytest.mark.parametrize("row", docs_commands.ROWS, ids=lambda row: row.pattern)
@@ -55,14 +53,3 @@ def test_files_of_the_reader_are_told_apart():
                 if named and not made:
                     assert word in before or word.split("/")[0] in before.split(), f"{page.name}: {line}"
             before += " " + " ".join(words)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="processes that share imports are forks")
-def test_the_first_commands_of_the_readme_run():
-    """Those that make example files, and the first that needs no file of the reader's own."""
-    pytest.importorskip("freeu_zoo")
-    quick = [line for line in COMMANDS[README] if line.startswith(("python -m freeu_zoo", "freeu presets"))]
-    quick += [line for line in COMMANDS[README] if "-n 4" in line or "--like" in line]
-    told: list[str] = []
-    assert not docs_commands.run_page(docs_commands.Runner(), quick, told.append)
-    assert len(told) == len(quick) >= 7
