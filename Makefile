@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 OUTPUT ?= freeu-demo
 
-.PHONY: demo test lint bench install clean
+.PHONY: demo test lint bench docs-commands notebook install clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/freeu sweep --x preset=off,mild,sd14 --seeds 0 --output $(OUTPUT) \
@@ -29,6 +29,14 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/bench_analyze.py
 	$(BIN)/python benchmarks/bench_video.py
 	$(BIN)/python benchmarks/bench_flow.py
+
+# Runs the commands of the documentation as they stand there, made small. Its table says which are left out, and why.
+docs-commands: $(VENV)/dev.stamp
+	$(BIN)/python scripts/docs_commands.py
+
+# Runs docs/analyze.ipynb and keeps its outputs in it.
+notebook: $(VENV)/dev.stamp
+	$(BIN)/python scripts/docs_notebook.py
 
 install: $(VENV)/dev.stamp
 

@@ -1,8 +1,7 @@
 """A complete study with simulated raters over HTTP: a demonstration of the software, never evidence about people.
 
     python -m freeu_zoo.prompts prompts.jsonl --count 24
-    jq -r .prompt prompts.jsonl > prompts.txt              # one prompt per line
-    freeu compare --prompts prompts.txt --output pairs
+    freeu compare --prompts prompts.jsonl --output pairs
     freeu study new pairs --demonstration --raters 24 --pairs-per-rater 16 --checks 2 --output study
     python benchmarks/demo_study.py study
 
@@ -169,8 +168,6 @@ def take_screenshots(study: Path, folder: Path) -> None:
 
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         copy = Path(shutil.copytree(study, Path(name) / "study"))
-        report = Path(name) / "report.html"
-        report.write_text(make_report(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
         address = stack.enter_context(serving(copy))
         chromium = stack.enter_context(sync_playwright()).chromium
         path = shutil.which("chromium") or shutil.which("google-chrome")
@@ -188,10 +185,17 @@ def take_screenshots(study: Path, folder: Path) -> None:
         both.paste(shots[0], (0, 0))
         both.paste(shots[1], (shots[0].width + 24, 0))
         both.save(folder / "study-vote.png", optimize=True)
+        report_image(browser).save(folder / "study-report.png", optimize=True)
+
+
+def report_image(browser: Any) -> Image.Image:
+    """The top of the report of ``results/study-demonstration/results.json``, in full colour."""
+    with tempfile.TemporaryDirectory() as name:
+        report = Path(name) / "report.html"
+        report.write_text(make_report(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.goto(report.as_uri())
-        shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-        shot.quantize(128, dither=Image.Dither.NONE).save(folder / "study-report.png", optimize=True)
+        return Image.open(io.BytesIO(page.screenshot())).convert("RGB")
 
 
 def main() -> None:
