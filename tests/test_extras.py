@@ -239,6 +239,7 @@ COMMANDS = {
     "generate fox": "diffusers",
     "video fox": "video",
     "inspect unet": "diffusers",
+    "convert unet --to comfyui": "diffusers",
     "check unet": "diffusers",
     "sweep fox --x b1=1,1.2": "diffusers",
     "evaluate --prompts paper": "eval",
