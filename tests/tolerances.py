@@ -6,8 +6,9 @@ import torch
 FILTER = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 5e-4, torch.bfloat16: 4e-3}
 # Backbone scaling, which has no transform in it. In half precision b itself is not rounded.
 BACKBONE = {torch.float64: 1e-13, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
-# A whole U-Net in float32 against another implementation of the same operator.
-UNET = 2e-6
+# A whole U-Net in float32 against another implementation of the same operator. Processors without AVX512 sum in another
+# order: there up to 2.3e-6 was seen, elsewhere less than 2e-6.
+UNET = 4e-6
 # The same for U-Nets of other packages with large random weights, which amplify rounding.
 FOREIGN_UNET = 1e-5
 # What a pipeline draws with a LoRA beside its weights, or in them: float32 sums in another order, over two steps.
