@@ -81,7 +81,7 @@ class Conversion:
 
     @property
     def exact(self) -> bool:
-        """Whether the tool does the same."""
+        """Whether the tool does the same; ``start`` and ``end`` in a1111 where they fall on whole steps (``tools``)."""
         return not self.lost
 
 

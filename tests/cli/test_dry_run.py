@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import run_cli
+from made_plans import made_plan
 from PIL import Image
 
 pytest.importorskip("freeu_zoo")
@@ -134,30 +135,8 @@ def test_a_video_to_video(here: Path) -> None:
 
 def test_a_reproduction(here: Path) -> None:
     from freeu.pipelines.runs.manifest import Manifest
-    from freeu.pipelines.runs.plan import ModelReference, Plan
 
-    model = ModelReference("embedded", "mini-sd", "mini-sd", "StableDiffusionPipeline", "0" * 64)
-    plan = Plan(
-        command="generate",
-        prompts=("a fox",),
-        negative_prompt="",
-        seeds=(3, 4),
-        arms=("baseline",),
-        config=None,
-        model=model,
-        task="text",
-        steps=2,
-        guidance=3.0,
-        scheduler=None,
-        width=64,
-        height=64,
-        image_sha=None,
-        mask_sha=None,
-        image_strength=None,
-        dtype="float32",
-        device="cpu",
-        threads=1,
-    )
+    plan = made_plan(seeds=(3, 4))
     Path("done").mkdir()
     Path("done/manifest.json").write_text(Manifest(plan, {}).to_json())
     data = dry("generate", "--from", "done")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from command_line import run_cli as run
+from made_plans import made_plan
 from tiny_pipelines import save_pipeline
 
 from freeu.errors import FreeUValueError
@@ -96,26 +97,4 @@ def test_the_verdict_of_a_search_generates_with_them(monkeypatch: pytest.MonkeyP
 @pytest.fixture
 def tiny_plan() -> Any:
     """A plan of no model."""
-    from freeu.pipelines.runs.plan import ModelReference, Plan
-
-    return Plan(
-        command="generate",
-        prompts=("a 0", "a 1", "a 2"),
-        negative_prompt="dark",
-        seeds=(0,),
-        arms=("baseline",),
-        config=None,
-        model=ModelReference("directory", "x", "x", "StableDiffusionPipeline", ""),
-        task="text",
-        steps=2,
-        guidance=3.0,
-        scheduler=None,
-        width=64,
-        height=64,
-        image_sha=None,
-        mask_sha=None,
-        image_strength=None,
-        dtype="float32",
-        device="cpu",
-        threads=1,
-    )
+    return made_plan(prompts=("a 0", "a 1", "a 2"), negative_prompt="dark")

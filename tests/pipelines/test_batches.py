@@ -19,7 +19,7 @@ from freeu.pipelines.models.loading import load, pick_autocast
 from freeu.pipelines.models.sources.sources import find_model
 from freeu.pipelines.options.run import SpeedOptions
 from freeu.pipelines.options.sampling import SamplingOptions
-from freeu.pipelines.runs.generate import autocast, generate_images
+from freeu.pipelines.runs.generate import autocast, channels_last, generate_images
 from freeu.pipelines.runs.manifest import read_manifest
 from freeu.pipelines.runs.plan import Plan
 from freeu.pipelines.runs.prepare import default_batch, prepare
@@ -55,6 +55,31 @@ def test_a_batch_is_its_images_one_by_one(mini: Any, tmp_path: Path, config: Any
             ((alone, _),) = generate_images(mini.pipe, plan, (planned,))
             # 8-bit images of sums in another order: a grey value at most.
             assert np.abs(np.asarray(image, int) - np.asarray(alone, int)).max() <= 1
+
+
+def test_the_memory_format_of_a_batch_is_that_of_its_calls_alone(mini: Any, tmp_path: Path) -> None:
+    unet = mini.pipe.unet
+    kernels = [value for value in unet.parameters() if value.dim() == 4]
+    before = [(value.clone(), value.stride()) for value in kernels]
+    seen: list[bool] = []
+
+    def look(*_: Any) -> None:
+        seen.append(all(value.is_contiguous(memory_format=torch.channels_last) for value in kernels))
+
+    hook = unet.register_forward_pre_hook(look)
+    try:
+        for size, expected in ((4, True), (1, False)):
+            plan = plan_of(mini, tmp_path, batch=size, autocast=None)
+            generate_images(mini.pipe, plan, next(iter(plan.batches())))
+            assert set(seen) == {expected}
+            seen.clear()
+    finally:
+        hook.remove()
+    with pytest.raises(ZeroDivisionError), channels_last(unet, True):
+        raise ZeroDivisionError
+    for value, (old, stride) in zip(kernels, before, strict=True):
+        assert torch.equal(value, old)
+        assert value.stride() == stride
 
 
 def test_the_format_of_the_unet_is_that_of_its_calls_alone(mini: Any) -> None:

@@ -4,12 +4,13 @@ import hashlib
 
 import av
 import numpy as np
+from made_plans import made_plan
 from PIL import Image
 
 from freeu.config import FreeUConfig
 from freeu.pipelines.io.inputs import pixel_sha
 from freeu.pipelines.runs.manifest import ImageRecord, Manifest
-from freeu.pipelines.runs.plan import ModelReference, Plan
+from freeu.pipelines.runs.plan import ModelReference
 
 
 def make_image(name, arm, size=(64, 48)):
@@ -33,26 +34,16 @@ def compared_folder(
 ):
     """A folder as ``freeu compare`` leaves it, with images that depend on ``b``; no model generated them."""
     model = ModelReference("directory", "models/tiny", "/home/someone/models/tiny", "StableDiffusionPipeline", "0" * 64)
-    plan = Plan(
+    plan = made_plan(
         command="compare",
         prompts=prompts,
-        negative_prompt="",
         seeds=seeds,
         arms=arms,
         config=FreeUConfig(b=b, s=(0.9, 0.2)),
         model=model,
-        task="text",
         steps=20,
         guidance=7.5,
-        scheduler=None,
-        width=64,
         height=48,
-        image_sha=None,
-        mask_sha=None,
-        image_strength=None,
-        dtype="float32",
-        device="cpu",
-        threads=1,
     )
     path.mkdir(parents=True)
     manifest = Manifest(plan, {})

@@ -24,7 +24,9 @@ class Tool:
         stages: how many pairs of factors it takes; 0 is one for each concatenation in turn, from the lowest
             resolution, and then ``profile`` is not used.
         b_range, s_range: smallest and largest factors that its controls take.
-        more: fields of a configuration that it has besides: "start", "end", "high_gain" and "channels".
+        more: fields of a configuration that it has besides: "start", "end", "high_gain" and "channels". The a1111
+            extension rounds start and end down to whole steps, and freeu rounds them up; where steps times fraction is
+            whole, both are the same.
         control: whether it filters the skip "after" or "before" a ControlNet has added to it.
         zero_is_off: whether a factor of 0 switches all of it off.
     """

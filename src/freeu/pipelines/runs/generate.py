@@ -229,10 +229,11 @@ def channels_last(unet: Any, wanted: bool) -> Iterator[None]:
     """
     import torch
 
-    kept = {name: value for name, value in unet.named_parameters() if wanted and value.dim() == 4}
-    changed = [value for value in kept.values() if not value.is_contiguous(memory_format=torch.channels_last)]
+    format_of = torch.channels_last
+    kernels = [value for value in unet.parameters() if value.dim() == 4] if wanted else []
+    changed = [value for value in kernels if not value.is_contiguous(memory_format=format_of)]
     for value in changed:
-        value.data = value.data.contiguous(memory_format=torch.channels_last)
+        value.data = value.data.contiguous(memory_format=format_of)
     try:
         yield
     finally:
