@@ -95,7 +95,7 @@ def convert(config: FreeUConfig | str, to: str, model: Any) -> Conversion:
         model: a pipeline or a U-Net, for which tools agree or not; weights are not looked at.
 
     Returns:
-        the settings, or what is lost: nothing is rounded or left out unsaid.
+        the settings, or what is lost.
 
     Raises:
         FreeUValueError: an unknown tool or preset.

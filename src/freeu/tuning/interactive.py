@@ -117,7 +117,8 @@ def tune(
     if batch is not None and batch > 1 and not plan.batchable:
         raise FreeUValueError(f"batch {batch}: only text-to-image generates several at once: leave it out")
     negatives = negatives_of(asked, negative_prompt)
-    plan = replace(plan, negatives=negatives, batch=batch or (default_batch(plan) if plan.batchable else 1))
+    usual = default_batch(plan) if plan.batchable else 1
+    plan = replace(plan, negatives=negatives, batch=usual if batch is None else batch)
     with_spec = any(one.spec is not None for one in (*asked, *decide))
     judges = Judges(load_reader(plan.device) if with_spec else None, CLIP(judge or judge_path(), device=plan.device))
     settings = TuneSettings(

@@ -36,8 +36,8 @@ def convert(
 ) -> None:
     """Say with which settings another tool does the same to a model, or what it cannot be told.
 
-    The same four numbers act at other concatenations in each tool, and as another version of the operator; nothing is
-    rounded or left out unsaid. Settings that come from a tool are given with its profile, such as
+    The same four numbers act at other concatenations in each tool, and as another version of the operator; nothing
+    is left out unsaid. Settings that come from a tool are given with its profile, such as
     --profile diffusers --b 1.2,1.4 --s 0.9,0.2.
     """
     from freeu.conversion import convert as converted
