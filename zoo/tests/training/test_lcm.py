@@ -20,6 +20,7 @@ from freeu_zoo.export import lcm as export
 from freeu_zoo.training import diffusion
 from freeu_zoo.training.distillation import consistency, lcm, lora
 from freeu_zoo.training.latents import Latents
+from freeu_zoo.training.precision import mixed
 from freeu_zoo.world import scenes
 from safetensors.torch import load_file
 
@@ -146,7 +147,7 @@ def test_a_student_begins_as_its_teacher_and_leaves_it_alone(parent, data, tmp_p
     run = a_run(name, parent, data, tmp_path)
     times, weight = torch.tensor([249, 999]), torch.tensor([1.0, 4.0])
     noisy, context = data.train[:2].float(), run.context(run.words[:2, 0])
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), mixed():
         v = run.teacher(noisy, times, context).sample.float()
     wanted = consistency.consistency(noisy, v, times, run.kept)
     with torch.no_grad():

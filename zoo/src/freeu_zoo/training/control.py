@@ -21,6 +21,7 @@ from torch import Tensor
 from freeu.personalize import Checkpoint
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import diffusion, text, vae
+from freeu_zoo.training.precision import mixed
 from freeu_zoo.training.run import OptimizerSettings, Prefetch, Run, Say
 from freeu_zoo.world import captions, edges
 from freeu_zoo.world.scenes import Scene, SceneMaker, compose, held_out_scenes
@@ -94,7 +95,7 @@ class Trainer(Run):
         """The weighted v-prediction loss of one batch."""
         kept = self.kept[times]
         noisy, target = diffusion.noised(latent, noise, kept)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed(self.device):
             context = self.encoder(words).last_hidden_state
             down, middle = self.model(noisy, times, context, edged, return_dict=False)
             guess = self.unet(

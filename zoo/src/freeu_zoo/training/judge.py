@@ -15,6 +15,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from freeu.personalize import Checkpoint
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import text
+from freeu_zoo.training.precision import mixed
 from freeu_zoo.training.run import OptimizerSettings, Prefetch, Run, Say
 from freeu_zoo.world import captions, degrade
 from freeu_zoo.world.scenes import SIZE, Scene, SceneMaker, compose, held_out_scenes
@@ -83,7 +84,7 @@ class Trainer(Run):
 
     def loss(self, images: Tensor, tokens: Tensor) -> Tensor:
         """CLIP's symmetric loss; images (batch, 3, 128, 128) in -1..1, tokens (batch, length)."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             out = self.model(input_ids=tokens, pixel_values=images)
         logits = out.logits_per_image.float()
         # Two scenes may have one and the same caption; then neither is a wrong answer for the other.

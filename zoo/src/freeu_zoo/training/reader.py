@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from freeu.personalize import Checkpoint
 from freeu_zoo.reader import NUMBERS, RELATIONS, SLOTS, Network, SceneReader, Words
 from freeu_zoo.recipe import Recipe
+from freeu_zoo.training.precision import mixed
 from freeu_zoo.training.run import OptimizerSettings, Prefetch, Run, Say
 from freeu_zoo.world import degrade
 from freeu_zoo.world.scenes import Scene, SceneMaker, Thing, compose, held_out_scenes
@@ -58,7 +59,7 @@ class Trainer(Run):
     def loss_of(self, step: int) -> Tensor:
         """Mean cross-entropy of all answers on that step's scenes."""
         images, answers = self.batches(step)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             logits = self.model(images)
         return self._loss({name: value.float() for name, value in logits.items()}, answers)
 

@@ -22,6 +22,7 @@ from freeu_zoo.errors import ZooError
 from freeu_zoo.files import write_atomically
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import text
+from freeu_zoo.training.precision import mixed
 from freeu_zoo.training.run import rate
 from freeu_zoo.world import captions
 from freeu_zoo.world.scenes import SIZE, Scene, SceneMaker, World
@@ -109,7 +110,7 @@ def train(recipe: Recipe, out: Path, say: Callable[[str], None]) -> None:
             group["lr"] = settings.learning_rate * rate(step, step / steps, warmup=100, level=0.3)
         batch = [maker.scene(step * settings.batch + i) for i in range(settings.batch)]
         tokens = text.tokens(tokenizer, [captions.caption(scene, draw) for scene in batch])
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             hidden = encoder(tokens).last_hidden_state
         value = loss(head, hidden.float(), batch, world)
         optimizer.zero_grad(set_to_none=True)

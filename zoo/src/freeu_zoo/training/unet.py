@@ -21,6 +21,7 @@ from freeu_zoo.errors import ZooError
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import diffusion, text, text_lesson
 from freeu_zoo.training.latents import Latents
+from freeu_zoo.training.precision import mixed
 from freeu_zoo.training.run import OptimizerSettings, Run, Say, facts_of
 from freeu_zoo.world import captions
 
@@ -141,7 +142,7 @@ class Trainer(Run):
         """The weighted v-prediction loss of one batch; with ``layouts`` (batch, 8, 8) the probe's beside it."""
         kept = self.kept[times]
         noisy, target = diffusion.noised(latent, noise, kept)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed(self.device):
             context = self.parts["text"](words).last_hidden_state
             guess = self.parts["unet"](noisy, times, context).sample
         each = (guess.float() - target).square().mean(dim=(1, 2, 3))

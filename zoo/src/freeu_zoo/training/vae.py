@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from freeu_zoo.errors import ZooError
 from freeu_zoo.files import replace_directory, write_json
 from freeu_zoo.recipe import Recipe
+from freeu_zoo.training.precision import mixed
 from freeu_zoo.world import scenes
 from freeu_zoo.world.layouts import fit
 
@@ -88,7 +89,7 @@ def train(recipe: Recipe, extra: list[Path], out: Path, say: Say) -> None:
     crops = Crops(recipe, extra, settings.seed)
 
     def loss(image: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             latent = vae.encoder(image)
             # Noise makes the decoder forgive a sampler's small errors.
             back = vae.decoder(latent + settings.latent_noise * torch.randn_like(latent))
@@ -115,7 +116,7 @@ def polish(recipe: Recipe, extra: list[Path], source: Path, out: Path, say: Say)
     crops = Crops(recipe, extra, settings.seed + 1)
 
     def loss(image: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             with torch.no_grad():
                 latent = vae.encoder(image)
             back = vae.decoder(latent + settings.latent_noise * torch.randn_like(latent))
@@ -223,7 +224,7 @@ def encode(vae: AutoencoderTiny, some: list[scenes.Scene], batch: int = 32) -> T
     parts = []
     for start in range(0, len(some), batch):
         images = [scenes.compose(scene) for scene in some[start : start + batch]]
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             latent = vae.encoder(to_tensor(images))
         parts.append((latent.float() * vae.config.scaling_factor).half())
     return torch.cat(parts)

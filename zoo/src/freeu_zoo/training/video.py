@@ -20,6 +20,7 @@ from freeu.personalize import Checkpoint
 from freeu_zoo.errors import ZooError
 from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import diffusion, text, text_lesson, vae
+from freeu_zoo.training.precision import mixed
 from freeu_zoo.training.run import OptimizerSettings, Run, Say
 from freeu_zoo.training.unet import LayoutProbe
 from freeu_zoo.world import clips
@@ -114,7 +115,7 @@ def load_coder(folder: Path) -> AutoencoderTiny:
 def encode(coder: AutoencoderTiny, made: list[Clip]) -> Tensor:
     """Scaled latents of clips of equal length, (clips, 4, frames, 32, 32)."""
     pixels = vae.to_tensor([image for clip in made for image in clips.images(clip)])
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed():
         latent = coder.encode(pixels).latents.float() * coder.config.scaling_factor
     clip_wise: Tensor = latent.unflatten(0, (len(made), -1)).transpose(1, 2).contiguous()
     return clip_wise
@@ -199,7 +200,7 @@ class Trainer(Run):
         """
         kept = self.kept[times]
         noisy, target = diffusion.noised(latent, noise, kept)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed(self.device):
             context = self.parts["text"](words).last_hidden_state
             guess = self.parts["unet"](noisy, times, context).sample
         each = (guess.float() - target).square().mean(dim=(1, 2, 3, 4))

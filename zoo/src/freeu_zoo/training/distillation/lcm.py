@@ -27,6 +27,7 @@ from freeu_zoo.recipe import Recipe
 from freeu_zoo.training import diffusion, text
 from freeu_zoo.training.distillation import consistency, lora
 from freeu_zoo.training.latents import Latents
+from freeu_zoo.training.precision import mixed
 from freeu_zoo.training.run import OptimizerSettings, Run, Say
 from freeu_zoo.world import captions
 
@@ -112,14 +113,14 @@ class Trainer(Run):
 
     def context(self, words: Tensor) -> Tensor:
         """The embeddings of tokens (batch, length)."""
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed(self.device):
             hidden: Tensor = self.encoder(words).last_hidden_state
         return hidden
 
     def guided(self, noisy: Tensor, times: Tensor, context: Tensor, weight: Tensor) -> Tensor:
         """The teacher's guided v, v_c + w (v_c - v_u), with w the CFG scale - 1 (paper, Sec. 4.2)."""
         empty = self.context(self.empty).expand(len(context), -1, -1)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed(self.device):
             both = self.teacher(noisy.repeat(2, 1, 1, 1), times.repeat(2), torch.cat([context, empty])).sample
         told, untold = both.float().chunk(2)
         guided: Tensor = told + weight.view(-1, 1, 1, 1) * (told - untold)
@@ -133,7 +134,7 @@ class Trainer(Run):
         if self.recipe.lcm.form == "unet":
             inputs["timestep_cond"] = consistency.guidance_embedding(weight, self.recipe.lcm.embedding)
         weights = self.learned.weights(state)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed(self.device):
             v = functional_call(self.student, weights, (noisy, times, context), inputs).sample
         return consistency.consistency(noisy, v.float(), times, self.kept)
 
