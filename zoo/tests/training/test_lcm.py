@@ -97,20 +97,10 @@ def test_pseudo_huber_is_smooth_at_zero_and_linear_beyond() -> None:
 # -- the run --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A parent that learned nothing, and both forms distilled from it by the command."""
-    folder = tmp_path_factory.mktemp("work")
-    common = ["--smoke", "--work", str(folder), "--threads", "1"]
-    assert train.main(["mini-sd-24", *common]) == 0  # any image model, without the lessons before it
-    for name in FORMS:
-        assert train.main([name, *common, "--parent", str(folder / "models" / "mini-sd-24-smoke")]) == 0
-    return folder
-
-
 @pytest.fixture
-def parent(work) -> Path:
-    return work / "models" / "mini-sd-24-smoke"
+def parent(smoke_run) -> Path:
+    """An image model that learned nothing; both forms were distilled from it."""
+    return smoke_run / "models" / "mini-sd-smoke"
 
 
 @pytest.fixture
@@ -215,9 +205,9 @@ def test_wrong_settings_are_named(tmp_path, text, message) -> None:
 
 
 @pytest.fixture(params=FORMS)
-def shipped(work, request) -> Path:
+def shipped(smoke_run, request) -> Path:
     """What would be shipped."""
-    return work / "models" / f"{request.param}-smoke"
+    return smoke_run / "models" / f"{request.param}-smoke"
 
 
 @pytest.fixture
@@ -248,11 +238,11 @@ def test_an_assembled_model_is_a_pipeline_that_generates(assembled, shipped) -> 
     assert rows == [1, 1]  # guidance is in the weights, or an input: no halves
 
 
-def test_an_assembled_model_is_the_average_that_was_trained(work, parent, assembled, shipped) -> None:
+def test_an_assembled_model_is_the_average_that_was_trained(smoke_run, parent, assembled, shipped) -> None:
     """To float16's precision; the U-Net that a LoRA was merged into equals what diffusers makes of both."""
     name = shipped.name.removesuffix("-smoke")
     tiny = recipe.smoke(recipe.shipped(name))
-    trained = export.pipeline(tiny, work / shipped.name, parent).unet.state_dict()
+    trained = export.pipeline(tiny, smoke_run / shipped.name, parent).unet.state_dict()
     written = load_file(assembled / assemble.WEIGHTS)
     assert written.keys() == trained.keys()
     for key, value in written.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,20 +20,9 @@ from safetensors import safe_open
 from transformers import CLIPModel, CLIPTokenizer
 
 
-def run(work: Path, *recipe: str) -> None:
-    assert train.main([*recipe, "--smoke", "--work", str(work), "--threads", "1"]) == 0
-
-
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("work")
-    run(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def models(work: Path) -> dict[str, Path]:
-    return {path.name.removesuffix("-smoke"): path for path in (work / "models").iterdir()}
+def models(smoke_run: Path) -> dict[str, Path]:
+    return {path.name.removesuffix("-smoke"): path for path in (smoke_run / "models").iterdir()}
 
 
 def test_every_recipe_leaves_a_model(models) -> None:
@@ -84,8 +74,10 @@ def test_judge_and_reader_load(models) -> None:
     assert reading.count in (1, 2, 3, 4)
 
 
-def test_a_second_run_finds_everything_done_and_only_exports_again(work, models, capsys) -> None:
-    run(work, "mini-sd")
+def test_a_second_run_finds_everything_done_and_only_exports_again(smoke_run, tmp_path, capsys) -> None:
+    shutil.copytree(smoke_run / "mini-sd-smoke", tmp_path / "mini-sd-smoke")
+    words = ("mini-sd", "--smoke", "--work", str(tmp_path), "--threads", "1")
+    assert train.main([*words]) == 0
     said = capsys.readouterr().out
     assert "resumed at step 4" in said
     assert "vae done" not in said
