@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from freeu.pipelines.models.loading import pick_autocast
+_MULTIPLIES = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+"""Private names of torch, some of which versions lack: without an answer nothing is cast."""
 
 
 def mixed(device: str | torch.device = "cpu") -> torch.autocast:
@@ -14,4 +15,6 @@ def mixed(device: str | torch.device = "cpu") -> torch.autocast:
         device: where the tensors are.
     """
     kind = torch.device(device).type
-    return torch.autocast(kind, torch.bfloat16, enabled=kind != "cpu" or pick_autocast("auto", kind) is not None)
+    known = (getattr(torch.cpu, check, None) for check in _MULTIPLIES)
+    fast = kind != "cpu" or any(check is not None and check() for check in known)
+    return torch.autocast(kind, torch.bfloat16, enabled=fast)
