@@ -37,7 +37,7 @@ class Row(NamedTuple):
 
     does: str
     """``leave``: not run; ``serve``: stopped once it has printed its address; ``add``: run with ``words`` behind it;
-    ``refuse``: exit code 2 with ``words`` is a documented answer too."""
+    ``refuse``: a refusal with ``words`` is a documented answer too, with exit code 2, or 1 where it is the result."""
     pattern: str
     why: str
     words: str = ""
@@ -57,14 +57,15 @@ ROWS = (
     Row("leave", r"pickscore=|my_package", "needs weights or code that no package here has"),
     Row("leave", r"--(width|height) (1024|4096)", "more than four times the size of the embedded model"),
     Row("leave", r"<carved-by>", "needs captions of the reader's own"),
-    Row("refuse", r"--preset tuned/", "so small a search mostly finds that none is best", "is best"),
+    Row("refuse", r"--preset tuned/", "so small a search mostly finds that none is best", "has no settings of FreeU"),
+    Row("refuse", r"^freeu convert .*--to comfyui --profile diffusers", "what it shows", "cannot do the same"),
     Row("serve", r"^freeu (ui|study serve|tune .*--objective votes)", "runs until it is stopped", "--port 0"),
     Row("add", r"^freeu (compare|generate|video|sweep)(?!.*--from)", "20 steps", "--steps 2"),
     Row("add", r"^freeu (dreambooth|reversion) generate|^freeu rerender", "20 steps", "--steps 2"),
-    Row("add", r"^python -m freeu_zoo.prompts .*--scenes real", "hundreds of prompts to evaluate", "--count 6"),
-    Row("add", r"^python -m freeu_zoo.prompts (?!.*--scenes real)", "hundreds of prompts", "--count 40"),
+    Row("add", r"^python -m freeu_zoo.prompts ", "hundreds of prompts", "--count 40"),
     Row("add", r"^freeu (compare|generate)(?!.*--output (pairs|plain|ch)).*--prompts pr", "many prompts", "--limit 6"),
-    Row("add", r"^freeu evaluate(?!.*--images)", "many images", "--sample 6 --steps 2 --calibration-prompts 2"),
+    Row("add", r"^freeu evaluate(?!.*--images)", "many images", "--sample 6 --steps 2"),
+    Row("add", r"^freeu evaluate(?!.*--(images|explain|when\b))", "64 prompts", "--calibration-prompts 2"),
     Row("add", r"^freeu evaluate(?!.*--images).*--seeds 0-3", "four seeds", "--seeds 0"),
     Row("add", r"^freeu evaluate.*--when", "a grid of steps and scales", "--when-steps 4 --when-guidance 3"),
     Row("add", r"^freeu analyze", "tens of images", "--steps 2"),
@@ -76,6 +77,9 @@ ROWS = (
     Row("add", r"^freeu dreambooth train", "class images", "--class-images 2"),
     Row("add", r"^freeu check", "20 timed pairs", "--pairs 3"),
 )
+
+
+COLOURS = ("red", "blue", "green", "pink", "yellow", "orange", "purple", "gray")
 
 
 def mini(name: str) -> Path:
@@ -99,13 +103,15 @@ def _images(place: Path) -> None:
     from PIL import Image
 
     place.mkdir()
+    darker = 100 if place.name == "with" else 0  # arms of a study differ
     for number in range(8):
         turned = Image.radial_gradient("L").rotate(40 * number, fillcolor=25 * number)
+        turned = turned.point(lambda value: max(value - darker, 0))
         turned.convert("RGB").save(place / f"{number}.png")
 
 
 def _prompts(place: Path) -> None:
-    place.write_text("".join(f"a 3d fox on a {colour} background\n" for colour in ("red", "blue", "green", "pink") * 2))
+    place.write_text("".join(f"a 3d fox on a {colour} background\n" for colour in COLOURS))
 
 
 def _film(place: Path) -> None:
@@ -284,7 +290,9 @@ class Runner:
         elif serves:
             wrong = "" if address and code in (0, 130) else f"exit code {code}, address: {address}"
         elif refusals:
-            wrong = "" if code == 0 or (code == 2 and refusals[0] in said) else f"exit code {code}, not the refusal"
+            wrong = (
+                "" if code == 0 or (code in (1, 2) and refusals[0] in said) else f"exit code {code}, not the refusal"
+            )
         else:
             wrong = "" if code == 0 else f"exit code {code}"
         return f"{wrong}\n  ran: {shlex.join(words)}\n{said[-3000:]}" if wrong else None
