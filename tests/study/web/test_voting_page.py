@@ -1,5 +1,7 @@
 """The pages in a real browser: by keyboard, by touch, without script, offline, in both themes, over both databases."""
 
+from contextlib import contextmanager
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import Watched
@@ -23,22 +25,45 @@ def site(folder, url):
         yield address, store
 
 
+class Contexts:
+    """Makes pages in contexts of their own."""
+
+    def __init__(self, browser):
+        self.browser = browser
+        self.made = []
+
+    def __call__(self, **settings):
+        context = self.browser.new_context(**(DESK | settings))
+        context.set_default_timeout(20_000)
+        seen = Watched(context.new_page())
+        self.made.append((context, seen))
+        return seen
+
+    def close(self):
+        """Close them all; nothing went wrong on any of their pages."""
+        made, self.made = self.made, []
+        for context, _ in made:
+            context.close()
+        assert [(seen.errors, seen.outside) for _, seen in made] == [([], [])] * len(made)
+
+
 @pytest.fixture
 def contexts(chromium):
     """Makes pages in contexts of their own; at the end nothing went wrong on any of them."""
-    made = []
+    made = Contexts(chromium)
+    yield made
+    made.close()
 
-    def make(**settings):
-        context = chromium.new_context(**(DESK | settings))
-        context.set_default_timeout(20_000)
-        seen = Watched(context.new_page())
-        made.append((context, seen))
-        return seen
 
-    yield make
-    for context, seen in made:
-        context.close()
-        assert (seen.errors, seen.outside) == ([], [])
+@contextmanager
+def visited(app, contexts):
+    """Address of a served study, whose pages are closed before the server stops.
+
+    A page that outlives its server reports a refused connection as an error whenever it happens to ask for something.
+    """
+    with served(app) as address:
+        yield address
+        contexts.close()
 
 
 def ready(page, place):
@@ -180,7 +205,7 @@ def test_a_rater_goes_on_by_touch_on_another_device(site, contexts, folder):
 
 
 def test_every_page_in_both_themes_and_languages(folder, store, contexts):
-    with served(create_app(folder, store, KEYS)) as address:
+    with visited(create_app(folder, store, KEYS), contexts) as address:
         seen = contexts(locale="zh-CN", reduced_motion="reduce")
         page = seen.page
 
@@ -237,7 +262,7 @@ def test_every_page_in_both_themes_and_languages(folder, store, contexts):
 
 
 def test_without_script(folder, store, contexts):
-    with served(create_app(folder, store, KEYS)) as address:
+    with visited(create_app(folder, store, KEYS), contexts) as address:
         vote_without_script(contexts(java_script_enabled=False).page, address, folder)
     votes = store.counted_votes()
     assert [vote.choice for vote in votes] == ["tie"] * 10
@@ -259,7 +284,7 @@ def vote_without_script(page, address, folder):
 
 
 def test_an_answer_survives_a_lost_connection(folder, store, contexts):
-    with served(create_app(folder, store, KEYS)) as address:
+    with visited(create_app(folder, store, KEYS), contexts) as address:
         seen = contexts()
         page = seen.page
         start(page, address)
@@ -302,7 +327,7 @@ def test_an_answer_survives_a_lost_connection(folder, store, contexts):
 
 
 def test_two_windows_and_double_clicks_count_once(folder, store, contexts):
-    with served(create_app(folder, store, KEYS)) as address:
+    with visited(create_app(folder, store, KEYS), contexts) as address:
         seen = contexts()
         first = seen.page
         start(first, address)
@@ -319,7 +344,7 @@ def test_two_windows_and_double_clicks_count_once(folder, store, contexts):
 
 
 def test_answers_wait_for_both_images(folder, store, contexts):
-    with served(create_app(folder, store, KEYS)) as address:
+    with visited(create_app(folder, store, KEYS), contexts) as address:
         seen = contexts()
         page = seen.page
         held = []
@@ -343,7 +368,7 @@ def test_answers_wait_for_both_images(folder, store, contexts):
 
 
 def test_the_next_pair_is_loaded_ahead(folder, store, contexts):
-    with served(create_app(folder, store, KEYS)) as address:
+    with visited(create_app(folder, store, KEYS), contexts) as address:
         seen = contexts()
         page = seen.page
         asked = []
@@ -363,7 +388,7 @@ def test_the_next_pair_is_loaded_ahead(folder, store, contexts):
 
 
 def test_the_shortcuts_can_be_switched_off(folder, store, contexts):
-    with served(create_app(folder, store, KEYS)) as address:
+    with visited(create_app(folder, store, KEYS), contexts) as address:
         page = contexts().page
         start(page, address)
         page.get_by_label("Keyboard shortcuts").uncheck()
@@ -383,7 +408,10 @@ def test_the_shortcuts_can_be_switched_off(folder, store, contexts):
 def test_videos_loop_and_stand_still_for_those_who_wish(tmp_path, contexts):
     pytest.importorskip("av")
     study = make_study(tmp_path / "study", media="video", seeds=1, demonstration=True)
-    with Store(database_url(study.path), study.plan) as store, served(create_app(study, store, KEYS)) as address:
+    with (
+        Store(database_url(study.path), study.plan) as store,
+        visited(create_app(study, store, KEYS), contexts) as address,
+    ):
         seen = contexts()
         page = seen.page
         start(page, address)
