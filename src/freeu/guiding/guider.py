@@ -337,7 +337,7 @@ def _inner(guider: Any) -> Any:
     return found.from_config(dict(guider))
 
 
-def _known(cls: type) -> Iterator[Any]:
+def _known(cls: Any) -> Iterator[Any]:
     for below in cls.__subclasses__():
         yield below
         yield from _known(below)
