@@ -337,8 +337,8 @@ def test_maps_span_the_colours():
 def test_the_report_in_a_browser(run, prompts, tmp_path, watched, width):
     """Nothing covers anything: titles and legends stand outside the plots, and two prompts say what they lack."""
     folder = tmp_path / "out"
-    words = ("analyze", "--prompts", prompts, "--steps", "2", "--threads", "1", "--figure", "7", "--output", folder)
-    assert run(*words)[0] == 0
+    words = ("analyze", "--prompts", prompts, "--steps", "2", "--threads", "1", "--output", folder)
+    assert run(*words, "--figure", "7", "--figure", "15")[0] == 0
     page = watched.page
     page.set_viewport_size({"width": width, "height": 844})
     page.goto((folder / "report.html").as_uri())
@@ -349,6 +349,9 @@ def test_the_report_in_a_browser(run, prompts, tmp_path, watched, width):
     boxes = [figure.locator(part).bounding_box() for part in ("figcaption", "[data-plot]", ".legend")]
     for above, below in itertools.pairwise(boxes):
         assert above["y"] + above["height"] <= below["y"] + 1
+    # Three images side by side are seen whole.
+    assert page.locator("#figure-15 table.grid").first.locator("thead th").count() == 3
+    assert page.locator("#figure-15 .scroll").first.evaluate("(one) => one.scrollWidth <= one.clientWidth")
     # The toolbar, which a mouse brings up, covers neither axis nor curves.
     figure.hover()
     bar, curves = (figure.locator(part).first.bounding_box() for part in (".modebar-group", ".scatterlayer .trace"))

@@ -13,6 +13,7 @@ from tiny_pipelines import tiny_unet
 import freeu
 from freeu.errors import FreeUValueError
 from freeu.evaluate.attribution.explain import explained
+from freeu.evaluate.attribution.page import write_page
 from freeu.evaluate.attribution.parts import Division, Part, divide, parse_whole
 from freeu.evaluate.experiment.arms import Arm
 
@@ -149,6 +150,42 @@ def test_shares_and_sums_of_known_values() -> None:
     for arm in effect:
         results["differences"][arm]["clip_score"]["low"] = -1.0  # type: ignore[index]
     assert explained(results, Division(parts), "sd14")["parts"][1]["shares"]["clip_score"] is None
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_table_of_the_page_is_cut(tmp_path: Any, watched: Any, width: int) -> None:
+    """Not with eight measures either."""
+    pytest.importorskip("matplotlib")
+    measures = ["clip_score", "image_reward", "kid", "fid", "saturation", "sharpness", "high_frequency", "aesthetic"]
+    value = {"value": -0.000283422, "low": -0.000295353, "high": -0.000271492, "count": 4, "clusters": 2}
+    each, share = dict.fromkeys(measures, value), dict.fromkeys(measures, value | {"value": 1.49})
+    sums = {key: {"sum": -0.000220448, "together": -0.000283422, "interaction": value} for key in measures}
+    sites = [f"up_blocks.{block}.resnets.{number}" for block in range(3) for number in range(3)]
+    parts = [
+        {"name": name, "group": group, "config": "b1=1.3", "differences": each, "shares": share}
+        for name, group in [("whole", ""), ("b by the shortcut", "way"), *((site, "site") for site in sites)]
+    ]
+    found = {
+        "arm": "freeu",
+        "config": "b1=1.3 b2=1.4 s1=0.9 s2=0.2 v=2",
+        "measures": measures,
+        "parts": parts,
+        "interaction": [{"group": "site", "of": "whole", "parts": sites, "measures": sums}],
+        "left_out": [],
+    }
+    plan = {"model": {"name": "mini-sd"}, "prompts": ["a", "b"], "seeds": [0], "steps": 1, "guidance": 3.0}
+    plan |= {"width": 128, "height": 128, "dtype": "float32", "batch": 1, "autocast": None}
+    page = watched.page
+    page.set_viewport_size({"width": width, "height": 844})
+    page.goto(write_page(tmp_path, found, {"plan": plan, "equal_arms": {}}).as_uri())
+    assert watched.fits()
+    assert page.get_by_text("2 prompts, 1 seed, 1 step,").count() == 1
+    tables = page.locator(".scroll:has(> table)")
+    assert tables.count() == 2
+    for table in tables.all():
+        assert table.evaluate("(one) => one.scrollWidth <= one.clientWidth")
+    watched.screenshot(f"explain-{width}")
+    assert (watched.errors, watched.outside) == ([], [])
 
 
 def test_a_whole_run_and_its_resumption(tmp_path: Any, clip_dir: Any) -> None:

@@ -129,12 +129,12 @@ def test_files_that_moved_or_changed(cli, sd_dir, files, tmp_path):
     assert not (tmp_path / "none").exists()
     where = ("--lora", there / "kohya.safetensors", "--embedding", there / "word.safetensors")
     moved = cli(*again, tmp_path / "second", *where)
-    assert (moved.code, "1 of 1 images are bit-identical" in moved.out) == (0, True)
+    assert (moved.code, "1 of 1 image is bit-identical" in moved.out) == (0, True)
     changed = load_file(there / "kohya.safetensors")
     save_file({name: tensor * 2 for name, tensor in changed.items()}, there / "kohya.safetensors")
     told = cli(*again, tmp_path / "third", *where)
     assert told.code == 0
-    assert "0 of 1 images are bit-identical" in told.out
+    assert "0 of 1 image is bit-identical" in told.out
     assert "what differs: the LoRA kohya.safetensors is not the same file" in told.out
     weight = cli(*again, tmp_path / "none", "--lora", f"{there / 'kohya.safetensors'}:2", *where[2:])
     assert "the weight of kohya.safetensors is that of the manifest, 1: leave it out" in weight.one_line()

@@ -141,7 +141,7 @@ def test_image_to_image_and_inpainting(cli, sd_dir, files, tmp_path):
         assert outcome.code == 0, outcome.err
         assert read_manifest(folder).plan.model.class_name == f"StableDiffusionControlNet{name}Pipeline"
         again = cli("generate", "--from", folder, "--output", tmp_path / f"{name}-again")
-        assert "1 of 1 images are bit-identical" in again.out, again.err
+        assert "1 of 1 image is bit-identical" in again.out, again.err
 
 
 def xl(folder: Path) -> Path:

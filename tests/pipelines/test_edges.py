@@ -142,7 +142,7 @@ class TestPrediction:
         assert other.plan.prediction_type == "v_prediction"
         assert "--prediction-type v_prediction" in other.plan.command_line()
         again = cli("generate", "--from", tmp_path / "v", "--output", tmp_path / "again")
-        assert "1 of 1 images are bit-identical" in again.out
+        assert "1 of 1 image is bit-identical" in again.out
         outcome = cli(*words, "--prediction-type", "v", "--output", tmp_path / "other")
         assert (outcome.code, "did you mean" in outcome.one_line()) == (2, True) or "known: epsilon" in outcome.err
 
@@ -267,7 +267,7 @@ class TestSettingsInImages:
         words = ("generate", "--from", picture, "--model", sd_dir, "--output", tmp_path / "again")
         outcome = cli(*words)
         assert (outcome.code, outcome.err) == (0, "")
-        assert f"1 of 1 images are bit-identical to those of {picture}" in outcome.out
+        assert f"1 of 1 image is bit-identical to that of {picture}" in outcome.out
         (record,) = read_manifest(tmp_path / "again").images.values()
         assert (record.seed, record.arm) == (4, arm)
 

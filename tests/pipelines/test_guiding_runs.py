@@ -101,7 +101,7 @@ def test_with_scalecrafter_and_a_picture(cli, sd_dir, tmp_path):
     )
     assert cli("generate", *words, "--output", tmp_path / "x").code == 0
     words = ("--from", tmp_path / "x", "--model", sd_dir, "--threads", "1", "--output", tmp_path / "again")
-    assert "1 of 1 images are bit-identical" in cli("generate", *words).out
+    assert "1 of 1 image is bit-identical" in cli("generate", *words).out
 
 
 def test_videos(cli, video_dir, tmp_path):

@@ -377,7 +377,7 @@ def test_denoising_strength_and_controlnet_weight(sd_dir: Path, cli: Callable[..
     again = cli(
         "generate", "--from", image, "--model", sd_dir, "--controlnet", tmp_path / "net", "-o", tmp_path / "two"
     )
-    assert "1 of 1 images are bit-identical" in again.out
+    assert "1 of 1 image is bit-identical" in again.out
 
 
 @pytest.mark.parametrize("fuse", [(), ("--fuse-lora",)])

@@ -83,7 +83,7 @@ def test_an_unpacked_folder_reproduces(
     # One image alone; where the networks are does not stand in it.
     outcome = cli("generate", "--from", "p000-s0003-freeu.png", *networks, "--output", "../one")
     assert outcome.code == 0, outcome.err
-    assert "1 of 1 images are bit-identical" in outcome.out
+    assert "1 of 1 image is bit-identical" in outcome.out
     # The command on the page, inside the folder. It has the networks by their names.
     program, command, *words = command_on(folder / "compare.html")
     assert (program, command) == ("freeu", "compare")
@@ -134,4 +134,4 @@ def test_an_image_of_a_single_file(sd_dir: Path, cli: Callable[..., Any], tmp_pa
     assert "--model" in outcome.one_line()
     outcome = cli("generate", "--from", image, *words, "--output", tmp_path / "again")
     assert outcome.code == 0, outcome.err
-    assert "1 of 1 images are bit-identical" in outcome.out
+    assert "1 of 1 image is bit-identical" in outcome.out

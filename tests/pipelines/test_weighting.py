@@ -181,7 +181,7 @@ def test_runs_are_recorded_and_reproduced(sd_dir: Path, tmp_path: Path) -> None:
     assert "2 of 2 images are bit-identical" in again.out
     png = tmp_path / "one" / "p000-s0000-freeu.png"
     image = run_cli("generate", "--from", png, "--model", sd_dir, "--output", tmp_path / "three")
-    assert "1 of 1 images are bit-identical" in image.out
+    assert "1 of 1 image is bit-identical" in image.out
     as_words = run_cli(*words, "--output", tmp_path / "words")
     assert f"the weights in '{WEIGHTED}' are read as words: --weighting a1111 applies them" in as_words.err
     first = "p000-s0000-freeu.png"

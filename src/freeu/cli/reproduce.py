@@ -9,6 +9,7 @@ from freeu.cli.errors import CheckFailedError
 from freeu.cli.shell import loading, say, written
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.run import RayOptions, ShellOptions
+from freeu.wording import counted
 
 if TYPE_CHECKING:
     from freeu.pipelines.runs.manifest import Manifest
@@ -96,7 +97,9 @@ def reproduce(
             loading(elsewhere.model or then.plan.model.name)
             now, names = produce(reload(then.plan, base, elsewhere), folder, executor)
         equal = _equal(then, now)
-        say(f"{len(equal)} of {len(then.images)} {then.plan.noun}s are bit-identical to those of {path}")
+        whole = counted(len(then.images), then.plan.noun)
+        same, those = ("is", "that") if len(then.images) == 1 else ("are", "those")
+        say(f"{len(equal)} of {whole} {same} bit-identical to {those} of {path}")
         written(folder, *names, images=images_of(now, folder), bit_identical=equal)
         _explain(then, now, equal)
 

@@ -10,6 +10,7 @@ from freeu.cli.errors import stopped
 from freeu.cli.serving import address_of, clean_shutdown, listening_at
 from freeu.extras import need
 from freeu.pipelines.options.server import ServerOptions
+from freeu.wording import counted
 
 if TYPE_CHECKING:
     import uvicorn
@@ -62,7 +63,7 @@ def serve_votes(tuning: VoteTuning, server: ServerOptions, folder: Path, seeds: 
             images.when_failed = lambda: _end(serving)
             with clean_shutdown(serving):
                 done, total = search.progress
-                earlier = f", {done} of {total} votes of this part are there" if done else ""
+                earlier = f", {done} of {counted(total, 'vote')} of this part are there" if done else ""
                 print(f"freeu tune: vote at {address_of(server.host, listening)}/ (Ctrl-C stops it{earlier})")
                 sys.stdout.flush()
                 serving.run(sockets=[listening])
@@ -70,7 +71,7 @@ def serve_votes(tuning: VoteTuning, server: ServerOptions, folder: Path, seeds: 
             raise images.failure
         if search.stage != DONE:
             done, total = search.progress
-            raise stopped(folder, f"after {done} of {total} votes of this part, which are kept", seeds)
+            raise stopped(folder, f"after {done} of {counted(total, 'vote')} of this part, which are kept", seeds)
         outcome = write_outcome(tuning, search, folder)
         written = write_vote_report(outcome, images)
     print(outcome.result.text)

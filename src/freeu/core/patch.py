@@ -114,8 +114,9 @@ class Handle:
         silent = [path for path, counts in found.items() if counts.reached == 0]
         if silent:
             raise FreeURuntimeError(
-                f"{len(silent)} of {len(found)} sites never fired: {', '.join(silent)}. Run the model first; if it "
-                "did run, it used compiled code made before freeu.apply: call torch._dynamo.reset() or compile later"
+                f"{len(silent)} of {counted(len(found), 'site')} never fired: {', '.join(silent)}. "
+                "Run the model first; if it did run, it used compiled code made before freeu.apply: "
+                "call torch._dynamo.reset() or compile later"
             )
         unchanged = [path for path, counts in found.items() if counts.changes == 0]
         calls = counted(max((counts.reached for counts in found.values()), default=0), "call")
@@ -123,7 +124,7 @@ class Handle:
             config = self.config
             widen = ["start and end", *config.windows]
             raise FreeURuntimeError(
-                f"FreeU changed nothing at {len(unchanged)} of {len(found)} sites in {calls}: no step "
+                f"FreeU changed nothing at {len(unchanged)} of {counted(len(found), 'site')} in {calls}: no step "
                 f"fell in the interval from {config.start:g} to {config.end:g} ({config.unit})"
                 f"{''.join(f' and {name}' for name in config.windows)}; run more steps, or widen {', '.join(widen)}"
             )
@@ -287,7 +288,7 @@ class Handle:
 
     def __repr__(self) -> str:
         state = "active" if self.active else "covered by a later one" if self._alive else "removed"
-        return f"<freeu.Handle {state}: {len(self.sites)} of {len(self._all_sites)} sites, {self.config}>"
+        return f"<freeu.Handle {state}: {len(self.sites)} of {counted(len(self._all_sites), 'site')}, {self.config}>"
 
     # -- inside -------------------------------------------------------------------------------------------------
 

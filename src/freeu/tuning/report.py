@@ -96,15 +96,15 @@ def _cell(one: Estimate | None) -> str:
 
 def _facts(tuned: Outcome, tuning: Tuning) -> list[str]:
     plan, settings = tuning.prepared.plan, tuning.settings
-    frames = f" with {plan.frames} frames" if plan.frames is not None else ""
+    frames = f" with {counted(plan.frames, 'frame')}" if plan.frames is not None else ""
     return [
         f"{plan.model_text}, {counted(plan.steps, 'step')}, CFG scale {plan.guidance:g}, "
         f"{plan.width}x{plan.height}{frames}, "
         f"{plan.arithmetic}",
         f"objective: {settings.objective}; guards: "
         + (", ".join(f"{guard.measure} within {guard.most:g}" for guard in settings.guards) or "none"),
-        f"{settings.search_prompts} prompts to search, {settings.confirm_prompts} to look at the best again, "
-        f"{len(tuned.results['prompts'])} held out; seed {settings.seed}",
+        f"{counted(settings.search_prompts, 'prompt')} to search, {settings.confirm_prompts} to look at the best again"
+        f", {len(tuned.results['prompts'])} held out; seed {settings.seed}",
     ]
 
 

@@ -17,6 +17,7 @@ from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import RunOptions, ShellOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
 from freeu.pipelines.sweep.axes import AXES
+from freeu.wording import counted
 
 _AXIS = "NAME=VALUES"
 
@@ -95,7 +96,7 @@ def sweep(
             raise stopped(folder, seeds=sampling.seeds) from None
         names = finish_sweep(OutputFolder(folder), record, " ".join(said))
         distinct = len(record["pictures"])
-        say(f"wrote {distinct} images for {wanted.count} cells to {folder}: {', '.join(names)}")
+        say(f"wrote {counted(distinct, 'image')} for {counted(wanted.count, 'cell')} to {folder}: {', '.join(names)}")
         written(folder, *names, axes=record["axes"], cells=record["cells"])
 
 

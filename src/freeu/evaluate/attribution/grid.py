@@ -10,6 +10,7 @@ from freeu.errors import FreeUValueError
 from freeu.evaluate.experiment.arms import BASELINE, Arm, parse_arms
 from freeu.pipelines.runs.interval import acts
 from freeu.schedule import NO_WINDOW
+from freeu.wording import counted
 
 WINDOWS = {"early": (0.0, 1 / 3), "middle": (1 / 3, 2 / 3), "late": (2 / 3, 1.0), "all": (0.0, 1.0)}
 """Where in the denoising FreeU acts, as fractions of its steps."""
@@ -45,7 +46,7 @@ class Cell:
 
     @property
     def text(self) -> str:
-        where = f"{self.steps} steps, CFG scale {self.guidance:g}"
+        where = f"{counted(self.steps, 'step')}, CFG scale {self.guidance:g}"
         return f"{where}, {self.factor} {self.window}".rstrip()
 
 

@@ -66,7 +66,7 @@ def read_existing(folders: Sequence[Path], prompts: Sequence[Prompt]) -> tuple[E
         if [one.prompt for one in arm.samples] != [one.prompt for one in first.samples]:
             raise FreeUValueError(
                 f"--images {arm.name} and {first.name} must hold the same number of images of each prompt, "
-                f"got {len(arm.samples)} and {len(first.samples)} of {len(prompts)} prompts"
+                f"got {len(arm.samples)} and {len(first.samples)} of {counted(len(prompts), 'prompt')}"
             )
         pairs = [(a.seed, b.seed) for a, b in zip(arm.samples, first.samples, strict=True)]
         if any(a is not None and b is not None and a != b for a, b in pairs):
@@ -116,7 +116,9 @@ def _of_manifest(folder: Path, name: str, prompts: Sequence[Prompt]) -> list[Exi
         )
     made = [planned for planned in plan.images() if (folder / planned.file).is_file()]
     if len(made) < plan.count or not manifest.complete:
-        raise FreeUValueError(f"--images {folder} holds {len(made)} of its {plan.count} images: complete the run first")
+        raise FreeUValueError(
+            f"--images {folder} holds {len(made)} of its {counted(plan.count, 'image')}: complete the run first"
+        )
     arms = []
     for arm in plan.arms:
         own = [Sample(folder / p.file, numbers[p.prompt], p.seed) for p in made if p.arm == arm]

@@ -41,6 +41,7 @@ from freeu.pipelines.runs.manifest import as_json, environment
 from freeu.pipelines.runs.plan import ModelReference, Plan
 from freeu.pipelines.runs.prepare import model_reference
 from freeu.pipelines.runs.run import deterministic
+from freeu.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -251,7 +252,7 @@ class _Trainer:
                 name = f"step-{step:06d}.png"
                 if due and prompts and not (samples.path / name).exists():
                     with self._evaluating(), self.denoiser.autocast():
-                        samples.write(name, sample_sheet(self.loaded, plan, f"after {step} steps"))
+                        samples.write(name, sample_sheet(self.loaded, plan, f"after {counted(step, 'step')}"))
 
             self._mode(training=True)
             try:

@@ -19,6 +19,7 @@ from freeu.errors import FreeUError, FreeURuntimeError
 from freeu.pipelines.models.loading import Loaded
 from freeu.profiles import PROFILES
 from freeu.schedule import NO_WINDOW
+from freeu.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -213,7 +214,8 @@ def check_parity(unet: Any, config: FreeUConfig, step: Step) -> Verdict:
     worst = max(errors.values(), default=float("nan"))
     limit = TOLERANCES[dtype]
     passed = len(errors) == expected_sites and worst <= limit
-    text = f"{len(errors)} of {expected_sites} sites, worst relative error {worst:.1e} (limit {limit:.0e} in {dtype})"
+    text = f"{len(errors)} of {counted(expected_sites, 'site')}, worst relative error {worst:.1e} "
+    text += f"(limit {limit:.0e} in {dtype})"
     return Verdict("parity", passed, text, {"errors": errors, "worst": worst, "limit": limit, "dtype": dtype})
 
 

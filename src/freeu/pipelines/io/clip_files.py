@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from freeu.errors import FreeUError, FreeUValueError
 from freeu.extras import need
 from freeu.foreign.png import is_png, without_texts
+from freeu.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +87,7 @@ class Clip:
                 )
             yield frame
         if count < self.frames:
-            raise FreeUValueError(f"{self.path} shows {count} of its {self.frames} frames: it is damaged")
+            raise FreeUValueError(f"{self.path} shows {count} of its {counted(self.frames, 'frame')}: it is damaged")
 
 
 def read_clip(path: Path, most: int | None = None) -> Clip:

@@ -15,6 +15,7 @@ from freeu.pipelines.io.prompts import collect_lines, collect_prompts
 from freeu.pipelines.models.schedulers import SAMPLERS, SCHEDULES, check_sampler
 from freeu.pipelines.models.weighting import WEIGHTINGS
 from freeu.pipelines.options.option import Argument, Option, check_bounds, given
+from freeu.wording import counted
 
 DENOISING_STRENGTH = 0.6
 """Of image-to-image, inpainting and video-to-video, unless told otherwise."""
@@ -215,7 +216,7 @@ def effective_strength(strength: float | None, steps: int) -> float:
     strength = DENOISING_STRENGTH if strength is None else strength
     if int(steps * strength) < 1:
         raise FreeUValueError(
-            f"--denoising-strength {strength:g} leaves none of {steps} steps to do: "
+            f"--denoising-strength {strength:g} leaves none of {counted(steps, 'step')} to do: "
             f"raise it to {min(1.0, 1.01 / steps):.2g} or more, or raise --steps"
         )
     return strength

@@ -68,7 +68,7 @@ def headline(plan: Plan, world: Mapping[str, Any]) -> list[str]:
     if plan.motion_adapter is not None:
         model += f" with the motion adapter {plan.motion_adapter.name}"
     made = f"{counted(plan.count, plan.noun)}: {TASK_NAMES[plan.task]}"
-    made += f", {plan.frames} frames at {plan.fps} fps" if plan.command == "video" else ""
+    made += f", {counted(plan.frames, 'frame')} at {plan.fps} fps" if plan.frames is not None else ""
     size = f"{plan.width}x{plan.height}, {counted(plan.steps, 'step')}, CFG scale {plan.guidance:g}"
     arithmetic = f"{plan.arithmetic} on {plan.device}, {counted(plan.threads, 'thread')}"
     added = added_text(plan.add_ons())

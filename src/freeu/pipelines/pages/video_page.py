@@ -9,6 +9,7 @@ from freeu.pipelines.pages.clip_page import Head, Pair, clip_page
 from freeu.pipelines.pages.page import add_on_lines, settings_rows
 from freeu.pipelines.runs.manifest import Manifest
 from freeu.pipelines.runs.plan import INPUT_IMAGE, INPUT_VIDEO, Plan
+from freeu.wording import counted
 
 
 def make_video_page(folder: Path, manifest: Manifest, note: str = "") -> str:
@@ -80,7 +81,11 @@ def _given(folder: Path, plan: Plan) -> tuple[str, str, Path] | None:
 
 
 def _rows(plan: Plan) -> list[tuple[str, str]]:
-    rows = [("frames", f"{plan.frames} at {plan.fps} a second"), ("decoded at once", f"{plan.decode_chunk} frames")]
+    assert plan.decode_chunk is not None
+    rows = [
+        ("frames", f"{plan.frames} at {plan.fps} a second"),
+        ("decoded at once", counted(plan.decode_chunk, "frame")),
+    ]
     if plan.motion_adapter is not None:
         rows.append(("motion adapter", plan.motion_adapter.name))
     if plan.video_strength is not None:

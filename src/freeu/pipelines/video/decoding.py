@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from freeu.errors import FreeURuntimeError
 from freeu.pipelines.models.sources.families import family_of
 from freeu.pipelines.runs.generate import not_finite
+from freeu.wording import counted
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +47,7 @@ def decode_frames(pipe: Any, latents: torch.Tensor, chunk: int) -> Iterator[Fram
                 pixels = pipe.decode_latents(part, *more)[0]
         except torch.OutOfMemoryError:
             raise FreeURuntimeError(
-                f"out of memory while decoding {chunk} frames at once: give a smaller --decode-chunk"
+                f"out of memory while decoding {counted(chunk, 'frame')} at once: give a smaller --decode-chunk"
             ) from None
         if not bool(pixels.isfinite().all()):
             raise not_finite("decoder of the VAE", str(latents.dtype).removeprefix("torch."))

@@ -10,6 +10,7 @@ from typing import Any
 from freeu.errors import FreeUValueError, unknown_name
 from freeu.pipelines.io.inputs import MAX_SMALL_SEED
 from freeu.pipelines.options.option import check_range
+from freeu.wording import counted
 
 STAGES = ("cross-frame", "shape", "outline", "pixel", "fidelity", "colour")
 """The constraints in the order in which they act: those of section 4.1, and "outline", which removes what is drawn
@@ -95,8 +96,8 @@ class KeyFrameSettings:
         check_range("pixel_strength", self.pixel_strength, 0.0, 1.0)
         if self.strength and not self.made:
             raise FreeUValueError(
-                f"strength {self.strength:g} of {self.steps} steps is less than one step: use more steps, a higher "
-                "strength, or strength 0"
+                f"strength {self.strength:g} of {counted(self.steps, 'step')} is less than one step: use more steps, "
+                "a higher strength, or strength 0"
             )
 
     @property

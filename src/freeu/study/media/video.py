@@ -26,6 +26,7 @@ from freeu.pipelines.io.clip_files import (
     open_video,
 )
 from freeu.study.media.info import MediaInfo, add_noise
+from freeu.wording import counted
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -59,7 +60,7 @@ def read_video_info(path: Path) -> MediaInfo:
             first = last if count == 1 else first
         if count < max(1, stream.frames):
             raise FreeUValueError(
-                f"{path} is damaged: only {count} of its {max(1, stream.frames)} frames can be decoded"
+                f"{path} is damaged: only {count} of its {counted(max(1, stream.frames), 'frame')} can be decoded"
             )
     return MediaInfo(*size, digest.hexdigest(), count, round(last - first, 3))
 

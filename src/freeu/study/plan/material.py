@@ -17,6 +17,7 @@ from freeu.pipelines.runs.plan import ARMS
 from freeu.study.media.info import MediaInfo
 from freeu.study.media.media import read_media_info
 from freeu.study.plan.plan import CHECK_ARM, Arm, Media
+from freeu.wording import counted
 
 IMAGES, VIDEOS = (".png", ".jpg", ".jpeg", ".webp"), (".mp4",)
 
@@ -140,7 +141,7 @@ def _from_manifests(folders: Sequence[Path], names: Sequence[str]) -> _Found:
         made = sum((folder / planned.file).is_file() for planned in plan.images())
         if not manifest.complete or made < plan.count:
             raise FreeUValueError(
-                f"{folder} has {made} of its {plan.count} images: give its command again to complete it"
+                f"{folder} has {made} of its {counted(plan.count, 'image')}: give its command again to complete it"
             )
         flagged |= {(p.index, p.seed) for p in plan.images() if manifest.images[p.file].flagged}
     for index, seed in sorted(flagged):
@@ -157,7 +158,8 @@ def _from_manifests(folders: Sequence[Path], names: Sequence[str]) -> _Found:
         model = plan.model.name if plan.model.kind == "hub" else Path(plan.model.name).name
         added = added_text(plan.add_ons())
         model += f" with {added}" if added else ""
-        found.source.append(f"{name}: freeu {plan.command}, {model}, {plan.steps} steps, CFG scale {plan.guidance:g}")
+        sampling = f"{counted(plan.steps, 'step')}, CFG scale {plan.guidance:g}"
+        found.source.append(f"{name}: freeu {plan.command}, {model}, {sampling}")
     return found
 
 
@@ -186,7 +188,8 @@ def _from_names(folders: Sequence[Path], names: Sequence[str], prompts: str | No
     texts = collect_prompts((), prompts) if prompts is not None else ("",) * len(stems)
     if len(texts) != len(stems):
         raise FreeUValueError(
-            f"the i-th file by name belongs to the i-th prompt, got {len(stems)} files and {len(texts)} prompts"
+            f"the i-th file by name belongs to the i-th prompt, got "
+            f"{counted(len(stems), 'file')} and {counted(len(texts), 'prompt')}"
         )
     shown = tuple(dict.fromkeys(texts)) if prompts is not None else texts
     # Where the prompts are unknown, each file counts as a prompt of its own.

@@ -22,6 +22,7 @@ from freeu.tuning.votes.ballots import Pair, open_ballots
 from freeu.tuning.votes.images import PairImages
 from freeu.tuning.votes.search import LEAST_FINAL, VoteResult, VoteSearch
 from freeu.tuning.votes.space import VoteSpace
+from freeu.wording import counted
 
 KIND, SCHEMA = "freeu-vote-search", 1
 VOTES, IMAGES = "votes.sqlite", "images"
@@ -103,8 +104,8 @@ def split_prompts(
     others = draw.sample(range(prompts, prompts + held_out), held_out)
     if held_out and held_out < final_votes:
         raise FreeUValueError(
-            f"--held-out holds {held_out} prompts, and each of the {final_votes} final votes needs one: give more, or "
-            "lower --final-votes"
+            f"--held-out holds {counted(held_out, 'prompt')}, and each of the {final_votes} final votes needs one: "
+            "give more, or lower --final-votes"
         )
     least = LEAST_SEARCH + (0 if held_out else final_votes)
     if prompts < least:

@@ -147,7 +147,7 @@ def _run(inversion: Any, steps: int, folder: Path) -> None:
         with Bar("training", steps, "step") as bar:
             inversion.train(bar)
     except KeyboardInterrupt:
-        raise stopped(folder, f"after {inversion.step} of {steps} steps") from None
+        raise stopped(folder, f"after {inversion.step} of {counted(steps, 'step')}") from None
 
 
 @command(reversion, "generate")
