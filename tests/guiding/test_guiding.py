@@ -17,6 +17,7 @@ from tiny_pipelines import (
     tiny_unet,
     tiny_vae,
     tiny_video_unet,
+    tiny_xl_pipeline,
 )
 from tolerances import UNET, relative_error
 
