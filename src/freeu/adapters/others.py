@@ -64,7 +64,7 @@ class EmbeddedTimeHost(CallHost):
 
 FAMILIES = (
     Family(
-        "DiffusionModelUNet, SPADEDiffusionModelUNet of MONAI",
+        "MONAI",
         ("monai",),
         ("DiffusionModelUNet", "SPADEDiffusionModelUNet"),
         ("middle_block", "up_blocks"),
@@ -72,7 +72,7 @@ FAMILIES = (
         CallHost("x", "timesteps"),
     ),
     Family(
-        "ImageDenoiserModelV1 of k-diffusion",
+        "k-diffusion",
         ("k_diffusion",),
         ("ImageDenoiserModelV1",),
         ("u_net",),
@@ -80,7 +80,7 @@ FAMILIES = (
         CallHost("input", "sigma"),
     ),
     Family(
-        "Unet of smalldiffusion",
+        "smalldiffusion",
         ("smalldiffusion",),
         ("Unet",),
         ("downs", "mid", "ups"),
@@ -88,7 +88,7 @@ FAMILIES = (
         CallHost("x", "sigma"),
     ),
     Family(
-        "Diffusion of stable-diffusion-pytorch",
+        "stable-diffusion-pytorch",
         ("stable_diffusion_pytorch",),
         ("Diffusion",),
         ("unet", "time_embedding"),
