@@ -56,6 +56,8 @@ class EmbeddedTimeHost(CallHost):
 
     def timestep(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         embedding = super().timestep(args, kwargs)
+        if embedding is None:
+            return None
         half = embedding.shape[-1] // 2
         # The lowest frequency: its angle stays below half a turn at every timestep.
         angle = torch.atan2(embedding[..., -1], embedding[..., half - 1])
