@@ -66,6 +66,7 @@ class Foreign:
         args, kwargs: of a call.
         sites: paths of the modules behind the concatenations, in their order.
         left: paths of what joins backbone and skip and is left alone.
+        ready: what its package needs before it is imported.
         version: the latest version of the operator that means something there.
         make: builds it of the class and the options, where that is more than a call.
     """
@@ -79,6 +80,7 @@ class Foreign:
     kwargs: Callable[[], dict[str, Any]] = dict
     left: tuple[str, ...] = ()
     make: Callable[..., nn.Module] | None = None
+    ready: Callable[[], None] | None = None
     version: int = 2
 
     def build(self) -> nn.Module:
@@ -89,10 +91,12 @@ class Foreign:
         """
         torch.manual_seed(0)
         alone = (
-            contextlib.nullcontext() if self.module.split(".")[0] in ("diffusers", "modelscope") else _empty_modules()
+            contextlib.nullcontext() if self.module.split(".")[0] in ("diffusers", "modelscope") else empty_modules()
         )
         with alone, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # their own, of older Python and torch
+            if self.ready:
+                self.ready()
             cls = getattr(importlib.import_module(self.module), self.name)
             model: nn.Module = (self.make(cls, **self.options) if self.make else cls(**self.options)).eval()
         for weight in model.parameters():
@@ -132,7 +136,7 @@ class _Empty(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 @contextlib.contextmanager
-def _empty_modules() -> Iterator[None]:
+def empty_modules() -> Iterator[None]:
     finder = _Empty()
     sys.meta_path.insert(0, finder)
     try:
@@ -200,6 +204,20 @@ class _Tenth:
             return layer
 
         return narrow
+
+
+def _comfyui_on_the_cpu() -> None:
+    importlib.import_module("comfy.cli_args").args.cpu = True
+
+
+def _with_weights(cls: Any, **options: Any) -> nn.Module:
+    """ComfyUI's layers leave their weights as the memory was: they are loaded later."""
+    model: nn.Module = cls(**options)
+    for module in model.modules():
+        for kind in (nn.Conv2d, nn.Linear, nn.GroupNorm, nn.LayerNorm):
+            if isinstance(module, kind):
+                kind.reset_parameters(module)
+    return model
 
 
 def _embedded(time: float, width: int) -> torch.Tensor:
@@ -305,6 +323,28 @@ FOREIGN = {
             lambda: (noise(2, 4, 16, 16), TIME),
             tuple(f"output_blocks.{number}" for number in range(9)),
             kwargs=lambda: {"context": noise(2, 7, 12)},
+        ),
+        Foreign(
+            "ComfyUI UNetModel",
+            "comfy.ldm.modules.diffusionmodules.openaimodel",
+            "UNetModel",
+            {
+                **{name: value for name, value in _ADM.items() if name != "attention_resolutions"},
+                "in_channels": 4,
+                "out_channels": 4,
+                "num_res_blocks": 2,
+                "num_heads": 2,
+                "use_spatial_transformer": True,
+                "context_dim": 12,
+                "transformer_depth": [0, 0, 1, 1, 1, 1],
+                "transformer_depth_middle": 1,
+                "transformer_depth_output": [0, 0, 0, 1, 1, 1, 1, 1, 1],
+            },
+            lambda: (noise(2, 4, 16, 16), TIME),
+            tuple(f"output_blocks.{number}.0" for number in range(9)),
+            kwargs=lambda: {"context": noise(2, 7, 12)},
+            make=_with_weights,
+            ready=_comfyui_on_the_cpu,
         ),
         Foreign(
             "MONAI DiffusionModelUNet, 2-D",

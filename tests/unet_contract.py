@@ -1,6 +1,7 @@
 """What every adapter promises, as one list of checks that run on any real U-Net class; each raises where it fails.
 
-``tests/adapters/test_contract.py`` runs them, and ``scripts/coverage.py`` writes what they find into docs/unets.md.
+``tests/adapters/test_contract.py`` runs them; ``scripts/coverage_of_unets.py`` writes what they find into
+docs/unets.md.
 """
 
 from __future__ import annotations

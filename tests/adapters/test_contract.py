@@ -26,5 +26,7 @@ def real(request: pytest.FixtureRequest) -> tuple[Foreign, nn.Module]:
 def test_contract(real: tuple[Foreign, nn.Module], name: str) -> None:
     row, model = real
     if name == "compile" and row.family not in COMPILED:
-        pytest.skip("compiling three kinds is enough here: it takes seconds each; scripts/coverage.py compiles all")
+        pytest.skip(
+            "compiling three kinds is enough here: it takes seconds each; scripts/coverage_of_unets.py compiles all"
+        )
     assert CHECKS[name](row, model) != ""

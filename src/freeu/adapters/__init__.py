@@ -78,10 +78,10 @@ def adapter_for(
 
 def _explain(model: nn.Module) -> str:
     name = type(model).__name__
-    others_of = "; ".join(family.label for family in (*_NAMED, *openai.FAMILIES))
-    families = (
-        f"{', '.join(diffusers.FAMILIES)} of diffusers; {', '.join(modelscope.FAMILIES)} of ModelScope; {others_of}"
-    )
+    classes = {"diffusers": [*diffusers.FAMILIES], "ModelScope": [*modelscope.FAMILIES]}
+    for family in (*_NAMED, *openai.FAMILIES):
+        classes.setdefault(family.of, []).extend(family.classes or ["UNetModel"])
+    families = "; ".join(f"{', '.join(names)} of {of}" for of, names in classes.items())
     if "ControlNet" in name or "Adapter" in name:
         return f"{name} has no decoder of its own: apply FreeU to the pipeline, whose U-Net it controls"
     if any(word in name for word in ("Autoencoder", "VAE", "VQ")):

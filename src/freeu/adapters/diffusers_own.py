@@ -46,14 +46,14 @@ def _of_sequences(unet: Any) -> Iterator[Join]:
 
 
 FAMILIES = (
-    Family("Kandinsky3UNet of diffusers", ("diffusers",), ("Kandinsky3UNet",), ("up_blocks",), _of_kandinsky, Host()),
+    Family("diffusers", ("diffusers",), ("Kandinsky3UNet",), ("up_blocks",), _of_kandinsky, Host()),
     Family(
-        "StableCascadeUNet of diffusers",
+        "diffusers",
         ("diffusers",),
         ("StableCascadeUNet",),
         ("up_blocks",),
         _of_cascade,
         CallHost("sample", "timestep_ratio", continuous=True, centred=True),
     ),
-    Family("UNet1DModel of diffusers", ("diffusers",), ("UNet1DModel",), ("up_blocks",), _of_sequences, Host()),
+    Family("diffusers", ("diffusers",), ("UNet1DModel",), ("up_blocks",), _of_sequences, Host()),
 )

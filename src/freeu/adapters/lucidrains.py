@@ -52,7 +52,7 @@ def _of_karras(unet: Any) -> Iterator[Join]:
 
 FAMILIES = (
     Family(
-        "KarrasUnet of denoising-diffusion-pytorch",
+        "denoising-diffusion-pytorch",
         ("denoising_diffusion_pytorch",),
         ("KarrasUnet", "KarrasUnet1D", "KarrasUnet3D"),
         ("downs", "mids", "ups"),
@@ -60,18 +60,16 @@ FAMILIES = (
         _HOST,
     ),
     Family(
-        "Unet, Unet1D, UViT of denoising-diffusion-pytorch",
+        "denoising-diffusion-pytorch",
         ("denoising_diffusion_pytorch",),
         ("Unet", "Unet1D", "UViT"),
         ("downs", "ups", "final_res_block"),
         _by_width,
         _HOST,
     ),
+    Family("imagen-pytorch", ("imagen_pytorch",), ("Unet", "Unet3D"), ("downs", "ups"), _by_width, _HOST),
     Family(
-        "Unet, Unet3D of imagen-pytorch", ("imagen_pytorch",), ("Unet", "Unet3D"), ("downs", "ups"), _by_width, _HOST
-    ),
-    Family(
-        "Unet3D of video-diffusion-pytorch",
+        "video-diffusion-pytorch",
         ("video_diffusion_pytorch",),
         ("Unet3D",),
         ("downs", "ups"),

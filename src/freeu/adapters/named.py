@@ -70,7 +70,7 @@ class Family:
     """U-Nets whose decoders are built alike.
 
     Args:
-        label: for people, in the message that lists what is known.
+        of: whose they are, for people.
         packages: first names of the modules where the classes are; empty where any class of this structure belongs to
             the family, because many forks carry it under other names.
         classes: names of the classes, also of base classes; empty for any.
@@ -81,7 +81,7 @@ class Family:
             known family.
     """
 
-    label: str
+    of: str
     packages: tuple[str, ...]
     classes: tuple[str, ...]
     parts: tuple[str, ...]

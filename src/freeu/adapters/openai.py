@@ -39,7 +39,7 @@ def _kind(block: Any) -> str:
 
 FAMILIES = (
     Family(
-        "UNetModel of CompVis, sgm, guided-diffusion, ComfyUI",
+        "CompVis, sgm, guided-diffusion, ComfyUI",
         (),
         (),
         ("input_blocks", "middle_block", "output_blocks", "model_channels"),

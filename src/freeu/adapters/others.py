@@ -56,6 +56,8 @@ class EmbeddedTimeHost(CallHost):
 
     def timestep(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         embedding = super().timestep(args, kwargs)
+        if embedding is None:
+            return None
         half = embedding.shape[-1] // 2
         # The lowest frequency: its angle stays below half a turn at every timestep.
         angle = torch.atan2(embedding[..., -1], embedding[..., half - 1])
@@ -64,7 +66,7 @@ class EmbeddedTimeHost(CallHost):
 
 FAMILIES = (
     Family(
-        "DiffusionModelUNet, SPADEDiffusionModelUNet of MONAI",
+        "MONAI",
         ("monai",),
         ("DiffusionModelUNet", "SPADEDiffusionModelUNet"),
         ("middle_block", "up_blocks"),
@@ -72,7 +74,7 @@ FAMILIES = (
         CallHost("x", "timesteps"),
     ),
     Family(
-        "ImageDenoiserModelV1 of k-diffusion",
+        "k-diffusion",
         ("k_diffusion",),
         ("ImageDenoiserModelV1",),
         ("u_net",),
@@ -80,7 +82,7 @@ FAMILIES = (
         CallHost("input", "sigma"),
     ),
     Family(
-        "Unet of smalldiffusion",
+        "smalldiffusion",
         ("smalldiffusion",),
         ("Unet",),
         ("downs", "mid", "ups"),
@@ -88,7 +90,7 @@ FAMILIES = (
         CallHost("x", "sigma"),
     ),
     Family(
-        "Diffusion of stable-diffusion-pytorch",
+        "stable-diffusion-pytorch",
         ("stable_diffusion_pytorch",),
         ("Diffusion",),
         ("unet", "time_embedding"),

@@ -102,8 +102,8 @@ def check_rows(config: FreeUConfig, pipe: Any, stacked: bool) -> None:
     setting = "share='guidance'" if config.share == "guidance" else "guidance='conditional'"
     if not stacked:
         raise FreeURuntimeError(
-            f"{setting} needs both halves of guidance in one batch, and samplers of this family call the U-Net once "
-            "for each: use the default"
+            f"{setting} needs both halves of guidance in one batch and in a known order, and samplers of this family "
+            "call the U-Net once for each, or stack them in ways of their own: use the default"
         )
     if pipe is None:
         raise FreeURuntimeError(

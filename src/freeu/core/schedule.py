@@ -15,6 +15,7 @@ from freeu.ops._checks import recording
 from freeu.schedule import Schedule
 
 _EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler", "CosineDPMSolverMultistepScheduler")
+_ENDS_AT_ZERO = ("DDPMWuerstchenScheduler",)  # the last of its timesteps is where the last step arrives
 _TRAIN_TIMESTEPS = 1000  # of a bare U-Net, whose configuration does not say; every Stable Diffusion was trained so
 
 
@@ -173,6 +174,8 @@ class Clock:
                 "apply FreeU to the pipeline that runs, give scheduler=..., or use unit='timestep'"
             )
         times = torch.as_tensor(steps).to(dtype).to(t.device)
+        if type(scheduler).__name__ in _ENDS_AT_ZERO:
+            times = times[:-1]
         distance = (times - t).abs()
         # A timestep of half precision is rounded; that of another scheduler lies anywhere between those of this one.
         rounding = torch.finfo(timestep.dtype).eps * t.abs() if timestep.is_floating_point() else 0.0
