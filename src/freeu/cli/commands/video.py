@@ -37,6 +37,6 @@ def video(
         reproduce(again.manifest, *groups, name="freeu-video", shell=shell)
         return
     texts = prompts.collect() if prompts else ("",)
-    others = {"guiding": guiding, "video": inputs, "region": region}
-    request = VideoRequest("video", texts, sampling, model, run, freeu, model.add_ons(), **others)
+    options = (sampling, model, run, freeu, model.add_ons())
+    request = VideoRequest("video", texts, *options, guiding=guiding, video=inputs, region=region)
     carry_out(request, "freeu-video", shell=shell)

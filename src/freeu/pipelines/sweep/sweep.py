@@ -248,8 +248,8 @@ def _make(
     if plan.loras and not plan.fuse_loras:
         set_weights(pipe, plan.loras)
     images = (prepared.image, prepared.mask)
-    others = {"control_image": prepared.control_image, "region": prepared.region}
-    image, flagged = generate_image(pipe, plan, planned, *images, **others)
+    control, region = prepared.control_image, prepared.region
+    image, flagged = generate_image(pipe, plan, planned, *images, control_image=control, region=region)
     inside = settings_of(plan, planned, versions, {name: one for name, one in used.items() if isinstance(one, dict)})
     output.write(file, png_bytes(image, inside, parameters=infotext(inside)))
     record["pictures"][file] = {
