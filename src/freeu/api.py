@@ -29,6 +29,7 @@ def apply(
     scheduler: object | None = None,
     example_args: Sequence[Any] | None = None,
     example_kwargs: Mapping[str, Any] | None = None,
+    region: Any = None,
     **fields: Any,
 ) -> Handle:
     """Put FreeU into a pipeline or a U-Net until the handle is removed.
@@ -44,6 +45,11 @@ def apply(
         example_args, example_kwargs: for a U-Net of no known family, what ``model(*example_args, **example_kwargs)``
             takes, such as ``(x, t)``, at any size: one traced call finds its sites. Needed once for a model; all its
             stages count from the widest backbone (stage 1; half of it is stage 2, a quarter stage 3).
+        region: where in the image FreeU acts: a mask in [0, 1] of height x width, in the shape of the image (at any
+            resolution), or one for each image or video of the batch (N x height x width); a tensor, an array or a grey
+            image of Pillow. 1 is FreeU, 0 leaves features as they are: at every site they become
+            ``m * freeu(x) + (1 - m) * x``, ``m`` the mask averaged over the area of each pixel. None: everywhere. The
+            mask is repeated for the halves of guidance and for the frames of a video.
         fields: fields of ``FreeUConfig`` (``b=(1.3, 1.4), s=(0.9, 0.2), version=2, profile="official"`` ...); they
             override those of ``config``. ``b1=1.3, b2=1.4, s1=0.9, s2=0.2`` are ``b`` and ``s``, stage by stage.
 
@@ -52,12 +58,14 @@ def apply(
 
     Raises:
         NoSitesError: the model has no skip concatenation that is known.
-        FreeUValueError: a bad preset name or field.
-        FreeURuntimeError: the model was compiled before, diffusers' own FreeU is active, or another thread is within
-            a block of ``enabled`` on this model.
+        FreeUValueError: a bad preset name, field or mask.
+        FreeURuntimeError: the model was compiled before, diffusers' own FreeU is active, another thread is within
+            a block of ``enabled`` on this model, or the pipeline shows the U-Net parts of the image and there is a
+            region.
 
     Warns:
-        NoEffectWarning: the configuration is not the identity and touches no site of this model.
+        NoEffectWarning: the configuration is not the identity and touches no site of this model, or the region is 0
+            everywhere.
 
     >>> import freeu
     >>> from diffusers import UNet2DModel
@@ -68,7 +76,7 @@ def apply(
     ['up_blocks.0.resnets.0']
     >>> handle.remove()
     """
-    return _handle(model, config, scheduler, (example_args, example_kwargs), fields, in_block=False)
+    return _handle(model, config, scheduler, (example_args, example_kwargs), region, fields, in_block=False)
 
 
 def apply_freeu(model: Any, config: FreeUConfig | str, *, scheduler: object | None = None) -> Handle:
@@ -104,6 +112,7 @@ def enabled(
     scheduler: object | None = None,
     example_args: Sequence[Any] | None = None,
     example_kwargs: Mapping[str, Any] | None = None,
+    region: Any = None,
     **fields: Any,
 ) -> Handle:
     """FreeU for the length of a ``with`` block; the arguments are those of ``apply``.
@@ -121,7 +130,7 @@ def enabled(
     >>> freeu.active(unet)
     ()
     """
-    return _handle(model, config, scheduler, (example_args, example_kwargs), fields, in_block=True)
+    return _handle(model, config, scheduler, (example_args, example_kwargs), region, fields, in_block=True)
 
 
 def active(model: Any) -> tuple[Handle, ...]:
@@ -233,15 +242,15 @@ def _handle(
     config: FreeUConfig | str | None,
     scheduler: object | None,
     example: tuple[Sequence[Any] | None, Mapping[str, Any] | None],
+    region: Any,
     fields: dict[str, Any],
     in_block: bool,
 ) -> Handle:
     unet = unet_of(model)
     adapter = adapter_for(unet, *example)
     clock = Clock(None if isinstance(model, nn.Module) else model, scheduler)
-    return Handle(
-        unet, adapter.find_sites(unet), _resolve(model, config, fields), adapter.host, clock, in_block=in_block
-    )
+    settings = _resolve(model, config, fields)
+    return Handle(unet, adapter.find_sites(unet), settings, adapter.host, clock, region=region, in_block=in_block)
 
 
 def _resolve(model: Any, config: FreeUConfig | str | None, fields: dict[str, Any]) -> FreeUConfig:

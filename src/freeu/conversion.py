@@ -85,7 +85,7 @@ class Conversion:
         return not self.lost
 
 
-def convert(config: FreeUConfig | str, to: str, model: Any) -> Conversion:
+def convert(config: FreeUConfig | str, to: str, model: Any, *, region: Any = None) -> Conversion:
     """The settings with which a tool does to a model what a configuration does.
 
     Args:
@@ -93,6 +93,7 @@ def convert(config: FreeUConfig | str, to: str, model: Any) -> Conversion:
         to: a name of ``freeu.foreign.tools.TOOLS``: "official", "diffusers", "comfyui", "a1111", "forge", "fooocus",
             "invokeai", "refiners", "rerender".
         model: a pipeline or a U-Net, for which tools agree or not; weights are not looked at.
+        region: a mask as in ``freeu.apply``; anything but None is lost, for no tool has regions.
 
     Returns:
         the settings, or what is lost.
@@ -120,6 +121,8 @@ def convert(config: FreeUConfig | str, to: str, model: Any) -> Conversion:
     )
     stages, clashes = _stages(rows, target)
     lost = [*_lost_fields(wanted, target, rows), *_lost_gains(rows, target), *clashes, *_lost_values(stages, target)]
+    if region is not None:
+        lost.append("no other tool has regions: FreeU acts there on the whole image")
     if lost:
         return Conversion(to, None, "", None, rows, tuple(lost))
     version = wanted.version if wanted.version in target.versions else target.versions[-1]  # without b they are one

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from freeu.config import FreeUConfig
 from freeu.core.calls import Call, Calls, Weights, factors_tensor, permanent, writable
 from freeu.core.guidance import kind_of, layout_of, needs_rows
+from freeu.core.region import Region
 from freeu.core.schedule import Clock, one_timestep, tensor_weights
 from freeu.core.site import Site
 from freeu.errors import FreeURuntimeError
@@ -92,6 +93,7 @@ class SiteHook:
     def __init__(self, site: Site, calls: Calls, device: torch.device) -> None:
         self.site = site
         self.calls = calls
+        self.region: Region | None = None
         self._eager = [0, 0, 0, 0]
         # The same of compiled code.
         self.counts = permanent(lambda: torch.zeros(4, dtype=torch.int64, device=device))
@@ -159,9 +161,10 @@ class SiteHook:
         return Gains(stage.b, stage.s * stage.g, high * stage.g)
 
     def _weightless(self, call: Call) -> bool:
-        """Whether every frame of the video has strength 0."""
+        """Whether every frame of the video has strength 0, or the region is nowhere."""
         strengths = self.config.frame_strength
-        return call.frames > 1 and bool(strengths) and not any(strengths)
+        nowhere = self.region is not None and self.region.nowhere
+        return nowhere or (call.frames > 1 and bool(strengths) and not any(strengths))
 
     def _compiled_gains(self, device: torch.device, call: Call) -> Gains:
         """Those of every call of compiled code, as tensors that it reads anew each time."""
@@ -183,6 +186,13 @@ class SiteHook:
 
     def _change(self, x: Tensor, call: Call, residual: Tensor | None, gains: Gains, inplace: bool) -> Tensor:
         """The concatenated features as FreeU leaves them; with ``inplace`` that is ``x``, changed."""
+        if self.region is not None:
+            changed = self._change_all(x, call, residual, gains, False)
+            return self.region.blend(x, changed, call.frames, inplace)
+        return self._change_all(x, call, residual, gains, inplace)
+
+    def _change_all(self, x: Tensor, call: Call, residual: Tensor | None, gains: Gains, inplace: bool) -> Tensor:
+        """The same without a region."""
         if self.config.frame_strength and call.frames > 1:
             changed = self._weaken_by_frame(x, call, self._transform(x, call, residual, gains, False))
             return x.copy_(changed) if inplace else changed
@@ -257,9 +267,10 @@ def _needs_frames(config: FreeUConfig) -> bool:
     return bool(config.over_time != "frame" or config.frame_strength or config.time_threshold)
 
 
-def calls_differ(config: FreeUConfig) -> bool:
+def calls_differ(config: FreeUConfig, region: Region | None = None) -> bool:
     """Whether calls of the U-Net differ in anything that the sites need to know."""
-    return config.timed or needs_rows(config) or _needs_frames(config) or config.control == "before"
+    by_frame = _needs_frames(config) or (region is not None and region.several)
+    return config.timed or needs_rows(config) or by_frame or config.control == "before"
 
 
 class RootHook:
@@ -268,18 +279,26 @@ class RootHook:
     Found are the weight under the schedule, which rows of the batch guidance stacked, and a ControlNet's residuals.
     """
 
-    def __init__(self, config: FreeUConfig, clock: Clock, calls: Calls, host: Host, residuals: Residuals) -> None:
+    def __init__(
+        self,
+        config: FreeUConfig,
+        clock: Clock,
+        calls: Calls,
+        host: Host,
+        residuals: Residuals,
+        region: Region | None = None,
+    ) -> None:
         self.clock = clock
         self.calls = calls
         self.host = host
         self.residuals = residuals
-        self.set(config)
+        self.set(config, region)
 
-    def set(self, config: FreeUConfig) -> None:
+    def set(self, config: FreeUConfig, region: Region | None) -> None:
         self.schedules, self.timed, self.unit = config.schedules, config.timed, config.unit
         # That of a pipeline that is gone is told apart from none at the next call, which is then refused.
         self.rows_kind = (kind_of(self.clock.pipe()) or "halves") if needs_rows(config) else None
-        self.needs_frames = _needs_frames(config)
+        self.needs_frames = _needs_frames(config) or (region is not None and region.several)
         self.needs_residuals = config.control == "before"
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from freeu.core.compiled import refuse_compiled, tell_instances_apart
 from freeu.core.guidance import check_rows
 from freeu.core.hooks import Counts, Host, RootHook, SiteHook, calls_differ
 from freeu.core.owner import Owner
+from freeu.core.region import Region, check_region
 from freeu.core.schedule import Clock
 from freeu.core.site import Site, factors_at, touched_at
 from freeu.errors import FreeURuntimeError, NoEffectWarning, unknown_name
@@ -30,6 +31,7 @@ from freeu.schedule import Stage
 from freeu.wording import counted
 
 _STACK = "_freeu_handles"
+_KEEP: Any = object()
 # Held while handles come and go, of any model: never while a model runs.
 _LOCK = threading.RLock()
 
@@ -49,6 +51,7 @@ class Handle:
         host: Host,
         clock: Clock | None = None,
         *,
+        region: Any = None,
         in_block: bool = False,
         attached: bool = True,
     ) -> None:
@@ -70,9 +73,10 @@ class Handle:
         if conflict:
             raise FreeURuntimeError(conflict)
         self._check(config)
+        self._region = self._checked_region(region)
         touched = self._touched(config)
         self._refuse_compiled(touched)
-        self._warn_if_without_effect(config, touched, stacklevel=5)
+        self._warn_if_without_effect(config, touched, self._region, stacklevel=5)
         self._configure(config, touched)
         if attached:
             self.attach()
@@ -120,6 +124,10 @@ class Handle:
             )
         unchanged = [path for path, counts in found.items() if counts.changes == 0]
         calls = counted(max((counts.reached for counts in found.values()), default=0), "call")
+        if unchanged and self._region is not None and self._region.nowhere:
+            raise FreeURuntimeError(
+                f"FreeU changed nothing in {calls}: the region is 0 everywhere; make it 1 where FreeU should act"
+            )
         if unchanged:
             config = self.config
             widen = ["start and end", *config.windows]
@@ -149,21 +157,23 @@ class Handle:
 
     # -- changes ------------------------------------------------------------------------------------------------
 
-    def update(self, config: FreeUConfig | str | None = None, **changes: Any) -> Handle:
+    def update(self, config: FreeUConfig | str | None = None, *, region: Any = _KEEP, **changes: Any) -> Handle:
         """Change the configuration in place; compiled code sees new factors without being rebuilt.
 
         Args:
             config: a whole configuration, the name of a preset, or None to start from the present one.
+            region: another mask, see ``freeu.apply``; None acts everywhere again. Left out, it stays as it is.
             changes: fields of ``FreeUConfig`` to replace.
 
         Raises:
-            FreeUValueError: a bad preset name or field.
+            FreeUValueError: a bad preset name, field or mask.
             FreeURuntimeError: the handle was removed; compiled code would miss a site that was untouched so far.
         """
         if not self._alive:
             raise FreeURuntimeError("this handle was removed: call freeu.apply again")
         new = (self.config if config is None else as_config(config)).replace(**changes)
         self._check(new)
+        place = self._region if region is _KEEP else self._checked_region(region)
         touched = self._touched(new)
         added = touched.keys() - self._hooks.keys()
         if added and self._calls.compiled:
@@ -173,7 +183,7 @@ class Handle:
             )
         if added:
             self._refuse_compiled(added)
-        self._warn_if_without_effect(new, touched, stacklevel=3)
+        self._warn_if_without_effect(new, touched, place, stacklevel=3)
         with _LOCK:
             # Hooks stay where they are if they can, so that a call that is under way in another thread keeps its own.
             again = self.active and not self._calls.compiled and touched.keys() != self._hooks.keys()
@@ -181,6 +191,7 @@ class Handle:
                 tell_instances_apart(self.model, self._modules(added))
             if again:
                 self._suspend()
+            self._region = place
             self._configure(new, touched)
             if again:
                 self._resume()
@@ -288,7 +299,9 @@ class Handle:
 
     def __repr__(self) -> str:
         state = "active" if self.active else "covered by a later one" if self._alive else "removed"
-        return f"<freeu.Handle {state}: {len(self.sites)} of {counted(len(self._all_sites), 'site')}, {self.config}>"
+        sites = f"{len(self.sites)} of {counted(len(self._all_sites), 'site')}"
+        within = f", region {self._region}" if self._region is not None else ""
+        return f"<freeu.Handle {state}: {sites}, {self.config}{within}>"
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -325,7 +338,18 @@ class Handle:
         gains = zip(self._all_sites, factors_at(self._all_sites, config), strict=True)
         return {site.path: found for site, found in gains if touched_at(*found)}
 
-    def _warn_if_without_effect(self, config: FreeUConfig, touched: Mapping[str, object], stacklevel: int) -> None:
+    def _checked_region(self, mask: Any) -> Region | None:
+        if mask is None:
+            return None
+        check_region(self._clock.pipe())
+        return Region(mask, self._device)
+
+    def _warn_if_without_effect(
+        self, config: FreeUConfig, touched: Mapping[str, object], region: Region | None, stacklevel: int
+    ) -> None:
+        if touched and region is not None and region.nowhere:
+            message = "FreeU changes nothing: the region is 0 everywhere; make it 1 where FreeU should act"
+            warnings.warn(message, NoEffectWarning, stacklevel=stacklevel)
         if not touched and not config.identity:
             warnings.warn(_no_effect(config, self._all_sites, self.model), NoEffectWarning, stacklevel=stacklevel)
 
@@ -338,18 +362,19 @@ class Handle:
             if site.path in touched or site.path in kept:
                 hook = self._hooks.get(site.path) or SiteHook(site, self._calls, self._device)
                 hook.set(config, *touched.get(site.path, (Stage(), 1.0)))
+                hook.region = self._region
                 hooks[site.path] = hook
         self._hooks = hooks
         self.config = config
-        self._calls.configure(calls_differ(config))
+        self._calls.configure(calls_differ(config, self._region))
         if self._root is not None:
-            self._root.set(config)
+            self._root.set(config, self._region)
 
     def _resume(self) -> None:
         if not self._hooks:
             return
         residuals = self._host.residuals(self.model)
-        self._root = RootHook(self.config, self._clock, self._calls, self._host, residuals)
+        self._root = RootHook(self.config, self._clock, self._calls, self._host, residuals, self._region)
         self._registered = [
             self.model.register_forward_pre_hook(self._root, with_kwargs=True),
             self.model.register_forward_hook(self._root.end, always_call=True),

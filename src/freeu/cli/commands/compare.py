@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from freeu.pipelines.options.control import ControlOptions
-from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.options.freeu import FreeUOptions, RegionOptions
 from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.like import LikeOptions
 from freeu.pipelines.options.model import ModelOptions
@@ -21,6 +21,7 @@ def compare(
     sampling: SamplingOptions,
     model: ModelOptions,
     freeu: FreeUOptions,
+    region: RegionOptions,
     image: ImageInput,
     control: ControlOptions,
     scalecrafter: ScaleCrafterOptions,
@@ -36,4 +37,5 @@ def compare(
     from freeu.cli.terminal import carry_out, image_request
 
     others = {"image": image, "control": control, "scalecrafter": scalecrafter, "guiding": guiding, "batch": batch}
+    others["region"] = region
     carry_out(image_request("compare", ctx, prompts, like, sampling, model, freeu, run=run, **others), shell=shell)

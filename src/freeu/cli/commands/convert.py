@@ -12,7 +12,7 @@ from freeu.cli.bundles import Only
 from freeu.cli.errors import CheckFailedError
 from freeu.cli.shell import loading
 from freeu.cli.tables import plain_table, wide_console
-from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.options.freeu import FreeUOptions, RegionOptions
 from freeu.pipelines.options.model import ModelOptions, NamedModel
 from freeu.pipelines.options.run import JsonOptions
 
@@ -31,6 +31,7 @@ def convert(
         ),
     ],
     freeu: FreeUOptions,
+    region: RegionOptions,
     files: Annotated[ModelOptions, Only("model_config")],
     form: JsonOptions,
 ) -> None:
@@ -43,17 +44,20 @@ def convert(
     from freeu.conversion import convert as converted
     from freeu.extras import need_diffusers
     from freeu.foreign.tools import tool
+    from freeu.pipelines.io.inputs import open_region
     from freeu.pipelines.models.describe import empty_unet
     from freeu.pipelines.models.sources.sources import find_model
 
     freeu.check()
+    if region.region is not None:
+        open_region(region.region)
     title = tool(to).title
     source = find_model(named.model)
     need_diffusers()
     loading(source.label)
     unet = empty_unet(source, files.model_config)
     config = freeu.resolve(unet)
-    found = converted(config, to, unet)
+    found = converted(config, to, unet, region=region.region)
     if form.as_json:
         print(json.dumps(_data(found), indent=2))
     elif found.exact:

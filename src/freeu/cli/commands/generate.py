@@ -6,7 +6,7 @@ import typer
 
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.control import ControlOptions
-from freeu.pipelines.options.freeu import FreeUOptions, FreeUSwitch
+from freeu.pipelines.options.freeu import FreeUOptions, FreeUSwitch, RegionOptions
 from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.like import LikeOptions
 from freeu.pipelines.options.model import ModelOptions
@@ -22,6 +22,7 @@ def generate(
     sampling: SamplingOptions,
     model: ModelOptions,
     freeu: FreeUOptions,
+    region: RegionOptions,
     image: ImageInput,
     control: ControlOptions,
     scalecrafter: ScaleCrafterOptions,
@@ -46,11 +47,12 @@ def generate(
             raise FreeUValueError(
                 "--from reproduces exactly, and --like takes settings for a new image: give one of them"
             )
-        groups = (prompts, sampling, model, freeu, switch, image, control, scalecrafter, guiding, run, batch)
+        groups = (prompts, sampling, model, freeu, region, switch, image, control, scalecrafter, guiding, run, batch)
         reproduce(again.manifest, *groups, name="freeu", ray=ray, shell=shell)
         return
     switch.check(freeu, asked=control.skip_filter_order is not None)
     wanted = None if switch.no_freeu else freeu
     others = {"image": image, "control": control, "scalecrafter": scalecrafter, "guiding": guiding, "batch": batch}
+    others["region"] = region
     request = image_request("generate", ctx, prompts, like, sampling, model, wanted, run=run, **others)
     carry_out(request, ray=ray, shell=shell)

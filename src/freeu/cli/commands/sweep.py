@@ -12,7 +12,7 @@ from freeu.cli.errors import stopped
 from freeu.cli.shell import loading, say, tell, written
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.control import ControlOptions
-from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.options.freeu import FreeUOptions, RegionOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import RunOptions, ShellOptions
 from freeu.pipelines.options.sampling import ImageInput, PromptOptions, SamplingOptions
@@ -35,6 +35,7 @@ def sweep(
     sampling: Annotated[SamplingOptions, Without("num_images")],
     model: ModelOptions,
     freeu: FreeUOptions,
+    region: RegionOptions,
     image: ImageInput,
     control: ControlOptions,
     run: RunOptions,
@@ -60,7 +61,8 @@ def sweep(
     if len(prompts.prompts or ()) > 1:
         raise FreeUValueError('several prompts make an axis: --y "prompt=first|second"')
     texts = prompts.collect() if swept is None else (str(swept[0]),)
-    wanted = Sweep(Request("generate", texts, sampling, model, run, freeu, model.add_ons(), image, control), axes)
+    networks = (model.add_ons(), image, control)
+    wanted = Sweep(Request("generate", texts, sampling, model, run, freeu, *networks, region=region), axes)
     with run.folder("freeu-sweep", shell.dry_run) as folder:
         found = check_sweep(wanted, folder)
         if shell.dry_run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from freeu.pipelines.options.freeu import VideoFreeUOptions
+from freeu.pipelines.options.freeu import RegionOptions, VideoFreeUOptions
 from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.run import ReproduceOptions, RunOptions, ShellOptions
@@ -15,6 +15,7 @@ def video(
     sampling: SamplingOptions,
     model: ModelOptions,
     freeu: VideoFreeUOptions,
+    region: RegionOptions,
     inputs: VideoOptions,
     guiding: GuidingOptions,
     run: RunOptions,
@@ -32,9 +33,10 @@ def video(
     from freeu.pipelines.video.request import VideoRequest
 
     if again.manifest is not None:
-        groups = (prompts, sampling, model, freeu, inputs, guiding, run)
+        groups = (prompts, sampling, model, freeu, region, inputs, guiding, run)
         reproduce(again.manifest, *groups, name="freeu-video", shell=shell)
         return
     texts = prompts.collect() if prompts else ("",)
-    request = VideoRequest("video", texts, sampling, model, run, freeu, model.add_ons(), guiding=guiding, video=inputs)
+    options = (sampling, model, run, freeu, model.add_ons())
+    request = VideoRequest("video", texts, *options, guiding=guiding, video=inputs, region=region)
     carry_out(request, "freeu-video", shell=shell)

@@ -80,42 +80,43 @@ def on_white(image: Image) -> Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def as_mask(path: Path, image: Image) -> tuple[Image, str]:
+def as_mask(path: Path, image: Image, region: bool = False) -> tuple[Image, str]:
     """What ``read_image`` gave as a mask in 8-bit grey, white where the image is to change.
 
     Args:
         path: the file, for messages.
         image: of one colour on transparent ground, its opaque parts are the white; else transparent parts are black.
+        region: whether the mask says where FreeU acts, and any grey counts; else it is for inpainting.
 
     Returns:
         the mask, and what a user should know of how it was read, or "".
 
     Raises:
-        FreeUValueError: nowhere lighter than middle grey, which is where pipelines begin to inpaint.
+        FreeUValueError: black everywhere; for inpainting, nowhere lighter than middle grey, which is where pipelines
+            begin to inpaint.
     """
     from PIL import ImageChops
 
+    what, goal = ("region", "FreeU should act") if region else ("mask", "the image should change")
     mask, note = image.convert("L"), ""
     if image.mode in ("LA", "RGBA"):
         alpha = image.getchannel("A")
         low, high = _extrema(alpha)
         darkest, lightest = _seen(mask, alpha) if high else (0, 0)
         if low < high and darkest == lightest:
-            mask, note = (
-                alpha,
-                f"the mask {path.name} has one colour on transparent ground: its opaque parts are inpainted",
-            )
+            happens = "FreeU acts in its opaque parts" if region else "its opaque parts are inpainted"
+            mask, note = alpha, f"the {what} {path.name} has one colour on transparent ground: {happens}"
         elif low < 255:
             mask = ImageChops.multiply(mask, alpha)
     top = _extrema(mask)[1]
     if top == 0:
-        raise FreeUValueError(f"the mask {path} is black everywhere: paint white where the image should change")
+        raise FreeUValueError(f"the {what} {path} is black everywhere: paint white where {goal}")
     if top == 1:
         mask, note = (
             mask.point(lambda value: 255 * value),
-            f"the mask {path.name} has values 0 and 1: 1 is taken for white",
+            f"the {what} {path.name} has values 0 and 1: 1 is taken for white",
         )
-    elif top < 128:
+    elif top < 128 and not region:
         raise FreeUValueError(
             f"the mask {path} is nowhere lighter than {top} of 255, and only what is lighter than middle grey is "
             "inpainted: paint white where the image should change"

@@ -132,6 +132,44 @@ def open_mask(path: Path, image: Image) -> tuple[Image, str]:
     return as_mask(path, mask)
 
 
+def open_region(path: Path) -> tuple[Image, str]:
+    """A region as 8-bit grey, white where FreeU acts, and what a user should know of how it was read, or "".
+
+    Raises:
+        FreeUValueError: it cannot be read, or is black everywhere.
+    """
+    region, note = as_mask(path, read_image(path), region=True)
+    everywhere = region.getextrema() == (255, 255)
+    return region, f"the region {path.name} is white everywhere: FreeU acts as without it" if everywhere else note
+
+
+def fit_region(region: Image, size: tuple[int, int], multiple: int, like: Image | None = None) -> Image:
+    """A region at the size of the images: each pixel is the mean of the area that it covers.
+
+    Args:
+        region: in 8-bit grey.
+        size: width and height of what is generated, in pixels.
+        multiple: sides of images are multiples of this; a region's shape may be off by less.
+        like: the image that the run starts from; a region of its size is resized as that is.
+
+    Raises:
+        FreeUValueError: the region has another shape.
+    """
+    from PIL.Image import Resampling
+
+    (width, height), longest = size, max(region.size)
+    same = like is not None and like.size == region.size
+    if not same and abs(width * region.height - height * region.width) >= multiple * longest:
+        raise FreeUValueError(
+            f"the region must have the shape of what is generated, got {region.width}x{region.height} for "
+            f"{width}x{height}: crop it, or give another --width and --height"
+        )
+    fitted = region if region.size == size else region.resize(size, Resampling.BOX)
+    if fitted.getbbox() is None:
+        raise FreeUValueError(f"nothing of the region is left at {width}x{height}: paint more of it white")
+    return fitted
+
+
 def fit_size(size: tuple[int, int], native: int, multiple: int) -> tuple[int, int]:
     """The size at which an input image is used: its shape, the model's native area, sides the model can make.
 

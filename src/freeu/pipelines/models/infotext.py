@@ -31,6 +31,8 @@ _A1111 = {
 """What A1111 or Forge call a sampler of ours; those with Karras sigmas have a field of their own for it."""
 _KARRAS_UNLESS_TOLD = "DPM++ 2M"
 """What these samplers of A1111 mean by the schedule "Automatic"."""
+REGION_FIELD = "FreeU Region"
+"""Says that FreeU acted in a region alone, by the first digits of the mask's SHA-256."""
 FREEU_FIELDS = (
     *("FreeU", "FreeU Stages", "FreeU Schedule", "FreeU Version"),
     *(f"freeu_{name}" for name in ("enabled", "b1", "b2", "s1", "s2", "start", "end")),
@@ -86,17 +88,23 @@ def infotext(settings: Mapping[str, Any]) -> str:
             f"Guidance Start: {control['start']:g}, Guidance End: {control['end']:g}"
         )
     if settings.get("config") is not None:
-        fields |= freeu_fields(FreeUConfig.from_dict(settings["config"]))
+        fields |= freeu_fields(FreeUConfig.from_dict(settings["config"]), settings.get("region_sha256"))
     fields["Version"] = f"freeu {settings['environment'].get('freeu', '')}".strip()
     loras = "".join(f" <lora:{one['name']}:{one['weight']:g}>" for one in settings.get("loras", ()))
     return write_parameters(Parameters(settings["prompt"] + loras, settings["negative_prompt"], fields))
 
 
-def freeu_fields(config: FreeUConfig) -> dict[str, str]:
+def freeu_fields(config: FreeUConfig, region: str | None = None) -> dict[str, str]:
     """FreeU's settings: exactly under "FreeU", and in the words of sd-webui-freeu where it can be told to do the same.
 
-    That extension amplifies one channel more than half of them.
+    That extension amplifies one channel more than half of them, and has no regions.
+
+    Args:
+        config: the settings.
+        region: SHA-256 of the mask that says where FreeU acted; None: everywhere.
     """
+    if region is not None:
+        return {"FreeU": str(config), REGION_FIELD: region[:16]}
     found = {"FreeU": str(config)}
     by_channels = config.profile != "diffusers" and config.channels in (None, "first", "first-inclusive")
     if not by_channels or config.windows or any(getattr(config, name) != value for name, value in _ALIKE.items()):

@@ -232,6 +232,18 @@ class FreeUOptions:
 
 
 @dataclass(frozen=True)
+class RegionOptions:
+    """Where in the image FreeU acts."""
+
+    PANEL: ClassVar[str] = "FreeU"
+
+    region: Annotated[
+        Path | None,
+        Option("FreeU acts only where this image is white, half where it is grey; in the images' shape.", "MASK"),
+    ] = None
+
+
+@dataclass(frozen=True)
 class FreeUSwitch:
     """For commands that can do without FreeU."""
 

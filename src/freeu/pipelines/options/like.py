@@ -13,7 +13,7 @@ from freeu.errors import FreeUValueError
 from freeu.foreign.parameters import Parameters
 from freeu.metadata import KEY, find_settings, read_graph_of, read_parameters_of
 from freeu.pipelines.io.inputs import MAX_SEED, parse_seeds
-from freeu.pipelines.models.infotext import FREEU_FIELDS, freeu_of, own_sampler, sampler_of
+from freeu.pipelines.models.infotext import FREEU_FIELDS, REGION_FIELD, freeu_of, own_sampler, sampler_of
 from freeu.pipelines.models.sources.sources import embedded_models
 from freeu.pipelines.models.sources.tasks import VIDEO_TASKS
 from freeu.pipelines.options.freeu import FreeUOptions
@@ -30,6 +30,7 @@ _OF_OURS = {
     "embeddings": ("embeddings", "--embedding"),
     "control": ("the ControlNet", "--controlnet"),
     "image_sha256": ("the input image", "--image"),
+    "region_sha256": ("the region of FreeU", "--region"),
     "scalecrafter": ("ScaleCrafter", "--scalecrafter"),
     "guiding": ("guidance settings", "--guidance-interval, --fresca"),
     "guidance_rescale": ("guidance rescale", "--guidance-rescale"),
@@ -150,7 +151,8 @@ def _of_ours(path: Path, settings: Mapping[str, Any], model: str | None) -> Foun
 def _of_a1111(path: Path, found: Parameters, model: str | None) -> Found:
     fields = found.fields
     left = [f"{_shown(name)} {_shown(value)}" for name, value in fields.items() if name not in _TAKEN | _OF_NO_USE]
-    left = [f"{one} (--lora)" if one.startswith("LoRA ") else one for one in left]
+    for first, option in (("LoRA ", "--lora"), (REGION_FIELD, "--region")):
+        left = [f"{one} ({option})" if one.startswith(first) else one for one in left]
     if model is None:
         left = [f"{one} (--model)" if one.startswith("Model ") else one for one in left]
     else:

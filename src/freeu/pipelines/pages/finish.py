@@ -79,6 +79,8 @@ def headline(plan: Plan, world: Mapping[str, Any]) -> list[str]:
     lines += [f"with {one.text}" for one in beside if one is not None]
     if plan.guidance_rescale is not None:
         lines.append(f"with guidance rescale {plan.guidance_rescale:g}")
+    if plan.region_sha is not None:
+        lines.append("FreeU acts in the region alone")
     if plan.reader is not None:
         lines.append(f"what FreeU changes is seen by {plan.reader} alone")
     return lines

@@ -16,7 +16,7 @@ from freeu.pipelines.models.sources.tasks import TASK_NAMES
 from freeu.pipelines.models.used import sampler_text
 from freeu.pipelines.pages.rendering import render
 from freeu.pipelines.runs.manifest import Manifest
-from freeu.pipelines.runs.plan import INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, Plan
+from freeu.pipelines.runs.plan import INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, INPUT_REGION, Plan
 from freeu.wording import counted
 
 MAX_EXACT = 24 << 20  # bytes of PNG up to which the page holds the very files
@@ -83,6 +83,7 @@ def make_page(folder: Path, manifest: Manifest, note: str = "", measures: Measur
         source=_exact(folder / INPUT_IMAGE) if plan.image_sha else None,
         mask=_exact(folder / INPUT_MASK) if plan.mask_sha else None,
         control=_exact(folder / INPUT_CONTROL) if plan.control else None,
+        region=_exact(folder / INPUT_REGION) if plan.region_sha else None,
         measured=measures.text,
         settings=settings_rows(plan, manifest.used),
         environment=manifest.environment,
@@ -134,6 +135,8 @@ def settings_rows(plan: Plan, used: Mapping[str, Any] | None = None) -> list[tup
     if plan.scalecrafter is not None:
         rows.append(("ScaleCrafter", plan.scalecrafter.text.removeprefix("ScaleCrafter ")))
     rows += guiding_rows(plan)
+    if plan.region_sha is not None:
+        rows.append(("region", f"{INPUT_REGION}, white where FreeU acts"))
     if plan.reader is not None:
         rows.append(("change seen by", f"{plan.reader} alone"))
     return rows
@@ -156,9 +159,15 @@ def _lora_row(lora: Lora) -> str:
 
 def python_lines(plan: Plan) -> str:
     """The lines of Python that put the same on a pipeline."""
-    text = json.dumps(str(plan.config), ensure_ascii=False)
-    enabled = f"with freeu.enabled(pipe, freeu.FreeUConfig.parse({text})):\n    image = pipe(prompt).images[0]"
-    return "\n".join([*add_on_lines(plan), enabled])
+    return "\n".join([*add_on_lines(plan), *freeu_lines(plan), "    image = pipe(prompt).images[0]"])
+
+
+def freeu_lines(plan: Plan) -> list[str]:
+    """Lines of Python that begin a block with the plan's FreeU."""
+    config = f"freeu.FreeUConfig.parse({json.dumps(str(plan.config), ensure_ascii=False)})"
+    if plan.region_sha is None:
+        return [f"with freeu.enabled(pipe, {config}):"]
+    return [f'region = PIL.Image.open("{INPUT_REGION}")', f"with freeu.enabled(pipe, {config}, region=region):"]
 
 
 def add_on_lines(plan: Plan) -> list[str]:

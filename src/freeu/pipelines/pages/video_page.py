@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from freeu.pipelines.pages.clip_page import Head, Pair, clip_page
-from freeu.pipelines.pages.page import add_on_lines, settings_rows
+from freeu.pipelines.pages.page import add_on_lines, freeu_lines, settings_rows
 from freeu.pipelines.runs.manifest import Manifest
 from freeu.pipelines.runs.plan import INPUT_IMAGE, INPUT_VIDEO, Plan
 from freeu.wording import counted
@@ -94,6 +93,4 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _python(plan: Plan) -> str:
-    text = json.dumps(str(plan.config), ensure_ascii=False)
-    enabled = f"with freeu.enabled(pipe, freeu.FreeUConfig.parse({text})):\n    frames = pipe(...).frames[0]"
-    return "\n".join([*add_on_lines(plan), enabled])
+    return "\n".join([*add_on_lines(plan), *freeu_lines(plan), "    frames = pipe(...).frames[0]"])

@@ -175,6 +175,7 @@ def settings_of(
         **({"guidance_rescale": plan.guidance_rescale} if plan.guidance_rescale is not None else {}),
         **({"reader": plan.reader} if plan.reader else {}),
         **({"weighting": plan.weighting} if plan.weighting else {}),
+        **({"region_sha256": plan.region_sha} if plan.region_sha and planned.arm == "freeu" else {}),
         **({"prediction_type": plan.prediction_type} if plan.prediction_type else {}),
         **{name: getattr(plan, name) for name in OF_SPEED if getattr(plan, name) != getattr(Plan, name)},
         "dtype": plan.dtype,

@@ -30,9 +30,10 @@ def generate_image(
     mask: Image | None = None,
     on_step: OnStep = lambda fraction, latents: None,
     control_image: Image | None = None,
+    region: Image | None = None,
 ) -> tuple[Image, bool]:
     """``generate_frames`` for a model of still images: the one image instead of frames."""
-    ((found, flagged),) = generate_images(pipe, plan, (planned,), image, mask, on_step, control_image)
+    ((found, flagged),) = generate_images(pipe, plan, (planned,), image, mask, on_step, control_image, region)
     return found, flagged
 
 
@@ -44,6 +45,7 @@ def generate_images(
     mask: Image | None = None,
     on_step: OnStep = lambda fraction, latents: None,
     control_image: Image | None = None,
+    region: Image | None = None,
 ) -> list[tuple[Image, bool]]:
     """Still images by one call of the pipeline, and of each whether the safety checker blacked it out.
 
@@ -51,7 +53,8 @@ def generate_images(
         batch: which images of the plan, all of one arm; several only where ``plan.batchable``.
         the others, and errors: as ``generate_frames``.
     """
-    result = _called(pipe, plan, batch, _image_arguments(plan, image, mask, control_image), on_step)
+    arguments = _image_arguments(plan, image, mask, control_image)
+    result = _called(pipe, plan, batch, arguments, on_step, region)
     flags = getattr(result, "nsfw_content_detected", None) or [False] * len(batch)
     assert len(result.images) == len(batch), "callers that generate still images refuse models that generate videos"
     return [(one.convert("RGB"), bool(flag)) for one, flag in zip(result.images, flags, strict=True)]
@@ -65,6 +68,7 @@ def generate_frames(
     mask: Image | None = None,
     on_step: OnStep = lambda fraction, latents: None,
     control_image: Image | None = None,
+    region: Image | None = None,
 ) -> tuple[Frames, bool]:
     """Generate one image or video, and say whether the safety checker blacked it out.
 
@@ -74,16 +78,17 @@ def generate_frames(
         image, mask: the inputs of the tasks "image" and "inpaint".
         on_step: changes nothing by what it returns.
         control_image: what the plan's ControlNet reads.
+        region: white where FreeU acts; None: everywhere.
 
     Raises:
         FreeUValueError: the pipeline refuses these settings.
         FreeURuntimeError: FreeU did not act, or the device has too little memory.
     """
     if plan.frames is None:
-        image, flagged = generate_image(pipe, plan, planned, image, mask, on_step, control_image)
+        image, flagged = generate_image(pipe, plan, planned, image, mask, on_step, control_image, region)
         return (image,), flagged
     arguments = _image_arguments(plan, image, mask, control_image)
-    result = _called(pipe, plan, (planned,), arguments, on_step)
+    result = _called(pipe, plan, (planned,), arguments, on_step, region)
     return tuple(frame.convert("RGB") for frame in result.frames[0]), False
 
 
@@ -113,6 +118,7 @@ def generate_latents(
     image: Image | None = None,
     video: Frames | None = None,
     on_step: OnStep = lambda fraction, latents: None,
+    region: Image | None = None,
 ) -> Any:
     """Generate the latents of one video, for ``decoding.decode_frames``; its frames are not in memory.
 
@@ -129,10 +135,17 @@ def generate_latents(
         "target_fps": plan.fps,
         "output_type": "latent",
     }
-    return _called(pipe, plan, (planned,), arguments, on_step).frames
+    return _called(pipe, plan, (planned,), arguments, on_step, region).frames
 
 
-def _called(pipe: Any, plan: Plan, batch: Sequence[PlannedImage], special: dict[str, Any], on_step: OnStep) -> Any:
+def _called(
+    pipe: Any,
+    plan: Plan,
+    batch: Sequence[PlannedImage],
+    special: dict[str, Any],
+    on_step: OnStep,
+    region: Image | None,
+) -> Any:
     """What the pipeline returns; it is given those arguments that it knows and that are not None."""
     import torch
 
@@ -173,7 +186,7 @@ def _called(pipe: Any, plan: Plan, batch: Sequence[PlannedImage], special: dict[
             guided(pipe, plan),
         ):
             if batch[0].arm == "freeu":
-                with freeu.enabled(pipe, plan.config) as handle, read_by(handle.sites, plan):
+                with freeu.enabled(pipe, plan.config, region=region) as handle, read_by(handle.sites, plan):
                     result = pipe(**arguments)
                     handle.verify()
             else:

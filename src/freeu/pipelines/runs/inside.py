@@ -68,6 +68,7 @@ def _plan(settings: dict[str, Any]) -> dict[str, Any]:
         "arms": [settings["arm"]],
         "image_sha": settings["image_sha256"],
         "mask_sha": settings["mask_sha256"],
+        "region_sha": settings.get("region_sha256"),
         "model": {
             "kind": "hub" if "/" in model["name"] else "embedded",
             "reference": model["name"],

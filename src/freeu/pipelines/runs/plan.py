@@ -28,7 +28,7 @@ from freeu.pipelines.models.schedulers import PREDICTION_TYPES
 from freeu.pipelines.models.sources.tasks import TASKS, VIDEO_TASKS
 from freeu.pipelines.models.weighting import WEIGHTINGS
 from freeu.pipelines.options.control import options_of
-from freeu.pipelines.options.freeu import FreeUOptions
+from freeu.pipelines.options.freeu import FreeUOptions, RegionOptions
 from freeu.pipelines.options.guiding import options_of as guiding_options
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.option import shell_line, words
@@ -48,7 +48,7 @@ OF_ADD_ONS = ("loras", "embeddings", "fuse_loras")
 """Fields of a plan that only a model with LoRAs or embeddings has."""
 OF_SPEED = ("batch", "autocast", "offload", "vae_tiling", "attention_slicing")
 """Fields of a plan that only fast runs, or those in little memory, have: each can change the last bits."""
-INPUT_CONTROL = "input-control.png"
+INPUT_CONTROL, INPUT_REGION = "input-control.png", "input-region.png"
 INPUT_IMAGE, INPUT_MASK, INPUT_VIDEO = "input-image.png", "input-mask.png", "input-video.png"
 
 
@@ -139,6 +139,7 @@ class Plan:
         offload, vae_tiling, attention_slicing: how memory was saved, see ``memory.Memory``.
         weighting: how prompts are read, of ``weighting.WEIGHTINGS``; None reads them as words.
         negatives: the negative prompt of each prompt, in place of ``negative_prompt``; () where all have that.
+        region_sha: SHA-256 of the pixels of the region at that size, white where FreeU acts, or None: everywhere.
 
     Raises:
         FreeUValueError: a field that is of the wrong type or outside its range, by name.
@@ -186,6 +187,7 @@ class Plan:
     attention_slicing: bool = False
     weighting: str | None = None
     negatives: tuple[str, ...] = ()
+    region_sha: str | None = None
 
     def __post_init__(self) -> None:
         video = self.command == "video"
@@ -221,6 +223,7 @@ class Plan:
             "autocast": self.autocast in (None, AUTOCAST),
             "negatives": not self.negatives
             or (len(self.negatives) == len(self.prompts) and all(isinstance(one, str) for one in self.negatives)),
+            "region_sha": self.region_sha is None or isinstance(self.region_sha, str),
             "weighting": self.weighting is None or self.weighting in WEIGHTINGS,
             "offload": self.offload is None or self.offload in OFFLOADS,
             "vae_tiling": isinstance(self.vae_tiling, bool),
@@ -292,7 +295,7 @@ class Plan:
             if data[name] == getattr(Plan, name):
                 del data[name]
         del data["control"], data["scalecrafter"], data["guiding"]
-        for name in ("prediction_type", "guidance_rescale", "reader", "weighting"):
+        for name in ("prediction_type", "guidance_rescale", "reader", "weighting", "region_sha"):
             if data[name] is None:
                 del data[name]
         if not self.negatives:
@@ -348,7 +351,7 @@ class Plan:
     @property
     def reads_folder(self) -> bool:
         """Whether ``command_line`` names files that the run wrote into its folder."""
-        return any((self.image_sha, self.mask_sha, self.video_sha, self.control, self.negatives))
+        return any((self.image_sha, self.mask_sha, self.video_sha, self.control, self.negatives, self.region_sha))
 
     def command_line(self) -> str:
         """The command that makes these images or videos from the same model, for a shell."""
@@ -359,6 +362,7 @@ class Plan:
         found += words(scalecrafter_options(self.scalecrafter)) if self.scalecrafter else []
         found += words(guiding_options(self.guiding, self.guidance_rescale))
         found += self.sampling_words()
+        found += words(RegionOptions(Path(INPUT_REGION))) if self.region_sha else []
         image = Path(INPUT_IMAGE) if self.image_sha else None
         if self.command == "video":
             video = Path(INPUT_VIDEO) if self.video_sha else None

@@ -37,6 +37,7 @@ class Prepared:
     mask: Image | None = None
     video: Frames | None = None
     control_image: Image | None = None
+    region: Image | None = None
     notes: tuple[str, ...] = ()
     evidence: str | None = None
 
@@ -135,7 +136,7 @@ def settle(request: Request, found: Sources, loaded: Loaded, model: ModelReferen
         plan = replace(plan, batch=batch)
     world = loaded.source.world
     known = world and {**world, "words": [*world.get("words", ()), *request.words]}
-    inputs_of = (inputs.image, inputs.mask, inputs.video, inputs.control_image)
+    inputs_of = (inputs.image, inputs.mask, inputs.video, inputs.control_image, inputs.region)
     with quiet():
         cut = tuple(notes_on_reading(loaded.pipe, plan))
     if run.offload is not None and device == "cpu":

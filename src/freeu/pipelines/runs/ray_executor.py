@@ -73,7 +73,7 @@ class Worker:
         """The images of a batch, and the seconds they took."""
         plan = Plan.from_dict(plan_data)
         here = self.prepared
-        prepared = Prepared(plan, here.loaded, here.image, here.mask, None, here.control_image)
+        prepared = Prepared(plan, here.loaded, here.image, here.mask, None, here.control_image, here.region)
         settings = [settings_of(plan, planned, made_with, self.used) for planned in batch]
         began = time.perf_counter()
         with quiet(), deterministic(plan.device, plan.threads):
@@ -264,7 +264,7 @@ def loading_key(plan: Plan) -> dict[str, Any]:
         "embeddings",
         "fuse_loras",
     )
-    fields += ("control", "prediction_type", "image_sha", "mask_sha")
+    fields += ("control", "prediction_type", "image_sha", "mask_sha", "region_sha")
     return {name: getattr(plan, name) for name in fields}
 
 

@@ -18,7 +18,15 @@ from freeu.pipelines.models.loading import load, pick_device
 from freeu.pipelines.models.sources.families import fetch_adapter, find_adapter
 from freeu.pipelines.models.sources.sources import ModelSource, find_model, fingerprint
 from freeu.pipelines.options.model import ModelOptions
-from freeu.pipelines.runs.plan import INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, INPUT_VIDEO, ModelReference, Plan
+from freeu.pipelines.runs.plan import (
+    INPUT_CONTROL,
+    INPUT_IMAGE,
+    INPUT_MASK,
+    INPUT_REGION,
+    INPUT_VIDEO,
+    ModelReference,
+    Plan,
+)
 from freeu.pipelines.runs.prepare import Prepared, model_reference
 
 if TYPE_CHECKING:
@@ -55,7 +63,7 @@ class Recovered:
     Args:
         source: of the model.
         loras, embeddings: where they are now.
-        image, mask, video, control_image: what the run starts from, or None.
+        image, mask, video, control_image, region: what the run starts from, or None.
         adapter, control: of the motion adapter and the ControlNet, or None.
     """
 
@@ -66,6 +74,7 @@ class Recovered:
     mask: Image | None
     video: Frames | None
     control_image: Image | None
+    region: Image | None
     adapter: ModelSource | None
     control: ModelSource | None
 
@@ -89,16 +98,19 @@ def recover(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Recovered:
         (INPUT_IMAGE, plan.image_sha, "an image"),
         (INPUT_MASK, plan.mask_sha, "a mask"),
         (INPUT_CONTROL, plan.control, "a control image"),
+        (INPUT_REGION, plan.region_sha, "a region"),
     ):
         if wanted and not (folder / name).is_file():
             raise FreeUValueError(f"it was generated from {what} too: put {name} of its folder beside it, in {folder}")
     image = open_image(folder / INPUT_IMAGE) if plan.image_sha else None
     mask = read_image(folder / INPUT_MASK).convert("L") if plan.mask_sha and image else None
     read = open_image(folder / INPUT_CONTROL) if plan.control else None
+    region = read_image(folder / INPUT_REGION).convert("L") if plan.region_sha else None
     for name, given, sha in (
         (INPUT_IMAGE, image, plan.image_sha),
         (INPUT_MASK, mask, plan.mask_sha),
         (INPUT_CONTROL, read, plan.control.sha if plan.control else None),
+        (INPUT_REGION, region, plan.region_sha),
     ):
         if given is not None and pixel_sha(given) != sha:
             raise FreeUValueError(f"{folder / name} is not the image that the manifest names: its pixels differ")
@@ -112,7 +124,7 @@ def recover(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Recovered:
         adapter = find_adapter(elsewhere.motion_adapter or plan.motion_adapter.reference)
     if plan.control is not None:
         steering = find_control(elsewhere.control or plan.control.reference)
-    return Recovered(source, loras, embeddings, image, mask, video, read, adapter, steering)
+    return Recovered(source, loras, embeddings, image, mask, video, read, region, adapter, steering)
 
 
 def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
@@ -160,7 +172,7 @@ def reload(plan: Plan, folder: Path, elsewhere: Elsewhere) -> Prepared:
         plan = replace(plan, motion_adapter=adapter_reference(adapter))
     if plan.control is not None and steering is not None:
         plan = replace(plan, control=replace(plan.control, **named(steering)))
-    return Prepared(plan, loaded, here.image, here.mask, here.video, here.control_image)
+    return Prepared(plan, loaded, here.image, here.mask, here.video, here.control_image, here.region)
 
 
 def _find(plan: Plan, elsewhere: Elsewhere) -> ModelSource:

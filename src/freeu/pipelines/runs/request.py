@@ -10,7 +10,15 @@ from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.extras import need, need_diffusers
 from freeu.json_files import read_json
-from freeu.pipelines.io.inputs import check_side, fit_size, open_image, open_mask, pixel_sha
+from freeu.pipelines.io.inputs import (
+    check_side,
+    fit_region,
+    fit_size,
+    open_image,
+    open_mask,
+    open_region,
+    pixel_sha,
+)
 from freeu.pipelines.io.output import refuse_foreign
 from freeu.pipelines.models.addons.add_ons import AddOns, check_fit, check_together
 from freeu.pipelines.models.control.control import HIGH, LOW, Control, condition, control_class, named
@@ -20,7 +28,7 @@ from freeu.pipelines.models.sources.families import refuse_videos
 from freeu.pipelines.models.sources.sources import ModelSource, find_model
 from freeu.pipelines.models.weighting import check_weighting
 from freeu.pipelines.options.control import ControlOptions
-from freeu.pipelines.options.freeu import FreeUOptions, config_changes
+from freeu.pipelines.options.freeu import FreeUOptions, RegionOptions, config_changes
 from freeu.pipelines.options.guiding import GuidingOptions
 from freeu.pipelines.options.model import ModelOptions
 from freeu.pipelines.options.option import check_bounds, check_range
@@ -51,7 +59,7 @@ class Inputs:
     Args:
         size: width and height of what is generated, in pixels.
         plan: fields of ``plan.Plan``.
-        image, mask, control_image: images at that size, or None.
+        image, mask, control_image, region: images at that size, or None.
         video: frames at that size, or None.
         notes: what a user should know of them.
     """
@@ -62,7 +70,15 @@ class Inputs:
     mask: Image | None = None
     control_image: Image | None = None
     video: Frames | None = None
+    region: Image | None = None
     notes: list[str] = field(default_factory=list)
+
+    def take_region(self, path: Path, multiple: int, like: Image | None = None) -> None:
+        """Read where FreeU acts; the arguments are those of ``inputs.fit_region``."""
+        region, note = open_region(path)
+        self.region = fit_region(region, self.size, multiple, like)
+        self.plan["region_sha"] = pixel_sha(self.region)
+        self.notes += [note] if note else []
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,7 @@ class Request:
             several at once, and with ``--dtype auto`` in the quickest format.
         batch: how many of one arm are generated at once where ``speed`` is None.
         negatives: the negative prompt of each prompt; () gives all of them that of ``sampling``.
+        region: where in the image FreeU acts.
     """
 
     command: str
@@ -100,6 +117,7 @@ class Request:
     guiding: GuidingOptions = GuidingOptions()
     batch: BatchOptions = BatchOptions()
     negatives: tuple[str, ...] = ()
+    region: RegionOptions = RegionOptions()
 
     default_model = "DEFAULT_MODEL"
     """What ``freeu_zoo`` calls the model that is used where none is named."""
@@ -147,6 +165,14 @@ class Request:
             image = open_image(self.image.image)
             if self.image.mask is not None:
                 open_mask(self.image.mask, image)
+        self.check_region()
+
+    def check_region(self) -> None:
+        """Whether the region can be read, and there is FreeU to act in it."""
+        if self.region.region is not None:
+            if self.freeu is None:
+                raise FreeUValueError("--region says where FreeU acts, and --no-freeu leaves it out: give one of them")
+            open_region(self.region.region)
 
     def find(self) -> Sources:
         """The networks that are meant, by their files alone."""
@@ -183,7 +209,8 @@ class Request:
         """The inputs at the size of the run."""
         guide = open_image(self.control.control_image) if self.control.control_image is not None else None
         image = open_image(self.image.image) if self.image.image is not None else None
-        inputs = Inputs(self.size(loaded, image or guide))
+        shape = open_region(self.region.region)[0].size if self.region.region is not None else None
+        inputs = Inputs(self.size(loaded, image or guide or shape))
         mask = None
         if self.image.mask is not None and image is not None:
             mask, note = open_mask(self.image.mask, image)
@@ -197,6 +224,8 @@ class Request:
                 "mask_sha": pixel_sha(inputs.mask) if inputs.mask else None,
                 "image_strength": effective_strength(self.image.denoising_strength, steps),
             }
+        if self.region.region is not None:
+            inputs.take_region(self.region.region, loaded.multiple, image)
         if found.control is not None and guide is not None:
             settings = self.control.settings()
             inputs.control_image = condition(guide, inputs.size, settings["preprocess"])

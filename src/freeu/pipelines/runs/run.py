@@ -24,7 +24,7 @@ from freeu.pipelines.runs.executors import Executor, InProcess, Made, Maker, Pro
 from freeu.pipelines.runs.generate import OnStep, generate_images
 from freeu.pipelines.runs.interval import check_interval
 from freeu.pipelines.runs.manifest import ImageRecord, Manifest, environment_differences, made_with, read_manifest
-from freeu.pipelines.runs.plan import INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, Plan, PlannedImage
+from freeu.pipelines.runs.plan import INPUT_CONTROL, INPUT_IMAGE, INPUT_MASK, INPUT_REGION, Plan, PlannedImage
 from freeu.pipelines.runs.prepare import Prepared
 
 if TYPE_CHECKING:
@@ -43,7 +43,12 @@ class ImageMaker:
     """Still images, a PNG each."""
 
     def inputs(self, prepared: Prepared) -> Iterator[tuple[str, bytes]]:
-        named = ((INPUT_IMAGE, prepared.image), (INPUT_MASK, prepared.mask), (INPUT_CONTROL, prepared.control_image))
+        named = (
+            (INPUT_IMAGE, prepared.image),
+            (INPUT_MASK, prepared.mask),
+            (INPUT_CONTROL, prepared.control_image),
+            (INPUT_REGION, prepared.region),
+        )
         for name, image in named:
             if image is not None:
                 yield name, png(image)
@@ -80,6 +85,7 @@ class ImageMaker:
             prepared.mask,
             on_step,
             prepared.control_image,
+            prepared.region,
         )
         return [
             Produced(Made(pixel_sha(image), flagged), png_bytes(image, inside, parameters=infotext(inside)))

@@ -211,7 +211,8 @@ def _sized(request: Request, found: Sources, base: Prepared, size: tuple[int, in
     sampling = replace(request.sampling, width=size[0], height=size[1])
     inputs = replace(request, sampling=sampling).read_inputs(base.loaded, found, base.plan.steps)
     plan = replace(base.plan, width=size[0], height=size[1], **inputs.plan)
-    return replace(base, plan=plan, image=inputs.image, mask=inputs.mask, control_image=inputs.control_image)
+    own = {name: getattr(inputs, name) for name in ("image", "mask", "control_image", "region")}
+    return replace(base, plan=plan, **own)
 
 
 def _record(sweep: Sweep, prepared: Prepared, versions: dict[str, str]) -> dict[str, Any]:
@@ -247,7 +248,8 @@ def _make(
     if plan.loras and not plan.fuse_loras:
         set_weights(pipe, plan.loras)
     images = (prepared.image, prepared.mask)
-    image, flagged = generate_image(pipe, plan, planned, *images, control_image=prepared.control_image)
+    control, region = prepared.control_image, prepared.region
+    image, flagged = generate_image(pipe, plan, planned, *images, control_image=control, region=region)
     inside = settings_of(plan, planned, versions, {name: one for name, one in used.items() if isinstance(one, dict)})
     output.write(file, png_bytes(image, inside, parameters=infotext(inside)))
     record["pictures"][file] = {

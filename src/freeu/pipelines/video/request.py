@@ -10,7 +10,7 @@ from freeu.errors import FreeUValueError
 from freeu.extras import need
 from freeu.pipelines.io.clip_files import Clip, read_clip
 from freeu.pipelines.io.frames import Frames, frames_sha
-from freeu.pipelines.io.inputs import open_image, pixel_sha
+from freeu.pipelines.io.inputs import open_image, open_region, pixel_sha
 from freeu.pipelines.models.sources.families import (
     VideoFamily,
     check_family,
@@ -51,6 +51,7 @@ class VideoRequest(Request):
 
     def check_options(self) -> None:
         self.video.check()
+        self.check_region()
         need("video", "av")  # before the extra that images need is asked for: this one brings both
 
     def check_files(self) -> None:
@@ -97,7 +98,8 @@ class VideoRequest(Request):
         fps, frames = options.fps or loaded.fps, options.frames or loaded.frames
         image = open_image(options.image) if options.image is not None else None
         clip = read_clip(options.video) if options.video is not None else None
-        inputs = Inputs(self.size(loaded, (clip.width, clip.height) if clip is not None else image))
+        shape = open_region(self.region.region)[0].size if self.region.region is not None else None
+        inputs = Inputs(self.size(loaded, (clip.width, clip.height) if clip is not None else image or shape))
         if image is not None:
             inputs.image, _ = resized(image, None, inputs.size)
             inputs.plan["image_sha"] = pixel_sha(inputs.image)
@@ -106,6 +108,8 @@ class VideoRequest(Request):
             frames = len(inputs.video)
             strength = effective_strength(options.denoising_strength, steps)
             inputs.plan |= {"video_sha": frames_sha(inputs.video), "video_strength": strength}
+        if self.region.region is not None:
+            inputs.take_region(self.region.region, loaded.multiple, image or (inputs.video or (None,))[0])
         limit = getattr(loaded.pipe.unet.config, "motion_max_seq_length", None)
         check_frames(frames, limit, (found.adapter or found.model).label)
         inputs.plan |= {

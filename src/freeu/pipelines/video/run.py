@@ -14,7 +14,7 @@ from freeu.pipelines.io.output import OutputFolder, file_sha
 from freeu.pipelines.runs.executors import Made
 from freeu.pipelines.runs.generate import OnStep, generate_latents
 from freeu.pipelines.runs.manifest import ImageRecord
-from freeu.pipelines.runs.plan import INPUT_IMAGE, INPUT_VIDEO, Plan, PlannedImage
+from freeu.pipelines.runs.plan import INPUT_IMAGE, INPUT_REGION, INPUT_VIDEO, Plan, PlannedImage
 from freeu.pipelines.runs.prepare import Prepared
 from freeu.pipelines.runs.run import png
 from freeu.pipelines.video.decoding import decode_frames
@@ -29,6 +29,8 @@ class VideoMaker:
         if prepared.video is not None:
             assert prepared.plan.fps is not None
             yield INPUT_VIDEO, timed_bytes(prepared.video, prepared.plan.fps)
+        if prepared.region is not None:
+            yield INPUT_REGION, png(prepared.region)
 
     def intact(self, folder: Path, record: ImageRecord, plan: Plan) -> bool:
         """Whether every file is there, byte for byte as it was written."""
@@ -47,7 +49,7 @@ class VideoMaker:
     ) -> list[Made]:
         (planned,), (inside,) = batch, settings  # videos are made one by one
         pipe, plan = prepared.loaded.pipe, prepared.plan
-        latents = generate_latents(pipe, plan, planned, prepared.image, prepared.video, on_step)
+        latents = generate_latents(pipe, plan, planned, prepared.image, prepared.video, on_step, prepared.region)
         return [_write(pipe, latents, plan, planned, output, inside)]
 
 
