@@ -109,13 +109,17 @@ def small_model(family: str = "sd15", width: int = 32) -> Any:
     )
     config.unet_config["num_heads"] = 4
     model = config.get_model({}, "", device=torch.device("cpu"))
-    with torch.no_grad():
-        for weight in model.parameters():
-            # The core leaves memory as it finds it: weights come from checkpoints.
-            weight.normal_(std=0.02 if weight.dim() < 2 else weight[0].numel() ** -0.5)
-            if weight.dim() == 1:
-                weight.add_(0.5)
+    _randomize(model)
     return ModelPatcher(model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
+
+
+@torch.no_grad()
+def _randomize(model: torch.nn.Module) -> None:
+    """Random weights: the core leaves memory as it finds it, since weights come from checkpoints."""
+    for weight in model.parameters():
+        weight.normal_(std=0.02 if weight.dim() < 2 else weight[0].numel() ** -0.5)
+        if weight.dim() == 1:
+            weight.add_(0.5)
 
 
 def conditioning(seed: int, tokens: int = 77) -> list[Any]:
@@ -158,3 +162,52 @@ def sampled(
 def run_node(nodes: ModuleType, name: str, **inputs: Any) -> Any:
     """The first output of a node of the V3 API."""
     return nodes.NODE_CLASS_MAPPINGS[name].execute(**inputs).args[0]
+
+
+def small_clip() -> Any:
+    """A CLIP of the core's own classes and tokenizer, with random weights and 16 features a token."""
+    import comfy.sd
+    import comfy.sd1_clip
+    from comfy.supported_models_base import ClipTarget
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2}
+    clip = comfy.sd.CLIP(
+        ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel),
+        model_options={"clip_l_model_config": sizes},
+        disable_dynamic=True,
+    )
+    _randomize(clip.cond_stage_model)
+    return clip
+
+
+def small_vae() -> Any:
+    """A VAE of the core's own classes: the tiny autoencoder TAESD, with random weights."""
+    import comfy.sd
+    import comfy.taesd.taesd
+
+    torch.manual_seed(0)
+    tiny = comfy.taesd.taesd.TAESD()
+    _randomize(tiny)
+    with torch.no_grad():
+        tiny.taesd_decoder[-1].weight.mul_(0.02)  # so that most pixels are neither black nor white
+        tiny.taesd_decoder[-1].bias.zero_()
+    return comfy.sd.VAE(sd=tiny.state_dict())
+
+
+def use_small_checkpoint(nodes: ModuleType) -> None:
+    """Let the node that loads checkpoints give small models with random weights, whatever file is asked for.
+
+    No weights of Stable Diffusion come with any package; everything behind this node is the core's own.
+    """
+    made = small_model(), small_clip(), small_vae()
+
+    class SmallCheckpoint(nodes.CheckpointLoaderSimple):
+        @classmethod
+        def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (the core's name)
+            return {"required": {"ckpt_name": ("STRING", {})}}
+
+        def load_checkpoint(self, ckpt_name: str) -> Any:
+            return made
+
+    nodes.NODE_CLASS_MAPPINGS["CheckpointLoaderSimple"] = SmallCheckpoint

@@ -19,6 +19,8 @@ def replacements() -> list[Any]:
             input_mapping=[
                 *({"new_id": name, "old_id": name} for name in ("model", *FACTORS)),
                 {"new_id": "version", "set_value": version},
+                {"new_id": "start", "set_value": 0.0},
+                {"new_id": "end", "set_value": 1.0},
             ],
             output_mapping=[{"new_idx": 0, "old_idx": 0}],
         )

@@ -24,14 +24,25 @@ def logic():
 
 
 @pytest.fixture(scope="session")
-def nodes():
-    """The core's module ``nodes``, with the pack loaded as the core loads it."""
+def core():
+    """The core's module ``nodes`` and its server, with the pack loaded as the core loads it."""
     folder = comfyui_model.core_folder()
     if folder is None:
         pytest.skip("no ComfyUI: scripts/comfyui_core.py prepares one and prints the command to run these tests with")
     found = comfyui_model.load_core(folder)
-    comfyui_model.load_pack(found)
-    return found
+    serving = comfyui_model.load_pack(found)
+    comfyui_model.use_small_checkpoint(found)
+    return found, serving
+
+
+@pytest.fixture(scope="session")
+def nodes(core):
+    return core[0]
+
+
+@pytest.fixture(scope="session")
+def serving(core):
+    return core[1]
 
 
 @pytest.fixture(scope="session")
