@@ -102,7 +102,7 @@ def apply_freeu(model: Any, config: FreeUConfig | str, *, scheduler: object | No
     ['up_blocks.0.resnets.0']
     >>> handle.remove()
     """
-    return _handle(model, as_config(config), scheduler, (None, None), {}, in_block=False)
+    return _handle(model, as_config(config), scheduler, (None, None), None, {}, in_block=False)
 
 
 def enabled(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from freeu.core.site import touched_at
-from freeu.output_blocks.patching import FreeUPatch
+from freeu.output_blocks import FreeUPatch, Steps
 from freeu.output_blocks.sites import find_sites
 
 
@@ -36,10 +36,10 @@ def report(model: Any) -> str:
         lines.append(f"other patches of the output blocks: {', '.join(others)}")
     if len(ours) + sum("FreeU" in name for name in others) > 1:
         lines.append("FreeU acts more than once: take one of the nodes out")
-    rows = [("block", "path", "backbone", "skip", "stage", "b", "s", "high")]
+    rows: list[tuple[str, ...]] = [("block", "path", "backbone", "skip", "stage", "b", "s", "high")]
+    shown: list[FreeUPatch | None] = [*ours] or [None]
     for number, site in enumerate(sites):
-        for patch in ours or [None]:
-            rows.append((str(number), *_row(site, number, patch)))
+        rows += [(str(number), *_row(site, number, patch)) for patch in shown]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines += ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines)
@@ -57,7 +57,9 @@ def _row(site: Any, number: int, patch: FreeUPatch | None) -> tuple[str, ...]:
 def _when(patch: FreeUPatch) -> str:
     """Where in the denoising it acts, and where in the image."""
     steps = patch.steps
-    window = "every step" if steps.always else f"sigma {steps.first:.4g} to {steps.last:.4g}"
+    window = "every step"
+    if isinstance(steps, Steps) and not steps.always:
+        window = f"sigma {steps.first:.4g} to {steps.last:.4g}"
     if patch.config.timed:
         window += ", within it by the schedule of the settings"
     return f"acts at {window}, {'in the whole image' if patch.region is None else 'in a region'}"

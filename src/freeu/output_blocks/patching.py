@@ -10,10 +10,10 @@ from torch import Tensor
 
 from freeu.config import FreeUConfig
 from freeu.core.calls import Weights
+from freeu.core.region import Region
 from freeu.core.site import Site, factors_at, touched_at
 from freeu.errors import FreeURuntimeError
 from freeu.ops import filter_skip, scale_backbone
-from freeu.output_blocks.region import Region, within
 from freeu.output_blocks.sites import find_sites
 from freeu.output_blocks.steps import Steps
 
@@ -104,13 +104,11 @@ class FreeUPatch:
     def _rows(self, x: Tensor, options: Mapping[str, Any], change: Change, inplace: bool) -> Tensor:
         """Features with the change in the rows and the region that the settings name."""
         halves = options.get("cond_or_uncond")
-        region = self.region
+        region, whole = self.region, change
         if region is not None:
-            mask, whole = region.at(x, len(halves) if halves else 1), change
 
             def change(part: Tensor, inplace: bool) -> Tensor:
-                here = mask if len(mask) == 1 else mask[: len(part)]  # every part of the batch has the same masks
-                return within(part, whole(part, False), here, inplace)
+                return region.blend(part, whole(part, False), 1, inplace)
 
         if self.config.guidance == "both":
             return change(x, inplace)
@@ -164,7 +162,7 @@ def freeu_on(
     """
     sites = find_sites(model)
     steps = Steps(config, model.get_model_object("model_sampling"), start, end)
-    patch = FreeUPatch(config, sites, steps, None if region is None else Region(region))
+    patch = FreeUPatch(config, sites, steps, None if region is None else Region(region, torch.device("cpu")))
     clone = model.clone()
     if not config.identity:
         clone.set_model_output_block_patch(patch)
