@@ -101,7 +101,9 @@ def prepare(folder: Path) -> tuple[Path, Path]:
     if not python.exists():
         venv.create(environment, with_pip=True)
     site = next(environment.glob("lib/python*/site-packages"))
-    (site / "freeu-layer.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
+    # With what the .pth files there add, such as a checkout of freeu.
+    line = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    (site / "freeu-layer.pth").write_text(line, encoding="utf-8")
     subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--no-deps", *PACKAGES], check=True)
     for name in ("torchvision", "torchaudio"):
         found = subprocess.run([str(python), "-c", f"import {name}"], check=False, capture_output=True)

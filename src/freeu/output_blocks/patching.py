@@ -106,6 +106,11 @@ class FreeUPatch:
         halves = options.get("cond_or_uncond")
         region, whole = self.region, change
         if region is not None:
+            images = x.shape[0] // (len(halves) if halves else 1)
+            if region.several and len(region.masks) != images:
+                raise FreeURuntimeError(
+                    f"region holds {len(region.masks)} masks for {images} images: give one mask, or one for each image"
+                )
 
             def change(part: Tensor, inplace: bool) -> Tensor:
                 return region.blend(part, whole(part, False), 1, inplace)
