@@ -244,6 +244,8 @@ def open_votes_of(folder: Path) -> Iterator[Any]:
         (("--final-votes", 16), "a search by votes needs 20 prompts or more (16 for the final votes"),
         (("--port", 70_000), "--port must lie in 0 to 65535"),
         (("--held-out", "{prompts}"), "which --prompts has too"),
+        (("--final-votes", 10, "--earlier-votes", "{prompts}"), "prompts.txt is no folder: name that of freeu ui"),
+        (("--final-votes", 10, "--earlier-votes", "."), "--earlier-votes . holds no votes on this model"),
     ],
 )
 def test_bad_input_is_one_line(prompts: Path, tmp_path: Path, words: tuple[Any, ...], message: str) -> None:

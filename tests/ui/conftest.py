@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +20,9 @@ BEGUN = "localStorage.getItem('freeu-voter') !== null"
 def running(tmp_path_factory):
     """A studio's address and its folder of votes. It prints no traceback, and takes its images with it when it ends."""
     cache, log, votes = (tmp_path_factory.mktemp(name) for name in ("cache", "log", "votes"))
-    command = [sys.executable, "-m", "freeu", "ui", "--port", "0", "--threads", "1", "--votes", str(votes)]
+    command = [sys.executable, "-m", "freeu", "ui", "--port", "0", "--threads", "1"]
+    if all(map(find_spec, ("sklearn", "sqlalchemy"))):  # without them there are no votes, and the rest works
+        command += ["--votes", str(votes)]
     log = log / "log"
     with log.open("w") as errors:
         process = subprocess.Popen(

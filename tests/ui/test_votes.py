@@ -18,8 +18,10 @@ from freeu.errors import FreeURuntimeError, FreeUValueError
 from freeu.pipelines.options.freeu import FreeUOptions
 from freeu.pipelines.runs.plan import ModelReference
 from freeu.presets.files import read_preset
-from freeu.tuning.votes.ballots import SEARCH, Pair
+from freeu.tuning.votes.ballots import SEARCH, Pair, open_ballots
 from freeu.tuning.votes.choosing import Chooser
+from freeu.tuning.votes.earlier import as_plain, from_plain, read_earlier
+from freeu.tuning.votes.search import VoteSearch
 from freeu.tuning.votes.space import NONE, VoteSpace
 from freeu.ui.actions import NONE as NO_CONTROL
 from freeu.ui.actions import OWN, Shown, form_of
@@ -153,6 +155,39 @@ def test_the_search_begins_with_what_the_visitor_looks_at(voters):
     voters.undo(WHO)
     voters.drop(WHO, (NONE, own))  # it breaks the model
     assert voters.propose(WHO, own) != (NONE, own)
+
+
+def test_a_search_goes_on_from_the_votes_of_one_visitor(tmp_path):
+    kept, space = tmp_path / "votes", VoteSpace("sd14")
+    voters = Voters(kept)
+    with pytest.raises(FreeUValueError, match="holds no votes on this model"):
+        read_earlier(kept, MODEL.fingerprint, space)
+    own = MILD | {"b1": 1.4}
+    for choice, swapped in (("right", False), ("left", True), ("tie", False)):
+        vote(voters, choice, settings=(NONE, own), swapped=swapped)
+    assert voters.undo(WHO)
+    found = read_earlier(kept, MODEL.fingerprint, space)
+    assert [(one.first, one.second, one.outcome) for one in found] == 2 * [(NONE, own, 0.0)]
+    assert from_plain(json.loads(json.dumps(as_plain(found)))) == found
+    with pytest.raises(FreeUValueError, match="damaged"):
+        from_plain([{"first": 1}])
+    for earlier in ((), found):
+        with open_ballots(tmp_path / f"{len(earlier)}.sqlite", "x") as ballots:
+            search = VoteSearch(
+                space, ballots, prompts=range(4), final_prompts=range(10, 20), votes=12, earlier=earlier
+            )
+            assert search.next_pair().second == space.first()[len(earlier)]
+            assert search.progress == (0, 12)  # they are none of its own votes
+            search.finish()
+            result = search.result()
+            assert (result.search_votes, result.expected[0] > 0.0) == (0, bool(earlier))
+            assert search.next_pair().first == result.settings  # which the verdict is about
+    vote(voters, "tie", Voted("b" * 32, MODEL, "sd14"))
+    with pytest.raises(FreeUValueError, match="several visitors on this model: name the folder of one") as error:
+        read_earlier(kept, MODEL.fingerprint, space)
+    assert all(path.name in str(error.value) for path in kept.iterdir())
+    counts = sorted(len(read_earlier(path, MODEL.fingerprint, space)) for path in kept.iterdir())
+    assert counts == [1, 2]
 
 
 def test_what_one_person_likes_is_found_and_is_a_preset(tmp_path):

@@ -12,7 +12,7 @@ pytest.importorskip("sqlalchemy")
 from playwright.sync_api import expect
 
 from freeu.presets.files import read_preset
-from freeu.tuning.votes.outcome import VOTES
+from freeu.tuning.votes.earlier import VOTES
 
 PHONE = {"width": 390, "height": 844}
 OPEN = "!document.querySelector('#vote_left').disabled"

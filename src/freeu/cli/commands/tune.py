@@ -81,6 +81,9 @@ class VoteOptions:
     final_votes: Annotated[
         int, Option("Votes that decide, each on a prompt that the search does not show.", "N", bounds=(10, 10_000))
     ] = 30
+    earlier_votes: Annotated[
+        Path | None, Option("Go on from the votes on this model in the folder of freeu ui --votes.", "DIR")
+    ] = None
 
 
 SERVER = ServerOptions(port=7861)
@@ -193,10 +196,14 @@ def _vote(
     from freeu.cli.voting import serve_votes
     from freeu.pipelines.runs.prepare import prepare
     from freeu.pipelines.runs.request import check_request
+    from freeu.tuning.votes.earlier import read_earlier
     from freeu.tuning.votes.outcome import VoteTuning, split_prompts
 
     amounts = vote.final_votes, search.search_prompts, search.search_seed
     split_prompts(len(prompts), len(held_out), *amounts)
+    place = vote.earlier_votes
+    if place is not None and not place.is_dir():
+        raise FreeUValueError(f"--earlier-votes {place} is no folder: name that of freeu ui --votes")
     request = measured_request(prompts, sampling, model, run)
     sources = check_request(request, folder)
     if dry:
@@ -207,7 +214,11 @@ def _vote(
         return
     prepared = prepare(request, sources)
     tell(*prepared.notes[:3])
-    serve_votes(VoteTuning(prepared, prompts, held_out, vote.votes, *amounts), server, folder, sampling.seeds)
+    tuning = VoteTuning(prepared, prompts, held_out, vote.votes, *amounts)
+    if place is not None:
+        earlier = read_earlier(place, prepared.plan.model.fingerprint, tuning.space())
+        tuning = replace(tuning, earlier=earlier)
+    serve_votes(tuning, server, folder, sampling.seeds)
 
 
 def _tune(

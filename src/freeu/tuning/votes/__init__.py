@@ -5,6 +5,7 @@ preference  from votes to a preference over settings: a Gaussian process
 ballots     pairs and votes in SQLite
 choosing    what votes say of all settings, and which two are shown next
 search      ``VoteSearch``: pairs out, votes in, a result at the end; no page and no images
+earlier     votes of the studio, from which a search goes on
 images      the images of pairs, generated ahead
 outcome     all of it for a model: verdict, preset.json, report
 report      the page of it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from freeu.presets.recommending import published_name
 from freeu.tuning.search import identity_of
 from freeu.tuning.tuning import PRESET, TUNING
 from freeu.tuning.votes.ballots import Pair, open_ballots
+from freeu.tuning.votes.earlier import VOTES, as_plain, from_plain
 from freeu.tuning.votes.images import PairImages
 from freeu.tuning.votes.search import LEAST_FINAL, VoteResult, VoteSearch
 from freeu.tuning.votes.space import VoteSpace
 from freeu.wording import counted
 
 KIND, SCHEMA = "freeu-vote-search", 1
-VOTES, IMAGES = "votes.sqlite", "images"
+IMAGES, EARLIER = "images", "earlier_votes"
 LEAST_SEARCH = 4
 """Prompts of a search; with fewer a person sees the same ones again and again."""
 
@@ -41,6 +42,7 @@ class VoteTuning:
         votes, final_votes: of the search and of the verdict.
         search_prompts: how many prompts the search shows at most.
         seed: of what is drawn.
+        earlier: votes that were given in the studio, from which a new search goes on.
     """
 
     prepared: Prepared
@@ -50,6 +52,7 @@ class VoteTuning:
     final_votes: int = 30
     search_prompts: int = 64
     seed: int = 0
+    earlier: tuple[Pair, ...] = ()
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -84,7 +87,7 @@ class VoteTuning:
             "search_prompts": self.search_prompts,
             "seed": self.seed,
             "environment": made_with(plan),
-        }
+        } | ({EARLIER: as_plain(self.earlier)} if self.earlier else {})
 
     def space(self) -> VoteSpace:
         """What may be tried."""
@@ -132,7 +135,8 @@ def open_votes(tuning: VoteTuning, folder: Path) -> Iterator[tuple[VoteSearch, P
         FreeURuntimeError: the disk is full, or the votes cannot be read or written.
     """
     search_prompts, final_prompts = tuning.split()
-    record = claim(OutputFolder(folder), tuning.record(), "search")
+    kept = (EARLIER,) if tuning.earlier else ()  # as they were when the search began
+    record = claim(OutputFolder(folder), tuning.record(), "search", kept)
     with open_ballots(folder / VOTES, identity_of(record)) as ballots:
         search = VoteSearch(
             tuning.space(),
@@ -142,6 +146,7 @@ def open_votes(tuning: VoteTuning, folder: Path) -> Iterator[tuple[VoteSearch, P
             seeds=tuning.prepared.plan.seeds,
             votes=tuning.votes,
             seed=tuning.seed,
+            earlier=from_plain(record.get(EARLIER, [])),
         )
         with PairImages(search, tuning.prepared, tuning.texts, folder / IMAGES, tuning.negatives) as images:
             yield search, images
@@ -178,9 +183,10 @@ def write_outcome(tuning: VoteTuning, search: VoteSearch, folder: Path) -> VoteO
     output = OutputFolder(folder)
     output.write(PRESET, as_json(preset.to_dict()))
     shown = [_plain(tuning, one) for one in pairs if one.voted]
-    data = tuning.record() | {"result": result.to_dict(), "shown": shown, "preset": preset.to_dict()}
+    own = replace(tuning, earlier=search.earlier).record()
+    data = own | {"result": result.to_dict(), "shown": shown, "preset": preset.to_dict()}
     output.write(TUNING, as_json(data))
-    return VoteOutcome(result, preset, pairs, folder, tuning)
+    return VoteOutcome(result, preset, pairs, folder, replace(tuning, earlier=search.earlier))
 
 
 def _preset(tuning: VoteTuning, search: VoteSearch, result: VoteResult) -> PresetFile:
@@ -190,6 +196,7 @@ def _preset(tuning: VoteTuning, search: VoteSearch, result: VoteResult) -> Prese
         "votes": result.search_votes,
         "final_votes": result.final_votes,
         "planned_final_votes": result.planned,
+        EARLIER: len(search.earlier),
         "found": dict(result.settings),
         "share": result.share.to_dict(),
         "seed": tuning.seed,

@@ -42,6 +42,7 @@ def make_vote_report(outcome: VoteOutcome, images: PairImages) -> str:
         interval = f"{100 * share.share:.0f} % [{100 * low:.0f} %, {100 * high:.0f} %]"
     mean, deviation = result.expected
     votes = [one for one in outcome.pairs if one.stage == FINAL and one.voted]
+    earlier = len(outcome.tuning.earlier)
     return render(
         "freeu.tuning",
         "votes.html",
@@ -52,6 +53,7 @@ def make_vote_report(outcome: VoteOutcome, images: PairImages) -> str:
             f"{plan.width}x{plan.height}, {plan.arithmetic}",
             f"one person, blind: {counted(result.search_votes, 'vote')} to search, {result.final_votes} to decide; "
             f"seed {outcome.tuning.seed}",
+            *([f"the search went on from {counted(earlier, 'vote')} in the studio"] if earlier else []),
         ],
         factors=list(RANGES),
         found=[f"{result.settings[name]:g}" for name in RANGES],

@@ -75,6 +75,8 @@ class VoteSearch:
         seeds: of the noise.
         votes: of the search.
         seed: of everything that is drawn.
+        earlier: pairs with votes from elsewhere, whose numbers are below 0: the search knows what they say, but they
+            are none of its votes.
 
     Raises:
         FreeUValueError: no prompt, a prompt in both parts, or fewer than ``LEAST_FINAL`` votes for the verdict.
@@ -90,6 +92,7 @@ class VoteSearch:
         seeds: Sequence[int] = (0,),
         votes: int = 60,
         seed: int = 0,
+        earlier: Sequence[Pair] = (),
     ) -> None:
         if not prompts or not seeds or set(prompts) & set(final_prompts):
             raise FreeUValueError("a search by votes needs prompts and seeds, and other prompts for its verdict")
@@ -97,7 +100,7 @@ class VoteSearch:
             raise FreeUValueError(
                 f"the verdict of a search by votes needs {LEAST_FINAL} prompts or more, got {len(set(final_prompts))}"
             )
-        self.space, self.votes = space, votes
+        self.space, self.votes, self.earlier = space, votes, tuple(earlier)
         self._prompts, self._final, self._seeds = tuple(prompts), tuple(dict.fromkeys(final_prompts)), tuple(seeds)
         self._seed, self._chooser = seed, Chooser(space, seed)
         self._ballots = ballots
@@ -208,13 +211,13 @@ class VoteSearch:
     def settings(self) -> Settings:
         """The best settings other than none: those of the verdict, or by the votes so far."""
         with self._lock:
-            return self._stages[FINAL] if FINAL in self._stages else self._chooser.best_settings(self._of(SEARCH))
+            return self._stages[FINAL] if FINAL in self._stages else self._chooser.best_settings(self._known())
 
     def result(self) -> VoteResult:
         """What the votes say so far; before the verdict has all its votes it says that none was shown to be better."""
         with self._lock:
             settings = self.settings
-            expected = self._chooser.over_none(self._of(SEARCH), settings)
+            expected = self._chooser.over_none(self._known(), settings)
             votes = self._voted(FINAL)
             shares = Shares(  # which count for the second of two arms: here the settings
                 np.array([one.outcome for one in votes], dtype=np.float64),
@@ -242,6 +245,10 @@ class VoteSearch:
     def _voted(self, stage: str) -> list[Pair]:
         return [one for one in self._of(stage) if one.voted]
 
+    def _known(self) -> list[Pair]:
+        """What the choice of settings knows."""
+        return [*self.earlier, *self._of(SEARCH)]
+
     def _of(self, stage: str) -> list[Pair]:
         return [one for one in self._pairs.values() if one.stage == stage]
 
@@ -265,7 +272,7 @@ class VoteSearch:
 
     def _begin_final(self) -> None:
         """Every prompt of the verdict once, the settings on the left in half of them."""
-        settings = self._chooser.best_settings(self._of(SEARCH))
+        settings = self._chooser.best_settings(self._known())
         draw = random.Random(f"{self._seed}/final")
         sides = [number % 2 == 0 for number in range(len(self._final))]
         draw.shuffle(sides)
@@ -286,7 +293,7 @@ class VoteSearch:
         number = len(self._pairs)
         draw = random.Random(f"{self._seed}/{number}")
         own = self._of(SEARCH)
-        best, other = self._chooser.next_settings(own, waiting, number)
+        best, other = self._chooser.next_settings(self._known(), waiting, number)
         cycle = random.Random(f"{self._seed}/prompts/{len(own) // len(self._prompts)}")
         prompt = cycle.sample(self._prompts, len(self._prompts))[len(own) % len(self._prompts)]
         return self._add(Pair(number, SEARCH, best, other, prompt, draw.choice(self._seeds), draw.random() < 0.5))

@@ -19,15 +19,13 @@ from freeu.pipelines.io.output import OutputFolder, is_leftover
 from freeu.pipelines.runs.manifest import as_json, made_with
 from freeu.pipelines.runs.plan import ModelReference, Plan
 from freeu.presets.files import PresetFile
-from freeu.tuning.search import identity_of
 from freeu.tuning.votes.ballots import BROKEN, SEARCH, UNDO, Pair, open_ballots
 from freeu.tuning.votes.choosing import Chooser
-from freeu.tuning.votes.outcome import VOTES
+from freeu.tuning.votes.earlier import KIND, SCHEMA, VOTES, model_folder, studio_identity
 from freeu.tuning.votes.space import NONE, Settings, VoteSpace
 from freeu.ui.voting.standing import Standing
 from freeu.wording import counted
 
-KIND, SCHEMA = "freeu-studio-votes", 1
 CONDITIONS = "conditions.json"
 """Prompts and sampling of the pairs; the number of a pair's prompt counts in it."""
 BOOKS = 256
@@ -182,12 +180,10 @@ class Voters:
     def _place(self, who: Voted) -> Path:
         """A voter's name may hold anything; his folder is not told to others, but need not tell his name either."""
         voter = hashlib.sha256(who.voter.encode(errors="replace")).hexdigest()[:24]
-        model = hashlib.sha256(who.model.fingerprint.encode()).hexdigest()[:12]
-        return self._folder / voter / model
+        return self._folder / voter / model_folder(who.model.fingerprint)
 
     def _ballots(self, who: Voted) -> Any:
-        record = {"kind": KIND, "schema": SCHEMA, "model": who.model.fingerprint, "space": who.space.to_dict()}
-        return open_ballots(self._place(who) / VOTES, identity_of(record))
+        return open_ballots(self._place(who) / VOTES, studio_identity(who.model.fingerprint, who.space))
 
     def _pairs(self, who: Voted) -> list[Pair]:
         if not (self._place(who) / VOTES).is_file():
