@@ -7,6 +7,7 @@ diffusers 0.42: ``guiders/guider_utils.py``, ``modular_pipelines/stable_diffusio
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -96,8 +97,8 @@ class FreeUGuidance(_BASE):  # type: ignore[misc]
         config = changes.pop("config", self.freeu)
         inner = changes.pop("inner_guider", self.inner_guider)
         # Not by ``inner.new``, which takes settings that were given by position for defaults.
-        copy = type(inner).from_config(json.loads(inner.to_json_string()), **changes)
-        return type(self)(copy, config)
+        changed = type(inner).from_config(json.loads(inner.to_json_string()), **changes)
+        return type(self)(changed, config)
 
     def verify(self) -> dict[str, int]:
         """How often FreeU changed each touched site in the run that is under way, or in the last one.
@@ -257,6 +258,11 @@ class _StepClock(Clock):
     def __init__(self, guider: FreeUGuidance) -> None:
         super().__init__()
         self._guider = guider
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _StepClock:
+        """A copy of a guider goes by its own steps."""
+        copied = memo[id(self)] = _StepClock(copy.deepcopy(self._guider, memo))
+        return copied
 
     def check(self, schedule: Schedule, continuous: bool = False) -> None:
         if schedule.unit == "sigma":
