@@ -286,6 +286,9 @@ def test_compiled_blocks_are_accepted_and_a_compiled_unet_is_refused(pipe, monke
         twin.compile_repeated_blocks(backend="eager")
         assert relative_error(guided(pipe, CONDITIONAL), want) <= UNET
         assert set(pipe.guider.verify().values()) == {STEPS}
+        twin.up_blocks[0].resnets[0].compile(backend="eager")
+        with pytest.raises(FreeURuntimeError, match=r"^up_blocks\.0\.resnets\.0 is compiled"):
+            sample(pipe)
         twin.compile(backend="eager")
         with pytest.raises(FreeURuntimeError, match=r"the whole U-Net is compiled.*compile_repeated_blocks\(\)"):
             sample(pipe)

@@ -23,6 +23,7 @@ from freeu.config import FreeUConfig
 from freeu.core.compiled import compiled_part
 from freeu.core.patch import Handle
 from freeu.core.schedule import Clock
+from freeu.core.site import factors_at, touched_at
 from freeu.errors import FreeURuntimeError, FreeUValueError, shown
 from freeu.extras import load_package
 from freeu.presets import as_config
@@ -314,14 +315,16 @@ class _Run:
         unet = unet_of(denoiser)
         adapter = adapter_for(unet)
         sites = adapter.find_sites(unet)
-        acting = Handle(unet, sites, config.replace(guidance="both"), adapter.host, clock, attached=False)
-        part = compiled_part(denoiser, [site.module for site in acting.sites], run=False) if acting.sites else None
+        gains = zip(sites, factors_at(sites, config), strict=True)
+        touched = [site.module for site, found in gains if touched_at(*found)]
+        part = compiled_part(denoiser, touched, run=False) if touched else None
         if part is not None:
             raise FreeURuntimeError(
                 f"{part or 'the whole U-Net'} is compiled, and FreeUGuidance puts FreeU on and off at every call, "
                 "which compiled code does not see: use unet.compile_repeated_blocks(), or freeu.apply(pipe, config) "
                 "and compile then"
             )
+        acting = Handle(unet, sites, config.replace(guidance="both"), adapter.host, clock, attached=False)
         return cls(denoiser, acting, Handle(unet, sites, FreeUConfig(), adapter.host, attached=False))
 
 
