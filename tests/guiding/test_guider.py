@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -123,6 +125,15 @@ def test_both_branches_equal_freeu_around_the_pipeline(pipe, fields):
     assert torch.equal(sample(pipe), plain)
 
 
+def test_a_copy_goes_by_its_own_steps(pipe):
+    want = guided(pipe, CONDITIONAL.replace(start=0.5))
+    for twin in (copy.deepcopy(pipe.guider), pickle.loads(pickle.dumps(pipe.guider))):
+        pipe.guider.set_state(0, 1, torch.tensor(0))
+        pipe.update_components(guider=twin)
+        assert torch.equal(sample(pipe), want)
+        assert set(twin.verify().values()) == {STEPS // 2}
+
+
 def test_branches_are_those_of_the_inner_guider(pipe):
     """Of each step: two, one where guidance has stopped, or three."""
     attention = LayerSkipConfig([0], "mid_block.attentions.0.transformer_blocks", skip_ff=False)
@@ -208,10 +219,10 @@ def test_saved_and_loaded(tmp_path):
             ComponentSpec.from_component("guider", spec.create(guider.config)).create(),
             guider.new(),
         ]
-        for copy in copies:
-            assert copy.freeu == config
-            assert type(copy.inner_guider) is type(inner)
-            assert json.loads(copy.inner_guider.to_json_string()) == json.loads(inner.to_json_string())
+        for one in copies:
+            assert one.freeu == config
+            assert type(one.inner_guider) is type(inner)
+            assert json.loads(one.inner_guider.to_json_string()) == json.loads(inner.to_json_string())
 
 
 def test_a_saved_pipeline_keeps_it(pipe, tmp_path):
@@ -268,18 +279,20 @@ def test_calls_that_are_refused(pipe):
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_compiled_blocks_are_accepted_and_a_compiled_unet_is_refused(pipe, monkeypatch):
     want = guided(pipe, CONDITIONAL)
-    copy = UNet2DConditionModel.from_config(pipe.unet.config)
-    copy.load_state_dict(pipe.unet.state_dict())
-    whole = pipe.unet
+    twin, whole = UNet2DConditionModel.from_config(pipe.unet.config), pipe.unet
+    twin.load_state_dict(whole.state_dict())
     try:
-        pipe.update_components(unet=copy.eval())
-        copy.compile_repeated_blocks(backend="eager")
+        pipe.update_components(unet=twin.eval())
+        twin.compile_repeated_blocks(backend="eager")
         assert relative_error(guided(pipe, CONDITIONAL), want) <= UNET
         assert set(pipe.guider.verify().values()) == {STEPS}
-        copy.compile(backend="eager")
+        twin.up_blocks[0].resnets[0].compile(backend="eager")
+        with pytest.raises(FreeURuntimeError, match=r"^up_blocks\.0\.resnets\.0 is compiled"):
+            sample(pipe)
+        twin.compile(backend="eager")
         with pytest.raises(FreeURuntimeError, match=r"the whole U-Net is compiled.*compile_repeated_blocks\(\)"):
             sample(pipe)
-        assert untouched(copy)
+        assert untouched(twin)
     finally:
         pipe.update_components(unet=whole)
         torch._dynamo.reset()

@@ -7,6 +7,7 @@ diffusers 0.42: ``guiders/guider_utils.py``, ``modular_pipelines/stable_diffusio
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from freeu.config import FreeUConfig
 from freeu.core.compiled import compiled_part
 from freeu.core.patch import Handle
 from freeu.core.schedule import Clock
+from freeu.core.site import factors_at, touched_at
 from freeu.errors import FreeURuntimeError, FreeUValueError, shown
 from freeu.extras import load_package
 from freeu.presets import as_config
@@ -96,8 +98,8 @@ class FreeUGuidance(_BASE):  # type: ignore[misc]
         config = changes.pop("config", self.freeu)
         inner = changes.pop("inner_guider", self.inner_guider)
         # Not by ``inner.new``, which takes settings that were given by position for defaults.
-        copy = type(inner).from_config(json.loads(inner.to_json_string()), **changes)
-        return type(self)(copy, config)
+        changed = type(inner).from_config(json.loads(inner.to_json_string()), **changes)
+        return type(self)(changed, config)
 
     def verify(self) -> dict[str, int]:
         """How often FreeU changed each touched site in the run that is under way, or in the last one.
@@ -258,6 +260,11 @@ class _StepClock(Clock):
         super().__init__()
         self._guider = guider
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> _StepClock:
+        """A copy of a guider goes by its own steps."""
+        copied = memo[id(self)] = _StepClock(copy.deepcopy(self._guider, memo))
+        return copied
+
     def check(self, schedule: Schedule, continuous: bool = False) -> None:
         if schedule.unit == "sigma":
             raise FreeUValueError(
@@ -308,14 +315,16 @@ class _Run:
         unet = unet_of(denoiser)
         adapter = adapter_for(unet)
         sites = adapter.find_sites(unet)
-        acting = Handle(unet, sites, config.replace(guidance="both"), adapter.host, clock, attached=False)
-        part = compiled_part(denoiser, [site.module for site in acting.sites], run=False) if acting.sites else None
+        gains = zip(sites, factors_at(sites, config), strict=True)
+        touched = [site.module for site, found in gains if touched_at(*found)]
+        part = compiled_part(denoiser, touched, run=False) if touched else None
         if part is not None:
             raise FreeURuntimeError(
                 f"{part or 'the whole U-Net'} is compiled, and FreeUGuidance puts FreeU on and off at every call, "
                 "which compiled code does not see: use unet.compile_repeated_blocks(), or freeu.apply(pipe, config) "
                 "and compile then"
             )
+        acting = Handle(unet, sites, config.replace(guidance="both"), adapter.host, clock, attached=False)
         return cls(denoiser, acting, Handle(unet, sites, FreeUConfig(), adapter.host, attached=False))
 
 
