@@ -114,3 +114,18 @@ def test_an_exported_program_keeps_freeu_after_the_handle_is_gone(small, strict,
         program = torch.export.export(Plain(small), arguments, strict=strict)
         handle.update(b={"up_blocks.1.resnets.1": 1.5})  # no compiled code that would miss a new site
     compare(small, program.module(), arguments, schedule)
+
+
+@pytest.mark.parametrize("way", ["trace", "export"])
+@torch.no_grad()
+def test_an_exported_graph_keeps_the_mask_of_its_export(small, way):
+    if way == "export" and not hasattr(torch.compiler, "is_exporting"):
+        pytest.skip("this torch does not tell an export")
+    arguments, changes = inputs((14, 22)), {"region": torch.rand(28, 44)}
+    with freeu.enabled(small, **FACTORS, **changes) as handle:
+        if way == "trace":
+            graph = torch.jit.trace(Plain(small), arguments)
+        else:
+            graph = torch.export.export(Plain(small), arguments).module()
+        handle.update(region=torch.rand(28, 44))
+    compare(small, graph, arguments, changes)

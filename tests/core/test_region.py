@@ -12,6 +12,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import freeu
 from conftest import tiny_inputs, tiny_unet
+from freeu.core.region import Region
 from freeu.errors import FreeURuntimeError, FreeUValueError, NoEffectWarning
 from freeu.ops import reference
 
@@ -221,16 +222,21 @@ def test_compiled_code_reads_another_mask_without_being_built_anew():
     torch._dynamo.reset()
 
 
-def test_half_precision_is_rounded_once_more_at_most(unet, run):
+def test_half_precision_is_rounded_once_more_at_most():
     mask = torch.rand(32, 32)
     x = torch.randn(2, 48, 8, 8, dtype=torch.bfloat16)
-    from freeu.core.region import Region
-
     changed = x * 1.5
     weights = torch.from_numpy(averaged(mask.numpy(), 8, 8))
     want = x.double() + weights * (changed.double() - x.double())
     got = Region(mask, torch.device("cpu")).blend(x, changed, 1, inplace=False)
     assert relative_error(got, want) <= 2 * BACKBONE[torch.bfloat16]
+
+
+def test_volumes_have_the_mask_in_every_slice():
+    x = torch.randn(2, 3, 5, 8, 8)
+    got = Region(half(), torch.device("cpu")).blend(x, x + 1, 1, inplace=False)
+    weights = torch.from_numpy(averaged(half().numpy(), 8, 8)).float()
+    assert relative_error(got - x, weights.expand_as(x)) <= 1e-6
 
 
 BAD = [

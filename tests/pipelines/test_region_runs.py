@@ -54,7 +54,8 @@ def run(sd_dir: Path, masks: Path, tmp_path_factory: pytest.TempPathFactory, cli
 
 
 def pixels(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path).convert("RGB"))
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def test_the_region_is_recorded_and_shown(run, masks):
@@ -177,7 +178,9 @@ def test_masks_are_read_as_those_of_inpainting_and_grey_counts(masks):
 
 def test_a_region_is_averaged_over_the_area_of_each_pixel(masks):
     left, _ = open_region(masks / "left.png")
-    assert np.asarray(fit_region(left, (3, 3), 8))[0].tolist() == [255, 128, 0]
+    first, middle, last = np.asarray(fit_region(left, (3, 3), 8))[0].tolist()
+    assert (first, last) == (255, 0)
+    assert middle in (127, 128)
     larger = Image.new("L", (96, 64), 255)
     assert fit_region(larger, (104, 64), 8, like=Image.new("RGB", (96, 64))).size == (104, 64)
     with pytest.raises(FreeUValueError, match="got 96x64 for 64x64: crop it, or give another --width and --height"):
@@ -187,7 +190,7 @@ def test_a_region_is_averaged_over_the_area_of_each_pixel(masks):
 def test_the_shape_of_the_region_is_that_of_the_images(cli, sd_dir, masks):
     outcome = cli("generate", "a fox", "--model", sd_dir, *SHORT, "--region", masks / "wide.png", "--output", "wide")
     assert outcome.code == 0, outcome.err
-    width, height = Image.open("wide/p000-s0000-freeu.png").size
+    height, width, _ = pixels(Path("wide/p000-s0000-freeu.png")).shape
     assert width > height
 
 
