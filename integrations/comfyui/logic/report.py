@@ -37,10 +37,9 @@ def report(model: Any) -> str:
         lines.append(f"other patches of the output blocks: {', '.join(others)}")
     if len(ours) + sum("FreeU" in name for name in others) > 1:
         lines.append("FreeU acts more than once: take one of the nodes out")
-    rows = [("block", "path", "backbone", "skip", "stage", "b", "s", "high")]
+    rows: list[tuple[str, ...]] = [("block", "path", "backbone", "skip", "stage", "b", "s", "high")]
     for number, site in enumerate(sites):
-        for patch in ours or [None]:
-            rows.append((str(number), *_row(site, number, patch)))
+        rows += [(str(number), *_row(site, number, patch)) for patch in ours or (None,)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines += ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines)
