@@ -74,12 +74,13 @@ def load_pack(nodes: ModuleType) -> Any:
     return serving
 
 
-def small_model(family: str = "sd15", width: int = 32) -> Any:
+def small_model(family: str = "sd15", width: int = 32, device: str = "cpu") -> Any:
     """A MODEL of the core's own classes, with random weights and few channels.
 
     Args:
         family: "sd15" or "sdxl": the layout of the decoder; conditioning is that of SD 1.5 for both.
         width: channels at the highest resolution, a multiple of 32; SD 1.5 has 320.
+        device: "meta" is a model without weights, which cannot be run.
     """
     import comfy.supported_models
     from comfy.model_patcher import ModelPatcher
@@ -108,7 +109,7 @@ def small_model(family: str = "sd15", width: int = 32) -> Any:
         }
     )
     config.unet_config["num_heads"] = 4
-    model = config.get_model({}, "", device=torch.device("cpu"))
+    model = config.get_model({}, "", device=torch.device(device))
     _randomize(model)
     return ModelPatcher(model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
 
