@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 
 import docs_commands
@@ -53,3 +54,10 @@ def test_files_of_the_reader_are_told_apart():
                 if named and not made:
                     assert word in before or word.split("/")[0] in before.split(), f"{page.name}: {line}"
             before += " " + " ".join(words)
+
+
+def test_the_table_of_tasks_is_that_of_the_measurement():
+    measured = json.loads((docs_commands.ROOT / "benchmarks" / "results" / "tasks.json").read_text(encoding="utf-8"))
+    page = (docs_commands.ROOT / "docs" / "install.md").read_text(encoding="utf-8").splitlines()
+    missing = [row for row in measured["table"] if row not in page]
+    assert not missing, "python benchmarks/bench_tasks.py prints the rows of docs/install.md"
