@@ -47,7 +47,8 @@ _NOT_INSTALLED = (
     "torchvision",
     "wandb",
 )
-TIME = torch.tensor([500, 7])
+TIME = torch.tensor([500, 500])
+LEVEL = torch.tensor([0.5, 0.5])
 
 
 def noise(*sizes: int) -> torch.Tensor:
@@ -65,6 +66,8 @@ class Foreign:
         args, kwargs: of a call.
         sites: paths of the modules behind the concatenations, in their order.
         left: paths of what joins backbone and skip and is left alone.
+        version: the latest version of the operator that means something there.
+        make: builds it of the class and the options, where that is more than a call.
     """
 
     family: str
@@ -75,6 +78,8 @@ class Foreign:
     sites: tuple[str, ...]
     kwargs: Callable[[], dict[str, Any]] = dict
     left: tuple[str, ...] = ()
+    make: Callable[..., nn.Module] | None = None
+    version: int = 2
 
     def build(self) -> nn.Module:
         """A model with random weights; those that its class makes 0 are random too, so that every input counts.
@@ -83,18 +88,22 @@ class Foreign:
             ImportError: the package is not installed.
         """
         torch.manual_seed(0)
-        alone = contextlib.nullcontext() if self.module == "diffusers" else _empty_modules()
+        alone = (
+            contextlib.nullcontext() if self.module.split(".")[0] in ("diffusers", "modelscope") else _empty_modules()
+        )
         with alone, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # their own, of older Python and torch
-            model: nn.Module = getattr(importlib.import_module(self.module), self.name)(**self.options).eval()
+            cls = getattr(importlib.import_module(self.module), self.name)
+            model: nn.Module = (self.make(cls, **self.options) if self.make else cls(**self.options)).eval()
         for weight in model.parameters():
             if not weight.any():
                 nn.init.normal_(weight, std=0.1)
         return model
 
-    def run(self, model: nn.Module) -> torch.Tensor:
-        """The output of one call, in whichever grad mode is on."""
-        found = model(*self.args(), **self.kwargs())
+    def run(self, model: nn.Module, sample: torch.Tensor | None = None) -> torch.Tensor:
+        """The output of one call, in whichever grad mode is on; of another sample, if one is given."""
+        first, *rest = self.args()
+        found = model(first if sample is None else sample, *rest, **self.kwargs())
         found = found[0] if isinstance(found, tuple) else found
         return found.sample if hasattr(found, "sample") else found
 
@@ -165,7 +174,50 @@ _MONAI = {
     "num_head_channels": 8,
     "norm_num_groups": 4,
 }
+_IMAGEN = {
+    "dim": 16,
+    "dim_mults": (1, 2, 4),
+    "cond_on_text": False,
+    "layer_attns": False,
+    "layer_cross_attns": False,
+    "num_resnet_blocks": 2,
+}
+_IMAGEN_SITES = tuple(f"ups.{level}.{part}" for level in range(3) for part in ("0", "1.0", "1.1"))
 _LUCIDRAINS = "denoising_diffusion_pytorch"
+
+
+class _Tenth:
+    """``torch.nn`` whose layers are a tenth as wide, for a class whose widths, those of Stable Diffusion, are fixed."""
+
+    def __getattr__(self, name: str) -> Any:
+        made = getattr(nn, name)
+        if name not in ("Conv2d", "Linear", "GroupNorm", "LayerNorm"):
+            return made
+
+        def narrow(*sizes: int, **more: Any) -> nn.Module:
+            # 768, the width of the text, stays.
+            layer: nn.Module = made(*(size // 10 if size % 320 == 0 else size for size in sizes), **more)
+            return layer
+
+        return narrow
+
+
+def _embedded(time: float, width: int) -> torch.Tensor:
+    """A timestep as stable-diffusion-pytorch's samplers give it, narrower."""
+    angles = time * 10000 ** -(torch.arange(width // 2) / (width // 2))
+    return torch.cat([angles.cos(), angles.sin()])[None]
+
+
+def _narrow_stable_diffusion(cls: Any) -> nn.Module:
+    attention = importlib.import_module("stable_diffusion_pytorch.attention")
+    own = importlib.import_module(cls.__module__)
+    with mock.patch.object(own, "nn", _Tenth()), mock.patch.object(attention, "nn", _Tenth()):
+        model: nn.Module = cls()
+    for module in model.modules():
+        if hasattr(module, "d_head"):
+            module.d_head //= 10
+    return model
+
 
 FOREIGN = {
     one.family: one
@@ -217,7 +269,7 @@ FOREIGN = {
             "smalldiffusion.model_unet",
             "Unet",
             {"in_dim": 16, "in_ch": 3, "out_ch": 3, "ch": 32, "ch_mult": (1, 2, 4), "attn_resolutions": (8,)},
-            lambda: (noise(2, 3, 16, 16), torch.tensor([0.5, 0.9])),
+            lambda: (noise(2, 3, 16, 16), LEVEL),
             _pairs("ups", 3, 3, ".blocks"),
         ),
         Foreign(
@@ -289,7 +341,7 @@ FOREIGN = {
                 "channels": (32, 64, 128),
                 "self_attn_depths": (False, True, True),
             },
-            lambda: (noise(2, 3, 16, 16), torch.tensor([0.5, 2.0])),
+            lambda: (noise(2, 3, 16, 16), LEVEL),
             ("u_net.u_blocks.1.0", "u_net.u_blocks.2.0"),
         ),
         Foreign(
@@ -305,16 +357,43 @@ FOREIGN = {
             "imagen-pytorch Unet",
             "imagen_pytorch.imagen_pytorch",
             "Unet",
-            {
-                "dim": 16,
-                "dim_mults": (1, 2, 4),
-                "cond_on_text": False,
-                "layer_attns": False,
-                "layer_cross_attns": False,
-                "num_resnet_blocks": 2,
-            },
-            lambda: (noise(2, 3, 16, 16), torch.tensor([0.5, 0.9])),
-            tuple(f"ups.{level}.{part}" for level in range(3) for part in ("0", "1.0", "1.1")),
+            _IMAGEN,
+            lambda: (noise(2, 3, 16, 16), LEVEL),
+            _IMAGEN_SITES,
+        ),
+        Foreign(
+            "imagen-pytorch Unet3D",
+            "imagen_pytorch.imagen_video",
+            "Unet3D",
+            _IMAGEN,
+            lambda: (noise(2, 3, 4, 16, 16), LEVEL),
+            _IMAGEN_SITES,
+        ),
+        Foreign(
+            "denoising-diffusion-pytorch UViT (simple diffusion)",
+            f"{_LUCIDRAINS}.simple_diffusion",
+            "UViT",
+            {"dim": 16, "dim_mults": (1, 2, 4), "vit_depth": 1, "attn_dim_head": 8},
+            lambda: (noise(2, 3, 16, 16), LEVEL),
+            tuple(f"ups.{level}.{part}" for level in range(3) for part in (1, 2)),
+            left=("final_res_block",),
+        ),
+        Foreign(
+            "MONAI SPADEDiffusionModelUNet",
+            "monai.networks.nets",
+            "SPADEDiffusionModelUNet",
+            {"spatial_dims": 2, "label_nc": 3, "spade_intermediate_channels": 8, **_MONAI},
+            lambda: (noise(2, 1, 16, 16), TIME, noise(2, 3, 16, 16)),
+            _pairs("up_blocks", 3, 3, ".resnets"),
+        ),
+        Foreign(
+            "stable-diffusion-pytorch Diffusion",
+            "stable_diffusion_pytorch.diffusion",
+            "Diffusion",
+            {},
+            lambda: (noise(2, 4, 16, 16), noise(2, 7, 768), _embedded(500, 32)),
+            tuple(f"unet.decoders.{number}" for number in range(12)),
+            make=_narrow_stable_diffusion,
         ),
         Foreign(
             "diffusers Kandinsky3UNet",

@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from freeu.adapters import diffusers, modelscope
+from freeu.adapters import diffusers, diffusers_own, lucidrains, modelscope, openai, others
 from freeu.adapters.auto import AutoUNet
 from freeu.adapters.diffusers import DiffusersUNet
 from freeu.adapters.modelscope import ModelScopeUNet
+from freeu.adapters.named import NamedUNet
 from freeu.core.hooks import Host
 from freeu.core.site import Site
 from freeu.errors import NoSitesError
@@ -29,11 +30,15 @@ class Adapter(Protocol):
         """Every decoder concatenation in the order of execution."""
 
 
+_NAMED = (*diffusers_own.FAMILIES, *lucidrains.FAMILIES, *others.FAMILIES)
+
 ADAPTERS: tuple[Adapter, ...] = (
     DiffusersUNet(),
     DiffusersUNet(frames_axis=2),
     DiffusersUNet(frames_axis=1),
     ModelScopeUNet(),
+    # Last those that are known by their structure.
+    *map(NamedUNet, (*_NAMED, *openai.FAMILIES)),
 )
 
 
@@ -73,7 +78,10 @@ def adapter_for(
 
 def _explain(model: nn.Module) -> str:
     name = type(model).__name__
-    families = f"{', '.join(diffusers.FAMILIES)} of diffusers; {', '.join(modelscope.FAMILIES)} of ModelScope"
+    others_of = "; ".join(family.label for family in (*_NAMED, *openai.FAMILIES))
+    families = (
+        f"{', '.join(diffusers.FAMILIES)} of diffusers; {', '.join(modelscope.FAMILIES)} of ModelScope; {others_of}"
+    )
     if "ControlNet" in name or "Adapter" in name:
         return f"{name} has no decoder of its own: apply FreeU to the pipeline, whose U-Net it controls"
     if any(word in name for word in ("Autoencoder", "VAE", "VQ")):

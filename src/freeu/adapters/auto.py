@@ -18,11 +18,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from freeu.adapters.keyword import ByKeyword, ByPosition
+from freeu.adapters.keyword import ByKeyword, ByPosition, ChannelsLast
 from freeu.adapters.tracing import Concat, Node, Reader, Trace, trace
 from freeu.core.hooks import Host
 from freeu.core.site import Site
@@ -122,6 +122,12 @@ def find(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Fo
     joined = [(concat, places) for concat in traced.concats if (places := _split(concat, traced)) is not None]
     unsure = [(concat, reason) for concat, _ in joined if (reason := _doubt(concat, traced, paths)) is not None]
     doubted = {id(concat) for concat, _ in unsure}
+    unsure += [
+        (concat, f"the encoder goes on behind {_where(concat, paths)}: a later skip is made there")
+        for concat in _in_encoder(joined)
+        if id(concat) not in doubted
+    ]
+    doubted = {id(concat) for concat, _ in unsure}
     certain = [(concat, places) for concat, places in joined if id(concat) not in doubted]
     apart = _apart([paths[id(concat.readers[0].module)] for concat, _ in certain])
     unsure += [
@@ -140,8 +146,22 @@ def find(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Fo
     return Found(tuple(sites), listed, len(traced.concats) - len(joined))
 
 
-def _split(concat: Concat, traced: Trace) -> tuple[int, bool] | None:
-    """The backbone's operand and whether it stands first, if the concatenation joins a backbone with one skip."""
+class _Places(NamedTuple):
+    """Of a concatenation of backbone and skip: the backbone's operand, and when that was made which the skip is of."""
+
+    backbone: int
+    source: int
+
+
+def _in_encoder(joined: Sequence[tuple[Concat, _Places]]) -> list[Concat]:
+    """Concatenations of the smallest maps that skips of later ones are made behind: ControlNet-XS has such."""
+    smallest = min((concat.operands[0].pixels for concat, _ in joined), default=0)
+    last = max((places.source for _, places in joined), default=0)
+    return [concat for concat, _ in joined if concat.operands[0].pixels == smallest and concat.order < last]
+
+
+def _split(concat: Concat, traced: Trace) -> _Places | None:
+    """Which is which, if the concatenation joins a backbone with one skip."""
     maps = [node for node in traced.maps if same_rank(node, concat.operands[0])]
     if len(concat.operands) != 2 or not maps:
         return None
@@ -155,7 +175,9 @@ def _split(concat: Concat, traced: Trace) -> tuple[int, bool] | None:
             _is_skip(form, backbone) for form, backbone in zip(forms, reversed(made_of), strict=True)
         )
         if first_is != second_is:
-            return (1, False) if first_is else (0, True)
+            backbone = 1 if first_is else 0
+            sources = [one.order for one in forms[1 - backbone] if one in made_of[backbone]]
+            return _Places(backbone, max(sources))
         if first_is:
             return None
     return None
@@ -202,12 +224,12 @@ def _apart(paths: Sequence[str]) -> list[bool]:
     return [len(counts) > 1 and counts[part] == 1 and max(counts.values()) > 1 for part in parts]
 
 
-def _sites(certain: Sequence[tuple[Concat, tuple[int, bool]]], paths: Mapping[int, str]) -> list[Site]:
-    widths = [concat.operands[place].shape[1] for concat, (place, _) in certain]
+def _sites(certain: Sequence[tuple[Concat, _Places]], paths: Mapping[int, str]) -> list[Site]:
+    widths = [concat.operands[places.backbone].shape[1] for concat, places in certain]
     base = max(1, max(widths) // 4)  # the widest backbone is stage 1, half of it stage 2, a quarter stage 3
     sites: list[Site] = []
     block, before = -1, None
-    for (concat, (place, first)), width in zip(certain, widths, strict=True):
+    for (concat, (place, _)), width in zip(certain, widths, strict=True):
         pixels = concat.operands[place].pixels
         block += pixels != before
         before = pixels
@@ -215,15 +237,18 @@ def _sites(certain: Sequence[tuple[Concat, tuple[int, bool]]], paths: Mapping[in
         path = paths[id(reader.module)]
         skip = concat.operands[1 - place].shape[1]
         kind = type(concat.within).__name__
-        sites.append(Site(path, _as_first(reader), width, skip, base, block, kind, backbone_first=first))
+        sites.append(Site(path, _as_first(reader), width, skip, base, block, kind, backbone_first=place == 0))
     return sites
 
 
 def _as_first(reader: Reader) -> nn.Module:
     """The module, so that hooks find the concatenation as its first argument."""
+    module = reader.module
     if reader.keyword is not None:
-        return ByKeyword(reader.module, reader.keyword)
-    return ByPosition(reader.module, reader.position) if reader.position else reader.module
+        module = ByKeyword(module, reader.keyword)
+    elif reader.position:
+        module = ByPosition(module, reader.position)
+    return ChannelsLast(module) if reader.channels_last else module
 
 
 def _where(concat: Concat, paths: Mapping[int, str]) -> str:

@@ -10,9 +10,24 @@ from freeu.adapters import adapter_for, knows
 from freeu.core.wrappers import unwrapped
 from freeu.errors import NoSitesError
 
-# Where pipelines and models keep their U-Net: diffusers' pipelines; ModelScope's models for text-to-video, for
-# image-to-video and video-to-video, VideoComposer; ModelScope's pipelines around these.
-_PLACES = ("unet", "sd_model", "generator", "model", "model.sd_model", "model.generator", "model.model")
+# Where pipelines and models keep their U-Net.
+_PLACES = (
+    "unet",  # diffusers' pipelines
+    # ModelScope's models for text-to-video, for image-to-video and video-to-video, VideoComposer, and pipelines around
+    # them; lucidrains' GaussianDiffusion.
+    "sd_model",
+    "generator",
+    "model",
+    "model.sd_model",
+    "model.generator",
+    "model.model",
+    "model.diffusion_model",  # CompVis, sgm, ComfyUI's ModelPatcher
+    "diffusion_model",  # the model within these
+    "denoise_fn",  # video-diffusion-pytorch
+    "inner_model",  # k-diffusion
+    "prior",  # Stable Cascade's two pipelines
+    "decoder",
+)
 
 
 def unet_of(model: Any) -> nn.Module:

@@ -112,3 +112,48 @@ class _Moved:
             return None
         first, *rest = result if isinstance(result, tuple) else (result, *args[:place], *args[place + 1 :])
         return (*rest[:place], first, *rest[place:])
+
+
+class ChannelsLast(nn.Module):
+    """The same for a module that receives the features with their channels last, (B, H, W, C): its hooks are shown them
+    as (B, C, H, W), in the same memory.
+
+    Args:
+        module: receives the features as its first argument.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
+
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """As that of ``nn.Module``; hooks that take keyword arguments themselves are registered unchanged."""
+        shown = hook if with_kwargs else _ChannelsFirst(hook)
+        return self.module.register_forward_pre_hook(shown, prepend=prepend, with_kwargs=with_kwargs)
+
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> RemovableHandle:
+        """As that of ``nn.Module``."""
+        return self.module.register_forward_hook(
+            hook, prepend=prepend, with_kwargs=with_kwargs, always_call=always_call
+        )
+
+
+class _ChannelsFirst:
+    """A hook that sees features whose channels are last as if they came second."""
+
+    def __init__(self, hook: Callable[..., Any]) -> None:
+        self.hook = hook
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        result = self.hook(module, (args[0].movedim(-1, 1), *args[1:]))
+        if result is None:
+            return None
+        first, *rest = result if isinstance(result, tuple) else (result, *args[1:])
+        return (first.movedim(1, -1), *rest)

@@ -67,6 +67,7 @@ _THROUGH = frozenset(
 )
 _SPATIAL = re.compile(r"conv|pool|interpolate|upsample|pixel_(un)?shuffle")
 """Functions whose results are maps for certain: elsewhere (B, heads, tokens, width) looks the same."""
+_PERMUTED = ("permute", "movedim", "moveaxis")
 _CONCATENATE = (torch.cat, torch.concat, torch.concatenate)
 
 
@@ -128,11 +129,13 @@ class Reader:
         module: the outermost one.
         keyword: name of the argument, or None if it stands at ``position``.
         position: among the positional arguments.
+        channels_last: whether it was handed over as (B, ..., C).
     """
 
     module: nn.Module
     keyword: str | None
     position: int
+    channels_last: bool = False
 
 
 @dataclass
@@ -152,6 +155,11 @@ class Concat:
     within: nn.Module
     readers: list[Reader] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+
+    @property
+    def channels(self) -> int:
+        """Of both operands together."""
+        return sum(one.shape[1] for one in self.operands)
 
 
 @dataclass
@@ -175,6 +183,7 @@ class _Recorder(TorchFunctionMode):
         self.model = model
         self.nodes: Any = WeakTensorKeyDictionary()  # of tensors to Node
         self.made: Any = WeakTensorKeyDictionary()  # of concatenations, and what is one of them scaled, to Concat
+        self.channels_last: Any = WeakTensorKeyDictionary()  # those of ``made`` that are one with its channels last
         self.trace = Trace([], [], set())
         self.stack: list[nn.Module] = []
         self.clock = 0
@@ -202,6 +211,8 @@ class _Recorder(TorchFunctionMode):
             self.bind(one, name, parents)
         if same is not None:
             self.made[results[0]] = same
+            if results[0].shape[1] != same.channels or any(self.channels_last.get(one) for one in given):
+                self.channels_last[results[0]] = True
         if func in _CONCATENATE and len(results) == 1:
             self.note_concat(args, kwargs, results[0])
         return out
@@ -212,9 +223,14 @@ class _Recorder(TorchFunctionMode):
             return None
         found = [one for one in given if self.made.get(one) is not None]
         others = [one for one in given if one is not found[0]] if found else []
-        if len(found) != 1 or found[0].shape != results[0].shape or any(one.numel() > 1 for one in others):
+        if len(found) != 1 or any(one.numel() > 1 for one in others):
             return None
         concat: Concat = self.made[found[0]]
+        # The memory format tells a permutation from a reshaping.
+        last = name in _PERMUTED and results[0].shape[-1] == concat.channels
+        moved = last and found[0].movedim(1, -1).stride() == results[0].stride()
+        if not moved and found[0].shape != results[0].shape:
+            return None
         return None if concat.readers else concat
 
     def node(self, tensor: Tensor) -> Node:
@@ -253,7 +269,8 @@ class _Recorder(TorchFunctionMode):
             concat = self.made.get(value) if isinstance(value, Tensor) else None
             if concat is not None and not any(reader.module in self.stack for reader in concat.readers):
                 named = key if isinstance(key, str) else None
-                concat.readers.append(Reader(module, named, key if isinstance(key, int) else 0))
+                last = bool(self.channels_last.get(value))
+                concat.readers.append(Reader(module, named, key if isinstance(key, int) else 0, last))
         self.stack.append(module)
 
     def leave(self, module: nn.Module, _args: Any, _output: Any) -> None:

@@ -39,10 +39,12 @@ class Host:
     Attributes:
         continuous: whether timesteps are not steps of a schedule but a function of the noise level.
         stacked: whether the two halves of classifier-free guidance come in one batch.
+        centred: whether the backbone's mean over channels is 0 at every site, so that there is no structure map.
     """
 
     continuous = False
     stacked = True
+    centred = False
 
     def sample(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """The noisy input, shape (B, ...)."""

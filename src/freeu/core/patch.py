@@ -272,6 +272,12 @@ class Handle:
         for schedule in config.schedules:
             self._clock.check(schedule, self._host.continuous)
         check_rows(config, self._clock.pipe(), self._host.stacked)
+        scaled = any(stage.b != 1.0 for stage, _ in self._touched(config).values())
+        if self._host.centred and config.version == 2 and scaled:
+            raise FreeURuntimeError(
+                "version 2 scales the backbone by its mean over channels, and a layer norm has made that 0 at every "
+                f"concatenation of {type(self.model).__name__}: use version=1, or b=1"
+            )
 
     def _touched(self, config: FreeUConfig) -> dict[str, tuple[Stage, float]]:
         """Factors and high-frequency gain of each site that the configuration changes."""

@@ -25,6 +25,8 @@ _PUBLISHED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"class": "UNetSD"}, "modelscope-v1"),
     ({"class": "UNetSpatioTemporalConditionModel"}, "gentle"),
     ({"class": "I2VGenXLUNet"}, "gentle"),
+    # Version 2 means nothing there.
+    ({"class": "StableCascadeUNet"}, "sd14-v1"),
     ({"addition_embed_type": "text_time"}, "sdxl"),
     ({"text width": 2048}, "sdxl"),
     ({"text width": 1024}, "sd21"),
@@ -95,7 +97,8 @@ def recommendation(model: Any) -> Recommendation:
     Stable Diffusion XL by its two text encoders, 2.x by the 1024-wide text embedding, 1.x by the 768-wide one (the
     factors of SD 1.4, milder than those of 1.5, unless its name says 1.5); AnimateDiff as its image model. ModelScope's
     kind of U-Net gets the factors published for it, which are of version 1. For Stable Video Diffusion and I2VGen-XL
-    none were ever published: they get ``gentle``. Everything else gets those of SD 1.4: they are also those of SDXL.
+    none were ever published: they get ``gentle``; Stable Cascade gets those of SD 1.4 in version 1.
+    Everything else gets those of SD 1.4: they are also those of SDXL.
 
     Args:
         model: a pipeline, or a U-Net.
