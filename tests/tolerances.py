@@ -33,3 +33,5 @@ FEATURES = 1e-4
 FLOW = 0.3
 # Measures of whole sets and images against other packages, some of which calculate in float32: relative to the value.
 INDEPENDENT = 1e-5
+# Latents that ComfyUI's sampler makes in float32 with its own FreeU nodes and with ours, relative to the largest.
+COMFYUI = 1e-5
