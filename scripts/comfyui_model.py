@@ -20,6 +20,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 PACK = ROOT / "integrations" / "comfyui"
 VARIABLE = "FREEU_COMFYUI"
+EXTRAS = ("freelunch", "mask", "dataset", "preview_any")
+"""The core's own nodes beyond the usual ones that workflows and comparisons use."""
 SD15 = {"channel_mult": (1, 2, 4, 4), "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "depth_output": [1] * 9 + [0] * 3}
 SDXL = {"channel_mult": (1, 2, 4), "transformer_depth": [0, 0, 1, 1, 2, 2], "depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2]}
 
@@ -43,7 +45,7 @@ def load_core(folder: Path) -> ModuleType:
         import comfy.cli_args
 
         comfy.cli_args.args.cpu = True
-        comfy.cli_args.args.disable_xformers = True
+        comfy.cli_args.args.front_end_root = str(PACK / "web")  # the page is not needed
         import comfy.samplers
         import nodes
 
@@ -52,14 +54,24 @@ def load_core(folder: Path) -> ModuleType:
     return nodes
 
 
-def load_pack(nodes: ModuleType) -> None:
-    """Let the core load the node pack from its folder, as it loads custom nodes, and the core's own FreeU nodes."""
+def load_pack(nodes: ModuleType) -> Any:
+    """Let the core load the node pack from its folder, as it loads custom nodes, and those of its own that are used.
+
+    Returns:
+        its server, which is not started.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        extras = Path(nodes.__file__).parent / "comfy_extras" / "nodes_freelunch.py"
-        for path, parent in ((extras, "comfy_extras"), (PACK, "custom_nodes")):
-            if not asyncio.run(nodes.load_custom_node(str(path), module_parent=parent)):
+        import server
+
+        loop = asyncio.new_event_loop()
+        serving = server.PromptServer(loop)
+        extras = Path(nodes.__file__).parent / "comfy_extras"
+        for path in (*(extras / f"nodes_{name}.py" for name in EXTRAS), PACK):
+            parent = "custom_nodes" if path == PACK else "comfy_extras"
+            if not loop.run_until_complete(nodes.load_custom_node(str(path), module_parent=parent)):
                 raise RuntimeError(f"ComfyUI could not load {path.name}")
+    return serving
 
 
 def small_model(family: str = "sd15", width: int = 32) -> Any:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from freeu import FreeUConfig, FreeUValueError
+from freeu.errors import shown
 from freeu.json_files import parse_json
 
-_NOT_HERE = {
-    "over_time": "frame",
-    "frame_strength": (),
-    "time_threshold": 0,
-    "control": "after",
-}
-"""Fields that a patch of a U-Net's output blocks cannot serve: it is told neither where one video ends nor what a
-ControlNet has added to the skip."""
+_SERVED = {"b", "s", "version", "profile", "mask", "threshold", "channels", "high_gain", "share", "guidance", "sites"}
+_SERVED |= {"start", "end", "ramp", "unit", "strength", "b_window", "s_window", "dc", "skip_gain", "skip_gain_ends"}
+"""Fields that the patch serves. The others it cannot: it is told neither where one video ends nor what a ControlNet has
+added to the skip."""
 
 
 def settings(text: str, b1: float, b2: float, s1: float, s2: float, version: int) -> FreeUConfig:
@@ -46,10 +44,11 @@ def settings(text: str, b1: float, b2: float, s1: float, s2: float, version: int
             del words["v"]
         usual_words = [f"{name}={value}" for name, value in words.items() if name not in named]
         config = FreeUConfig.parse(" ".join([*usual_words, text]))
-    for name, usual_value in _NOT_HERE.items():
-        if getattr(config, name) != usual_value:
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if item.name not in _SERVED and value != item.default:
             raise FreeUValueError(
-                f"{name}={getattr(config, name)!r} has no meaning in ComfyUI, whose patches are not told about frames "
-                f"or ControlNets: leave {name} out"
+                f"{item.name}={shown(value)} cannot be served in ComfyUI, whose patches are not told about frames or "
+                f"ControlNets: leave {item.name} out"
             )
     return config
