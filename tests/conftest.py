@@ -11,6 +11,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))  # what keeps the documentation is tested too
+sys.path.append(str(Path(__file__).parents[1] / "integrations" / "webui"))  # as a web UI does while it loads scripts
 
 from command_line import run_cli
 

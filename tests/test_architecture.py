@@ -23,7 +23,7 @@ intervals motion
 core
 adapters
 presets.recommending
-api scalecrafter conversion
+api scalecrafter conversion output_blocks
 guiding
 pipelines.io
 pipelines.models.sources

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from freeu.core.site import touched_at
-
-from .patching import FreeUPatch
-from .sites import find_sites
+from freeu.output_blocks.patching import FreeUPatch
+from freeu.output_blocks.sites import find_sites
 
 
 def patches_of(model: Any) -> list[Any]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from comfy_api.latest import IO
 
-from ..logic.patching import freeu_on
+from freeu.output_blocks.patching import freeu_on
+
 from ..logic.settings import settings
 
 CATEGORY = "model/patch/unet"

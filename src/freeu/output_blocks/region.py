@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from freeu import FreeURuntimeError, FreeUValueError
+from freeu.errors import FreeURuntimeError, FreeUValueError
 
 _KEPT = 16
 """Map sizes and places that are remembered: a U-Net has four or five."""

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from freeu import FreeUConfig, FreeURuntimeError
+from freeu.config import FreeUConfig
+from freeu.core.calls import Weights
 from freeu.core.site import Site, factors_at, touched_at
+from freeu.errors import FreeURuntimeError
 from freeu.ops import filter_skip, scale_backbone
-
-from .region import Region, within
-from .sites import find_sites
-from .steps import Steps
+from freeu.output_blocks.region import Region, within
+from freeu.output_blocks.sites import find_sites
+from freeu.output_blocks.steps import Steps
 
 Change = Callable[[Tensor, bool], Tensor]
 
 
+class Clock(Protocol):
+    """Knows which step is under way."""
+
+    def weights(self, options: Mapping[str, Any], begins: bool) -> Weights:
+        """How much FreeU acts in this call, as ``Steps.weights`` says."""
+
+
 class FreeUPatch:
-    """An ``output_block_patch`` of ComfyUI.
+    """An ``output_block_patch`` of ComfyUI or Forge.
 
     Args:
         config: the settings.
@@ -29,7 +37,7 @@ class FreeUPatch:
         region: where it acts; None for the whole image.
     """
 
-    def __init__(self, config: FreeUConfig, sites: Sequence[Site], steps: Steps, region: Region | None = None) -> None:
+    def __init__(self, config: FreeUConfig, sites: Sequence[Site], steps: Clock, region: Region | None = None) -> None:
         self.config = config
         self.sites = sites
         self.steps = steps

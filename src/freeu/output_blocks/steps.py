@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from freeu import FreeUConfig, FreeURuntimeError, FreeUValueError
+from freeu.config import FreeUConfig
 from freeu.core.calls import Weights
+from freeu.errors import FreeURuntimeError, FreeUValueError
 
 _WHOLE = Weights(1.0, 1.0)
 _NOTHING = Weights(0.0, 0.0)
