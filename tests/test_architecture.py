@@ -83,6 +83,7 @@ PUBLIC = {
     "active",
     "analysis",
     "apply",
+    "apply_freeu",
     "convert",
     "enabled",
     "evaluate",
@@ -98,6 +99,8 @@ PUBLIC = {
     "scalecrafter",
     "tune",
 }
+# ``from freeu import *`` would load diffusers, or fail without it.
+NEED_DIFFUSERS = {"FreeUGuidance"}
 
 
 def module(path: Path) -> str:
@@ -167,9 +170,15 @@ def test_public_surface():
     assert set(freeu.ops.__all__) == {"filter_skip", "freeu", "reference", "scale_backbone", "structure_gain"}
 
 
+def test_what_needs_diffusers_is_public_and_not_for_star_imports():
+    for name in NEED_DIFFUSERS:
+        assert name in dir(freeu)
+        assert getattr(freeu, name).__doc__
+
+
 def test_every_public_name_is_documented():
     docs = (SOURCE.parents[1] / "docs" / "api.md").read_text()
-    for name in PUBLIC - {"__version__"}:
+    for name in (PUBLIC | NEED_DIFFUSERS) - {"__version__"}:
         assert f"freeu.{name}" in docs, f"docs/api.md does not mention freeu.{name}"
 
 

@@ -291,6 +291,25 @@ def tiny_i2vgenxl_pipeline(**parts: Any) -> Any:
     return _quiet(I2VGenXLPipeline(**whole | parts))
 
 
+def tiny_xl_pipeline(**parts: Any) -> Any:
+    """StableDiffusionXLPipeline of random weights, made for images of 16x16; ``parts`` replace its components."""
+    import torch
+    from diffusers import DDIMScheduler, StableDiffusionXLPipeline
+
+    torch.manual_seed(0)
+    extra = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+    whole: dict[str, Any] = {
+        "vae": tiny_vae(),
+        "text_encoder": tiny_text_encoder(),
+        "text_encoder_2": tiny_text_encoder("CLIPTextModelWithProjection", projection_dim=16),
+        "tokenizer": tiny_tokenizer(),
+        "tokenizer_2": tiny_tokenizer(),
+        "unet": tiny_unet(**extra, projection_class_embeddings_input_dim=64, cross_attention_dim=32),
+        "scheduler": DDIMScheduler(beta_schedule="scaled_linear", steps_offset=1, clip_sample=False),
+    }
+    return _quiet(StableDiffusionXLPipeline(**whole | parts))
+
+
 def _quiet(pipe: Any) -> Any:
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUError, FreeURuntimeError, FreeUValueError, NoEffectWarning, NoSitesError
+from freeu.extras import installed
 from freeu.presets import Preset, preset, presets
 from freeu.schedule import Schedule, Stage
 
 if TYPE_CHECKING:
     from freeu import analysis, evaluate, guiding, ops, personalize, scalecrafter
-    from freeu.api import Inspection, active, apply, enabled, inspect, remove_all
+    from freeu.api import Inspection, active, apply, apply_freeu, enabled, inspect, remove_all
     from freeu.conversion import convert
     from freeu.core.patch import Handle
     from freeu.core.site import Site
+    from freeu.guiding.guider import FreeUGuidance as FreeUGuidance  # not in __all__: import * would load diffusers
     from freeu.presets.recommending import Recommendation, recommend, recommendation
     from freeu.tuning.interactive import tune
 
@@ -44,6 +46,7 @@ __all__ = [
     "active",
     "analysis",
     "apply",
+    "apply_freeu",
     "convert",
     "enabled",
     "evaluate",
@@ -62,10 +65,11 @@ __all__ = [
 
 # What needs torch is loaded when it is first used, so that the command line answers before torch is there.
 _NEED_TORCH = {
-    "freeu.api": ("Inspection", "active", "apply", "enabled", "inspect", "remove_all"),
+    "freeu.api": ("Inspection", "active", "apply", "apply_freeu", "enabled", "inspect", "remove_all"),
     "freeu.conversion": ("convert",),
     "freeu.core.patch": ("Handle",),
     "freeu.core.site": ("Site",),
+    "freeu.guiding.guider": ("FreeUGuidance",),
     "freeu.presets.recommending": ("Recommendation", "recommend", "recommendation"),
     "freeu.tuning.interactive": ("tune",),
 }
@@ -82,4 +86,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *(("FreeUGuidance",) if installed("diffusers") else ())})

@@ -71,6 +71,32 @@ def apply(
     return _handle(model, config, scheduler, (example_args, example_kwargs), fields, in_block=False)
 
 
+def apply_freeu(model: Any, config: FreeUConfig | str, *, scheduler: object | None = None) -> Handle:
+    """``apply`` with the name and arguments of diffusers' own hooks, such as ``apply_faster_cache(module, config)``.
+
+    Args:
+        model: a U-Net, or a pipeline with one.
+        config: a ``FreeUConfig``, or the name of a preset.
+        scheduler: as for ``apply``.
+
+    Returns:
+        the handle of ``apply``; diffusers' functions return nothing.
+
+    Raises:
+        as ``apply``; FreeUValueError for no configuration.
+
+    >>> import freeu
+    >>> from diffusers import UNet2DModel
+    >>> blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    >>> unet = UNet2DModel(block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, **blocks)
+    >>> handle = freeu.apply_freeu(unet, freeu.FreeUConfig(b={"up_blocks.0.resnets.0": 1.3}))
+    >>> [site.path for site in handle.sites]
+    ['up_blocks.0.resnets.0']
+    >>> handle.remove()
+    """
+    return _handle(model, as_config(config), scheduler, (None, None), {}, in_block=False)
+
+
 def enabled(
     model: Any,
     config: FreeUConfig | str | None = None,

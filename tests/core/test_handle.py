@@ -57,6 +57,53 @@ def test_reversal_to_the_bit(unet, run):
     assert vars(unet).keys() == state
 
 
+def test_apply_freeu_is_apply(unet, run):
+    with freeu.enabled(unet, **FACTORS):
+        want = run(unet)
+    with freeu.apply_freeu(unet, freeu.FreeUConfig(**FACTORS)) as handle:
+        assert torch.equal(run(unet), want)
+        assert handle.verify()
+    with freeu.apply_freeu(unet, "sd15") as handle:
+        assert handle.config == freeu.preset("sd15")
+    with pytest.raises(FreeUValueError, match="FreeUConfig or the name of a preset"):
+        freeu.apply_freeu(unet, None)
+
+
+def test_detached_and_attached_again(unet, run):
+    before = run(unet)
+    outer = freeu.apply(unet, b=(1.1, 1.2))
+    with_outer = run(unet)
+    handle = freeu.apply(unet, **FACTORS)
+    want = run(unet)
+    with pytest.raises(FreeURuntimeError, match="last in, first out"):
+        outer.detach()
+    for calls in (2, 3):
+        handle.detach()
+        handle.detach()
+        assert freeu.active(unet) == (outer,)
+        assert torch.equal(run(unet), with_outer)
+        handle.attach()
+        handle.attach()
+        assert torch.equal(run(unet), want)
+        assert set(handle.verify().values()) == {calls}
+    freeu.remove_all(unet)
+    assert torch.equal(run(unet), before)
+    assert hooks(unet) == 0
+
+
+def test_remove_all_takes_every_handle_and_nothing_else(unet, run):
+    before, seen = run(unet), []
+    other = unet.register_forward_hook(lambda *_: seen.append(1))
+    handles = [freeu.apply(unet, **FACTORS), freeu.apply(unet, b=(1.2, 1.2)), freeu.enabled(unet, b=(1.0, 1.0))]
+    freeu.remove_all(unet)
+    assert [repr(handle).split(":")[0] for handle in handles] == ["<freeu.Handle removed"] * 3
+    assert freeu.active(unet) == ()
+    assert torch.equal(run(unet), before)
+    assert seen, "hooks of others stay"
+    freeu.remove_all(unet)
+    other.remove()
+
+
 def test_reversal_after_an_exception(unet, run):
     before = run(unet)
 

@@ -56,13 +56,6 @@ def pipeline(name: str = "StableDiffusionPipeline", scheduler: str = "DDIMSchedu
     return made
 
 
-def xl() -> Any:
-    extra = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
-    unet = tiny_unet(**extra, projection_class_embeddings_input_dim=64, cross_attention_dim=32)
-    second = tiny_text_encoder("CLIPTextModelWithProjection", projection_dim=16)
-    return pipeline("StableDiffusionXLPipeline", unet=unet, text_encoder_2=second, tokenizer_2=tiny_tokenizer())
-
-
 def sample(pipe: Any, scale: float = SCALE, **settings: Any) -> torch.Tensor:
     """Latents of one image, or of several."""
     usual = {"width": 16, "height": 16, "num_inference_steps": 5, "output_type": "latent"}
@@ -109,7 +102,7 @@ def by_fft(difference: torch.Tensor, fresca: FreSca) -> torch.Tensor:
 # -- what it computes ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [pipeline, xl, lambda: pipeline(scheduler="HeunDiscreteScheduler")])
+@pytest.mark.parametrize("make", [pipeline, tiny_xl_pipeline, lambda: pipeline(scheduler="HeunDiscreteScheduler")])
 @pytest.mark.parametrize("count", [1, 3])
 def test_outside_everything_is_sampling_without_guidance(make, count):
     pipe = make()

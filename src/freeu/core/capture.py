@@ -75,7 +75,7 @@ class Capture:
     """
 
     def __init__(self, model: nn.Module, sites: Sequence[Site], host: Host, observe: Observer) -> None:
-        refuse_compiled(model)
+        refuse_compiled(model, [site.module for site in sites])
         self._model, self._sites, self._host, self._observe = model, tuple(sites), host, observe
         self._calls = 0
         self._own = _Thread()

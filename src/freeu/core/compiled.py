@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -13,20 +13,40 @@ from torch import nn
 from freeu.errors import FreeURuntimeError
 
 
-def is_compiled(model: nn.Module) -> bool:
-    """True if calls of the model run code compiled earlier, which never looks at new hooks.
+def compiled_part(model: nn.Module, modules: Iterable[nn.Module] | None = None, *, run: bool = True) -> str | None:
+    """Where calls of the model run code compiled earlier, which never looks at new hooks.
 
-    A model that was handed to torch.compile but has not run yet is fine: it will be traced with its hooks.
+    A model that was handed to torch.compile but has not run yet is fine: it will be traced with its hooks. So is a part
+    that was compiled by itself (``compile_repeated_blocks`` of diffusers) where no hook is to go into it.
+
+    Args:
+        model: the U-Net.
+        modules: parts of it that are to get hooks; None: any part may.
+        run: False finds what was handed to torch.compile and has not run yet, too.
+
+    Returns:
+        the dotted path of the part, "" for the model itself; None where there is none.
     """
     if "torch._dynamo.eval_frame" not in sys.modules:
-        return False
-    for module in model.modules():
+        return None
+    for name, module in _around(model, modules):
         marked = getattr(module, "_compiled_call_impl", None) is not None
-        if (marked or hasattr(module.__dict__.get("forward"), "_torchdynamo_orig_callable")) and _entries(module):
-            return True
-        if _is_wrapper(module) and _has_run(module):
-            return True
-    return bool(_entries(model)) and any(_has_run(wrapper) for wrapper in _wrappers(model))
+        replaced = hasattr(module.__dict__.get("forward"), "_torchdynamo_orig_callable")
+        if (marked or replaced) and (not run or _entries(module)):
+            return name
+        if _is_wrapper(module) and (not run or _has_run(module)):
+            return name
+    return "" if _entries(model) and any(_has_run(wrapper) for wrapper in _wrappers(model)) else None
+
+
+def _around(model: nn.Module, modules: Iterable[nn.Module] | None) -> list[tuple[str, nn.Module]]:
+    """The model, these parts of it and what they lie in, each with its path; without ``modules`` every part."""
+    parts = list(model.named_modules(remove_duplicate=False))
+    if modules is None:
+        return parts
+    wanted = {id(module) for module in modules}
+    inside = [f"{name}." for name, module in parts if id(module) in wanted]
+    return [(name, module) for name, module in parts if not name or any(path.startswith(f"{name}.") for path in inside)]
 
 
 def _is_wrapper(module: Any) -> bool:
@@ -80,21 +100,36 @@ def _codes(cls: type[nn.Module]) -> Iterator[Any]:
         function = getattr(function, "__wrapped__", None)
 
 
-def refuse_compiled(model: nn.Module) -> None:
-    """Raise if the model has run as compiled code."""
-    if is_compiled(model):
+def refuse_compiled(model: nn.Module, modules: Iterable[nn.Module] | None = None) -> None:
+    """Raise if the model, or a part of it that hooks are to go into, has run as compiled code.
+
+    Args:
+        model: the U-Net.
+        modules: parts of it that are to get hooks; None: any part may.
+
+    Raises:
+        FreeURuntimeError: it has; the message names the part.
+    """
+    part = compiled_part(model, modules)
+    if part is not None:
+        where = f"{part} of this {type(model).__name__}" if part else f"this {type(model).__name__}"
         raise FreeURuntimeError(
-            f"this {type(model).__name__} has run as compiled code, which never looks at hooks added later. Apply "
+            f"{where} has run as compiled code, which never looks at hooks added later. Apply "
             "FreeU first and compile then (handle.update changes factors without recompiling), or forget the compiled "
             "code with torch._dynamo.reset()"
         )
 
 
-def tell_instances_apart(model: nn.Module) -> None:
+def tell_instances_apart(model: nn.Module, modules: Iterable[nn.Module]) -> None:
     """Keep a model with hooks from running code that was compiled for another instance of its class.
 
     The compiler shares code between instances and does not look at their hooks unless told to. From here on it does,
-    in the whole process; what it compiled before for these classes is forgotten and compiled again when next called.
+    in the whole process; what it compiled before for classes that hooks lie within is forgotten and compiled again when
+    next called. Code of other parts, such as blocks compiled one by one, stays.
+
+    Args:
+        model: the U-Net.
+        modules: its parts with hooks.
     """
     dynamo = sys.modules.get("torch._dynamo")
     config: Any = getattr(dynamo, "config", None)
@@ -103,6 +138,6 @@ def tell_instances_apart(model: nn.Module) -> None:
     reset_code = torch._C._dynamo.eval_frame.reset_code
 
     config.skip_nnmodule_hook_guards = False
-    for cls in {type(module) for module in model.modules()}:
+    for cls in {type(module) for _, module in _around(model, modules)}:
         for code in _codes(cls):
             reset_code(code)

@@ -111,6 +111,11 @@ def check_rows(config: FreeUConfig, pipe: Any, stacked: bool) -> None:
             "FreeU to the pipeline, or use the default"
         )
     kind = kind_of(pipe)
+    if kind is None and hasattr(pipe, "guider"):
+        raise FreeURuntimeError(
+            f"{setting} needs to know what each call of the U-Net is for, and {type(pipe).__name__} tells that to its "
+            "guider alone: pipe.update_components(guider=freeu.FreeUGuidance(pipe.guider, config)), or use the default"
+        )
     if kind is None:
         raise FreeURuntimeError(
             f"{setting} needs to know which rows of the batch see the prompt, and how {type(pipe).__name__} stacks "

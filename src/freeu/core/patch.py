@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -50,6 +50,7 @@ class Handle:
         clock: Clock | None = None,
         *,
         in_block: bool = False,
+        attached: bool = True,
     ) -> None:
         self.model = model
         self._all_sites = tuple(sites)
@@ -70,20 +71,11 @@ class Handle:
             raise FreeURuntimeError(conflict)
         self._check(config)
         touched = self._touched(config)
-        if touched or active_handles(model):
-            refuse_compiled(model)
+        self._refuse_compiled(touched)
         self._warn_if_without_effect(config, touched, stacklevel=5)
         self._configure(config, touched)
-        with _LOCK:
-            _refuse_other_blocks(model)
-            if touched:
-                tell_instances_apart(model)
-            stack: list[Handle] = model.__dict__.setdefault(_STACK, [])
-            if stack:
-                stack[-1]._suspend()
-            stack.append(self)
-            self._alive = True
-            self._resume()
+        if attached:
+            self.attach()
 
     def __getstate__(self) -> dict[str, Any]:
         # Of a copy there is no block that would end.
@@ -178,16 +170,50 @@ class Handle:
                 f"the compiled code has no hook at {', '.join(sorted(added))}: remove the handle, call "
                 "torch._dynamo.reset() and apply again, or begin with a configuration that touches these sites"
             )
+        if added:
+            self._refuse_compiled(added)
         self._warn_if_without_effect(new, touched, stacklevel=3)
         with _LOCK:
             # Hooks stay where they are if they can, so that a call that is under way in another thread keeps its own.
             again = self.active and not self._calls.compiled and touched.keys() != self._hooks.keys()
+            if added:
+                tell_instances_apart(self.model, self._modules(added))
             if again:
                 self._suspend()
             self._configure(new, touched)
             if again:
                 self._resume()
         return self
+
+    def attach(self) -> None:
+        """Bring back a handle that ``detach()`` took out, as the one in effect; what it counted goes on.
+
+        Raises:
+            FreeURuntimeError: another thread or task is within a block of ``enabled`` on this model.
+        """
+        with _LOCK:
+            if self._alive:
+                return
+            _refuse_other_blocks(self.model)
+            if self._hooks:
+                tell_instances_apart(self.model, self._modules(self._hooks))
+            stack: list[Handle] = self.model.__dict__.setdefault(_STACK, [])
+            if stack:
+                stack[-1]._suspend()
+            stack.append(self)
+            self._alive = True
+            self._resume()
+
+    def detach(self) -> None:
+        """Take FreeU out for a while: as ``remove()``, and ``attach()`` brings it back at little cost.
+
+        Raises:
+            FreeURuntimeError: a handle applied later is still there (last in, first out).
+        """
+        with _LOCK:
+            self._refuse_covered()
+            if self._alive:
+                self._take_out()
 
     def remove(self) -> None:
         """Take FreeU out again: outputs are bit-identical to those before ``apply``. A second call does nothing.
@@ -196,31 +222,35 @@ class Handle:
             FreeURuntimeError: a handle applied later is still there (last in, first out).
         """
         with _LOCK:
-            if not self._alive:
-                return
-            if not self.active:
-                raise FreeURuntimeError(
-                    "handles are removed last in, first out: a later freeu.apply on this model is still in effect"
-                )
+            self._refuse_covered()
             self._remove_with_later_ones()
 
-    def _remove_with_later_ones(self) -> None:
+    def _refuse_covered(self) -> None:
+        if self._alive and not self.active:
+            raise FreeURuntimeError(
+                "handles are removed last in, first out: a later freeu.apply on this model is still in effect"
+            )
+
+    def _take_out(self) -> list[Handle]:
         """Take out this handle and those that were applied after it. The stack is right before anything can fail."""
+        stack: list[Handle] = self.model.__dict__[_STACK]
+        place = stack.index(self)
+        removed = stack[place:]
+        del stack[place:]
+        if not stack:
+            del self.model.__dict__[_STACK]
+        for handle in removed:
+            handle._alive = False
+            handle._suspend()
+        if stack:
+            stack[-1]._resume()
+        return removed
+
+    def _remove_with_later_ones(self) -> None:
         with _LOCK:
-            stack: list[Handle] = self.model.__dict__.get(_STACK, [])
-            if not self._alive or self not in stack:
+            if not self._alive or self not in self.model.__dict__.get(_STACK, []):
                 return
-            place = stack.index(self)
-            removed = stack[place:]
-            del stack[place:]
-            if not stack:
-                del self.model.__dict__[_STACK]
-            for handle in removed:
-                handle._alive = False
-                handle._suspend()
-            if stack:
-                stack[-1]._resume()
-            for handle in removed:
+            for handle in self._take_out():
                 handle._calls.configure(differ=False)
                 for hook in handle._hooks.values():
                     # Compiled code may still contain the hook: it must be the identity there from now on.
@@ -263,6 +293,16 @@ class Handle:
 
     def _by_path(self) -> dict[str, Site]:
         return {site.path: site for site in self._all_sites}
+
+    def _modules(self, paths: Collection[str]) -> list[nn.Module]:
+        return [site.module for site in self._all_sites if site.path in paths]
+
+    def _refuse_compiled(self, touched: Collection[str]) -> None:
+        """Raise if compiled code would miss hooks at these sites, or that those of other handles go."""
+        handles = active_handles(self.model)
+        if touched or handles:
+            others = [hook.site.module for handle in handles for hook in handle._hooks.values()]
+            refuse_compiled(self.model, [*self._modules(touched), *others])
 
     def _check(self, config: FreeUConfig) -> None:
         known = self._by_path()

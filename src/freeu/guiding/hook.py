@@ -46,7 +46,7 @@ class Guided:
         self._hook: RemovableHandle | None = None
         if settings.identity:
             return
-        refuse_compiled(self.unet)
+        refuse_compiled(self.unet, ())
         if _MARK in self.unet.__dict__:
             raise FreeURuntimeError("guidance of this U-Net is changed already: end that block, or call its remove()")
         self.unet.__dict__[_MARK] = self
