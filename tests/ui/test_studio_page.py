@@ -2,11 +2,7 @@
 
 import contextlib
 import http.client
-import os
 import re
-import signal
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -15,62 +11,11 @@ pytest.importorskip("freeu_zoo")
 pytest.importorskip("gradio")
 
 import made_add_ons as made
-from browser import Watched
 from PIL import Image
 
 from freeu.metadata import read_png
 
 LAPTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory):
-    """The address of a running studio, which prints no traceback and takes its images with it when it ends."""
-    command = [sys.executable, "-m", "freeu", "ui", "--port", "0", "--threads", "1"]
-    cache, log = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("log") / "log"
-    with log.open("w") as errors:
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=os.environ | {"GRADIO_TEMP_DIR": str(cache)},
-        )
-    try:
-        line = process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert found, line + log.read_text()
-        yield found[0]
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
-        process.stdout.close()
-    said = log.read_text()
-    assert "Traceback" not in said, said[-3_000:]
-    assert not [path for path in cache.rglob("*") if path.is_file()]
-
-
-@pytest.fixture
-def visit(chromium, studio):
-    """Opens the page as a visitor with settings of his browser; at the end nothing has gone wrong in any of them."""
-    visitors = []
-
-    def opened(**settings):
-        context = chromium.new_context(**({"viewport": LAPTOP} | settings))
-        context.set_default_timeout(60_000)
-        visitors.append(Watched(context.new_page()))
-        page = visitors[-1].page
-        page.goto(studio, wait_until="domcontentloaded")
-        page.locator("#generate").wait_for()
-        page.locator("#gallery").wait_for()
-        page.wait_for_timeout(1_000)  # the server says in which language it goes on
-        return visitors[-1]
-
-    yield opened
-    for visitor in visitors:
-        visitor.page.context.close()
-    for visitor in visitors:
-        assert (visitor.errors, visitor.outside) == ([], [])
 
 
 def fill(page, name, value):

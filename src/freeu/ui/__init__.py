@@ -6,6 +6,7 @@ studio.py    generates pairs, and remembers images; pair.py is what comes out
 actions.py   what the page does, without a web framework
 texts.py     every text of the page, in English and Chinese
 controls.py, results.py, page.py   the page, with Gradio
+voting      votes between the two images, and the settings that a visitor likes best by them
 
-None but the last three know of the web.
+None but controls.py, results.py, page.py and the panel of the votes know of the web.
 """

@@ -18,6 +18,7 @@ from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.pipelines.io.inputs import MAX_SEED, MAX_SMALL_SEED
 from freeu.pipelines.runs.plan import Plan
+from freeu.tuning.votes.space import Settings
 from freeu.ui.request import StudioRequest
 
 OWN, NONE = "own", "none"
@@ -72,6 +73,8 @@ class Shown:
         notes: what a visitor should know of it.
         texts: the settings to copy.
         spectra: of both images.
+        against: FreeU's settings of the first image; None is plain sampling.
+        settings: of both images as votes search them; None where a vote on them would say nothing.
     """
 
     form: Mapping[str, Any]
@@ -82,6 +85,8 @@ class Shown:
     notes: tuple[str, ...]
     texts: Mapping[str, str]
     spectra: Panel
+    against: FreeUConfig | None = None
+    settings: tuple[Settings, Settings] | None = None
 
     @property
     def caption(self) -> str:
@@ -90,7 +95,8 @@ class Shown:
 
 def entered(gallery: Sequence[Shown], new: Shown) -> list[Shown]:
     """The gallery with a new pair first; each image is in it once."""
-    return [new, *(old for old in gallery if old.plan != new.plan)][:GALLERY]
+    others = [old for old in gallery if (old.plan, old.against) != (new.plan, new.against)]
+    return [new, *others][:GALLERY]
 
 
 def remembered_prompts(history: Sequence[Any] | None, prompt: str) -> list[str]:
@@ -187,6 +193,12 @@ def slider_values(config: FreeUConfig) -> list[Any]:
         factors |= {f"b{number}": stage.b, f"s{number}": stage.s}
     gains = config.skip_gain_ends or (config.skip_gain, config.skip_gain)
     return [*factors.values(), config.version, config.profile, config.dc, *gains]
+
+
+def form_of(config: FreeUConfig) -> dict[str, Any]:
+    """Values of all inputs of FreeU for a configuration that acts in all steps with all of its strength."""
+    whole = {"start": 0.0, "end": 1.0, "strength": 1.0, "b_start": 0.0, "b_end": 1.0, "s_start": 0.0, "s_end": 1.0}
+    return dict(zip(OF_PRESETS, slider_values(config), strict=True)) | whole
 
 
 def live(form: Mapping[str, Any], gallery: Sequence[Shown], seconds: float | None) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import torch
 
 from freeu.analysis.measurement.content import AMPLITUDE, FREQUENCY, Panel, Series
 from freeu.analysis.measurement.measure import spectrum
+from freeu.config import FreeUConfig
 from freeu.metadata import png_bytes
 from freeu.pipelines.models.infotext import infotext
 from freeu.pipelines.pages.page import python_lines
@@ -22,9 +23,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+def plan_of_first(plan: Plan, against: FreeUConfig | None) -> Plan:
+    """The plan of the first image of a pair from that of the second."""
+    if against is None:
+        return replace(plan, arms=("baseline",), config=None)
+    return replace(plan, config=against)
+
+
 @dataclass(frozen=True)
 class Pair:
-    """The same image without and with FreeU.
+    """The same image without and with FreeU, or with two settings of it.
 
     Args:
         off, on: the images.
@@ -33,6 +41,7 @@ class Pair:
         notes: what a visitor should know of them, a line each.
         environment, used: versions, and parts of the pipeline, as a manifest records them.
         image_name, control_name: what the visitor calls the input image and the control image, or "".
+        against: FreeU's settings of the first; None is plain sampling.
     """
 
     off: Image
@@ -44,24 +53,22 @@ class Pair:
     used: Mapping[str, Any] | None = None
     image_name: str = ""
     control_name: str = ""
-
-    @property
-    def caption(self) -> str:
-        return f"{self.plan.prompts[0]}, seed {self.plan.seeds[0]}: {self.plan.config}"
+    against: FreeUConfig | None = None
 
     def png(self, arm: str) -> bytes:
         """One of the images as the file that ``freeu compare`` writes, with the settings inside.
 
         Args:
-            arm: "baseline" or "freeu".
+            arm: "baseline" (the first) or "freeu".
         """
-        plan = self.plan if arm == "freeu" else replace(self.plan, arms=(arm,), config=None)
+        plan = self.plan if arm == "freeu" else plan_of_first(self.plan, self.against)
         settings = settings_of(plan, next(plan.images()), self.environment or {}, self.used)
         return png_bytes(self.on if arm == "freeu" else self.off, settings, parameters=infotext(settings))
 
     def file_name(self, arm: str) -> str:
         """What a download of one of the images is called."""
-        return f"freeu-s{self.plan.seeds[0]:04d}-{arm}.png"
+        name = "other" if arm == "baseline" and self.against is not None else arm
+        return f"freeu-s{self.plan.seeds[0]:04d}-{name}.png"
 
     def texts(self) -> dict[str, str]:
         """The settings to copy: "python", "json", "short" and the "command" for a shell."""

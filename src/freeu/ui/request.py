@@ -43,6 +43,7 @@ class StudioRequest:
         control_weight: 0..2.
         lora: a ``.safetensors`` file, or None.
         lora_weight: -10..10. Ignored without ``lora``.
+        against: FreeU's settings of the first image; None is plain sampling.
     """
 
     model: str
@@ -63,6 +64,7 @@ class StudioRequest:
     control_weight: float = 1.0
     lora: Path | None = None
     lora_weight: float = 1.0
+    against: FreeUConfig | None = None
 
     def check(self) -> None:
         """What can be wrong whatever the studio offers.

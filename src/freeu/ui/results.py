@@ -15,24 +15,30 @@ from freeu.analysis.plots import plotly_figure
 from freeu.ui.actions import Shown
 from freeu.ui.controls import Inputs, Labels
 from freeu.ui.texts import say
+from freeu.ui.voting.panel import Panel
+from freeu.ui.voting.showing import Showing
 
 
 class Results:
-    """The components that show a pair; made where they are to stand on the page."""
+    """The components that show a pair; made where they are to stand on the page.
 
-    def __init__(self, labels: Labels) -> None:
+    Args:
+        labels: what they are called.
+        missing: what votes lack here, in a line; "" if nothing.
+        lasting: whether votes outlive the studio.
+    """
+
+    def __init__(self, labels: Labels, missing: str, lasting: bool) -> None:
         self.error = gr.HTML(elem_id="error", padding=False)
-        self.pair = labels.add(
-            gr.ImageSlider(
-                label=say("pair", "en"),
-                type="filepath",
-                interactive=False,
-                buttons=["fullscreen"],
-                elem_id="pair",
-                max_height=560,
-            ),
-            "pair",
+        self.pair = gr.ImageSlider(
+            label=label_of(None, "en"),
+            type="filepath",
+            interactive=False,
+            buttons=["fullscreen"],
+            elem_id="pair",
+            max_height=560,
         )
+        self.panel = Panel(labels, missing, lasting)
         self.said = gr.HTML(elem_id="said", padding=False)
         with gr.Row(elem_id="downloads"):
             self.saves = [
@@ -73,18 +79,24 @@ class Results:
         """All that ``of`` and ``failed`` change."""
         return [self.error, self.pair, self.said, *self.saves, self.gallery, self.plot, *self.texts.values()]
 
-    def of(self, shown: Shown, gallery: Sequence[Shown], language: str) -> Inputs:
-        """Everything that is shown of a pair."""
+    def of(self, showing: Showing, gallery: Sequence[Shown], language: str) -> Inputs:
+        """Everything that is shown of a pair; of one that is hidden, nothing that tells which image is which.
+
+        Args:
+            gallery: of the visitor, with this pair.
+        """
+        shown, hidden = showing.shown, showing.hidden
+        past = [one for one in gallery if one != shown] if hidden else gallery
         values: dict[Any, Any] = {
             self.error: "",
-            self.pair: shown.files,
-            self.said: _said(shown, language),
-            self.gallery: gr.update(value=[(one.files[1], one.caption) for one in gallery], selected_index=None),
-            self.plot: _spectra(shown, language),
+            self.pair: gr.update(value=showing.files, label=showing.label(language)),
+            self.said: _said(showing, language),
+            self.gallery: gr.update(value=[(one.files[1], one.caption) for one in past], selected_index=None),
+            self.plot: None if hidden else _spectra(shown, language),
         }
         for save, file in zip(self.saves, shown.files, strict=True):
-            values[save] = gr.update(value=file, interactive=True)
-        return values | {component: shown.texts[key] for key, component in self.texts.items()}
+            values[save] = gr.update(value=None if hidden else file, interactive=not hidden)
+        return values | {component: "" if hidden else shown.texts[key] for key, component in self.texts.items()}
 
     def failed(self, text: str) -> Inputs:
         """One line in one place."""
@@ -95,11 +107,24 @@ class Results:
         return {self.error: f'<p role="status">{html.escape(text)}</p>'}
 
 
-def _said(shown: Shown, language: str) -> str:
+def label_of(showing: Showing | None, language: str) -> str:
+    """What the two sides are called; before the first pair as most pairs are."""
+    return showing.label(language) if showing is not None else f"{say('baseline', language)} | {say('freeu', language)}"
+
+
+def _said(showing: Showing, language: str) -> str:
+    shown = showing.shown
     made = 2 - shown.remembered
     counted = say("made", language, made=made, seconds=shown.seconds) if made else say("there", language)
     seed = f"{say('seed_used', language)} <b>{shown.plan.seeds[0]}</b>"
-    line = f"<p>{seed} · {html.escape(counted)} · <code>{html.escape(shown.texts['short'])}</code></p>"
+    settings = [shown.texts["short"]] if shown.against is None else [str(shown.against), shown.texts["short"]]
+    if showing.hidden:
+        settings = []
+    elif showing.swapped:
+        settings.reverse()
+    words = " | ".join(f"<code>{html.escape(one)}</code>" for one in settings)
+    line = f"<p>{' · '.join(filter(None, [seed, html.escape(counted), words]))}</p>"
+    line += f"<p>{html.escape(shown.plan.prompts[0])}</p>" if showing.proposed else ""
     return line + "".join(f'<p class="note">{html.escape(note)}</p>' for note in shown.notes)
 
 
@@ -109,7 +134,8 @@ def _spectra(shown: Shown, language: str) -> Any:
     figure.update_layout(title=None, margin_t=16)
     figure.update_xaxes(title=say("frequency", language))
     figure.update_yaxes(title=say("amplitude", language))
-    for line, key in zip(figure.data, ("baseline", "freeu"), strict=True):
+    keys = ("baseline", "freeu") if shown.against is None else ("first", "second")
+    for line, key in zip(figure.data, keys, strict=True):
         line.name = say(key, language)
     return figure
 

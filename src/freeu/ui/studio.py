@@ -26,12 +26,13 @@ from freeu.pipelines.options.run import RunOptions
 from freeu.pipelines.runs.generate import generate_image
 from freeu.pipelines.runs.interval import check_interval
 from freeu.pipelines.runs.manifest import environment
-from freeu.pipelines.runs.plan import Plan
+from freeu.pipelines.runs.plan import ModelReference, Plan
 from freeu.pipelines.runs.prepare import Prepared, settle
 from freeu.pipelines.runs.request import Request, Sources, check_request
 from freeu.pipelines.runs.run import deterministic
+from freeu.presets.recommending import published_name
 from freeu.ui.models import Models
-from freeu.ui.pair import Pair
+from freeu.ui.pair import Pair, plan_of_first
 from freeu.ui.request import StudioRequest
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Defaults:
         config: what ``freeu.recommend`` says of it.
         side: of its square image, in pixels.
         multiple: sides must be multiples of this, in pixels.
+        reference: how a plan names the model.
+        family: name of the preset that was published for its family.
     """
 
     steps: int
@@ -60,6 +63,8 @@ class Defaults:
     config: FreeUConfig
     side: int
     multiple: int
+    reference: ModelReference
+    family: str
 
 
 class Studio:
@@ -88,6 +93,7 @@ class Studio:
         self._models = Models(self.sources, run, add_ons)
         self._images: OrderedDict[Plan, Image] = OrderedDict()
         self._seconds: dict[str, float] = {}
+        self._defaults: dict[str, Defaults] = {}
 
     @property
     def models(self) -> list[str]:
@@ -100,12 +106,21 @@ class Studio:
         return list(self._controls)
 
     def defaults(self, model: str) -> Defaults:
-        """The defaults of a model, which is loaded for that."""
+        """The defaults of a model, which is loaded for that the first time."""
         self._check_model(model)
-        with self._lock:
-            loaded = self._models.loaded(model)
-            config = freeu.recommend(loaded.pipe)
-            return Defaults(loaded.steps, loaded.guidance, config, loaded.native, loaded.multiple)
+        if model not in self._defaults:
+            with self._lock:
+                loaded, reference = self._models.ready(model, "text", None, None, self._add_ons.loras)
+                self._defaults[model] = Defaults(
+                    loaded.steps,
+                    loaded.guidance,
+                    freeu.recommend(loaded.pipe),
+                    loaded.native,
+                    loaded.multiple,
+                    reference,
+                    published_name(loaded.pipe),
+                )
+        return self._defaults[model]
 
     def fitted(self, model: str, image: Path) -> tuple[int, int]:
         """Width and height at which an image is used: its shape, the model's area.
@@ -146,9 +161,9 @@ class Studio:
             loaded, reference = self._models.ready(asked.model, task, asked.scheduler, control, added.loras)
             prepared = settle(request, found, loaded, reference)
             on = prepared.plan
-            off = replace(on, arms=("baseline",), config=None)
+            off = plan_of_first(on, asked.against)
             check_interval(on)
-            same = asked.config.identity
+            same = asked.config.identity and asked.against is None
             remembered = sum(plan in self._images for plan in (off, off if same else on))
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
@@ -157,8 +172,8 @@ class Studio:
             used = used_parts(prepared.loaded.pipe)
         told = [" ".join(str(one.message).split()) for one in caught if issubclass(one.category, NoEffectWarning)]
         notes = (*prepared.notes, *dict.fromkeys(told))
-        names = (path.name if path is not None else "" for path in (asked.image, asked.control_image))
-        return Pair(first, second, on, remembered, notes, _environment(on.device), used, *names)
+        image, followed = (path.name if path is not None else "" for path in (asked.image, asked.control_image))
+        return Pair(first, second, on, remembered, notes, _environment(on.device), used, image, followed, asked.against)
 
     def _check_model(self, model: str) -> None:
         if model not in self.sources:

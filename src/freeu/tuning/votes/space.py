@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from freeu.config import FreeUConfig
 from freeu.evaluate.experiment.arms import BASELINE, Arm
 from freeu.tuning.space import SKIP, B, FreeUSpace, S
 
@@ -76,3 +77,20 @@ class VoteSpace:
         if all(settings[name] == 1.0 for name in RANGES):
             return Arm(BASELINE)
         return FreeUSpace(self.family).arm(dict(settings) | FIXED)
+
+    def settings(self, config: FreeUConfig | None) -> dict[str, float] | None:
+        """The settings that ``arm`` makes a configuration of; None if it lies outside of what may be tried.
+
+        Args:
+            config: None is plain sampling.
+        """
+        if config is None or config.identity:
+            return dict(NONE)
+        gain = config.skip_gain
+        if len(config.stages) != 2 or not isinstance(gain, (int, float)):
+            return None
+        found = {f"b{number}": stage.b for number, stage in enumerate(config.stages, start=1)}
+        found |= {f"s{number}": stage.s for number, stage in enumerate(config.stages, start=1)}
+        found["skip_gain"] = gain
+        inside = all(low <= found[name] <= high for name, ((low, high), _) in RANGES.items())
+        return found if inside and self.arm(found).config == config else None
