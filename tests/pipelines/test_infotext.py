@@ -245,7 +245,7 @@ class TestLike:
     @pytest.mark.parametrize(
         "fields",
         [
-            'FreeU Stages: "[{\\"backbone_width\\": 0.3}]"',
+            'FreeU Stages: "[{\\"backbone_factor\\": 1.2, \\"backbone_width\\": 0.3}]"',
             'FreeU Stages: "[{\\"backbone_factor\\": \\"x\\"}]"',
             'FreeU Stages: "[{\\"skip_high_end_factor\\": 1.1}]"',
             'FreeU Stages: "[{}, {}]", FreeU Schedule: "0.0, 1.0, 0.5"',

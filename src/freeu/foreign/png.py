@@ -45,7 +45,7 @@ def find_texts(path: Path, keys: Mapping[str, int], any_kind: bool = True) -> di
     kinds = (b"iTXt", b"tEXt", b"zTXt") if any_kind else (b"iTXt",)
     try:
         with path.open("rb") as file:
-            for kind, place, length in _chunks(file, path):
+            for kind, place, length in chunks(file, path):
                 if kind not in kinds:
                     continue
                 file.seek(place)
@@ -95,7 +95,7 @@ def without_texts(path: Path) -> BinaryIO:
     kept.seek(0, io.SEEK_END)
     try:
         with path.open("rb") as file:
-            for kind, place, length in _chunks(file, path):
+            for kind, place, length in chunks(file, path):
                 if kind in LEFT_OUT and not (kind == b"eXIf" and length <= _SMALL):
                     continue
                 if kept.tell() + length > MAX_KEPT:
@@ -129,7 +129,7 @@ def is_png(path: Path) -> bool:
         return False
 
 
-def _chunks(file: BinaryIO, path: Path) -> Iterator[tuple[bytes, int, int]]:
+def chunks(file: BinaryIO, path: Path) -> Iterator[tuple[bytes, int, int]]:
     """Kind, place and length of the content of each chunk, up to the last; the file may be moved in between."""
     whole = file.seek(0, io.SEEK_END)
     file.seek(0)

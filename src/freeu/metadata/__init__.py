@@ -3,6 +3,7 @@
     import freeu
     found = freeu.metadata.read("somebodys.png")
     found.prompt, found.seed, found.config
+    freeu.metadata.write("mine.png", "sdxl", dialect="forge", output="copy.png")
 
 Nothing in a file is ever evaluated or run. Damaged and hostile files end in one ``FreeUValueError``.
 """
@@ -31,6 +32,7 @@ from freeu.metadata.png import (
 from freeu.metadata.png import (
     read_png as read_png,
 )
-from freeu.metadata.reading import Metadata, read
+from freeu.metadata.reading import DIALECTS, Metadata, read
+from freeu.metadata.writing import write
 
-__all__ = ["Metadata", "read"]
+__all__ = ["DIALECTS", "Metadata", "read", "write"]

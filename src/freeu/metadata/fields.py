@@ -73,6 +73,79 @@ def freeu_fields(config: FreeUConfig) -> dict[str, str]:
     }
 
 
+_RANGES = {"forge": (2.0, 4.0), "fooocus": (2.0, 4.0), "sdnext": (10.0, 10.0), "comfyui": (10.0, 10.0)}
+"""The largest b and s of each tool that takes four numbers; see ``foreign.tools``."""
+
+
+def said_in(config: FreeUConfig, dialect: str) -> dict[str, str]:
+    """FreeU's settings in the words of a dialect; of "comfyui" the class of a node and its factors.
+
+    sd-webui-freeu's windows of channels are those of U-Nets of Stable Diffusion, with 1280, 640 and 320 channels.
+
+    Raises:
+        FreeUValueError: the dialect cannot say them, with the first field that is in the way.
+
+    >>> said_in(FreeUConfig(b=(1.2, 1.4), s=(0.9, 0.2)), "fooocus")
+    {'FreeU': '(1.2, 1.4, 0.9, 0.2)'}
+    """
+    if dialect == "freeu":
+        return {"FreeU": str(config)}
+    _check(config, dialect)
+    stages = [stage.toward_identity(config.strength) for stage in config.stages]
+    if dialect == "a1111":
+        found = []
+        for number, stage in enumerate(stages):
+            names = {"backbone_factor": stage.b, "skip_factor": stage.s}
+            high = 1.0 + config.strength * (config.high_gain - 1.0)
+            one = {name: value for name, value in {**names, "skip_high_end_factor": high}.items() if value != 1.0}
+            if config.channels == "first" and stage.b != 1.0:
+                one["backbone_width"] = 0.5 - 1.0 / (1280 >> number)
+            found.append(one)
+        schedule = f"{config.start}, {config.end}, 0.0"
+        version = str(config.version)
+        return {"FreeU Stages": json.dumps(found), "FreeU Schedule": schedule, "FreeU Version": version}
+    four = dict(zip(_FOUR, (stages[0].b, stages[1].b, stages[0].s, stages[1].s), strict=True))
+    most = _RANGES[dialect]
+    for name, value in four.items():
+        limit = most["bs".index(name[0])]
+        if value > limit:
+            raise FreeUValueError(f"{dialect} takes {name} up to {limit:g}, and here it is {value:g}")
+    if dialect == "fooocus":
+        return {"FreeU": f"({', '.join(map(repr, four.values()))})"}
+    if dialect == "sdnext":
+        if 0.0 in four.values():
+            raise FreeUValueError("sdnext is off as a whole where a factor is 0")
+        return {"FreeU": " ".join(f"{name}={value!r}" for name, value in four.items())}
+    if dialect == "comfyui":
+        return {"class_type": "FreeU_V2" if config.version == 2 else "FreeU"} | {n: repr(v) for n, v in four.items()}
+    more = {"start": config.start, "end": config.end}
+    return {"freeu_enabled": "True"} | {f"freeu_{name}": repr(value) for name, value in {**four, **more}.items()}
+
+
+def _check(config: FreeUConfig, dialect: str) -> None:
+    """Refuse what a dialect has no words for."""
+    wanted: dict[str, Any] = dict(_ALIKE)
+    wanted |= {"b_window": (0.0, 1.0), "s_window": (0.0, 1.0)}
+    if dialect != "a1111":
+        wanted |= {"high_gain": 1.0, "channels": "first"}
+    if dialect not in ("a1111", "forge"):
+        wanted |= {"start": 0.0, "end": 1.0}
+    for name, value in wanted.items():
+        given = getattr(config, name)
+        if given != value:
+            raise FreeUValueError(f"{dialect} has no words for {name}={given!r}")
+    by_block = config.profile == "diffusers"
+    if by_block != (dialect == "sdnext"):
+        kind = "diffusers" if dialect == "sdnext" else "official, comfyui or a1111"
+        raise FreeUValueError(f"{dialect} acts where profile {kind} does, and here it is {config.profile}")
+    if config.version not in {"forge": (2,), "fooocus": (2,), "sdnext": (1,)}.get(dialect, (1, 2)):
+        raise FreeUValueError(f"{dialect} has no version {config.version}")
+    if config.channels not in ("first", "first-inclusive"):
+        raise FreeUValueError(f"{dialect} has no words for channels={config.channels!r}")
+    if dialect != "a1111" and any(not stage.identity for stage in config.stages[2:]):
+        raise FreeUValueError(f"{dialect} has two stages, and here the third has factors of its own")
+
+
 def freeu_of(fields: Mapping[str, str]) -> FreeUConfig | None:
     """FreeU's settings in an image's fields; None where there are none.
 

@@ -21,16 +21,16 @@ from freeu.metadata.png import SCHEMA, find_settings
 from freeu.presets.files import KIND as PRESET
 
 DIALECTS = ("freeu", "a1111", "forge", "sdnext", "comfyui", "fooocus", "invokeai")
-_MOST = comfyui.MAX_CHARACTERS
+MOST = comfyui.MAX_CHARACTERS
 _MOST_BYTES, _MOST_VALUES = 8 << 20, 300_000
 """Of a JSON file."""
 _TEXTS = {
     PARAMETERS: MOST_PARAMETERS,
-    comfyui.KEY: _MOST,
-    workflow.KEY: _MOST,
+    comfyui.KEY: MOST,
+    workflow.KEY: MOST,
     others.SCHEME: 100,
-    others.INVOKEAI: _MOST,
-    others.INVOKEAI_GRAPH: _MOST,
+    others.INVOKEAI: MOST,
+    others.INVOKEAI_GRAPH: MOST,
 }
 """Texts of a PNG, and the most characters of each."""
 _TAKEN = {"Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model", "Version", *FREEU_FIELDS}
@@ -134,7 +134,7 @@ def _of_exif(path: Path, kind: str) -> Found | None:
     for tag in (exif.MODEL, exif.MAKE):  # ComfyUI: "prompt:{...}" and "workflow:{...}"
         name, colon, value = tags.get(tag, "").partition(":")
         if colon and name in (comfyui.KEY, workflow.KEY):
-            texts[name] = value[: _MOST + 1]
+            texts[name] = value[: MOST + 1]
     return _of_texts(path, texts)
 
 
@@ -191,8 +191,8 @@ def _nothing(_: str) -> None:
 
 
 def _json(path: Path, key: str, text: str) -> Any:
-    if len(text) > _MOST:
-        raise FreeUValueError(f"{path}: its text {key!r} has more than {_MOST} characters")
+    if len(text) > MOST:
+        raise FreeUValueError(f"{path}: its text {key!r} has more than {MOST} characters")
     return parse_json(text, f"the text {key!r} in {path}", _nothing, most_values=_MOST_VALUES)
 
 

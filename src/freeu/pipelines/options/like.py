@@ -116,7 +116,8 @@ def read_image_settings(path: Path, model: str | None = None) -> Found:
     found = find(path)
     if found is None:
         raise FreeUValueError(
-            f"--like {path} holds no settings: neither those of freeu nor of A1111, ComfyUI, Fooocus or InvokeAI"
+            f"--like {path} holds no settings: neither those of freeu, A1111, Fooocus or InvokeAI, nor a graph "
+            "of ComfyUI with a KSampler"
         )
     if found.ours is not None and "model" in found.ours:
         return _of_ours(path, found.ours, model)
