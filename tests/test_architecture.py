@@ -17,7 +17,8 @@ LAYERS = """
 errors lazy
 json_files extras schedule foreign
 config
-wording profiles presets.named presets.files metadata ops
+wording profiles presets.named presets.files ops
+metadata
 presets
 intervals motion
 core
@@ -89,6 +90,7 @@ PUBLIC = {
     "evaluate",
     "guiding",
     "inspect",
+    "metadata",
     "ops",
     "personalize",
     "preset",
@@ -154,7 +156,7 @@ def test_folders_stay_small():
 def test_the_zoo_uses_the_public_door_only():
     zoo = SOURCE.parents[1] / "zoo" / "src"
     for path in zoo.rglob("*.py"):
-        inside = imports(path) - {"analysis", "evaluate", "guiding", "ops", "personalize", "scalecrafter"}
+        inside = imports(path) - {"analysis", "evaluate", "guiding", "metadata", "ops", "personalize", "scalecrafter"}
         assert not inside, f"{path.name} reaches inside freeu"
 
 
@@ -208,7 +210,7 @@ def test_command_line_starts_without_torch():
     assert out.strip() == "False"
 
 
-@pytest.mark.parametrize("part", ["analysis", "evaluate", "guiding", "personalize", "scalecrafter"])
+@pytest.mark.parametrize("part", ["analysis", "evaluate", "guiding", "metadata", "personalize", "scalecrafter"])
 def test_parts_are_light_and_documented(part):
     names, _ = loaded_by(f"import freeu; freeu.{part}; import freeu.{part}")
     assert not names & {"scipy", "diffusers", "transformers", "PIL", "matplotlib", "plotly"}

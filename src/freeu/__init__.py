@@ -18,7 +18,7 @@ from freeu.presets import Preset, preset, presets
 from freeu.schedule import Schedule, Stage
 
 if TYPE_CHECKING:
-    from freeu import analysis, evaluate, guiding, ops, personalize, scalecrafter
+    from freeu import analysis, evaluate, guiding, metadata, ops, personalize, scalecrafter
     from freeu.api import Inspection, active, apply, apply_freeu, enabled, inspect, remove_all
     from freeu.conversion import convert
     from freeu.core.patch import Handle
@@ -52,6 +52,7 @@ __all__ = [
     "evaluate",
     "guiding",
     "inspect",
+    "metadata",
     "ops",
     "personalize",
     "preset",
@@ -76,7 +77,7 @@ _NEED_TORCH = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("analysis", "evaluate", "guiding", "ops", "personalize", "scalecrafter"):
+    if name in ("analysis", "evaluate", "guiding", "metadata", "ops", "personalize", "scalecrafter"):
         return importlib.import_module(f"freeu.{name}")
     for home, names in _NEED_TORCH.items():
         if name in names:

@@ -20,7 +20,8 @@ from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.foreign.parameters import MAX_CHARACTERS, Parameters, read_parameters, write_parameters
 from freeu.metadata import read_parameters_of, read_png
-from freeu.pipelines.models.infotext import freeu_fields, infotext, sampler_of
+from freeu.metadata.fields import freeu_fields
+from freeu.pipelines.models.infotext import infotext, sampler_of
 from freeu.pipelines.models.schedulers import SAMPLERS
 from freeu.pipelines.options.like import read_image_settings
 from freeu.pipelines.runs.manifest import read_manifest
@@ -245,7 +246,7 @@ class TestLike:
     @pytest.mark.parametrize(
         "fields",
         [
-            'FreeU Stages: "[{\\"backbone_width\\": 0.3}]"',
+            'FreeU Stages: "[{\\"backbone_factor\\": 1.2, \\"backbone_width\\": 0.3}]"',
             'FreeU Stages: "[{\\"backbone_factor\\": \\"x\\"}]"',
             'FreeU Stages: "[{\\"skip_high_end_factor\\": 1.1}]"',
             'FreeU Stages: "[{}, {}]", FreeU Schedule: "0.0, 1.0, 0.5"',

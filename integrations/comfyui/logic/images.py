@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from freeu import FreeUConfig, FreeUValueError
-from freeu.metadata import find_settings, read_graph_of, read_parameters_of
-from freeu.pipelines.models.infotext import freeu_of
+from freeu.metadata.reading import config_of, find
 
 from .axes import OFF
 
@@ -60,20 +59,17 @@ def read_settings(path: Path) -> ImageSettings:
     Raises:
         FreeUValueError: it cannot be read, holds none, or such as nobody could apply.
     """
-    ours = find_settings(path)
-    if ours is not None:
-        config = FreeUConfig.from_dict(ours["config"]) if ours.get("config") is not None else None
-        texts = {"prompt": ours.get("prompt"), "negative_prompt": ours.get("negative_prompt")}
-        return _built(path, config, texts, {name: ours.get(name) for name in ("seed", "steps", "guidance")})
-    for read in (read_parameters_of, read_graph_of):
-        found = read(path)
-        if found is None or not (found.prompt or found.fields):
-            continue
-        texts = {"prompt": found.prompt, "negative_prompt": found.negative_prompt}
-        names = (("seed", "Seed"), ("steps", "Steps"), ("guidance", "CFG scale"))
-        numbers = {ours_: found.fields.get(theirs) for ours_, theirs in names}
-        return _built(path, freeu_of(found.fields), texts, numbers)
-    raise FreeUValueError(f"{path.name} holds no settings: neither those of freeu nor of A1111 or ComfyUI")
+    found = find(path)
+    if found is None:
+        raise FreeUValueError(f"{path.name} holds no settings: neither those of freeu nor of A1111 or ComfyUI")
+    said = found.parameters
+    names = {"seed": "Seed", "steps": "Steps", "guidance": "CFG scale"}
+    return _built(
+        path,
+        config_of(found),
+        {"prompt": said.prompt, "negative_prompt": said.negative_prompt},
+        {name: said.fields.get(theirs) for name, theirs in names.items()},
+    )
 
 
 def _built(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from freeu import FreeUConfig, FreeUValueError, preset, presets
-from freeu.pipelines.models.infotext import freeu_of
+from freeu.metadata.fields import freeu_of
 
 CUSTOM = "(sliders)"
 """The entry of the list of presets that leaves the sliders as they are."""

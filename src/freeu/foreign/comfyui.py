@@ -9,14 +9,19 @@ limited number of times.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from freeu.foreign.parameters import Parameters
 
 KEY = "prompt"
+OWN_NODE = "FreeUExact"
+"""Our node; its inputs are kept as they are, since only a configuration can say what they mean."""
 MAX_CHARACTERS = 1_000_000
 """Of a graph that is read."""
+FREEU_NODES = ("FreeU", "FreeU_V2", OWN_NODE)
+_OF_OWN_NODE = ("b1", "b2", "s1", "s2", "version", "start", "end", "config")
 _SAMPLERS = ("KSampler", "KSamplerAdvanced")
 _MODELS = ("ckpt_name", "unet_name")
 _TEXTS = ("text", "text_g", "text_l", "string", "value")
@@ -111,9 +116,8 @@ class _Graph:
         loras, others = [], []
         for node in self.chain(self.linked(sampler["inputs"].get("model")), ("model",)):
             name, inputs = node["class_type"], node["inputs"]
-            if name in ("FreeU", "FreeU_V2") and "FreeU" not in found:
-                factors = " ".join(f"{key}={self.value(inputs.get(key))}" for key in ("b1", "b2", "s1", "s2"))
-                found["FreeU"] = f"{factors} v={2 if name == 'FreeU_V2' else 1} profile=comfyui"
+            if name in FREEU_NODES and not {"FreeU", OWN_NODE} & found.keys():
+                found |= self.freeu(name, inputs)
             elif "lora_name" in inputs:
                 loras.append(f"{self.value(inputs['lora_name'])}:{self.value(inputs.get('strength_model')) or 1}")
             elif any(key in inputs for key in _MODELS):
@@ -121,3 +125,11 @@ class _Graph:
             else:
                 others.append(name)
         return found | {"LoRA": ", ".join(loras), "Other nodes": ", ".join(others)}
+
+    def freeu(self, name: str, inputs: Mapping[str, Any]) -> dict[str, str]:
+        """What a node of FreeU says: the core's two in the short form, ours as JSON of its inputs."""
+        if name == OWN_NODE:
+            given = {key: self.value(inputs[key], (*_NUMBERS, *_TEXTS)) for key in _OF_OWN_NODE if key in inputs}
+            return {OWN_NODE: json.dumps(given)}
+        factors = " ".join(f"{key}={self.value(inputs.get(key))}" for key in ("b1", "b2", "s1", "s2"))
+        return {"FreeU": f"{factors} v={2 if name == 'FreeU_V2' else 1} profile=comfyui"}

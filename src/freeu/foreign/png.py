@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,17 +35,28 @@ def find_text(path: Path, key: str, most: int, any_kind: bool = False) -> str | 
     Raises:
         FreeUValueError: the file cannot be read, is no PNG, ends early, or its text is damaged or longer than ``most``.
     """
-    head, found = key.encode() + b"\0", None
+    return find_texts(path, {key: most}, any_kind).get(key)
+
+
+def find_texts(path: Path, keys: Mapping[str, int], any_kind: bool = True) -> dict[str, str]:
+    """The texts of several keys, each with the most characters that it may have; as ``find_text``, in one pass."""
+    heads = {key: key.encode() + b"\0" for key in keys}
+    found: dict[str, str] = {}
     kinds = (b"iTXt", b"tEXt", b"zTXt") if any_kind else (b"iTXt",)
     try:
         with path.open("rb") as file:
-            for kind, place, length in _chunks(file, path):
+            for kind, place, length in chunks(file, path):
                 if kind not in kinds:
                     continue
                 file.seek(place)
-                if found is None and file.read(len(head)) == head:
-                    # A character takes four bytes at most; a longer text is refused, wherever it is cut.
-                    found = _text(path, kind, file.read(min(length - len(head), 4 * most + 1024)), key, most)
+                begin = file.read(min(length, 80))
+                key = next((key for key, head in heads.items() if begin.startswith(head)), None)
+                if key is None or key in found:
+                    continue
+                size, most = len(heads[key]), keys[key]
+                file.seek(place + size)
+                # A character takes four bytes at most; a longer text is refused, wherever it is cut.
+                found[key] = _text(path, kind, file.read(min(length - size, 4 * most + 1024)), key, most)
     except OSError as error:
         raise FreeUValueError(f"cannot read {path}: {error.strerror or error}") from None
     return found
@@ -84,7 +95,7 @@ def without_texts(path: Path) -> BinaryIO:
     kept.seek(0, io.SEEK_END)
     try:
         with path.open("rb") as file:
-            for kind, place, length in _chunks(file, path):
+            for kind, place, length in chunks(file, path):
                 if kind in LEFT_OUT and not (kind == b"eXIf" and length <= _SMALL):
                     continue
                 if kept.tell() + length > MAX_KEPT:
@@ -118,7 +129,7 @@ def is_png(path: Path) -> bool:
         return False
 
 
-def _chunks(file: BinaryIO, path: Path) -> Iterator[tuple[bytes, int, int]]:
+def chunks(file: BinaryIO, path: Path) -> Iterator[tuple[bytes, int, int]]:
     """Kind, place and length of the content of each chunk, up to the last; the file may be moved in between."""
     whole = file.seek(0, io.SEEK_END)
     file.seek(0)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from freeu.config import FreeUConfig
-from freeu.errors import FreeUValueError
 from freeu.foreign.parameters import Parameters, write_parameters
-from freeu.json_files import parse_json
+from freeu.metadata.fields import freeu_fields
 from freeu.pipelines.models.schedulers import SAMPLERS, sampler_name
 
 KARRAS = "Karras"
@@ -31,41 +29,6 @@ _A1111 = {
 """What A1111 or Forge call a sampler of ours; those with Karras sigmas have a field of their own for it."""
 _KARRAS_UNLESS_TOLD = "DPM++ 2M"
 """What these samplers of A1111 mean by the schedule "Automatic"."""
-REGION_FIELD = "FreeU Region"
-"""Says that FreeU acted in a region alone, by the first digits of the mask's SHA-256."""
-FREEU_FIELDS = (
-    *("FreeU", "FreeU Stages", "FreeU Schedule", "FreeU Version"),
-    *(f"freeu_{name}" for name in ("enabled", "b1", "b2", "s1", "s2", "start", "end")),
-)
-"""Fields that hold FreeU's settings: those of freeu, of sd-webui-freeu and of Forge."""
-_OF_FORGE = {"b1": "", "b2": "", "s1": "", "s2": "", "start": "0", "end": "1"}
-"""What Forge says, and the value where an older one says nothing; the four factors are always there."""
-_OF_STAGE = {
-    "backbone_factor": 1.0,
-    "skip_factor": 1.0,
-    "backbone_offset": 0.0,
-    "backbone_width": 0.5,
-    "skip_cutoff": 0.0,
-    "skip_high_end_factor": 1.0,
-}
-"""What sd-webui-freeu says of a stage, and the value where it says nothing."""
-_ALIKE = {
-    "mask": "window",
-    "threshold": 1,
-    "share": "none",
-    "guidance": "both",
-    "ramp": 0.0,
-    "unit": "fraction",
-    "over_time": "frame",
-    "time_threshold": 0,
-    "control": "after",
-    "dc": "scale",
-    "skip_gain": 1.0,
-    "sites": (),
-    "skip_gain_ends": (),
-    "frame_strength": (),
-}
-"""Settings of FreeU for which sd-webui-freeu has no words, and the values at which it needs none."""
 
 
 def infotext(settings: Mapping[str, Any]) -> str:
@@ -92,33 +55,6 @@ def infotext(settings: Mapping[str, Any]) -> str:
     fields["Version"] = f"freeu {settings['environment'].get('freeu', '')}".strip()
     loras = "".join(f" <lora:{one['name']}:{one['weight']:g}>" for one in settings.get("loras", ()))
     return write_parameters(Parameters(settings["prompt"] + loras, settings["negative_prompt"], fields))
-
-
-def freeu_fields(config: FreeUConfig, region: str | None = None) -> dict[str, str]:
-    """FreeU's settings: exactly under "FreeU", and in the words of sd-webui-freeu where it can be told to do the same.
-
-    That extension amplifies one channel more than half of them, and has no regions.
-
-    Args:
-        config: the settings.
-        region: SHA-256 of the mask that says where FreeU acted; None: everywhere.
-    """
-    if region is not None:
-        return {"FreeU": str(config), REGION_FIELD: region[:16]}
-    found = {"FreeU": str(config)}
-    by_channels = config.profile != "diffusers" and config.channels in (None, "first", "first-inclusive")
-    if not by_channels or config.windows or any(getattr(config, name) != value for name, value in _ALIKE.items()):
-        return found
-    stages = []
-    for stage in config.stages:
-        factors = {"backbone_factor": stage.b, "skip_factor": stage.s, "skip_high_end_factor": config.high_gain}
-        scaled = {name: round(1.0 + config.strength * (value - 1.0), 6) for name, value in factors.items()}
-        stages.append({name: value for name, value in scaled.items() if value != 1.0})
-    return found | {
-        "FreeU Stages": json.dumps(stages),
-        "FreeU Schedule": f"{config.start}, {config.end}, 0.0",
-        "FreeU Version": str(config.version),
-    }
 
 
 def _sampler(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -172,65 +108,3 @@ def sampler_of(fields: Mapping[str, str]) -> str | None:
     elif name == _A1111["pndm"]:
         return "pndm"
     return sampler_name(name)
-
-
-def freeu_of(fields: Mapping[str, str]) -> FreeUConfig | None:
-    """FreeU's settings in an image's fields, as freeu, sd-webui-freeu or Forge write them; None where there are none.
-
-    Raises:
-        FreeUValueError: settings that are damaged, or that freeu has no words for.
-    """
-    if "FreeU" in fields:
-        return FreeUConfig.parse(fields["FreeU"])
-    if "FreeU Stages" in fields:
-        return _of_webui(fields)
-    if fields.get("freeu_enabled") == "True":  # Forge computes as ComfyUI's FreeU_V2
-        b1, b2, s1, s2, start, end = (
-            _number(f"freeu_{name}", fields.get(f"freeu_{name}", usual)) for name, usual in _OF_FORGE.items()
-        )
-        return FreeUConfig(b=(b1, b2), s=(s1, s2), profile="comfyui", start=start, end=end)
-    return None
-
-
-def _of_webui(fields: Mapping[str, str]) -> FreeUConfig:
-    """The settings of sd-webui-freeu; starts and ends that are whole numbers are counted in steps there."""
-    data = parse_json(fields["FreeU Stages"], "FreeU Stages")
-    if not isinstance(data, list) or not 1 <= len(data) <= 3 or not all(isinstance(one, dict) for one in data):
-        raise FreeUValueError("FreeU Stages is no list of up to three stages")
-    stages = [{**_OF_STAGE, **one} for one in data]
-    stages += [dict(_OF_STAGE)] * (2 - len(stages))
-    for name in ("backbone_offset", "backbone_width", "skip_cutoff"):
-        if any(stage[name] != _OF_STAGE[name] for stage in stages):
-            raise FreeUValueError(f"{name} has no counterpart")
-    high = {
-        stage["skip_high_end_factor"] for stage in stages if isinstance(stage["skip_high_end_factor"], (int, float))
-    }
-    if len(high) != 1:
-        raise FreeUValueError("skip_high_end_factor differs by stage")
-    parts = [part.strip() for part in fields.get("FreeU Schedule", "0.0, 1.0, 0.0").split(",")]
-    if len(parts) != 3 or _number("FreeU Schedule", parts[2]) != 0.0:
-        raise FreeUValueError("a smooth FreeU Schedule has no counterpart")
-    start, end = (_when(part, fields) for part in parts[:2])
-    version = _number("FreeU Version", fields.get("FreeU Version", "1"))
-    return FreeUConfig(
-        b=tuple(stage["backbone_factor"] for stage in stages),
-        s=tuple(stage["skip_factor"] for stage in stages),
-        version=int(version) if version in (1.0, 2.0) else -1,
-        profile="a1111",
-        high_gain=high.pop(),
-        start=start,
-        end=end,
-    )
-
-
-def _when(text: str, fields: Mapping[str, str]) -> float:
-    """A fraction of the steps."""
-    number = _number("FreeU Schedule", text)
-    return number / max(1.0, _number("Steps", fields.get("Steps", ""))) if text.isdigit() else number
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text[:40])
-    except ValueError:
-        raise FreeUValueError(f"{name} is no number") from None

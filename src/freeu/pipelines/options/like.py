@@ -1,4 +1,4 @@
-"""What a new run takes over from an image of freeu, A1111 or ComfyUI: prompt, seed, sampling and FreeU."""
+"""What a new run takes over from somebody's image, of any dialect: prompt, seed, sampling and FreeU."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Annotated, Any, ClassVar
 
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
-from freeu.foreign.parameters import Parameters
-from freeu.metadata import KEY, find_settings, read_graph_of, read_parameters_of
+from freeu.metadata.fields import FREEU_FIELDS, REGION_FIELD
+from freeu.metadata.reading import Found as Read
+from freeu.metadata.reading import config_of, find
 from freeu.pipelines.io.inputs import MAX_SEED, parse_seeds
-from freeu.pipelines.models.infotext import FREEU_FIELDS, REGION_FIELD, freeu_of, own_sampler, sampler_of
+from freeu.pipelines.models.infotext import own_sampler, sampler_of
 from freeu.pipelines.models.sources.sources import embedded_models
 from freeu.pipelines.models.sources.tasks import VIDEO_TASKS
 from freeu.pipelines.options.freeu import FreeUOptions
@@ -67,9 +68,9 @@ class LikeOptions:
     like: Annotated[
         Path | None,
         Option(
-            "Take prompt, negative prompt, seed, steps, CFG scale, sampler, size and FreeU from a PNG of freeu, A1111, "
-            "Forge or ComfyUI; what is given here too wins.",
-            "PNG",
+            "Take prompt, negative prompt, seed, steps, CFG scale, sampler, size and FreeU from a PNG, JPEG, WebP or "
+            "JSON of freeu, A1111, Forge, SD.Next, ComfyUI, Fooocus or InvokeAI; what is given here too wins.",
+            "FILE",
         ),
     ] = None
 
@@ -92,7 +93,7 @@ class LikeOptions:
             all three, and lines that say what was not taken.
 
         Raises:
-            FreeUValueError: the file cannot be read, is no PNG, holds no settings, or such as no model takes.
+            FreeUValueError: the file cannot be read, is of another kind, holds no settings, or such as no model takes.
         """
         assert self.like is not None, "callers ask for it only where an image was given"
         found = read_image_settings(self.like, model)
@@ -112,18 +113,16 @@ class LikeOptions:
 
 
 def read_image_settings(path: Path, model: str | None = None) -> Found:
-    """What a PNG says of how it was made; errors as ``LikeOptions.fill``."""
-    settings = find_settings(path)
-    if settings is not None:
-        return _of_ours(path, settings, model)
-    for read in (read_parameters_of, read_graph_of):
-        found = read(path)
-        if found is not None and (found.prompt or found.fields):
-            return _of_a1111(path, found, model)
-    raise FreeUValueError(
-        f"--like {path} holds no settings: it has neither the PNG text {KEY!r} nor 'parameters', nor a graph of "
-        "ComfyUI with a KSampler"
-    )
+    """What an image or JSON file says of how it was made; errors as ``LikeOptions.fill``."""
+    found = find(path)
+    if found is None:
+        raise FreeUValueError(
+            f"--like {path} holds no settings: neither those of freeu, A1111, Fooocus or InvokeAI, nor a graph "
+            "of ComfyUI with a KSampler"
+        )
+    if found.ours is not None and "model" in found.ours:
+        return _of_ours(path, found.ours, model)
+    return _of_a1111(path, found, model)
 
 
 def _of_ours(path: Path, settings: Mapping[str, Any], model: str | None) -> Found:
@@ -148,8 +147,8 @@ def _of_ours(path: Path, settings: Mapping[str, Any], model: str | None) -> Foun
     return Found(prompt, {**sampling, "negative_prompt": negative, "scheduler": scheduler}, config, tuple(left))
 
 
-def _of_a1111(path: Path, found: Parameters, model: str | None) -> Found:
-    fields = found.fields
+def _of_a1111(path: Path, read: Read, model: str | None) -> Found:
+    found, fields = read.parameters, read.parameters.fields
     left = [f"{_shown(name)} {_shown(value)}" for name, value in fields.items() if name not in _TAKEN | _OF_NO_USE]
     for first, option in (("LoRA ", "--lora"), (REGION_FIELD, "--region")):
         left = [f"{one} ({option})" if one.startswith(first) else one for one in left]
@@ -170,7 +169,7 @@ def _of_a1111(path: Path, found: Parameters, model: str | None) -> Found:
         left.insert(0, f"Sampler {_shown(fields['Sampler'])}" + (f" with {_shown(schedule)}" if schedule else ""))
     config = None
     try:
-        config = _short(freeu_of(fields))
+        config = _short(config_of(read))
     except FreeUValueError as error:
         left.insert(0, f"FreeU ({_shown(str(error), 80)})")
     width, cross, height = fields.get("Size", "").partition("x")
