@@ -59,7 +59,13 @@ ROWS = (
     Row("leave", r"<carved-by>", "needs captions of the reader's own"),
     Row("refuse", r"--preset tuned/", "so small a search mostly finds that none is best", "has no settings of FreeU"),
     Row("refuse", r"^freeu convert .*--to comfyui --profile diffusers", "what it shows", "cannot do the same"),
-    Row("serve", r"^freeu (ui|study serve|tune .*--objective votes)", "runs until it is stopped", "--port 0"),
+    Row("refuse", r"--earlier-votes", "nobody has voted", "no votes"),
+    Row(
+        "serve",
+        r"^freeu (ui|study serve|tune (?!.*--earlier).*--objective votes)",
+        "runs until it is stopped",
+        "--port 0",
+    ),
     Row("add", r"^freeu (compare|generate|video|sweep)(?!.*--from)", "20 steps", "--steps 2"),
     Row("add", r"^freeu (dreambooth|reversion) generate|^freeu rerender", "20 steps", "--steps 2"),
     Row("add", r"^python -m freeu_zoo.prompts (?!.*--seed 7).*--scenes real", "an image of each prompt", "--count 6"),
@@ -144,6 +150,16 @@ def _embedding(place: Path) -> None:
     save_file({"<toy>": torch.full((1, 128), 0.01)}, place)
 
 
+def _preset(place: Path) -> None:
+    import json
+
+    import freeu
+    from freeu.presets.files import PresetFile
+
+    found = PresetFile("studio", freeu.preset("mild"), "mini-sd", "", 3.0, 20, "liked best in the studio")
+    place.write_text(json.dumps(found.to_dict()))
+
+
 STAND_INS: dict[str, Callable[[Path], None]] = {
     "path/to/sd15": _link("mini-sd"),
     "path/to/sdxl": _link("mini-sd"),
@@ -160,6 +176,7 @@ STAND_INS: dict[str, Callable[[Path], None]] = {
     "path/to/with": _images,
     "path/to/prompts.txt": _prompts,
     "path/to/dog.mp4": _film,
+    "path/to/mini-sd-studio.json": _preset,
     "path/to/style.safetensors": _lora,
     "path/to/toy.safetensors": _embedding,
     "benchmarks": lambda place: place.symlink_to(ROOT / "benchmarks", target_is_directory=True),
