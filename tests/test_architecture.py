@@ -61,7 +61,7 @@ tuning.votes
 tuning.web
 ui
 cli
-cli.commands.study cli.commands.personalize
+cli.commands.study cli.commands.personalize cli.commands.carry
 cli.commands
 __main__
 """

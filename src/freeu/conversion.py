@@ -91,7 +91,7 @@ def convert(config: FreeUConfig | str, to: str, model: Any, *, region: Any = Non
     Args:
         config: settings, or the name of a preset.
         to: a name of ``freeu.foreign.tools.TOOLS``: "official", "diffusers", "comfyui", "a1111", "forge", "fooocus",
-            "invokeai", "refiners", "rerender".
+            "invokeai", "refiners", "sdnext", "was", "bleh", "rerender".
         model: a pipeline or a U-Net, for which tools agree or not; weights are not looked at.
         region: a mask as in ``freeu.apply``; anything but None is lost, for no tool has regions.
 
@@ -291,6 +291,24 @@ def _extension(found: Mapping[str, Any]) -> str:
     )
 
 
+def _was(found: Mapping[str, Any]) -> str:
+    """The widgets of WAS' node at which it multiplies and filters as FreeU does: its default blends normalise."""
+    values = {"target_block": "output_block", "multiscale_mode": "Default", "slice_b1": 640, "slice_b2": 320}
+    return _plain("FreeU (Advanced): ")({**values, **found, "b1_mode": "lerp", "b2_mode": "lerp"})
+
+
+def _bleh(found: Mapping[str, Any]) -> str:
+    """Rules in YAML, of which JSON is a part: half of the channels with or without the map, then the skip."""
+    rules = []
+    for stage in (1, 2, 3):
+        b, s = found[f"b{stage}"], found[f"s{stage}"]
+        ops = [["slice", 0.5, b, 1.0, "lerp", found["version"] == 2]] if b != 1.0 else []
+        ops += [["target_skip", True], ["ffilter", s, "none", 1.0, 1]] if s != 1.0 else []
+        if ops:
+            rules.append({"if": {"type": "output", "stage": stage}, "ops": ops})
+    return json.dumps(rules)
+
+
 TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "official": _plain(""),
     "diffusers": _plain("pipe.enable_freeu(", ")"),
@@ -299,6 +317,9 @@ TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "forge": lambda found: ", ".join(["freeu_enabled: True", *(f"freeu_{name}: {one}" for name, one in found.items())]),
     "fooocus": lambda found: f"freeu: {tuple(found.values())}",
     "invokeai": lambda found: json.dumps({"type": "freeu", **found}),
+    "sdnext": lambda found: "FreeU: " + " ".join(f"{name}={value!r}" for name, value in found.items()),
+    "was": _was,
+    "bleh": _bleh,
     "refiners": _plain("SDFreeUAdapter(unet, ", ").inject()"),
     "rerender": lambda found: json.dumps({"freeu_args": list(found.values())}),
 }

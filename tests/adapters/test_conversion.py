@@ -21,6 +21,7 @@ from freeu.core.site import factors_at
 from freeu.errors import FreeUValueError
 from freeu.foreign.parameters import read_parameters
 from freeu.foreign.tools import TOOLS
+from freeu.metadata.fields import freeu_of
 from freeu.profiles import profile
 
 PLAIN = "b1=1.3 b2=1.4 s1=0.9 s2=0.2"
@@ -114,6 +115,26 @@ def test_diffusers_own_operator_does_it(unet):
         finally:
             unet.disable_freeu()
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("text", GIVEN)
+def test_what_the_extension_is_told_is_read_back(unet, text):
+    """Widths of 1/2 - 1/C included; so is the text of SD.Next."""
+    for to in ("a1111", "sdnext"):
+        found = convert(config_of(text), to, unet)
+        if found.config is not None:
+            back = freeu_of(read_parameters("x\nSteps: 1, Size: 8x8, " + found.text).fields)
+            assert back is not None
+            assert acts(unet, back) == acts(unet, found.config)
+            assert back.channels == found.config.channels or set(back.b) == {1.0}
+
+
+def test_the_rules_of_bleh(unet):
+    rules = json.loads(convert("sd15", "bleh", unet).text)
+    assert rules[1] == {
+        "if": {"type": "output", "stage": 2},
+        "ops": [["slice", 0.5, 1.6, 1.0, "lerp", True], ["target_skip", True], ["ffilter", 0.2, "none", 1.0, 1]],
+    }
 
 
 @settings(deadline=None, max_examples=60)

@@ -94,7 +94,7 @@ def test_json_files(tmp_path: Path) -> None:
         (f"{FOUR} v=1", "forge", "forge has no version 1"),
         (f"{FOUR} end=0.5", "fooocus", "fooocus has no words for end=0.5"),
         (FOUR, "sdnext", "sdnext acts where profile diffusers does"),
-        ("b1=2.5 b2=1 s1=1 s2=1", "forge", "forge takes b1 up to 2"),
+        ("b1=2.5 b2=1 s1=1 s2=1", "forge", "forge takes b1 from 0 to 2"),
         (f"{FOUR} b3=1.1 s3=1", "comfyui", "comfyui has two stages"),
         (FOUR, "comfyui", "no graph of ComfyUI"),
         (FOUR, "invokeai", "no field for FreeU"),

@@ -15,9 +15,10 @@ import typer
 from freeu.cli.bundles import Group, command
 from freeu.cli.commands.analyze import OLD as ANALYZE_OLD
 from freeu.cli.commands.analyze import analyze
+from freeu.cli.commands.carry.convert import convert
+from freeu.cli.commands.carry.metadata import metadata
 from freeu.cli.commands.check import check
 from freeu.cli.commands.compare import compare
-from freeu.cli.commands.convert import convert
 from freeu.cli.commands.evaluate import OLD as EVALUATE_OLD
 from freeu.cli.commands.evaluate import evaluate
 from freeu.cli.commands.generate import generate
@@ -44,7 +45,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _function in (compare, generate, inspect, convert, presets, check, video, rerender, sweep, tune, ui):
+for _function in (compare, generate, inspect, convert, metadata, presets, check, video, rerender, sweep, tune, ui):
     command(app, _function.__name__)(_function)
 command(app, "evaluate", **EVALUATE_OLD)(evaluate)
 command(app, "analyze", **ANALYZE_OLD)(analyze)

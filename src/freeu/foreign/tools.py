@@ -97,6 +97,18 @@ TOOLS = {
         Tool(
             "refiners", "SDFreeUAdapter of refiners", "official", (1,), "refiners: latent_diffusion/freeu.py", stages=0
         ),
+        Tool(
+            "sdnext",
+            "SD.Next",
+            "diffusers",
+            (1,),
+            "vladmandic/sdnext: modules/sd_hijack_freeu.py and its settings",
+            b_range=(1.0, 2.0),
+            s_range=(0.0, 1.0),
+            zero_is_off=True,
+        ),
+        Tool("was", "FreeU (Advanced) of WAS", "comfyui", (1,), "WASasquatch/FreeU_Advanced: nodes.py"),
+        Tool("bleh", "BlehBlockOps", "comfyui", (1, 2), "blepping/ComfyUI-bleh: ops.py, docs", stages=3),
         Tool("rerender", "Rerender A Video", "official", (2,), "williamyang1991/Rerender_A_Video", control="before"),
     )
 }

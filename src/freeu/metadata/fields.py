@@ -10,6 +10,7 @@ from typing import Any
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.foreign.comfyui import OWN_NODE
+from freeu.foreign.tools import tool
 from freeu.json_files import parse_json
 
 FREEU_FIELDS = (
@@ -81,10 +82,6 @@ def freeu_fields(config: FreeUConfig, region: str | None = None) -> dict[str, st
     }
 
 
-_RANGES = {"forge": (2.0, 4.0), "fooocus": (2.0, 4.0), "sdnext": (10.0, 10.0), "comfyui": (10.0, 10.0)}
-"""The largest b and s of each tool that takes four numbers; see ``foreign.tools``."""
-
-
 def said_in(config: FreeUConfig, dialect: str) -> dict[str, str]:
     """FreeU's settings in the words of a dialect; of "comfyui" the class of a node and its factors.
 
@@ -113,15 +110,15 @@ def said_in(config: FreeUConfig, dialect: str) -> dict[str, str]:
         version = str(config.version)
         return {"FreeU Stages": json.dumps(found), "FreeU Schedule": schedule, "FreeU Version": version}
     four = dict(zip(_FOUR, (stages[0].b, stages[1].b, stages[0].s, stages[1].s), strict=True))
-    most = _RANGES[dialect]
+    target = tool(dialect)
     for name, value in four.items():
-        limit = most["bs".index(name[0])]
-        if value > limit:
-            raise FreeUValueError(f"{dialect} takes {name} up to {limit:g}, and here it is {value:g}")
+        low, high = target.b_range if name[0] == "b" else target.s_range
+        if not low <= value <= high:
+            raise FreeUValueError(f"{dialect} takes {name} from {low:g} to {high:g}, and here it is {value:g}")
     if dialect == "fooocus":
         return {"FreeU": f"({', '.join(map(repr, four.values()))})"}
     if dialect == "sdnext":
-        if 0.0 in four.values():
+        if target.zero_is_off and 0.0 in four.values():
             raise FreeUValueError("sdnext is off as a whole where a factor is 0")
         return {"FreeU": " ".join(f"{name}={value!r}" for name, value in four.items())}
     if dialect == "comfyui":
@@ -146,7 +143,7 @@ def _check(config: FreeUConfig, dialect: str) -> None:
     if by_block != (dialect == "sdnext"):
         kind = "diffusers" if dialect == "sdnext" else "official, comfyui or a1111"
         raise FreeUValueError(f"{dialect} acts where profile {kind} does, and here it is {config.profile}")
-    if config.version not in {"forge": (2,), "fooocus": (2,), "sdnext": (1,)}.get(dialect, (1, 2)):
+    if config.version not in tool(dialect).versions:
         raise FreeUValueError(f"{dialect} has no version {config.version}")
     if config.channels not in ("first", "first-inclusive"):
         raise FreeUValueError(f"{dialect} has no words for channels={config.channels!r}")

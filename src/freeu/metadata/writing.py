@@ -142,15 +142,12 @@ def _with_node(path: Path, graph: Any, said: Mapping[str, str]) -> dict[str, Any
     ]
     if not samplers:
         raise FreeUValueError(f"{path} has no graph of ComfyUI with a KSampler to put a node of FreeU into")
-    node: dict[str, Any] = {
-        "class_type": said["class_type"],
-        "inputs": {key: float(said[key]) for key in ("b1", "b2", "s1", "s2")},
-    }
+    factors: dict[str, Any] = {key: float(said[key]) for key in ("b1", "b2", "s1", "s2")}
     there = [name for name, one in nodes.items() if one["class_type"] in comfyui.FREEU_NODES]
     out = json.loads(json.dumps(nodes))
     for name in there:
         link = (nodes[name].get("inputs") or {}).get("model")
-        out[name] = {**node, "inputs": {**node["inputs"], "model": link}}
+        out[name] = {"class_type": said["class_type"], "inputs": {**factors, "model": link}}
     if there:
         return dict(out)
     number = max((int(name) for name in nodes if name.isascii() and name.isdigit()), default=0) + 1
@@ -161,7 +158,7 @@ def _with_node(path: Path, graph: Any, said: Mapping[str, str]) -> dict[str, Any
             made.setdefault(link, str(number + len(made)))
             one["inputs"]["model"] = [made[link], 0]
     for link, name in made.items():
-        out[name] = {**node, "inputs": {**node["inputs"], "model": json.loads(link)}}
+        out[name] = {"class_type": said["class_type"], "inputs": {**factors, "model": json.loads(link)}}
     return dict(out)
 
 

@@ -27,7 +27,8 @@ def convert(
         typer.Option(
             "--to",
             metavar="TOOL",
-            help="official, diffusers, comfyui, a1111, forge, fooocus, invokeai, refiners or rerender.",
+            help="official, diffusers, comfyui, a1111, forge, fooocus, invokeai, refiners, sdnext, was, bleh or "
+            "rerender.",
         ),
     ],
     freeu: FreeUOptions,

@@ -1,0 +1,1 @@
+"""``freeu convert`` and ``freeu metadata``: settings from one tool to another."""
