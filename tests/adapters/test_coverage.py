@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import coverage_of_tools
 import coverage_of_unets as coverage
 import pytest
 import torch
@@ -56,3 +57,9 @@ def test_the_trained_model_is_as_documented():
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         pytest.skip("a pixel at the edge of the mask may fall otherwise on another processor")
     assert found in PAGE
+
+
+def test_the_table_of_tools_is_what_convert_says():
+    block = coverage_of_tools.BLOCK.search(coverage_of_tools.PAGE.read_text(encoding="utf-8"))
+    assert block is not None
+    assert block.group(0).splitlines()[1:-1] == [*coverage_of_tools.table()]
