@@ -107,6 +107,14 @@ def _image(place: Path) -> None:
     Image.radial_gradient("L").resize((128, 128)).convert("RGB").save(place)
 
 
+def _image_of_a1111(place: Path) -> None:
+    """A picture with settings as Forge writes them."""
+    from freeu.metadata import write
+
+    _image(place)
+    write(place, "sd15", "forge")
+
+
 def _images(place: Path) -> None:
     from PIL import Image
 
@@ -168,6 +176,7 @@ STAND_INS: dict[str, Callable[[Path], None]] = {
     "path/to/sd-controlnet-canny": _link("mini-canny"),
     "path/to/clip": _link("judge"),
     "path/to/photo.png": _image,
+    "path/to/image.png": _image_of_a1111,
     "path/to/mask.png": _image,
     "path/to/edges.png": _image,
     "path/to/photos": _images,

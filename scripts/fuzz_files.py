@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-KINDS = ("png", "jpg", "webp", "tif", "gif", "json", "safetensors", "ckpt", "pt", "mp4")
+KINDS = ("png", "jpg", "webp", "tif", "gif", "json", "safetensors", "ckpt", "pt", "mp4", "settings")
 SECONDS, MEGABYTES = 10.0, 200
 """For one file: the child is stopped after this, and may grow by so much."""
 ADDRESSES = 16 << 30
@@ -89,6 +89,8 @@ def sound(kind: str, folder: Path) -> list[bytes]:
             stored(Image.fromarray(rng.integers(0, 65536, (24, 32), dtype=np.uint16)), form)
         if kind == "jpg":
             stored(rgb.convert("CMYK"), form)
+    elif kind == "settings":
+        found += _settings(rgb)
     elif kind == "json":
         data = Path(__file__).parents[1] / "tests" / "data" / "manifests-0.1"
         found += [path.read_bytes() for path in sorted(data.glob("*.json"))]
@@ -115,6 +117,64 @@ def sound(kind: str, folder: Path) -> list[bytes]:
             for turn in range(6):
                 writer.add(np.asarray(rgb.rotate(30 * turn)))
         found.append(path.read_bytes())
+    return found
+
+
+def _settings(image: Any) -> list[bytes]:
+    """Settings as each tool writes them, in PNG, JPEG, WebP and JSON files."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    graph = {
+        "3": {
+            "class_type": "KSampler",
+            "inputs": {"seed": 5, "steps": 20, "cfg": 7.0, "model": ["10", 0], "positive": ["6", 0]},
+        },
+        "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a fox"}},
+        "10": {
+            "class_type": "FreeUExact",
+            "inputs": {"b1": 1.2, "b2": 1.4, "s1": 0.9, "s2": 0.2, "version": "2", "config": '{"dc": "keep"}'},
+        },
+    }
+    flow = {
+        "nodes": [
+            {"id": 3, "type": "KSampler", "inputs": [{"name": "model", "type": "MODEL", "link": 1}]},
+            {"id": 10, "type": "FreeU", "widgets_values": [1.2, 1.4, 0.9, 0.2], "mode": 4},
+        ],
+        "links": [[1, 10, 0, 3, 0, "MODEL"]],
+    }
+    line = "a fox\nNegative prompt: blurry\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 512x768, "
+    stages = json.dumps(json.dumps([{"backbone_factor": 1.2, "backbone_width": 0.4992}, {"skip_factor": 0.9}]))
+    texts = [
+        {"parameters": line + 'FreeU: "(1.01, 1.02, 0.99, 0.95)", Version: Fooocus v2'},
+        {"parameters": line + f'FreeU Stages: {stages}, FreeU Schedule: "0.1, 0.8, 0.0", FreeU Version: 2'},
+        {"parameters": line + "freeu_enabled: True, freeu_b1: 1.1, freeu_b2: 1.2, freeu_s1: 0.9, freeu_s2: 0.2"},
+        {"parameters": json.dumps({"prompt": "a fox", "freeu": "(1.1, 1.2, 0.9, 0.2)", "resolution": "(512, 512)"})},
+        {"prompt": json.dumps(graph), "workflow": json.dumps(flow)},
+        {"workflow": json.dumps(flow)},
+        {
+            "invokeai_metadata": json.dumps({"positive_prompt": "a fox", "seed": 5, "width": 512, "height": 512}),
+            "invokeai_graph": json.dumps({"nodes": {"a": {"type": "freeu", "b1": 1.2}}, "edges": []}),
+        },
+    ]
+    found = []
+    for said in texts:
+        info = PngInfo()
+        for number, (key, text) in enumerate(said.items()):
+            info.add_text(key, text, zip=number == 1)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", pnginfo=info)
+        found.append(buffer.getvalue())
+        found += [text.encode() for text in said.values() if text.startswith("{")]
+        exif = Image.Exif()
+        if "parameters" in said:
+            exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + said["parameters"].encode("utf-16-be")
+        else:
+            exif[0x0110] = "prompt:" + said.get("prompt", "{}")
+        for form in ("JPEG", "WEBP"):
+            buffer = io.BytesIO()
+            image.save(buffer, form, exif=exif)
+            found.append(buffer.getvalue())
     return found
 
 
@@ -148,7 +208,7 @@ def case(kind: str, files: list[bytes], rng: random.Random) -> bytes:
     """A damaged file; checksums and lengths are mended in half of them, so that readers come further."""
     data = rng.choice(files)
     mend = rng.random() < 0.5
-    if kind == "png" and mend:
+    if mend and data.startswith(b"\x89PNG"):
         parts = [[name, bytearray(body)] for name, body in _chunks(data)]
         part = rng.choice(parts)
         body = damaged(zlib.decompress(part[1]), rng) if part[0] == b"IDAT" else damaged(bytes(part[1]), rng)
@@ -183,7 +243,7 @@ def _chunk(name: bytes, body: bytes) -> bytes:
 
 def readers(kind: str) -> list[Callable[[Path], Any]]:
     """What freeu reads such files with."""
-    from freeu.metadata import read_png
+    from freeu.metadata import read, read_png, write
     from freeu.pipelines.io.clip_files import read_clip
     from freeu.pipelines.io.inputs import open_image, open_mask
     from freeu.pipelines.io.reading import read_header, read_pickled, readable
@@ -197,6 +257,12 @@ def readers(kind: str) -> list[Callable[[Path], Any]]:
 
     def clip(path: Path) -> int:
         return sum(1 for _ in read_clip(path))
+
+    def copied(path: Path) -> None:
+        """Settings are put into a copy, which is read again."""
+        copy = path.with_name("copy")
+        write(path, "sd15", "a1111" if path.stat().st_size % 2 else "freeu", copy)
+        assert read(copy).config is not None, "what was written was not read"
 
     def pickled(path: Path) -> Any:
         with readable(path.name):
@@ -217,6 +283,7 @@ def readers(kind: str) -> list[Callable[[Path], Any]]:
             read_embedding,
             lambda path: find_model(str(path)),
         ],
+        "settings": [read, copied],
         "ckpt": [pickled],
         "pt": [read_embedding],
         "mp4": [clip, lambda path: media.read_media_info(path, path.parent)],

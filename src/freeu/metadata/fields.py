@@ -273,15 +273,17 @@ def _of_webui(fields: Mapping[str, str]) -> FreeUConfig:
     if not isinstance(data, list) or not 1 <= len(data) <= 3 or not all(isinstance(one, dict) for one in data):
         raise FreeUValueError("FreeU Stages is no list of up to three stages")
     stages = [{**_OF_STAGE, **one} for one in data]
+    for stage in stages:
+        for name in _OF_STAGE:
+            if isinstance(stage[name], bool) or not isinstance(stage[name], (int, float)):
+                raise FreeUValueError(f"{name} is no number")
     while len(stages) > 2 and stages[-1] == _OF_STAGE:
         stages.pop()
     stages += [dict(_OF_STAGE)] * (2 - len(stages))
     for name in ("backbone_offset", "skip_cutoff"):
         if any(stage[name] != _OF_STAGE[name] for stage in stages):
             raise FreeUValueError(f"{name} has no counterpart")
-    high = {
-        stage["skip_high_end_factor"] for stage in stages if isinstance(stage["skip_high_end_factor"], (int, float))
-    }
+    high = {stage["skip_high_end_factor"] for stage in stages}
     if len(high) != 1:
         raise FreeUValueError("skip_high_end_factor differs by stage")
     parts = [part.strip() for part in fields.get("FreeU Schedule", "0.0, 1.0, 0.0").split(",")]

@@ -305,7 +305,7 @@ def _told(found: Found) -> Metadata:
     width, cross, height = said.get("Size", "").partition("x")
     sides: tuple[int | None, int | None] = (None, None)
     if cross:
-        if all(side.isascii() and side.isdigit() and 0 < int(side[:9]) <= 1 << 20 for side in (width, height)):
+        if all(side.isascii() and side.isdigit() and len(side) < 8 and int(side) > 0 for side in (width, height)):
             sides = (int(width), int(height))
         else:
             notes.append(f"Size is none: {_short(said['Size'])}")
