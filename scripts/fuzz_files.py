@@ -404,8 +404,9 @@ def main() -> int:
         shown = {**found[kind], "faults": len(found[kind]["faults"])}
         print(kind, json.dumps(shown), *found[kind]["faults"][:5], sep="\n  ", flush=True)
     fine = all(not one["faults"] and one["most_memory_grown_mb"] <= MEGABYTES for one in found.values())
+    only = "" if given.kinds == KINDS else f" --kinds {' '.join(given.kinds)}"
     result = {
-        "command": f"python scripts/fuzz_files.py --seed {given.seed} --count {given.count}",
+        "command": f"python scripts/fuzz_files.py{only} --seed {given.seed} --count {given.count}",
         "limits": {"seconds": SECONDS, "memory_mb": MEGABYTES},
         "files": sum(one["files"] for one in found.values()),
         "fine": fine,

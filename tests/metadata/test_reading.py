@@ -13,7 +13,8 @@ from PIL import Image
 import freeu
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
-from freeu.metadata import png_bytes, read
+from freeu.metadata import png_bytes, read, write
+from freeu.pipelines.options.like import read_image_settings
 
 STAGES = json.dumps([{"backbone_factor": 1.2, "skip_factor": 0.9}, {"backbone_factor": 1.4, "skip_factor": 0.2}])
 FOOOCUS = {
@@ -184,3 +185,20 @@ def test_bad_files(tmp_path: Path, content: bytes, message: str) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(FreeUValueError, match="cannot read"):
         read(tmp_path / "none")
+
+
+def test_a_run_takes_over_from_a_photo_and_from_json(tmp_path: Path) -> None:
+    """``--like`` reads what ``read`` reads; what freeu wrote for another tool's image comes back too."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + f"{TEXT}, {FORGE}".encode("utf-16-be")
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.jpg", exif=exif)
+    (tmp_path / "x.json").write_text(json.dumps(FOOOCUS), encoding="utf-8")
+    written = png(tmp_path / "x.png", {"parameters": TEXT})
+    write(written, FreeUConfig.parse(f"{FOUR} v=2"))
+    for name, config in (("x.jpg", f"{FOUR} v=2 profile=comfyui"), ("x.json", f"{FOUR} v=2"), ("x.png", f"{FOUR} v=2")):
+        found = read_image_settings(tmp_path / name)
+        assert (found.prompt, found.freeu) == ("a red fox", config)
+        assert found.sampling["seeds"] == "5"
+        assert found.sampling["steps"] == 20
+        assert found.sampling["width"] == 512
+        assert found.sampling["scheduler"] == "euler-a"

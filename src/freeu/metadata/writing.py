@@ -25,7 +25,7 @@ from freeu.metadata.reading import DIALECTS, MOST, Found, find
 from freeu.presets.named import as_config
 
 _FEWEST = 3
-_MOST_BYTES = 256 << 20
+_MOST_BYTES = 64 << 20
 _SAMPLERS = ("KSampler", "KSamplerAdvanced")
 
 
@@ -113,8 +113,8 @@ def _ours(config: FreeUConfig, found: Found | None) -> dict[str, Any]:
         scale = about.fields.get("CFG scale", "")
         if scale.replace(".", "", 1).isdigit():
             data["guidance"] = float(scale)
-        if "Sampler" in about.fields:
-            data["scheduler"] = " ".join(filter(None, (about.fields[n] for n in ("Sampler",)))).strip()
+        sampler = [about.fields[name] for name in ("Sampler", "Schedule type") if name in about.fields]
+        data |= {"scheduler": " ".join(sampler)} if sampler else {}
     return {**data, "config": config.to_dict()}
 
 
