@@ -42,9 +42,11 @@ PARTS = {
 OPTIONAL = {
     ("cli.commands.study.serve", "uvicorn"): "study",
     ("cli.voting", "uvicorn"): "tune",
+    ("core.region", "numpy"): "diffusers",
     ("evaluate.attribution.maps", "matplotlib"): "analysis",
     ("evaluate.attribution.page", "matplotlib"): "analysis",
-    ("metadata", "PIL"): "diffusers",
+    ("metadata.png", "PIL"): "diffusers",
+    ("metadata.writing", "PIL"): "diffusers",
     ("motion.raft", "onnxruntime"): "raft",
     ("pipelines.io.clip_files", "av"): "video",
     ("pipelines.runs.ray_executor", "ray"): "ray",

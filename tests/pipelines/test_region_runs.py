@@ -133,7 +133,7 @@ def test_a_png_alone_is_made_again_beside_its_mask(run, cli, sd_dir, tmp_path):
         shutil.copy(folder / name, tmp_path / name)
     again = cli("generate", "--from", "p000-s0000-freeu.png", "--model", sd_dir, "--output", tmp_path / "again")
     assert again.code == 0
-    assert "1 of 1 images are bit-identical" in again.out
+    assert "1 of 1 image is bit-identical" in again.out
 
 
 def test_a_sweep_keeps_the_region(run, cli, sd_dir, masks, tmp_path):

@@ -10,6 +10,7 @@ from torch import Tensor
 from freeu.core.calls import permanent, writable
 from freeu.core.guidance import kind_of
 from freeu.errors import FreeURuntimeError, FreeUValueError
+from freeu.extras import need
 from freeu.ops._checks import recording, tracing, unrecorded, untraced
 
 _WHITE = {"1": 1.0, "L": 255.0, "I;16": 65535.0, "I;16L": 65535.0, "I;16B": 65535.0, "I;16N": 65535.0, "F": 1.0}
@@ -137,25 +138,27 @@ def check_region(pipe: Any) -> None:
 
 def _numbers(mask: Any) -> Tensor:
     """A tensor, an array or an image of Pillow as a tensor."""
+    found = mask if isinstance(mask, Tensor) else _of_array(mask)
+    if found.is_complex():
+        raise FreeUValueError(f"region must hold real numbers, got {found.dtype}")
+    return found
+
+
+def _of_array(mask: Any) -> Tensor:
+    need("diffusers", "numpy")
     import numpy as np
 
-    if isinstance(mask, Tensor):
-        found = mask
-    elif hasattr(mask, "getbands"):  # of Pillow, which is not imported for it
+    if hasattr(mask, "getbands"):  # of Pillow, which is not imported for it
         if mask.mode not in _WHITE:
             raise FreeUValueError(
                 f"region must be a grey image without transparency, got one of mode {mask.mode}: give "
                 "image.convert('L'), white where FreeU should act"
             )
-        found = torch.from_numpy(np.array(mask, dtype=np.float64) / _WHITE[mask.mode])
-    elif isinstance(mask, np.ndarray) and mask.dtype.kind in "buif":
-        found = torch.from_numpy(mask.astype(np.float64))
-    else:
-        what = f"an array of {mask.dtype}" if isinstance(mask, np.ndarray) else type(mask).__name__
-        raise FreeUValueError(f"region must be a tensor, an array or an image of Pillow, got {what}")
-    if found.is_complex():
-        raise FreeUValueError(f"region must hold real numbers, got {found.dtype}")
-    return found
+        return torch.from_numpy(np.array(mask, dtype=np.float64) / _WHITE[mask.mode])
+    if isinstance(mask, np.ndarray) and mask.dtype.kind in "buif":
+        return torch.from_numpy(mask.astype(np.float64))
+    what = f"an array of {mask.dtype}" if isinstance(mask, np.ndarray) else type(mask).__name__
+    raise FreeUValueError(f"region must be a tensor, an array or an image of Pillow, got {what}")
 
 
 def _resized(masks: Tensor, height: int, width: int) -> Tensor:
