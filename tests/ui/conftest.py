@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -38,9 +37,10 @@ def running(tmp_path_factory):
         assert found, line + log.read_text()
         yield SimpleNamespace(address=found[0], votes=votes)
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(30)
         process.stdout.close()
+    assert process.returncode == 0
     said = log.read_text()
     assert "Traceback" not in said, said[-3_000:]
     assert not [path for path in cache.rglob("*") if path.is_file()]

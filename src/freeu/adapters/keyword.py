@@ -1,4 +1,4 @@
-"""Sites behind modules that receive the features as a keyword argument, or not as the first argument."""
+"""Sites behind modules that receive the features in another way than as their first argument, channels second."""
 
 from __future__ import annotations
 
@@ -8,36 +8,42 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+Hook = Callable[..., Any]
 
-class ByKeyword(nn.Module):
-    """Stands in a site for a module that is called as ``module(keyword=features, ...)``.
 
-    A site's hooks read and replace the first positional argument. Those registered here go to the module itself and
-    are shown the keyword argument in that place. Calls that give the features by position, as gradient checkpointing
-    makes them, are served too.
+class StandIn(nn.Module):
+    """Stands in a site for a module: a site's hooks read and replace the first positional argument, (B, C, ...).
+
+    Hooks registered here go to the module itself, and ``shown`` says how they see its call.
 
     Args:
         module: receives the features.
-        keyword: name of the argument.
     """
 
-    def __init__(self, module: nn.Module, keyword: str) -> None:
+    named = False
+    """Whether what ``shown`` gives takes keyword arguments."""
+
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
-        self.keyword = keyword
+
+    def shown(self, hook: Hook) -> Hook:
+        """The hook for the module; an object, not a closure: a deep copy of the model then calls the copied hook."""
+        raise NotImplementedError
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.module(*args, **kwargs)
 
     def register_forward_pre_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+        self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False
     ) -> RemovableHandle:
         """As that of ``nn.Module``; hooks that take keyword arguments themselves are registered unchanged."""
-        shown = hook if with_kwargs else _Shown(hook, self.keyword)
-        return self.module.register_forward_pre_hook(shown, prepend=prepend, with_kwargs=True)
+        shown = hook if with_kwargs else self.shown(hook)
+        named = with_kwargs or self.named
+        return self.module.register_forward_pre_hook(shown, prepend=prepend, with_kwargs=named)
 
     def register_forward_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+        self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
     ) -> RemovableHandle:
         """As that of ``nn.Module``."""
         return self.module.register_forward_hook(
@@ -45,13 +51,30 @@ class ByKeyword(nn.Module):
         )
 
 
-class _Shown:
-    """A hook that sees a keyword argument as the first positional one.
+class ByKeyword(StandIn):
+    """For a module that is called as ``module(keyword=features, ...)``.
 
-    An object, not a closure: a deep copy of the model then calls the copied hook.
+    Calls that give the features by position, as gradient checkpointing makes them, are served too.
+
+    Args:
+        module: receives the features.
+        keyword: name of the argument.
     """
 
-    def __init__(self, hook: Callable[..., Any], keyword: str) -> None:
+    named = True
+
+    def __init__(self, module: nn.Module, keyword: str) -> None:
+        super().__init__(module)
+        self.keyword = keyword
+
+    def shown(self, hook: Hook) -> Hook:
+        return _Named(hook, self.keyword)
+
+
+class _Named:
+    """A hook that sees a keyword argument as the first positional one."""
+
+    def __init__(self, hook: Hook, keyword: str) -> None:
         self.hook = hook
         self.keyword = keyword
 
@@ -66,8 +89,8 @@ class _Shown:
         return (new[1:], {**kwargs, self.keyword: new[0]}) if named else (new, kwargs)
 
 
-class ByPosition(nn.Module):
-    """The same for a module whose features are not the first positional argument: ``module(x, features)``.
+class ByPosition(StandIn):
+    """For a module whose features are not the first positional argument: ``module(x, features)``.
 
     Args:
         module: receives the features.
@@ -75,33 +98,17 @@ class ByPosition(nn.Module):
     """
 
     def __init__(self, module: nn.Module, position: int) -> None:
-        super().__init__()
-        self.module = module
+        super().__init__(module)
         self.position = position
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.module(*args, **kwargs)
-
-    def register_forward_pre_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
-    ) -> RemovableHandle:
-        """As that of ``nn.Module``; hooks that take keyword arguments themselves are registered unchanged."""
-        shown = hook if with_kwargs else _Moved(hook, self.position)
-        return self.module.register_forward_pre_hook(shown, prepend=prepend, with_kwargs=with_kwargs)
-
-    def register_forward_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
-    ) -> RemovableHandle:
-        """As that of ``nn.Module``."""
-        return self.module.register_forward_hook(
-            hook, prepend=prepend, with_kwargs=with_kwargs, always_call=always_call
-        )
+    def shown(self, hook: Hook) -> Hook:
+        return _Moved(hook, self.position)
 
 
 class _Moved:
     """A hook that sees a later positional argument as the first one."""
 
-    def __init__(self, hook: Callable[..., Any], position: int) -> None:
+    def __init__(self, hook: Hook, position: int) -> None:
         self.hook = hook
         self.position = position
 
@@ -114,41 +121,22 @@ class _Moved:
         return (*rest[:place], first, *rest[place:])
 
 
-class ChannelsLast(nn.Module):
-    """The same for a module that receives the features with their channels last, (B, H, W, C): its hooks are shown them
-    as (B, C, H, W), in the same memory.
+class ChannelsLast(StandIn):
+    """For a module that receives the features with their channels last, (B, H, W, C): its hooks are shown them as
+    (B, C, H, W), in the same memory.
 
     Args:
         module: receives the features as its first argument.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.module(*args, **kwargs)
-
-    def register_forward_pre_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
-    ) -> RemovableHandle:
-        """As that of ``nn.Module``; hooks that take keyword arguments themselves are registered unchanged."""
-        shown = hook if with_kwargs else _ChannelsFirst(hook)
-        return self.module.register_forward_pre_hook(shown, prepend=prepend, with_kwargs=with_kwargs)
-
-    def register_forward_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
-    ) -> RemovableHandle:
-        """As that of ``nn.Module``."""
-        return self.module.register_forward_hook(
-            hook, prepend=prepend, with_kwargs=with_kwargs, always_call=always_call
-        )
+    def shown(self, hook: Hook) -> Hook:
+        return _ChannelsFirst(hook)
 
 
 class _ChannelsFirst:
     """A hook that sees features whose channels are last as if they came second."""
 
-    def __init__(self, hook: Callable[..., Any]) -> None:
+    def __init__(self, hook: Hook) -> None:
         self.hook = hook
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:

@@ -6,7 +6,8 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 from freeu.errors import FreeUValueError
@@ -42,14 +43,30 @@ def clean_shutdown(server: Any) -> Iterator[None]:
 
     Uvicorn raises the signal again after shutdown; these handlers prevent that.
     """
+    with _ended_by(lambda *_: setattr(server, "should_exit", True)):
+        yield
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM raise ``KeyboardInterrupt`` in a ``with`` block, for a server that ends by that.
+
+    A shell starts what a script puts in the background with SIGINT ignored, and SIGTERM would leave files behind.
+    """
+    with _ended_by(signal.default_int_handler):
+        yield
+
+
+@contextlib.contextmanager
+def _ended_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         for number in before:
-            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+            signal.signal(number, handler)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def address_of(host: str, listening: socket.socket) -> str:

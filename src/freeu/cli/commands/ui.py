@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from freeu.cli.bundles import Only, Without
+from freeu.cli.serving import interruptible
 from freeu.cli.shell import loading
 from freeu.errors import FreeUValueError
 from freeu.pipelines.options.model import ModelOptions
@@ -125,7 +126,7 @@ def _keeping(studio: Studio, votes: Path | None, missing: str) -> Iterator[Votes
 
 
 def _serve(page: Page, server: ServerOptions, browser: bool) -> None:
-    """Serve until Ctrl-C.
+    """Serve until Ctrl-C, or SIGTERM.
 
     Raises:
         FreeUValueError: the address cannot be listened on.
@@ -138,5 +139,6 @@ def _serve(page: Page, server: ServerOptions, browser: bool) -> None:
         raise FreeUValueError(
             f"cannot listen on {server.host}, port {server.port}: {error}: choose another --port"
         ) from None
-    print(f"freeu studio: {url} (Ctrl-C ends it)", flush=True)
-    page.blocks.block_thread()
+    with interruptible():
+        print(f"freeu studio: {url} (Ctrl-C ends it)", flush=True)
+        page.blocks.block_thread()
