@@ -14,6 +14,7 @@ import freeu
 from freeu.config import FreeUConfig
 from freeu.errors import FreeUValueError
 from freeu.metadata import png_bytes, read, write
+from freeu.metadata.fields import freeu_of
 from freeu.pipelines.options.like import read_image_settings
 
 STAGES = json.dumps([{"backbone_factor": 1.2, "skip_factor": 0.9}, {"backbone_factor": 1.4, "skip_factor": 0.2}])
@@ -202,3 +203,29 @@ def test_a_run_takes_over_from_a_photo_and_from_json(tmp_path: Path) -> None:
         assert found.sampling["steps"] == 20
         assert found.sampling["width"] == 512
         assert found.sampling["scheduler"] == "euler-a"
+
+
+@pytest.mark.parametrize(
+    ("widths", "channels"),
+    [
+        ((0.5 - 1 / 1280, 0.5 - 1 / 640), "first"),
+        ((0.5 - 1 / 1280, None), "first"),
+        ((None, 0.5 - 1 / 640), "first"),
+        ((0.5, 0.5), "first-inclusive"),
+        ((0.45, 0.45), None),  # 1/2 - 1/20, of which no stages are made
+        ((0.45, None), None),
+        ((0.5 - 1 / 1280, 0.5), None),
+        ((0.3, 0.3), None),
+    ],
+)
+def test_widths_of_the_extension(widths, channels):
+    """Half of the channels only where the widths are those of one U-Net's stages."""
+    stages = [{} if one is None else {"backbone_factor": 1.2, "backbone_width": one} for one in widths]
+    fields = {"FreeU Stages": json.dumps(stages)}
+    if channels is None:
+        with pytest.raises(FreeUValueError, match="backbone_width has no counterpart"):
+            freeu_of(fields)
+    else:
+        found = freeu_of(fields)
+        assert found is not None
+        assert found.channels == channels

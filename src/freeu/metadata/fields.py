@@ -51,6 +51,8 @@ _ALIKE = {
 
 _TUPLE = re.compile(r"\(\s*(\S{1,20})\s*,\s*(\S{1,20})\s*,\s*(\S{1,20})\s*,\s*(\S{1,20})\s*\)")
 """Fooocus' four numbers, in the order of ``_FOUR``."""
+_COMMON = 32
+"""Base widths of U-Nets are multiples of it."""
 _LAST_TIMESTEP = 999.0
 _FOUR = ("b1", "b2", "s1", "s2")
 
@@ -304,17 +306,21 @@ def _of_webui(fields: Mapping[str, str]) -> FreeUConfig:
 
 
 def _channels(stages: list[dict[str, Any]]) -> str | None:
-    """The channels of widths: one half of C is C // 2 + 1 of them there, and 1/2 - 1/C is C // 2, for an even C."""
-    widths = {stage["backbone_width"] for stage in stages if stage["backbone_factor"] != 1.0}
-    if widths <= {_OF_STAGE["backbone_width"]}:
+    """The channels of widths: one half of C is C // 2 + 1 of them there, and 1/2 - 1/C is C // 2, for an even C.
+
+    The C of its stages are 4, 2 and 1 times a base width. A stage alone could mean any width, such as .45 for a C of
+    20: there the base must be one that U-Nets have.
+    """
+    widths = [(4 >> place, one["backbone_width"]) for place, one in enumerate(stages) if one["backbone_factor"] != 1.0]
+    if {width for _, width in widths} <= {_OF_STAGE["backbone_width"]}:
         return None
-    if not all(isinstance(width, float) and 0.0 <= width < 0.5 and _even(1.0 / (0.5 - width)) for width in widths):
-        raise FreeUValueError("backbone_width has no counterpart")
-    return "first"
-
-
-def _even(count: float) -> bool:
-    return count < 1e5 and abs(count - 2 * round(count / 2)) < 1e-3
+    if all(isinstance(width, float) and 0.0 <= width < 0.5 for _, width in widths):
+        bases = [1.0 / (0.5 - width) / times for times, width in widths]
+        base = round(bases[0])
+        alike = all(abs(one - base) < 1e-3 * base for one in bases)
+        if alike and 0 < base < 1e4 and (len(bases) > 1 or base % _COMMON == 0):
+            return "first"
+    raise FreeUValueError("backbone_width has no counterpart")
 
 
 def _when(text: str, fields: Mapping[str, str]) -> float:
