@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import freeu
-from freeu import FreeUConfig, FreeURuntimeError, FreeUValueError
+from freeu import FreeUConfig, FreeUValueError
 from freeu.core.calls import Weights
 from freeu.output_blocks import FreeUPatch, find_sites
 
@@ -35,6 +35,8 @@ class Run:
             FreeUValueError: a setting that this host cannot serve.
         """
         self.end()
+        if config.timed and config.unit == "timestep":
+            raise FreeUValueError("a schedule by timestep is not told by this host: use unit=fraction or unit=sigma")
         self._config = config
         self._position = 0.0
         self._weights = None
@@ -67,8 +69,6 @@ class Run:
         config = self._config
         if config is None or not config.timed:
             return
-        if config.unit == "timestep":
-            raise FreeURuntimeError("a schedule by timestep is not told by this host: use unit=fraction or unit=sigma")
         self._position = float(sigma.flatten()[0]) if config.unit == "sigma" else done / max(steps, 1)
         weights = config.weights(self._position)
         if self._handle is not None and weights != self._weights:

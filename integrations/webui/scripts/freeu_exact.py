@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from lib_freeu_exact.axes import ATTRIBUTE, axes
+from lib_freeu_exact.axes import axes
+from lib_freeu_exact.generation import TITLE, after_batch, before_sampling
 from lib_freeu_exact.hosts import Run
-from lib_freeu_exact.settings import CUSTOM, Controls, controls_from, infotext, of_preset, pasted, preset_names
+from lib_freeu_exact.settings import CUSTOM, Controls, of_preset, pasted, preset_names
 from modules import script_callbacks, scripts
 
-TITLE = "FreeU (exact)"
-_INTEGRATED = "freeu integrated"
 run = Run()
 
 
@@ -71,22 +70,10 @@ class FreeUExactScript(scripts.Script):
         return list(named.values())
 
     def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
-        run.end()
-        controls = controls_from(args).changed(getattr(p, ATTRIBUTE, {}))
-        if not controls.enabled:
-            return
-        integrated = _integrated(p)
-        if integrated is not None and p.script_args[integrated.args_from]:
-            raise ValueError(f"{integrated.title()} is enabled too, and FreeU would act twice: switch one of them off")
-        config = controls.config
-        run.begin(p.sd_model, config)
-        p.extra_generation_params.update(infotext(config, integrated is not None))
+        before_sampling(p, run, args)
 
     def postprocess_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            run.check()
-        finally:
-            run.end()
+        after_batch(p, run)
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         run.end()  # also after an interruption
@@ -94,12 +81,6 @@ class FreeUExactScript(scripts.Script):
 
 def _reader(name: str) -> Any:
     return lambda found: pasted(name, found)
-
-
-def _integrated(p: Any) -> Any:
-    """The script of Forge's own FreeU, where there is one."""
-    found = (one for one in p.scripts.alwayson_scripts if str(one.title()).lower().startswith(_INTEGRATED))
-    return next(found, None)
 
 
 def _add_axes() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from foreign_unets import FOREIGN
 from lib_freeu_exact.axes import ATTRIBUTE, axes, truth
+from lib_freeu_exact.generation import after_batch, before_sampling
 from lib_freeu_exact.hosts import Run
 from lib_freeu_exact.settings import CUSTOM, Controls, controls_from, infotext, pasted, preset_names
 
@@ -152,7 +153,9 @@ def test_hooks_that_never_fire_are_told(compvis):
     run.end()
 
 
-@pytest.mark.parametrize("more", ["guidance=conditional", "share=guidance", "b_window=0:0.5"])
+@pytest.mark.parametrize(
+    "more", ["guidance=conditional", "share=guidance", "b_window=0:0.5", "unit=timestep start=900 end=100"]
+)
 def test_what_a1111_cannot_serve_is_refused(compvis, more):
     model, unet = compvis
     run = Run()
@@ -160,6 +163,72 @@ def test_what_a1111_cannot_serve_is_refused(compvis, more):
         run.begin(model, Controls(more=more).config)
     assert "\n" not in str(caught.value)
     assert not freeu.active(unet)
+
+
+def processing(model, integrated=None):
+    """What the extension takes of a host's processing."""
+    said = []
+    script = SimpleNamespace(title=lambda: "FreeU Integrated (SD 1.x, SD 2.x, SDXL)", args_from=0)
+    return SimpleNamespace(
+        sd_model=model,
+        scripts=SimpleNamespace(alwayson_scripts=[] if integrated is None else [script]),
+        script_args=(integrated,),
+        extra_generation_params={},
+        comment=said.append,
+        said=said,
+    )
+
+
+def test_a_generation_says_what_it_did(compvis):
+    model, unet = compvis
+    run = Run()
+    p = processing(model)
+    before_sampling(p, run, [True])
+    COMPVIS.run(unet)
+    after_batch(p, run)
+    assert p.said == []
+    assert p.extra_generation_params["FreeU"] == str(Controls().config)
+    assert not freeu.active(unet)
+    off = processing(model)
+    before_sampling(off, run, [False])
+    assert (off.extra_generation_params, off.said) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("args", "integrated", "said"),
+    [
+        ([True], True, "FreeU Integrated"),
+        ([True, float("nan")], None, "finite"),
+        ([{"preset": "sd99"}], None, "sd99"),
+    ],
+)
+def test_what_cannot_be_done_is_told_below_the_image(compvis, args, integrated, said):
+    """A host would print what a script raises, and make the image without a word to whom it is for."""
+    model, unet = compvis
+    p = processing(model, integrated)
+    before_sampling(p, Run(), args)
+    (line,) = p.said
+    assert said in line
+    assert "\n" not in line
+    assert p.extra_generation_params == {}
+    assert not freeu.active(unet)
+
+
+def test_a_model_that_never_calls_its_modules_is_told(compvis):
+    model, _ = compvis
+    run, p = Run(), processing(model)
+    before_sampling(p, run, [True])
+    after_batch(p, run)
+    assert len(p.said) == 1
+
+
+def test_beside_forges_own_freeu_its_fields_are_not_written(compvis):
+    model, _ = compvis
+    p = processing(model, integrated=False)
+    run = Run()
+    before_sampling(p, run, [True])
+    run.end()
+    assert [*p.extra_generation_params] == ["FreeU"]
 
 
 @pytest.fixture(scope="module")
